@@ -1,0 +1,80 @@
+"""Arguments: YAML and dotted overrides into the config's dataclasses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import register_type
+
+from sign_ensemble.config import Config, Name, check
+
+NAMED_PATHS = ("--evaluate.near", "--evaluate.far")
+
+
+def name_of(value: Any) -> Name:
+    """A name from YAML text or number; booleans and nothing are refused."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError(f"{value!r} is not a name; put it in quotes")
+    return Name(value)
+
+
+register_type(Name, serializer=str, deserializer=name_of, type_check=lambda v, t: type(v) is t)
+
+
+class Parser(ArgumentParser):
+    """A parser whose complaints are one line, after ``error:``, with exit code 2."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong and leave."""
+        text = " ".join(str(message).split())
+        print(f"error: {text} (--help lists every setting)", file=sys.stderr)
+        sys.exit(2)
+
+
+def named_paths(arguments: Sequence[str]) -> list[str]:
+    """``--evaluate.far name=path`` as jsonargparse takes it: ``--evaluate.far.name=path``."""
+    out: list[str] = []
+    waiting = ""
+    for argument in arguments:
+        flag, _, value = argument.partition("=")
+        if waiting and "=" in argument and not argument.startswith(("-", "{")):
+            out[-1] = f"{waiting}.{argument}"
+            waiting = ""
+        elif flag in NAMED_PATHS and "=" in value and not value.startswith("{"):
+            out.append(f"{flag}.{value}")
+            waiting = ""
+        else:
+            out.append(argument)
+            waiting = argument if argument in NAMED_PATHS else ""
+    return out
+
+
+def parser_for(name: str, description: str) -> Parser:
+    """A parser with every group of settings."""
+    parser = Parser(
+        prog=f"python -m sign_ensemble.{name}",
+        description=description,
+        default_env=False,
+        parser_mode="yaml",
+    )
+    parser.add_argument("--config", action="config", help="YAML file that holds what differs")
+    for group, kind in Config.__annotations__.items():
+        del kind
+        default = getattr(Config(), group)
+        parser.add_class_arguments(type(default), group)
+    return parser
+
+
+def config_of(parser: Parser, parsed: Namespace) -> Config:
+    """The config that was parsed, checked.
+
+    Raises:
+        UserError: a value breaks its rule.
+    """
+    made: Any = parser.instantiate_classes(parsed)
+    config = Config(**{name: made[name] for name in Config.__annotations__})
+    check(config)
+    return config

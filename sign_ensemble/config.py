@@ -1,0 +1,335 @@
+"""Every setting, one frozen dataclass per group.
+
+The commands read them from YAML and from dotted arguments (``--search.trials 40``), and show them
+with ``--print_config``. Each default has its reason in the docstring. Values that only make sense
+together are checked by :func:`check`, before any work starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Optional
+
+from sign_ensemble.errors import UserError
+
+
+class Name(str):
+    """A label's or signer's name. Where YAML reads a number (``[5]``), the name is its digits."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the images are and who signed them.
+
+    Args:
+        root: Folder that holds the images.
+        preset: A known folder layout (massey, surrey, isl-hs, signer-label, label). Used when
+            neither pattern nor table is given; signer-label is ``<signer>/<label>/<file>``.
+        pattern: Regular expression matched against the whole path below root, with the named
+            groups ``label`` and ``signer``. Overrides preset.
+        table: CSV or Parquet file with the columns path (relative to root, or to the table's own
+            folder if no root is given), label and signer. Overrides pattern and preset.
+        labels: The labels to learn; null learns every label found.
+        near_labels: Labels never learned; those of test signers are the near set "wrong-gesture".
+        signers: ``known`` demands a signer for every image. ``none`` accepts a set without signers:
+            folds are then random images, and the figures say nothing about new people.
+        test_signers: Signers held out for the final evaluation, by name.
+        test_share: Share of signers (of images if signers is none) held out when test_signers is
+            empty. 0.25 leaves at least two signers to train on for sets of three or more.
+        seed: Draws the held-out signers of test_share; any whole number.
+        size: Side in pixels of the square that the network sees. 224 is what AlexNet's
+            convolutions were trained on.
+        fit: How an image becomes a square: ``pad`` keeps all of it and its proportions, filling
+            with the border's colour; ``squash`` stretches it; ``crop`` takes the middle.
+        views: Augmented copies of each training image (rotation, scale, shift, light, small
+            perspective), computed once. More views cost disk (18 kB each) and one convolution.
+        mirror: Whether views may be mirrored. Off: handedness can be meaning.
+        max_pixels: Images with more pixels are set aside unread; guards against decompression
+            bombs. 64 million is above any camera in use.
+        min_side: Images with a shorter side, in pixels, are set aside; below 16 no hand can be read.
+        weights: AlexNet's convolutions: ``shipped`` (ImageNet, inside the package), ``random``, or
+            a safetensors file with torchvision's keys.
+        cache: Folder of computed features, shared by all runs; null is ``<run.root>/features``.
+        engine: ``local`` computes features in this process, ``ray`` spreads them over the cluster
+            with Ray Data, ``auto`` uses ray when the cluster has more than one node.
+    """
+
+    root: Optional[str] = None
+    preset: Literal["massey", "surrey", "isl-hs", "signer-label", "label"] = "signer-label"
+    pattern: Optional[str] = None
+    table: Optional[str] = None
+    labels: Optional[list[Name]] = None
+    near_labels: list[Name] = field(default_factory=list)
+    signers: Literal["known", "none"] = "known"
+    test_signers: list[Name] = field(default_factory=list)
+    test_share: float = 0.25
+    seed: int = 0
+    size: int = 224
+    fit: Literal["pad", "squash", "crop"] = "pad"
+    views: int = 4
+    mirror: bool = False
+    max_pixels: int = 64_000_000
+    min_side: int = 16
+    weights: str = "shipped"
+    cache: Optional[str] = None
+    engine: Literal["auto", "local", "ray"] = "auto"
+
+
+@dataclass(frozen=True)
+class MemberConfig:
+    """One network's recipe; also the search's first trial.
+
+    Args:
+        widths: Units of the two hidden layers, (h1, h2). The default recipe's 1024 and 512.
+        dropout: Share of hidden units dropped in training, 0 to below 1.
+        learning_rate: Adam's step size.
+        weight_decay: Decoupled decay per step, on weight matrices only; 0 is plain Adam.
+        label_smoothing: Share of the target spread evenly over all labels, 0 to below 1.
+        batch_size: Images per step.
+        epochs: Passes over the training images, at most.
+        stop_share: Share of training images kept back to stop early; 0 trains all epochs.
+        patience: Epochs without a better loss on those images before training stops.
+        seed: Seed of a single training (``train``); a search derives its own from search.seed.
+    """
+
+    widths: tuple[int, int] = (1024, 512)
+    dropout: float = 0.5
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    batch_size: int = 32
+    epochs: int = 10
+    stop_share: float = 0.1
+    patience: int = 3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Which hyperparameters are tried, and with what means.
+
+    Args:
+        trials: How many settings are tried, the default recipe first.
+        time_budget: Seconds after which this call stops starting and running trials; null is none.
+        concurrent: Trials at once; null is as many as the cluster's CPUs and GPUs hold. With 1 the
+            search is repeatable to the bit.
+        cpus_per_trial: CPU threads of one trial; one thread each keeps all cores busy best.
+        gpus_per_trial: GPU share of one trial, for example 0.25; 0 trains on the CPU.
+        seed: Seeds the sampler and every trial.
+        folds: Most folds per trial. With more training signers than this, signers share folds.
+        reduction: After fold 1, 2, 4, ... a trial goes on only if it is among the best 1/reduction
+            seen at that fold; 2 is the mildest halving.
+        max_failures: Times a trial that lost its machine is started again.
+        dropout: Range tried, uniform.
+        learning_rate: Range tried, log-uniform.
+        weight_decay: Range tried, log-uniform.
+        label_smoothing: Range tried, uniform; more than 0.1 hides how sure a member is.
+        h1: Widths tried for the first hidden layer.
+        h2: Widths tried for the second hidden layer.
+    """
+
+    trials: int = 16
+    time_budget: Optional[float] = None
+    concurrent: Optional[int] = None
+    cpus_per_trial: int = 1
+    gpus_per_trial: float = 0.0
+    seed: int = 0
+    folds: int = 6
+    reduction: int = 2
+    max_failures: int = 2
+    dropout: tuple[float, float] = (0.2, 0.8)
+    learning_rate: tuple[float, float] = (3e-5, 1e-3)
+    weight_decay: tuple[float, float] = (1e-6, 1e-1)
+    label_smoothing: tuple[float, float] = (0.0, 0.1)
+    h1: tuple[int, ...] = (256, 512, 1024)
+    h2: tuple[int, ...] = (128, 256, 512)
+
+
+@dataclass(frozen=True)
+class EnsembleConfig:
+    """Which trials become members, and on what they are trained.
+
+    Args:
+        size: Members at most (greedy may weight one several times).
+        method: ``top_k`` takes the best trials by the objective; ``greedy`` adds, with replacement,
+            the one that most lowers the ensemble's loss on unseen signers.
+        members: ``refit`` trains each setting again on all training signers; ``folds`` uses the
+            models of the trials' own folds, each of which has missed a signer.
+    """
+
+    size: int = 5
+    method: Literal["top_k", "greedy"] = "top_k"
+    members: Literal["refit", "folds"] = "refit"
+
+
+@dataclass(frozen=True)
+class RejectionConfig:
+    """When an image gets no answer.
+
+    Args:
+        keep: Share of a new signer's real signs that should be answered, 0 to 1 exclusive.
+        combination: ``auto`` chooses on training signers and self-made negatives; otherwise
+            witnesses joined by + (total_uncertainty, disagreement, energy, max_logit, neighbour).
+        joined: How several witnesses are joined when combination is not auto: ``smallest`` p-value
+            or ``fisher`` sum of logs.
+        neighbours: The k of the k-th nearest training image.
+        bank: Most training images kept for the neighbour witness; a stratified draw of more.
+        negatives: Self-made negatives of each kind, at most, per training signer.
+    """
+
+    keep: float = 0.95
+    combination: str = "auto"
+    joined: Literal["smallest", "fisher"] = "smallest"
+    neighbours: int = 5
+    bank: int = 4000
+    negatives: int = 60
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What the finished ensemble is shown.
+
+    Args:
+        near: Further near sets (wrong gestures), name: folder or glob pattern.
+        far: Further far sets (no sign to read), name: folder or glob pattern.
+        images: Images of each built-in far set.
+        bootstrap: Draws behind every interval; 500 settles two digits of a 95 % interval.
+        seed: Seeds the built-in sets and the bootstrap.
+        again: Read the test signers once more although metrics.json exists; the count of readings
+            is kept in it.
+    """
+
+    near: dict[str, str] = field(default_factory=dict)
+    far: dict[str, str] = field(default_factory=dict)
+    images: int = 300
+    bootstrap: int = 500
+    seed: int = 0
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where results are written.
+
+    Args:
+        root: Folder of all runs.
+        name: Folder of this run below root; null derives it from the data and the settings, so that
+            the same command finds its own run again.
+    """
+
+    root: str = "runs"
+    name: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class WandbConfig:
+    """Logging to Weights & Biases.
+
+    Args:
+        mode: ``online``, ``offline`` (files to sync later) or ``disabled``. Without a key or a
+            network, online becomes offline and says so once.
+        project: Project name there.
+        entity: User or team there; null is your default.
+    """
+
+    mode: Literal["online", "offline", "disabled"] = "online"
+    project: str = "sign_ensemble"
+    entity: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """All groups of one run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    member: MemberConfig = field(default_factory=MemberConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    rejection: RejectionConfig = field(default_factory=RejectionConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+
+
+WITNESS_NAMES = ("total_uncertainty", "disagreement", "energy", "max_logit", "neighbour")
+
+
+def check(config: Config) -> None:
+    """Refuse values that parse but cannot work.
+
+    Raises:
+        UserError: names the first setting whose value breaks its rule.
+    """
+    data, member, search = config.data, config.member, config.search
+    ensemble, rejection, evaluate = config.ensemble, config.rejection, config.evaluate
+    rules = [
+        ("data.test_share", data.test_share, 0 < data.test_share < 1, "above 0 and below 1"),
+        ("data.size", data.size, 63 <= data.size <= 1024, "63 to 1024 pixels"),
+        ("data.views", data.views, data.views >= 0, "0 or more"),
+        ("member.widths", member.widths, min(member.widths) >= 1, "two whole numbers from 1"),
+        ("member.dropout", member.dropout, 0 <= member.dropout < 1, "0 to below 1"),
+        ("member.learning_rate", member.learning_rate, member.learning_rate > 0, "above 0"),
+        ("member.weight_decay", member.weight_decay, member.weight_decay >= 0, "0 or more"),
+        (
+            "member.label_smoothing",
+            member.label_smoothing,
+            0 <= member.label_smoothing < 1,
+            "0 to below 1",
+        ),
+        ("member.batch_size", member.batch_size, member.batch_size >= 1, "1 or more"),
+        ("member.epochs", member.epochs, member.epochs >= 1, "1 or more"),
+        ("member.stop_share", member.stop_share, 0 <= member.stop_share <= 0.5, "0 to 0.5"),
+        ("member.patience", member.patience, member.patience >= 1, "1 or more"),
+        ("search.trials", search.trials, search.trials >= 1, "1 or more"),
+        (
+            "search.time_budget",
+            search.time_budget,
+            search.time_budget is None or search.time_budget > 0,
+            "above 0 seconds, or null",
+        ),
+        (
+            "search.concurrent",
+            search.concurrent,
+            search.concurrent is None or search.concurrent >= 1,
+            "1 or more, or null",
+        ),
+        ("search.cpus_per_trial", search.cpus_per_trial, search.cpus_per_trial >= 1, "1 or more"),
+        ("search.gpus_per_trial", search.gpus_per_trial, search.gpus_per_trial >= 0, "0 or more"),
+        ("search.folds", search.folds, search.folds >= 2, "2 or more"),
+        ("search.reduction", search.reduction, search.reduction >= 2, "2 or more"),
+        ("search.max_failures", search.max_failures, search.max_failures >= 0, "0 or more"),
+        ("ensemble.size", ensemble.size, ensemble.size >= 1, "1 or more"),
+        (
+            "ensemble.size",
+            ensemble.size,
+            ensemble.size <= search.trials,
+            f"at most search.trials, which is {search.trials}",
+        ),
+        ("rejection.keep", rejection.keep, 0 < rejection.keep < 1, "above 0 and below 1"),
+        ("rejection.neighbours", rejection.neighbours, rejection.neighbours >= 1, "1 or more"),
+        ("rejection.bank", rejection.bank, rejection.bank >= 100, "100 or more"),
+        ("rejection.negatives", rejection.negatives, rejection.negatives >= 10, "10 or more"),
+        ("evaluate.images", evaluate.images, evaluate.images >= 10, "10 or more"),
+        ("evaluate.bootstrap", evaluate.bootstrap, evaluate.bootstrap >= 10, "10 or more"),
+    ]
+    for name, low_high in (
+        ("search.dropout", search.dropout),
+        ("search.learning_rate", search.learning_rate),
+        ("search.weight_decay", search.weight_decay),
+        ("search.label_smoothing", search.label_smoothing),
+    ):
+        rules.append((name, low_high, low_high[0] <= low_high[1], "low to high"))
+    for name, widths in (("search.h1", search.h1), ("search.h2", search.h2)):
+        rules.append(
+            (name, widths, bool(widths) and min(widths, default=0) >= 1, "whole numbers from 1")
+        )
+    for name, value, holds, rule in rules:
+        if not holds:
+            raise UserError(f"{name} is {value}: it must be {rule}")
+    if rejection.combination != "auto":
+        for witness in rejection.combination.split("+"):
+            if witness not in WITNESS_NAMES:
+                raise UserError(
+                    f"rejection.combination names {witness!r}: it must be auto or join, with +, some "
+                    f"of {', '.join(WITNESS_NAMES)}"
+                )

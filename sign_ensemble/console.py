@@ -1,0 +1,207 @@
+"""What a person sees while it runs: tables in a terminal, one line per event elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sign_ensemble.errors import UserError
+
+if TYPE_CHECKING:  # records come with torch, which --help should not wait for
+    from sign_ensemble.search.records import TrialRecord
+
+OUT = Console(highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """One line for the user."""
+    OUT.print(line, markup=False)
+
+
+def exit_with(work: Callable[[], None]) -> None:
+    """Run a command: a user's mistake ends in one line and code 2, an interrupt in code 130."""
+    try:
+        work()
+        sys.stdout.flush()
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: what is done is kept; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as fault:
+        if fault.errno is None:
+            raise
+        print(f"error: {fault.filename or 'a file'}: {fault.strerror}", file=sys.stderr)
+        sys.exit(2)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar in a terminal; elsewhere a line at the end, if there was anything to do."""
+    began = time.monotonic()
+    last = (0, 0)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bars = Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=OUT,
+        transient=True,
+        disable=not OUT.is_terminal,
+    )
+    with bars:
+        bar = bars.add_task(title, total=None, visible=False)
+
+        def step(done: int, total: int) -> None:
+            nonlocal last
+            last = (done, total)
+            bars.update(bar, completed=done, total=total, visible=True)
+
+        yield step
+    if last[1]:
+        say(f"{title}: {last[0]} of {last[1]} in {time.monotonic() - began:.1f} s")
+
+
+class SearchTable:
+    """The search as it goes: trials done, running and pruned, the best so far, time left.
+
+    Args:
+        trials: How many there will be.
+        folds: Folds of a trial.
+        ended: Those of an earlier call.
+        on_end: Also told of every ended trial.
+    """
+
+    def __init__(
+        self,
+        trials: int,
+        folds: int,
+        ended: list[TrialRecord],
+        on_end: Callable[[TrialRecord], None],
+    ) -> None:
+        self._trials, self._folds, self._on_end = trials, folds, on_end
+        self._ended = {record.number: record for record in ended}
+        self._running: dict[int, tuple[int, float]] = {}
+        self._began = time.monotonic()
+        self._before = len(ended)
+        self._live = Live(console=OUT, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> SearchTable:
+        if OUT.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *fault: Any) -> None:
+        self._live.stop()
+
+    def started(self, number: int) -> None:
+        """A trial began."""
+        self._running[number] = (0, float("nan"))
+        self._show()
+
+    def progressed(self, number: int, folds: int, nll: float) -> None:
+        """A trial has ended a fold."""
+        self._running[number] = (folds, nll)
+        self._show()
+
+    def ended(self, record: TrialRecord) -> None:
+        """A trial ended."""
+        self._running.pop(record.number, None)
+        self._ended[record.number] = record
+        if not OUT.is_terminal:
+            nll = f"nll {record.nll:.4f}" if record.folds else record.error
+            say(
+                f"trial {record.number} {record.status} after fold {len(record.folds)} of "
+                f"{self._folds}: {nll}; {self.summary()}"
+            )
+        self._show()
+        self._on_end(record)
+
+    def summary(self) -> str:
+        """One line: counts, best so far, time left."""
+        complete = [r for r in self._ended.values() if r.status == "complete"]
+        pruned = sum(r.status == "pruned" for r in self._ended.values())
+        best = min(complete, key=lambda r: r.nll, default=None)
+        text = (
+            f"{len(self._ended)} of {self._trials} done ({pruned} pruned), "
+            f"{len(self._running)} running"
+        )
+        if best is not None:
+            text += f", best nll {best.nll:.4f} (trial {best.number})"
+        here = len(self._ended) - self._before
+        left = self._trials - len(self._ended)
+        if here > 0 and left > 0:
+            text += f", about {(time.monotonic() - self._began) / here * left / 60:.1f} min left"
+        return text
+
+    def _show(self) -> None:
+        if not OUT.is_terminal:
+            return
+        table = Table(title=self.summary())
+        for name in ("trial", "state", "folds", "nll", "accuracy", "h1-h2", "dropout", "rate"):
+            table.add_column(name, justify="right")
+        best = sorted(
+            (r for r in self._ended.values() if r.status == "complete"), key=lambda r: r.nll
+        )
+        for record in best[:8]:
+            p = record.params
+            table.add_row(
+                str(record.number), record.status, str(len(record.folds)), f"{record.nll:.4f}",
+                f"{record.mean('accuracy'):.3f}", f"{p['h1']}-{p['h2']}", f"{p['dropout']:.2f}",
+                f"{p['learning_rate']:.1e}",
+            )  # fmt: skip
+        for number, (folds, nll) in sorted(self._running.items()):
+            shown = "" if nll != nll else f"{nll:.4f}"
+            table.add_row(str(number), "running", f"{folds}", shown, "", "", "", "")
+        self._live.update(table, refresh=True)
+
+
+def percent(figure: dict[str, Any]) -> str:
+    """A share with its interval, as in ``98.1 (96.5–99.2)``."""
+    if figure["value"] is None:
+        return "–"
+    if figure["low"] is None:
+        return f"{100 * figure['value']:.1f}"
+    return f"{100 * figure['value']:.1f} ({100 * figure['low']:.1f}–{100 * figure['high']:.1f})"
+
+
+def show_metrics(tree: dict[str, Any]) -> None:
+    """The summary: a single model against this ensemble, on known signs and on each strange set."""
+    known, alone = tree["known"], tree["single"]["known"]
+    table = Table(title="signers that the models never saw, per cent (95 % interval)")
+    table.add_column("known signs")
+    table.add_column("one model", justify="right")
+    table.add_column("this ensemble", justify="right")
+    for name, text in (
+        ("accuracy", "right, if all were answered"),
+        ("coverage", "answered"),
+        ("error_accepted", "wrong among the answered"),
+    ):
+        table.add_row(text, percent(alone[name]), percent(known[name]))
+    OUT.print(table)
+    table = Table(title="images that are no sign of these labels, per cent (95 % interval)")
+    table.add_column("set")
+    table.add_column("n", justify="right")
+    table.add_column("one model ≥ 90 % sure", justify="right")
+    table.add_column("accepted", justify="right")
+    table.add_column("AUROC", justify="right")
+    table.add_column("FPR95", justify="right")
+    for name, figures in tree["sets"].items():
+        sure = tree["single"]["sets"][name]["overconfident"]
+        table.add_row(
+            f"{name} ({figures['kind']})", str(figures["n"]), percent(sure),
+            percent(figures["accepted"]), percent(figures["auroc"]), percent(figures["fpr95"]),
+        )  # fmt: skip
+    OUT.print(table)

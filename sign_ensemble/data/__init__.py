@@ -1,0 +1,1 @@
+"""Images to arrays: manifest, frozen features, views, self-made and strange images."""

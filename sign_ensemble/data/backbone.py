@@ -1,0 +1,146 @@
+"""AlexNet's five convolution layers, frozen: uint8 images in, float16 features out.
+
+Letters: N images, S side in pixels, D features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load as load_safetensors
+from torch import nn
+
+from sign_ensemble.errors import UserError
+
+SHIPPED = "alexnet-imagenet1k-features-fp16.safetensors"
+D = 256 * 6 * 6
+BATCH = 64  # every pass has this many images, so that a feature never depends on its neighbours
+MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as torchvision publishes them with the weights
+STD = (0.229, 0.224, 0.225)
+
+
+class Convolutions(nn.Module):
+    """The layers ``features`` and ``avgpool`` of torchvision's AlexNet, under the same names.
+
+    Built here so that processes which need them do not wait four seconds for torchvision's import;
+    a test holds them equal to torchvision's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, 11, stride=4, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(64, 192, 5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(192, 384, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(384, 256, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(256, 256, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2),
+        )
+        self.avgpool = nn.AdaptiveAvgPool2d(6)
+
+    def forward(self, images_N3SS: torch.Tensor) -> torch.Tensor:
+        """Normalised images (N, 3, S, S) to features (N, 9216)."""
+        return self.avgpool(self.features(images_N3SS)).flatten(1)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Loaded convolutions, where they run and what identifies their weights."""
+
+    layers: Convolutions
+    sha256: str
+    device: torch.device
+    half: bool
+
+    def features(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float16]]:
+        """Features of each batch, each of at most 64 images.
+
+        Args:
+            batches: uint8 images (N, S, S, 3), N from 1 to 64.
+
+        Yields:
+            float16 features (N, 9216) of one batch, in order.
+        """
+        mean = torch.tensor(MEAN, device=self.device).view(1, 3, 1, 1) * 255
+        std = torch.tensor(STD, device=self.device).view(1, 3, 1, 1) * 255
+        for images_NSS3 in batches:
+            n = len(images_NSS3)
+            if n < BATCH:
+                short = np.zeros((BATCH - n, *images_NSS3.shape[1:]), np.uint8)
+                images_NSS3 = np.concatenate([images_NSS3, short])
+            pixels = torch.from_numpy(images_NSS3).to(self.device).permute(0, 3, 1, 2)
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
+            ):
+                values_ND = self.layers((pixels - mean) / std)
+            yield values_ND[:n].clamp(max=65504).to(torch.float16).cpu().numpy()
+
+
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether this processor multiplies bf16 in hardware (elsewhere float32 is faster)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def weights_bytes(weights: str) -> bytes:
+    """The weights file's content: ``shipped`` or a path to a safetensors file with the same keys.
+
+    Raises:
+        UserError: no such file.
+    """
+    if weights == "shipped":
+        return files("sign_ensemble").joinpath("weights", SHIPPED).read_bytes()
+    path = Path(weights)
+    if not path.is_file():
+        raise UserError(f"data.weights is {weights}: it must be shipped, random or a file")
+    return path.read_bytes()
+
+
+@lru_cache(maxsize=2)
+def load(weights: str = "shipped") -> Backbone:
+    """Convolutions with the named weights on the best device here.
+
+    Args:
+        weights: ``shipped``, ``random`` (a fixed draw, for tests of speed) or a safetensors path
+            with torchvision's keys ``features.0.weight`` and so on.
+
+    Raises:
+        UserError: the file is missing or holds other layers.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = Convolutions()
+    sha256 = "random"
+    if weights != "random":
+        content = weights_bytes(weights)
+        sha256 = hashlib.sha256(content).hexdigest()
+        try:
+            tensors = load_safetensors(content)
+            kept = {k: v.float() for k, v in tensors.items() if k.startswith("features.")}
+            layers.load_state_dict(kept)
+        except Exception as fault:  # safetensors and torch raise their own kinds; all mean: not it
+            reason = str(fault).splitlines()[0]
+            raise UserError(
+                f"data.weights is {weights}: not AlexNet's convolutions ({reason})"
+            ) from fault
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    layers = layers.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    return Backbone(layers, sha256, device, bf16_is_fast(device))

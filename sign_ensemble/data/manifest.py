@@ -1,0 +1,214 @@
+"""A folder or table → one row per image, with its split, in one Parquet file.
+
+Every image is read and decoded once. What cannot be used is set aside with its reason; nothing is
+dropped silently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from sign_ensemble.config import DataConfig
+from sign_ensemble.data.images import SetAside, decode_rgb, read_file
+from sign_ensemble.data.sources import PRESETS, Row, find
+from sign_ensemble.data.splits import SPLITS, Split, assign, without_duplicates
+from sign_ensemble.errors import UserError
+
+__all__ = ["PRESETS", "SCHEMA", "SPLITS", "Manifest", "build", "changed", "gaps", "read", "write"]
+
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("label", pa.string()),
+        ("signer", pa.string()),
+        ("split", pa.string()),
+        ("reason", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.string()),
+        ("bytes", pa.int64()),
+        ("mtime_ns", pa.int64()),
+    ]
+)
+_IN_USE: tuple[Split, ...] = ("train", "test", "near")
+_METADATA_KEY = b"sign_ensemble.manifest"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All images of a data set.
+
+    Args:
+        table: One row per image, sorted by path, with the columns of :data:`SCHEMA`; they are
+            explained at :class:`sign_ensemble.data.sources.Row`.
+        root: Absolute folder that relative paths start from.
+        other_files: Files seen that are no images.
+    """
+
+    table: pa.Table
+    root: Path
+    other_files: int = 0
+
+    def rows(self, *splits: Split) -> pa.Table:
+        """The rows of one split, or of several, in the table's order."""
+        return self.table.filter(pc.is_in(self.table["split"], pa.array(splits, pa.string())))
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that are learned, sorted."""
+        return sorted(set(self.rows("train")["label"].to_pylist()))
+
+    def signers(self, *splits: Split) -> list[str]:
+        """Who appears in one split, or in several, sorted."""
+        return sorted(set(self.rows(*splits)["signer"].to_pylist()))
+
+    def counts(self) -> dict[str, int]:
+        """Images of each split, zeros included, in the order of :data:`SPLITS`."""
+        found = Counter(self.table["split"].to_pylist())
+        return {split: found[split] for split in SPLITS}
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of what is learned from and tested on: path, label, signer, split, sha256.
+
+        Only rows in use count (train, test, near): a stray file changes nothing.
+        """
+        columns = self.rows(*_IN_USE).select(["path", "label", "signer", "split", "sha256"])
+        lines = sorted(json.dumps(list(row.values())) for row in columns.to_pylist())
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def build(data: DataConfig, progress: Callable[[int, int], None] | None = None) -> Manifest:
+    """Find, read, check and split all images.
+
+    Args:
+        data: Where they are, what to learn, who is held out.
+        progress: Called with (images read, images in all) from the calling thread.
+
+    Raises:
+        UserError: the settings do not fit each other or what is there. What names alone can show
+            is refused before any image is read.
+    """
+    sources = find(data)
+    assign(sources.rows, data)
+
+    def read_one(row: Row) -> Row:
+        return _read_image(row, sources.root, data)
+
+    rows: list[Row] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for row in pool.map(read_one, sources.rows):
+            rows.append(row)
+            if progress is not None:
+                progress(len(rows), len(sources.rows))
+    rows = assign(without_duplicates(rows), data)
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
+    return Manifest(table, sources.root, sources.other_files)
+
+
+def gaps(manifest: Manifest) -> list[str]:
+    """One sentence for each train or test signer who lacks learned labels."""
+    shown: dict[str, set[str]] = defaultdict(set)
+    rows = manifest.rows("train", "test")
+    for signer, label in zip(rows["signer"].to_pylist(), rows["label"].to_pylist(), strict=True):
+        shown[signer].add(label)
+    lacking = {
+        signer: [label for label in manifest.labels if label not in shown[signer]]
+        for signer in sorted(shown)
+    }
+    return [
+        f"signer {signer} has no image of: {', '.join(labels)}"
+        for signer, labels in lacking.items()
+        if signer and labels
+    ]
+
+
+def changed(manifest: Manifest) -> list[str]:
+    """Paths of images in use (train, test, near) that are gone or hold other bytes than then.
+
+    A file whose size and time of change are as recorded is taken as unchanged and not read.
+    """
+    rows = manifest.rows(*_IN_USE).select(["path", "sha256", "bytes", "mtime_ns"])
+    return [
+        path
+        for path, sha256, size, mtime_ns in zip(*rows.to_pydict().values(), strict=True)
+        if _has_changed(manifest.root / path, sha256, size, mtime_ns)
+    ]
+
+
+def write(manifest: Manifest, path: Path) -> None:
+    """Write the Parquet file, whole or not at all."""
+    about = json.dumps({"root": str(manifest.root), "other_files": manifest.other_files})
+    table = manifest.table.replace_schema_metadata({_METADATA_KEY: about.encode()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pa.parquet.write_table(table, beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Manifest:
+    """Read what :func:`write` wrote.
+
+    Raises:
+        UserError: the file is missing, unreadable or no manifest.
+    """
+    try:
+        table = pa.parquet.read_table(path, partitioning=None)
+        about = json.loads((table.schema.metadata or {})[_METADATA_KEY])
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read as a manifest: {reason}") from error
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} is not a manifest: it was not written by this package") from error
+    if not table.schema.equals(SCHEMA):
+        raise UserError(f"{path} is not a manifest of this version: its columns differ")
+    return Manifest(table.replace_schema_metadata(None), Path(about["root"]), about["other_files"])
+
+
+def _read_image(row: Row, root: Path, data: DataConfig) -> Row:
+    """The row with what its file holds, or with the reason why it cannot be used."""
+    if row.reason:
+        return row
+    try:
+        content, mtime_ns = read_file(root / row.path)
+    except SetAside as why:
+        return replace(row, reason=str(why))
+    row = replace(
+        row,
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=len(content),
+        mtime_ns=mtime_ns,
+    )
+    try:
+        rgb_HWC = decode_rgb(content, max_pixels=data.max_pixels, min_side=data.min_side)
+    except SetAside as why:
+        return replace(row, reason=str(why))
+    return replace(row, width=rgb_HWC.shape[1], height=rgb_HWC.shape[0])
+
+
+def _has_changed(file: Path, sha256: str, size: int, mtime_ns: int) -> bool:
+    try:
+        status = file.stat()
+        if (status.st_size, status.st_mtime_ns) == (size, mtime_ns):
+            return False
+        if status.st_size != size:
+            return True
+        with open(file, "rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest() != sha256
+    except OSError:
+        return True

@@ -1,0 +1,242 @@
+"""Which files there are: a folder with a path pattern, or a table → rows, before any is read.
+
+Everything the user may have got wrong about folders, patterns and tables is refused here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from sign_ensemble.config import DataConfig
+from sign_ensemble.data.images import IMAGE_SUFFIXES
+from sign_ensemble.errors import UserError
+
+PRESETS: dict[str, str] = {
+    # <label>/hand<signer>_<label>_<light>_seg_<n>_cropped.jpeg
+    "massey": r"(?:.*/)?(?P<label>[^/]+)/hand(?P<signer>\d+)_[^/]*",
+    # <signer>/<label>/color_<n>_<n>.png; the depth images beside them do not match
+    "surrey": r"(?:.*/)?(?P<signer>[^/]+)/(?P<label>[^/]+)/color_[^/]*\.png",
+    # Person<signer>-<label>-<part>-<frame>.jpg
+    "isl-hs": r"(?:.*/)?Person(?P<signer>\d+)-(?P<label>[^-/]+)-\d+-\d+\.jpe?g",
+    "signer-label": r"(?P<signer>[^/]+)/(?P<label>[^/]+)/[^/]+",
+    "label": r"(?P<label>[^/]+)/[^/]+",
+}
+
+NEEDS_SIGNERS = (
+    "evaluation on held-out people needs a signer for every image; --data.signers none accepts "
+    "random folds, whose figures say nothing about new people"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image: what its name says and, once read, what its file holds.
+
+    Args:
+        path: Relative to the root with forward slashes; absolute if a table says so.
+        label: The sign shown.
+        signer: Who shows it; "" where unknown.
+        split: train, test, near, unused or set-aside; "" until decided.
+        reason: Why the image is set aside or unused; "" if it is used.
+        width: Pixels, upright; 0 if set aside before it was decoded.
+        height: Pixels, upright; 0 likewise.
+        sha256: Hex digest of the file's bytes; "" if unread.
+        bytes: Size of the file.
+        mtime_ns: The file's time of change, nanoseconds.
+    """
+
+    path: str
+    label: str = ""
+    signer: str = ""
+    split: str = ""
+    reason: str = ""
+    width: int = 0
+    height: int = 0
+    sha256: str = ""
+    bytes: int = 0
+    mtime_ns: int = 0
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Rows sorted by path, the folder they are relative to, and files that are no images."""
+
+    rows: list[Row]
+    root: Path
+    other_files: int
+
+
+def find(data: DataConfig) -> Sources:
+    """Rows of ``data.table`` or, without one, of the files below ``data.root``.
+
+    Raises:
+        UserError: root, pattern or table is missing, unreadable or gives no labelled image.
+    """
+    if data.table is not None:
+        return _find_in_table(data, Path(data.table).expanduser())
+    if data.root is None:
+        raise UserError("data.root is not set: it must be the folder that holds the images")
+    return _find_in_folder(data, _existing_folder(data.root))
+
+
+def _existing_folder(given: str) -> Path:
+    root = Path(os.path.abspath(Path(given).expanduser()))
+    if not root.exists():
+        raise UserError(f"data.root is {given}: there is no such folder")
+    if not root.is_dir():
+        raise UserError(f"data.root is {given}: it must be a folder, and it is a file")
+    return root
+
+
+def _find_in_folder(data: DataConfig, root: Path) -> Sources:
+    setting, pattern = _pattern(data)
+    rows, others, example = [], 0, ""
+    for path in sorted(_files_below(root)):
+        is_image = PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+        match = pattern.fullmatch(path)
+        if match is None and not is_image:
+            others += 1
+        else:
+            rows.append(_row_of_match(path, match, data))
+        if is_image and match is None:
+            example = example or path
+    if not any(row.label for row in rows):
+        if not example:
+            raise UserError(f"data.root is {data.root}: it holds no image ({others} other files)")
+        raise UserError(
+            f"{setting} matches no file below {data.root}: {pattern.pattern} must match a whole "
+            f"path such as {example}"
+        )
+    return Sources(rows, root, others)
+
+
+def _pattern(data: DataConfig) -> tuple[str, re.Pattern[str]]:
+    """The setting that gives the pattern, in words, and the pattern."""
+    if data.pattern is None:
+        setting, text = f"data.preset {data.preset}", PRESETS[data.preset]
+    else:
+        setting, text = "data.pattern", data.pattern
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UserError(f"{setting} is {text}: not a regular expression ({error})") from error
+    if "label" not in pattern.groupindex:
+        raise UserError(f"{setting} is {text}: it must have a group (?P<label>...)")
+    if data.signers == "known" and "signer" not in pattern.groupindex:
+        raise UserError(f"{setting} is {text}: it has no group (?P<signer>...); {NEEDS_SIGNERS}")
+    return setting, pattern
+
+
+def _row_of_match(path: str, match: re.Match[str] | None, data: DataConfig) -> Row:
+    if match is None:
+        return Row(_storable(path), reason="does not match the pattern")
+    named = match.groupdict()
+    label = named["label"] or ""
+    signer = (named.get("signer") or "") if data.signers == "known" else ""
+    if _storable(path) != path:
+        return Row(_storable(path), reason="the file's name is not UTF-8")
+    return Row(path, label, signer, reason="" if label else "the pattern gives no label")
+
+
+def _storable(path: str) -> str:
+    """The path with bytes that are no UTF-8 replaced; a table could not hold them."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _files_below(root: Path) -> Iterator[str]:
+    """Posix paths of all files below root, hidden ones left out, links to folders followed once.
+
+    A link to a folder that is below root anyway is not followed: its files have their own names.
+    """
+    inside = Path(os.path.realpath(root))
+    seen = {_identity(root)}
+
+    def enter(folder: Path) -> bool:
+        if folder.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(inside):
+            return False
+        identity = _identity(folder)
+        if identity in seen:
+            return False
+        seen.add(identity)
+        return True
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"data.root is {root}: {error.filename} cannot be read ({error.strerror})"
+        ) from error
+
+    for name, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+        here = Path(name)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and enter(here / f))
+        for file in files:
+            if not file.startswith("."):
+                yield (here / file).relative_to(root).as_posix()
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _find_in_table(data: DataConfig, table_path: Path) -> Sources:
+    if data.root is None:
+        root = Path(os.path.abspath(table_path.parent))
+    else:
+        root = _existing_folder(data.root)
+    wanted = ["path", "label"] + (["signer"] if data.signers == "known" else [])
+    columns = _read_columns(data, table_path, wanted)
+    if not columns["path"]:
+        raise UserError(f"data.table is {data.table}: it has no rows")
+    signers = columns.get("signer", [""] * len(columns["path"]))
+    rows = []
+    for number, path in enumerate(columns["path"]):
+        if not path:
+            raise UserError(f"data.table is {data.table}: row {number + 1} has no path")
+        label = columns["label"][number]
+        reason = "" if label else "the table gives no label"
+        rows.append(Row(_relative(path, root), label, signers[number], reason=reason))
+    rows.sort(key=lambda row: (row.path, row.label, row.signer))
+    return Sources(rows, root, other_files=0)
+
+
+def _relative(path: str, root: Path) -> str:
+    """Relative to root where the path lies below it, else as given."""
+    given = Path(path)
+    return (given.relative_to(root) if given.is_relative_to(root) else given).as_posix()
+
+
+def _read_columns(data: DataConfig, path: Path, wanted: list[str]) -> dict[str, list[str]]:
+    """The wanted columns as text, with "" where a cell is empty."""
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
+        raise UserError(f"data.table is {data.table}: it must end in .csv or .parquet")
+    try:
+        if suffix == ".csv":  # typed as text, or label 01 would become 1
+            as_text = pa.csv.ConvertOptions(column_types=dict.fromkeys(wanted, pa.string()))
+            table = pa.csv.read_csv(path, convert_options=as_text)
+        else:
+            table = pa.parquet.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"data.table is {data.table}: it cannot be read ({reason})") from error
+    for name in wanted:
+        if name not in table.column_names:
+            raise UserError(
+                f"data.table is {data.table}: it lacks the column {name} and has "
+                f"{', '.join(table.column_names)}" + (f"; {NEEDS_SIGNERS}" * (name == "signer"))
+            )
+    try:
+        texts = {name: table.column(name).cast(pa.string()).to_pylist() for name in wanted}
+    except (pa.ArrowException, KeyError) as error:
+        raise UserError(
+            f"data.table is {data.table}: path, label and signer must be columns of text"
+        ) from error
+    return {name: [text or "" for text in column] for name, column in texts.items()}

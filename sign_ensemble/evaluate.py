@@ -1,0 +1,40 @@
+"""Read the test signers and the near and far sets once, and write metrics.json.
+
+Example:
+    python -m sign_ensemble.evaluate --run runs/photos-1a2b3c4d --evaluate.far stairs=photos/stairs
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sign_ensemble.cli import Parser, named_paths
+from sign_ensemble.config import Config, EvaluateConfig, WandbConfig, check
+from sign_ensemble.console import exit_with, say
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, evaluate, print the summary."""
+    parser = Parser(prog="python -m sign_ensemble.evaluate", description=str(__doc__).split("\n")[0])
+    parser.add_argument("--run", required=True, type=str, help="the run's folder")
+    parser.add_class_arguments(EvaluateConfig, "evaluate")
+    parser.add_class_arguments(WandbConfig, "wandb")
+    made = parser.instantiate_classes(parser.parse_args(named_paths(arguments)))
+    check(Config(evaluate=made.evaluate))
+    from sign_ensemble import tracking
+    from sign_ensemble.run import RunFolder, load_config
+    from sign_ensemble.stages.evaluate import evaluate_run
+
+    run = RunFolder(Path(made.run).resolve())
+    load_config(run)  # refuses what is no run before anything is written
+    tracker = tracking.open_tracker(made.wandb, run, say)
+    try:
+        evaluate_run(run, made.evaluate, tracker)
+    finally:
+        tracker.close()
+
+
+if __name__ == "__main__":
+    exit_with(lambda: main(sys.argv[1:]))

@@ -1,0 +1,212 @@
+"""One setting, judged on signers its models never saw.
+
+Letters: N training images, K labels, F images of the fold that is left out, G negatives of it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scipy.special import softmax
+
+from sign_ensemble import metrics
+from sign_ensemble.config import MemberConfig
+from sign_ensemble.data.backbone import D
+from sign_ensemble.data.features import Features
+from sign_ensemble.learning.fit import FeatureBatches, Fitted, fit
+from sign_ensemble.learning.network import Head
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every trial of a run learns from; small, since the features stay in their file.
+
+    Args:
+        features: Where the training images' features lie.
+        labels_N: Label of each training image, 0 to K - 1.
+        folds_N: Fold of each training image, 0 to n - 1; a fold holds whole signers.
+        fold_names: What each fold leaves out, for people to read.
+        labels: The K label names.
+        negatives: Path of the self-made negatives' features, safetensors with ``features`` and
+            ``folds``: a negative made from a signer's images belongs to that signer's fold.
+        seed: The search's seed.
+    """
+
+    features: Features
+    labels_N: NDArray[np.int64]
+    folds_N: NDArray[np.int64]
+    fold_names: tuple[str, ...]
+    labels: tuple[str, ...]
+    negatives: str
+    seed: int
+
+    @property
+    def folds(self) -> int:
+        """How many folds there are."""
+        return len(self.fold_names)
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """How one setting did on one fold that it had not seen.
+
+    ``nll`` is in nats per image; ``logits_FK`` follow the order of the fold's images in the task,
+    ``negative_logits_GK`` that of its negatives.
+    """
+
+    fold: int
+    n: int
+    nll: float
+    accuracy: float
+    ece: float
+    epochs: int
+    best_epoch: int
+    seconds: float
+    logits_FK: NDArray[np.float32]
+    negative_logits_GK: NDArray[np.float32]
+
+    def figures(self) -> dict[str, Any]:
+        """Everything but the arrays."""
+        return {k: v for k, v in vars(self).items() if not isinstance(v, np.ndarray)}
+
+
+def seed_of(*parts: int) -> int:
+    """A 32-bit seed that depends on all parts (search seed, trial, fold)."""
+    return int(np.random.SeedSequence([part % 2**32 for part in parts]).generate_state(1)[0])
+
+
+def recipe_of(default: MemberConfig, params: dict[str, Any]) -> MemberConfig:
+    """The default recipe with a trial's hyperparameters put in; h1 and h2 are the widths."""
+    params = dict(params)
+    widths = (
+        int(params.pop("h1", default.widths[0])),
+        int(params.pop("h2", default.widths[1])),
+    )
+    return replace(default, widths=widths, **params)
+
+
+def kept_back(
+    labels_N: NDArray[np.int64], share: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Which images stop the training early: ``share`` of each label's, rounded down."""
+    chosen_N = np.zeros(len(labels_N), bool)
+    for label in np.unique(labels_N):
+        mine = rng.permutation(np.flatnonzero(labels_N == label))
+        chosen_N[mine[: int(share * len(mine))]] = True
+    return chosen_N
+
+
+def logits_of(head: Head, features_ND: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Logits (N, K) in float32, a thousand images at a time."""
+    device = next(head.parameters()).device
+    with torch.inference_mode():
+        parts = [
+            head.logits(torch.from_numpy(np.asarray(features_ND[i : i + 1000])).to(device).float())
+            for i in range(0, len(features_ND), 1000)
+        ]
+    return torch.cat(parts).cpu().numpy()
+
+
+def fit_rows(
+    task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: int
+) -> tuple[Head, Fitted]:
+    """Train a new head on some of the task's images.
+
+    Args:
+        task: Features and labels.
+        recipe: Hyperparameters.
+        rows: Which training images, by their place in the task.
+        seed: Decides initial weights, dropout, order, views and the images kept back; the same
+            seed on the same number of threads gives the same bits.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rng = np.random.default_rng(seed)
+    labels_N = task.labels_N[rows]
+    slots_N = task.features.slots_N[rows]
+    features_RVD = task.features.open()
+    stop_N = kept_back(labels_N, recipe.stop_share, rng)
+    stop_features = features_RVD[slots_N[stop_N], 0]
+
+    def stop_nll(head: torch.nn.Module) -> float:
+        assert isinstance(head, Head)
+        return float(metrics.nll(softmax(logits_of(head, stop_features), -1), labels_N[stop_N]))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        head = Head(D, recipe.widths, len(task.labels), recipe.dropout).to(device)
+        batches = FeatureBatches(
+            features_RVD, slots_N[~stop_N], labels_N[~stop_N], recipe.batch_size
+        )
+        fitted = fit(head, batches, recipe, rng, device, stop_nll if stop_N.any() else None)
+    return head, fitted
+
+
+def fit_fold(
+    task: Task, recipe: MemberConfig, fold: int, seed: int, negatives_GD: NDArray[np.float16]
+) -> tuple[FoldResult, Head]:
+    """Train on all folds but one and look at that one.
+
+    Args:
+        task: Features, labels and folds.
+        recipe: Hyperparameters.
+        fold: The fold left out.
+        seed: See :func:`fit_rows`.
+        negatives_GD: Features of that fold's negatives.
+    """
+    began = time.monotonic()
+    head, fitted = fit_rows(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
+    out = np.flatnonzero(task.folds_N == fold)
+    logits_FK = logits_of(head, task.features.open()[task.features.slots_N[out], 0])
+    probs_FK, labels_F = softmax(logits_FK.astype(np.float64), -1), task.labels_N[out]
+    result = FoldResult(
+        fold=fold,
+        n=len(out),
+        nll=float(metrics.nll(probs_FK, labels_F)),
+        accuracy=float(metrics.accuracy(probs_FK, labels_F)),
+        ece=float(metrics.ece(*metrics.top_class(probs_FK, labels_F))),
+        epochs=fitted.epochs,
+        best_epoch=fitted.best_epoch,
+        seconds=time.monotonic() - began,
+        logits_FK=logits_FK,
+        negative_logits_GK=logits_of(head, negatives_GD),
+    )
+    return result, head
+
+
+def fold_of_each(
+    signers_N: NDArray[np.str_], labels_N: NDArray[np.int64], most: int, seed: int
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Folds for leave-one-signer-out over the training images.
+
+    A signer is a fold; with more signers than ``most``, the largest signers come first and each
+    joins the fold that is smallest by then. Without signers (all names empty) folds are random
+    images, spread evenly over labels.
+
+    Returns:
+        Fold of each image, and each fold's name: its signers joined by +.
+    """
+    names, counts = np.unique(signers_N, return_counts=True)
+    if list(names) == [""]:
+        rng = np.random.default_rng(seed)
+        folds_N = np.zeros(len(labels_N), np.int64)
+        n = min(most, int(np.bincount(labels_N).min()), 4)
+        for label in np.unique(labels_N):
+            mine = rng.permutation(np.flatnonzero(labels_N == label))
+            folds_N[mine] = np.arange(len(mine)) % n
+        return folds_N, tuple(f"random-{fold}" for fold in range(n))
+    members: list[list[str]] = [[] for _ in range(min(most, len(names)))]
+    sizes = [0] * len(members)
+    for i in sorted(range(len(names)), key=lambda i: (-counts[i], names[i])):
+        smallest = sizes.index(min(sizes))
+        members[smallest].append(str(names[i]))
+        sizes[smallest] += int(counts[i])
+    members = sorted(sorted(group) for group in members)
+    fold_of = {name: fold for fold, group in enumerate(members) for name in group}
+    folds_N = np.array([fold_of[str(name)] for name in signers_N], np.int64)
+    return folds_N, tuple("+".join(group) for group in members)

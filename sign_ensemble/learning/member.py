@@ -1,0 +1,98 @@
+"""A trained member: saved with all that is needed to use it, and checked when loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble.config import MemberConfig
+from sign_ensemble.errors import UserError
+from sign_ensemble.run import file_sha256, read_arrays, write_arrays
+
+TENSORS = tuple(f"layers.{i}.{part}" for i in (0, 3, 6) for part in ("weight", "bias"))
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a member is, beside its weights.
+
+    Args:
+        labels: Label names in the order of the outputs.
+        recipe: Hyperparameters.
+        seed: Seed of this training.
+        trial: Number of the trial it comes from.
+        fold: The fold it has not seen; -1 if it saw all training signers.
+        weight: Its share in the ensemble, in whole votes.
+        nll: The trial's objective, nats per image on unseen signers.
+        preprocessing: size and fit of the image, sha256 of the convolutions.
+        manifest: sha256 of the manifest it was trained on.
+    """
+
+    labels: tuple[str, ...]
+    recipe: MemberConfig
+    seed: int
+    trial: int
+    fold: int
+    weight: int
+    nll: float
+    preprocessing: dict[str, Any]
+    manifest: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """A card and the six tensors of the head, float32 arrays named as in the network."""
+
+    card: Card
+    tensors: dict[str, NDArray[np.float32]]
+
+
+def save(member: Member, path: Path) -> str:
+    """Write a member as safetensors, the card in its header.
+
+    Returns:
+        sha256 of the file.
+    """
+    return write_arrays(path, dict(member.tensors), {"card": asdict(member.card)})
+
+
+def load(path: Path, sha256: str | None = None) -> Member:
+    """Read and check a member.
+
+    Args:
+        path: The safetensors file.
+        sha256: What the file must hash to, if known.
+
+    Raises:
+        UserError: missing, damaged, another file than expected, or not a member.
+    """
+    if sha256 is not None and path.is_file() and file_sha256(path) != sha256:
+        raise UserError(f"{path}: its sha256 is not the one in index.json; it was changed")
+    tensors, header = read_arrays(path)
+    try:
+        values = dict(header["card"])
+        recipe = dict(values["recipe"])
+        recipe["widths"] = tuple(recipe["widths"])
+        values["recipe"] = MemberConfig(**recipe)
+        values["labels"] = tuple(values["labels"])
+        card = Card(**values)
+    except (KeyError, TypeError) as fault:
+        raise UserError(f"{path}: not a member of this version ({fault})") from None
+    h1, h2 = card.recipe.widths
+    shapes = {
+        "layers.0.weight": (h1, tensors.get("layers.0.weight", np.zeros((0, 0))).shape[-1]),
+        "layers.0.bias": (h1,),
+        "layers.3.weight": (h2, h1),
+        "layers.3.bias": (h2,),
+        "layers.6.weight": (len(card.labels), h2),
+        "layers.6.bias": (len(card.labels),),
+    }
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if found != shapes:
+        raise UserError(f"{path}: tensors {json.dumps(found)} do not fit its card")
+    return Member(card, tensors)

@@ -1,0 +1,248 @@
+"""The run folder: names, atomic writes, reading back.
+
+    runs/<name>/  config.yaml  manifest.parquet  negatives.safetensors  trials/  trials.parquet
+                  study.journal  members/  rule.json  rule.safetensors  metrics.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save as save_safetensors
+
+from sign_ensemble.config import Config
+from sign_ensemble.errors import UserError
+
+# Settings that change how fast or where, never what comes out.
+FREE = {
+    "data.cache",
+    "data.engine",
+    "search.concurrent",
+    "search.time_budget",
+    "search.max_failures",
+    "run.root",
+    "run.name",
+}
+FREE_GROUPS = {"wandb", "evaluate"}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where each result of one run lies."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The settings that made this run."""
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """A row per image."""
+        return self.path / "manifest.parquet"
+
+    @property
+    def negatives(self) -> Path:
+        """Features of the self-made negatives."""
+        return self.path / "negatives.safetensors"
+
+    @property
+    def trials(self) -> Path:
+        """Folder with one folder per trial."""
+        return self.path / "trials"
+
+    @property
+    def trials_table(self) -> Path:
+        """A row per finished trial; written when the search has ended."""
+        return self.path / "trials.parquet"
+
+    @property
+    def study(self) -> Path:
+        """The Optuna study, for optuna-dashboard."""
+        return self.path / "study.journal"
+
+    @property
+    def members(self) -> Path:
+        """Folder of members with their index.json."""
+        return self.path / "members"
+
+    @property
+    def rule(self) -> Path:
+        """The rejection rule; its numbers lie in rule.safetensors beside it."""
+        return self.path / "rule.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The evaluation."""
+        return self.path / "metrics.json"
+
+    def trial(self, number: int) -> Path:
+        """Folder of one trial."""
+        return self.trials / f"{number:04d}"
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path to write to, renamed to ``path`` when the block ends well, removed when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON, whole or not at all; floats come back to the bit."""
+    with whole(path) as beside:
+        beside.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run folder.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: not there; has this stage of the run ended?") from None
+    except ValueError as fault:
+        raise UserError(f"{path}: not valid JSON ({fault})") from None
+
+
+def write_arrays(
+    path: Path, arrays: dict[str, NDArray[Any]], metadata: dict[str, Any] | None = None
+) -> str:
+    """Write arrays as one safetensors file, whole or not at all.
+
+    Args:
+        path: The file.
+        arrays: Named arrays of any shape.
+        metadata: JSON values kept in the file's header.
+
+    Returns:
+        The file's sha256.
+    """
+    header = {key: json.dumps(value) for key, value in (metadata or {}).items()}
+    arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+    content = save_safetensors(arrays, header)
+    with whole(path) as beside:
+        beside.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Arrays and metadata of a safetensors file.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        with safe_open(path, "np") as opened:
+            arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+            header = opened.metadata() or {}
+    except FileNotFoundError:
+        raise UserError(f"{path}: not there; has this stage of the run ended?") from None
+    except Exception as fault:  # safetensors raises its own untyped error for damage
+        raise UserError(f"{path}: damaged ({fault})") from None
+    return arrays, {key: json.loads(value) for key, value in header.items()}
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """The settings that decide the result, by dotted name."""
+    flat = {}
+    for group, settings in asdict(config).items():
+        if group in FREE_GROUPS:
+            continue
+        for key, value in settings.items():
+            if f"{group}.{key}" not in FREE:
+                flat[f"{group}.{key}"] = json.loads(json.dumps(value))
+    return flat
+
+
+def default_name(config: Config) -> str:
+    """A run name that the same data and settings give again."""
+    source = config.data.root or config.data.table or "run"
+    settings = json.dumps(settings_of(config), sort_keys=True)
+    return f"{Path(source).resolve().stem}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+
+
+def open_run(config: Config) -> RunFolder:
+    """The run's folder, made if new.
+
+    Raises:
+        UserError: the folder cannot be written, or was made with other settings.
+    """
+    path = (Path(config.run.root) / (config.run.name or default_name(config))).resolve()
+    folder = RunFolder(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as fault:
+        raise UserError(f"{path}: the run folder cannot be written ({fault.strerror})") from None
+    now = settings_of(config)
+    if not folder.config.exists():
+        with whole(folder.config) as beside:
+            beside.write_text(yaml.safe_dump(asdict_plain(config), sort_keys=False))
+        return folder
+    before = settings_of(load_config(folder))
+    for key, value in now.items():
+        if before.get(key) != value:
+            raise UserError(
+                f"{path} was made with {key} {before.get(key)}, now it is {value}: give the old "
+                "value or another run.name"
+            )
+    return folder
+
+
+def asdict_plain(config: Config) -> dict[str, Any]:
+    """The config as plain lists, numbers and strings."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def load_config(folder: RunFolder) -> Config:
+    """The settings a run was made with.
+
+    Raises:
+        UserError: no such run, or a config.yaml that this version cannot read.
+    """
+    if not folder.config.is_file():
+        raise UserError(f"{folder.path}: not a run folder (it has no config.yaml)")
+    try:
+        groups = yaml.safe_load(folder.config.read_text())
+        parts = {}
+        for name, kind in Config.__annotations__.items():
+            del kind
+            default = getattr(Config(), name)
+            values = groups.get(name, {})
+            values = {
+                key: tuple(value) if isinstance(getattr(default, key), tuple) else value
+                for key, value in values.items()
+            }
+            parts[name] = type(default)(**values)
+        return Config(**parts)
+    except (TypeError, AttributeError, yaml.YAMLError) as fault:
+        raise UserError(f"{folder.config}: not a config of this version ({fault})") from None

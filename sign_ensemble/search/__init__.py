@@ -1,0 +1,1 @@
+"""Many trials to the best k."""

@@ -1,0 +1,75 @@
+"""Joining or starting Ray, quietly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sign_ensemble.config import SearchConfig
+from sign_ensemble.errors import UserError
+
+ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the search has its own table
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt ends the search at once; records are kept
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future behaviour; its absence warns
+}
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Ray for the length of the block: the cluster in RAY_ADDRESS or one running on this machine,
+    else a new local one that ends with the block.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    except ValueError:  # a running cluster has its own dashboard and refuses the argument
+        ray.init(log_to_driver=False, logging_level="ERROR")
+    except ConnectionError as fault:
+        raise UserError(f"RAY_ADDRESS is {os.environ.get('RAY_ADDRESS')}: {fault}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def concurrency(search: SearchConfig) -> int:
+    """How many trials the cluster holds at once.
+
+    Raises:
+        UserError: not even one.
+    """
+    import ray
+
+    have = ray.cluster_resources()
+    cpus, gpus = int(have.get("CPU", 0)), float(have.get("GPU", 0))
+    most = cpus // search.cpus_per_trial
+    if most < 1:
+        raise UserError(
+            f"search.cpus_per_trial is {search.cpus_per_trial}: the cluster has {cpus} CPUs"
+        )
+    if search.gpus_per_trial:
+        most = min(most, int(gpus / search.gpus_per_trial))
+        if most < 1:
+            raise UserError(
+                f"search.gpus_per_trial is {search.gpus_per_trial}: the cluster has {gpus:g} GPUs"
+            )
+    return min(most, search.concurrent or most)
+
+
+def many_nodes() -> bool:
+    """Whether Ray runs here and its cluster has more than one living node."""
+    import ray
+
+    return ray.is_initialized() and sum(node["Alive"] for node in ray.nodes()) > 1

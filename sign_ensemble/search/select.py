@@ -1,0 +1,77 @@
+"""Which trials become members: pure functions of what the trials said.
+
+Letters: T trials, N images, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble.search.records import TrialRecord
+
+
+def ranked(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Complete trials, lowest loss on unseen signers first; ties go to the earlier trial."""
+    complete = [record for record in records if record.status == "complete"]
+    return sorted(complete, key=lambda record: (record.nll, record.number))
+
+
+def top_k(records: Sequence[TrialRecord], size: int) -> dict[int, int]:
+    """The ``size`` best trials, one vote each: trial number → votes."""
+    return {record.number: 1 for record in ranked(records)[:size]}
+
+
+def fold_mean_nll(
+    probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64], folds_N: NDArray[np.int64]
+) -> float:
+    """Mean over folds of the mean −log p of the true label, nats; each fold counts once."""
+    loss_N = -np.log(np.maximum(probs_NK[np.arange(len(labels_N)), labels_N], 1e-300))
+    return float(np.mean([loss_N[folds_N == fold].mean() for fold in np.unique(folds_N)]))
+
+
+def greedy(
+    probs_TNK: Mapping[int, NDArray[np.float64]],
+    labels_N: NDArray[np.int64],
+    folds_N: NDArray[np.int64],
+    size: int,
+) -> dict[int, int]:
+    """Forward selection with replacement (Caruana et al. 2004) on out-of-fold predictions.
+
+    Starting from nothing, ``size`` times the trial is added whose addition gives the mean of
+    probabilities with the lowest loss; the shortest such list with the lowest loss is kept.
+
+    Args:
+        probs_TNK: Trial number → probabilities (N, K) by models that have not seen the signer.
+        labels_N: True labels.
+        folds_N: Fold of each image.
+        size: Votes at most.
+
+    Returns:
+        Trial number → votes.
+    """
+    total_NK = np.zeros_like(next(iter(probs_TNK.values())))
+    chosen: list[int] = []
+    path: list[float] = []
+    for _ in range(size):
+        losses = {
+            number: fold_mean_nll((total_NK + probs_NK) / (len(chosen) + 1), labels_N, folds_N)
+            for number, probs_NK in probs_TNK.items()
+        }
+        best = min(losses, key=lambda number: (losses[number], number))
+        chosen.append(best)
+        path.append(losses[best])
+        total_NK = total_NK + probs_TNK[best]
+    kept = chosen[: int(np.argmin(path)) + 1]
+    return {number: kept.count(number) for number in sorted(set(kept), key=kept.index)}
+
+
+def worth_finishing(records: Sequence[TrialRecord], size: int) -> list[TrialRecord]:
+    """Pruned trials to complete because fewer than ``size`` trials are; the furthest and best first.
+    """
+    short = size - len(ranked(records))
+    pruned = [record for record in records if record.status == "pruned"]
+    pruned.sort(key=lambda record: (-len(record.folds), record.nll, record.number))
+    return pruned[: max(0, short)]

@@ -1,0 +1,56 @@
+"""The hyperparameters and their ranges, as Optuna sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+)
+
+from sign_ensemble.config import MemberConfig, SearchConfig
+
+
+def distributions(search: SearchConfig, default: MemberConfig) -> dict[str, BaseDistribution]:
+    """The search space; the default recipe's widths are always among the choices.
+
+    * dropout, uniform: little changes near either end of a useful range.
+    * learning_rate and weight_decay, logarithmic: they act by factors.
+    * label_smoothing, uniform.
+    * h1, h2, a choice among a few: between powers of two nothing happens.
+    """
+    h1 = sorted({*search.h1, default.widths[0]})
+    h2 = sorted({*search.h2, default.widths[1]})
+    return {
+        "dropout": FloatDistribution(*search.dropout),
+        "learning_rate": FloatDistribution(*search.learning_rate, log=True),
+        "weight_decay": FloatDistribution(*search.weight_decay, log=search.weight_decay[0] > 0),
+        "label_smoothing": FloatDistribution(*search.label_smoothing),
+        "h1": CategoricalDistribution(h1),
+        "h2": CategoricalDistribution(h2),
+    }
+
+
+def default_params(default: MemberConfig) -> dict[str, Any]:
+    """The default recipe as the first trial's parameters."""
+    return {
+        "dropout": default.dropout,
+        "learning_rate": default.learning_rate,
+        "weight_decay": default.weight_decay,
+        "label_smoothing": default.label_smoothing,
+        "h1": default.widths[0],
+        "h2": default.widths[1],
+    }
+
+
+def inside(params: dict[str, Any], space: dict[str, BaseDistribution]) -> dict[str, Any]:
+    """The nearest point of the space, for the sampler: the default recipe may lie outside it."""
+    moved = {}
+    for name, value in params.items():
+        spread = space[name]
+        if isinstance(spread, FloatDistribution):
+            value = min(max(value, spread.low), spread.high)
+        moved[name] = value
+    return moved

@@ -1,0 +1,104 @@
+"""The stages one after another.
+
+A stage whose files are there is not run again, so an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from sign_ensemble import tracking
+from sign_ensemble.config import Config
+from sign_ensemble.console import say
+from sign_ensemble.run import RunFolder, open_run
+from sign_ensemble.search.cluster import connected
+from sign_ensemble.search.records import TrialRecord, judge_all, read_records, write_table
+from sign_ensemble.search.space import default_params
+from sign_ensemble.stages.evaluate import evaluate_run
+from sign_ensemble.stages.members import build_members
+from sign_ensemble.stages.prepare import list_images, prepare
+from sign_ensemble.stages.rule import build_rule
+from sign_ensemble.stages.search import search, searched
+
+
+@contextmanager
+def tracked(config: Config, run: RunFolder) -> Iterator[tracking.Tracker]:
+    """The run's W&B logger, closed at the end."""
+    tracker = tracking.open_tracker(config.wandb, run, say)
+    try:
+        yield tracker
+    finally:
+        tracker.close()
+
+
+def tune(config: Config, until: str = "evaluate") -> None:
+    """The main job.
+
+    Args:
+        config: All settings.
+        until: Stop after ``search``, after ``ensemble`` (members and rule) or after ``evaluate``.
+
+    Raises:
+        UserError: a setting, an image or a file cannot be used.
+    """
+    run = open_run(config)
+    with tracked(config, run) as tracker:
+        if searched(run, config) and run.rule.exists():
+            list_images(config, run)
+            say(f"run folder: {run.path}: search, members and rule are kept from before")
+        else:
+            with connected():
+                _build(config, run, until, tracker)
+        if until == "evaluate":
+            evaluate_run(run, config.evaluate, tracker)
+
+
+def _build(config: Config, run: RunFolder, until: str, tracker: tracking.Tracker) -> None:
+    """Everything before the evaluation."""
+    say(f"run folder: {run.path}")
+    prepared = prepare(config)
+    if not searched(run, config):
+        search(prepared, tracker)
+    if until == "search":
+        return
+    if not (run.members / "index.json").exists():
+        build_members(prepared, read_records(run))
+    if not run.rule.exists():
+        build_rule(prepared)
+
+
+def train(config: Config) -> TrialRecord:
+    """One setting, judged on every fold, then made a run of one member that can be evaluated.
+
+    Args:
+        config: ``member`` is the setting; of ``search`` only folds, CPUs and GPUs count.
+
+    Returns:
+        The setting's record.
+
+    Raises:
+        UserError: a setting, an image or a file cannot be used.
+    """
+    one = replace(
+        config,
+        search=replace(config.search, trials=1, seed=config.member.seed),
+        ensemble=replace(config.ensemble, size=1, method="top_k"),
+    )
+    run = open_run(one)
+    with tracked(one, run) as tracker:
+        if not (searched(run, one) and run.rule.exists()):
+            with connected():
+                say(f"run folder: {run.path}")
+                prepared = prepare(one)
+                if not searched(run, one):
+                    params = default_params(one.member)
+                    record = judge_all(run, prepared.task, one.member, params, 0)
+                    write_table(run, [record], prepared.task.fold_names)
+                if not (run.members / "index.json").exists():
+                    build_members(prepared, read_records(run))
+                build_rule(prepared)
+        record = read_records(run)[0]
+        tracker.setting(record.params, record)
+        return record

@@ -1,0 +1,186 @@
+"""Images to a task: manifest, frozen features, folds, self-made negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sign_ensemble.config import Config, DataConfig
+from sign_ensemble.console import progress, say
+from sign_ensemble.data import manifest
+from sign_ensemble.data.features import features_of_images, features_of_rows
+from sign_ensemble.data.images import SetAside, load_square
+from sign_ensemble.data.manifest import Manifest
+from sign_ensemble.data.negatives import negative_images
+from sign_ensemble.errors import UserError
+from sign_ensemble.learning.folds import Task, fold_of_each, seed_of
+from sign_ensemble.run import RunFolder, open_run, write_arrays
+
+PER_FOLD = 200  # signs of each fold that negatives are made from: enough for all label pairs met
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run whose images are listed and whose features lie ready."""
+
+    config: Config
+    run: RunFolder
+    manifest: Manifest
+    task: Task
+
+    @property
+    def rows(self) -> pa.Table:
+        """The training images, in the order of the task."""
+        return self.manifest.rows("train")
+
+
+def squares(
+    rows: pa.Table, root: Path, data: DataConfig, chosen: Sequence[int] | None = None
+) -> NDArray[np.uint8]:
+    """Decoded images (N, S, S, 3) of manifest rows.
+
+    Raises:
+        UserError: an image was there when the manifest was made and cannot be read now.
+    """
+    paths = rows.column("path").to_pylist()
+    picked = [root / paths[i] for i in (range(len(paths)) if chosen is None else chosen)]
+
+    def square(path: Path) -> NDArray[np.uint8]:
+        try:
+            return load_square(
+                path,
+                size=data.size,
+                fit=data.fit,
+                max_pixels=data.max_pixels,
+                min_side=data.min_side,
+            )
+        except SetAside as reason:
+            raise UserError(f"{path}: was in order before, now it is not: {reason}") from None
+
+    if not picked:
+        return np.zeros((0, data.size, data.size, 3), np.uint8)
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(square, picked)))
+
+
+def list_images(config: Config, run: RunFolder) -> Manifest:
+    """The run's manifest: read if it is there and still true, else made.
+
+    Raises:
+        UserError: images have changed since the run began.
+    """
+    if run.manifest.exists():
+        listed = manifest.read(run.manifest)
+        if changed := manifest.changed(listed):
+            raise UserError(
+                f"{len(changed)} images have changed since {run.path} began, first {changed[0]}: "
+                "give another run.name"
+            )
+        return listed
+    with progress("images read") as step:
+        listed = manifest.build(config.data, step)
+    manifest.write(listed, run.manifest)
+    counts = listed.counts()
+    say(
+        f"{counts.get('train', 0)} images of {len(listed.signers('train'))} signers to learn "
+        f"{len(listed.labels)} labels from, {counts.get('test', 0)} of "
+        f"{len(listed.signers('test'))} held out, {counts.get('near', 0)} near, "
+        f"{counts.get('unused', 0)} unused, {counts.get('set-aside', 0)} set aside"
+    )
+    aside = listed.rows("set-aside").to_pylist()
+    for row in aside[:20]:
+        say(f"set aside: {row['path']}: {row['reason']}")
+    if len(aside) > 20:
+        say(f"set aside: {len(aside) - 20} more, listed in {run.manifest}")
+    for line in manifest.gaps(listed):
+        say(line)
+    return listed
+
+
+def write_negatives(prepared: Prepared) -> None:
+    """Make the self-made negatives of every fold and write their features."""
+    config, task, rows = prepared.config, prepared.task, prepared.rows
+    parts: list[NDArray[np.float16]] = []
+    folds: list[int] = []
+    kinds: list[str] = []
+    with progress("negatives made") as step:
+        for fold in range(task.folds):
+            mine = np.flatnonzero(task.folds_N == fold)
+            rng = np.random.default_rng(seed_of(config.search.seed, fold))
+            chosen = np.sort(rng.permutation(mine)[:PER_FOLD])
+            signs = squares(rows, prepared.manifest.root, config.data, chosen.tolist())
+            labels = task.labels_N[chosen]
+            if len(np.unique(labels)) < 2:
+                continue
+            seed = seed_of(config.search.seed, fold)
+            made = negative_images(config.rejection.negatives, seed, signs, labels)
+            for kind, images in made.items():
+                parts.append(features_of_images(images, config.data.weights))
+                folds += [fold] * len(images)
+                kinds += [kind] * len(images)
+            step(fold + 1, task.folds)
+    if not parts:
+        raise UserError("no training signer has two labels: no negatives can be made from them")
+    names = sorted(set(kinds))
+    arrays = {
+        "features": np.concatenate(parts),
+        "folds": np.array(folds, np.int64),
+        "kinds": np.array([names.index(kind) for kind in kinds], np.int64),
+    }
+    write_arrays(prepared.run.negatives, arrays, {"kinds": names})
+
+
+def prepare(config: Config) -> Prepared:
+    """List the images and compute the features that training needs; needs Ray only to spread them.
+    """
+    run = open_run(config)
+    try:
+        listed = list_images(config, run)
+    except UserError:
+        if not run.manifest.exists():  # a folder that holds nothing would refuse the mended call
+            run.config.unlink(missing_ok=True)
+            if not any(run.path.iterdir()):
+                run.path.rmdir()
+        raise
+    rows = listed.rows("train")
+    cache = Path(config.data.cache or Path(config.run.root) / "features")
+    with progress("features computed") as step:
+        try:
+            features = features_of_rows(
+                rows, listed.root, config.data, cache, step, spread(config.data)
+            )
+        except SetAside as reason:
+            raise UserError(f"{listed.root}: an image cannot be read any more: {reason}") from None
+    labels = listed.labels
+    labels_N = np.array([labels.index(name) for name in rows.column("label").to_pylist()], np.int64)
+    random = config.data.signers == "none"
+    signers_N = np.array(["" if random else name for name in rows.column("signer").to_pylist()])
+    folds_N, names = fold_of_each(signers_N, labels_N, config.search.folds, config.search.seed)
+    task = Task(
+        features=features,
+        labels_N=labels_N,
+        folds_N=folds_N,
+        fold_names=names,
+        labels=tuple(labels),
+        negatives=str(run.negatives),
+        seed=config.search.seed,
+    )
+    prepared = Prepared(config, run, listed, task)
+    if not run.negatives.exists():
+        write_negatives(prepared)
+    return prepared
+
+
+def spread(data: DataConfig) -> bool:
+    """Whether features are computed over the cluster."""
+    if data.engine != "auto":
+        return data.engine == "ray"
+    from sign_ensemble.search.cluster import many_nodes
+
+    return many_nodes()

@@ -1,0 +1,37 @@
+"""A task to judged trials."""
+
+from __future__ import annotations
+
+from sign_ensemble import tracking
+from sign_ensemble.config import Config
+from sign_ensemble.console import SearchTable, say
+from sign_ensemble.run import RunFolder
+from sign_ensemble.search.records import TrialRecord, read_records
+from sign_ensemble.stages.prepare import Prepared
+
+
+def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
+    """Run the trials that are missing."""
+    from sign_ensemble.search.trials import search_trials
+
+    config, run, task = prepared.config, prepared.run, prepared.task
+    ended = [record for record in read_records(run) if record.status != "failed"]
+    if ended:
+        say(f"{len(ended)} trials are kept from before")
+
+    def log(record: TrialRecord) -> None:
+        tracker.trial(record, task.fold_names)
+
+    with SearchTable(config.search.trials, task.folds, ended, log) as table:
+        records = search_trials(
+            run, task, config.member, config.search, config.ensemble.size, table
+        )
+    say(f"search: {table.summary()}")
+    return records
+
+
+def searched(run: RunFolder, config: Config) -> bool:
+    """Whether the search has ended: all trials are there, or members were already made of it."""
+    if not run.trials_table.exists():
+        return False
+    return (run.members / "index.json").exists() or len(read_records(run)) >= config.search.trials

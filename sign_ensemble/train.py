@@ -1,0 +1,35 @@
+"""One setting, no search: judged on unseen signers, then made a run of one member.
+
+Example:
+    python -m sign_ensemble.train --data.root photos --member.dropout=0.3
+
+A W&B sweep can call it as it is: its agent's --key=value arguments are these settings, and nll is
+the metric to minimise.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from sign_ensemble.cli import config_of, named_paths, parser_for
+from sign_ensemble.console import exit_with, say
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, train, print the figures."""
+    parser = parser_for("train", str(__doc__).split("\n\n")[0])
+    parsed = parser.parse_args(named_paths(arguments))
+    config = config_of(parser, parsed)
+    from sign_ensemble.stages import flow
+
+    record = flow.train(config)
+    worst = min(fold["accuracy"] for fold in record.folds)
+    say(
+        f"on signers it never saw: nll {record.nll:.4f}, accuracy {record.mean('accuracy'):.3f}, "
+        f"worst signer {worst:.3f}, ece {record.mean('ece'):.3f}"
+    )
+
+
+if __name__ == "__main__":
+    exit_with(lambda: main(sys.argv[1:]))

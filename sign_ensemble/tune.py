@@ -1,0 +1,35 @@
+"""Search, ensemble, rejection rule, evaluation: the main job.
+
+Example:
+    python -m sign_ensemble.tune --data.root photos --data.test_signers '[anna]'
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from sign_ensemble.cli import config_of, named_paths, parser_for
+from sign_ensemble.console import exit_with
+
+STAGES = ("search", "ensemble", "evaluate")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, run the stages, print the summary."""
+    parser = parser_for("tune", str(__doc__).split("\n\n")[0])
+    parser.add_argument(
+        "--until",
+        choices=STAGES,
+        default="evaluate",
+        help="stop after this stage; a later call with the same settings goes on",
+    )
+    parsed = parser.parse_args(named_paths(arguments))
+    config = config_of(parser, parsed)
+    from sign_ensemble.stages import flow
+
+    flow.tune(config, parsed.until)
+
+
+if __name__ == "__main__":
+    exit_with(lambda: main(sys.argv[1:]))

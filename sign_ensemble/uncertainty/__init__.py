@@ -1,0 +1,1 @@
+"""Members to an answer or a refusal."""

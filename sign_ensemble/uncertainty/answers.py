@@ -1,0 +1,118 @@
+"""The one path of a prediction: features → members → scores → rule → answers.
+
+evaluate, predict and whatever else answers calls :func:`answer`; so what is measured is what is
+shipped.
+
+Letters: M members, N images, D features.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble.run import RunFolder
+from sign_ensemble.uncertainty import rejection
+from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
+from sign_ensemble.uncertainty.neighbours import neighbour_distance
+from sign_ensemble.uncertainty.rejection import Rule
+from sign_ensemble.uncertainty.scores import Scores, all_scores
+
+REASONS = {
+    "total_uncertainty": "nobody is sure",
+    "disagreement": "the members disagree",
+    "energy": "weak evidence for every label",
+    "max_logit": "weak evidence for every label",
+    "neighbour": "like nothing in the training images",
+}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A finished run, ready to answer."""
+
+    ensemble: Ensemble
+    rule: Rule
+
+    def evidence(self, features_ND: NDArray[np.float16]) -> Evidence:
+        """What members and training images say of N images."""
+        return Evidence(
+            self.ensemble.logits(features_ND),
+            self.ensemble.votes_M,
+            neighbour_distance(features_ND, self.rule.bank, self.rule.neighbours),
+        )
+
+    def answer(self, features_ND: NDArray[np.float16]) -> Answers:
+        """Label or refusal for N images."""
+        return answer(self.evidence(features_ND), self.rule)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is said of N images.
+
+    Args:
+        evidence: What it is said from.
+        scores: Every witness's scores.
+        labels_N: Most probable label, as its place in the list of labels.
+        confidence_N: The ensemble's probability of it.
+        p_values_N: Conformal p-value of being a training label signed by a new person.
+        accepted_N: Whether the image is answered.
+        witness_N: The witness that is most surprised, also where the image is accepted.
+        votes_MN: Each member's label.
+    """
+
+    evidence: Evidence
+    scores: dict[str, Scores]
+    labels_N: NDArray[np.int64]
+    confidence_N: NDArray[np.float64]
+    p_values_N: NDArray[np.float64]
+    accepted_N: NDArray[np.bool_]
+    witness_N: NDArray[np.str_]
+    votes_MN: NDArray[np.int64]
+
+    def votes(self, i: int, labels: tuple[str, ...]) -> str:
+        """The members' votes on image i, most first: ``3 say U, 2 say V``."""
+        counts: Counter[str] = Counter()
+        for member, label in enumerate(self.votes_MN[:, i]):
+            counts[labels[label]] += int(self.evidence.votes_M[member])
+        return ", ".join(
+            f"{n} say{'s' if n == 1 else ''} {label}" for label, n in counts.most_common()
+        )
+
+    def why(self, i: int, labels: tuple[str, ...]) -> str:
+        """Why image i is refused, with the members' votes; empty if it is answered."""
+        if self.accepted_N[i]:
+            return ""
+        return f"{REASONS[self.witness_N[i]]} ({self.votes(i, labels)})"
+
+
+def answer(evidence: Evidence, rule: Rule) -> Answers:
+    """Apply the rule to evidence."""
+    scores = all_scores(evidence)
+    probs_NK = evidence.probs_NK
+    p_values = rule.p_values(scores)
+    most_surprised = rule.surprises(scores).argmax(0)
+    return Answers(
+        evidence=evidence,
+        scores=scores,
+        labels_N=probs_NK.argmax(-1),
+        confidence_N=probs_NK.max(-1),
+        p_values_N=p_values,
+        accepted_N=rejection.accepts(p_values, rule.keep),
+        witness_N=np.array(rule.witnesses)[most_surprised],
+        votes_MN=evidence.logits_MNK.argmax(-1),
+    )
+
+
+def load_reader(run: RunFolder) -> Reader:
+    """Read a run's members and rule.
+
+    Raises:
+        UserError: the run has not come that far, or a file was damaged or changed.
+    """
+    return Reader(load_ensemble(Path(run.members)), rejection.load(run.rule))

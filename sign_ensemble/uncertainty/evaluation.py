@@ -1,0 +1,176 @@
+"""What is measured on signers and images that nothing was chosen on: the tree of metrics.json.
+
+    known.{accuracy, coverage, error_accepted, ece, aurc, augrc, nll}
+    sets.<name>.{kind, n, auroc, fpr95, accepted, overconfident}
+
+for the ensemble with its rule; the same two trees under ``single`` (the best member with max-prob,
+what one has without an ensemble) and under ``scores.<score>`` (the ensemble rejecting by that score
+alone); ``signers.<id>`` holds the ensemble's known tree for each test signer. Every figure is
+``{value, low, high, n}``.
+
+Failures of aurc and augrc are wrong answers on known images and all near images (protocol M).
+``overconfident`` is the share of a set that is accepted with confidence ≥ 0.90; a single model,
+having no rule, accepts everything there.
+
+Letters: N images, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble import metrics
+from sign_ensemble.metrics.intervals import with_interval
+from sign_ensemble.uncertainty.answers import Answers
+from sign_ensemble.uncertainty.rejection import Rule, accepts_score
+from sign_ensemble.uncertainty.scores import Scores, max_prob
+
+
+@dataclass(frozen=True)
+class StrangeSet:
+    """A near or far set and what was answered."""
+
+    kind: str
+    answers: Answers
+
+
+@dataclass(frozen=True)
+class View:
+    """One way of answering and rejecting, on one set of images.
+
+    ``rejects`` is the score compared by auroc, fpr95, aurc and augrc; ``accepted`` the decision at
+    the shipped threshold; ``claimed`` what counts as answered for ``overconfident``.
+    """
+
+    probs_NK: NDArray[np.float64]
+    rejects: Scores
+    accepted: NDArray[np.bool_]
+    claimed: NDArray[np.bool_]
+
+
+def view_of_ensemble(answers: Answers, rule: Rule) -> View:
+    """The shipped rule."""
+    rejects = rule.statistic(answers.scores)
+    probs_NK = answers.evidence.probs_NK
+    return View(probs_NK, rejects, answers.accepted_N, answers.accepted_N)
+
+
+def view_of_score(answers: Answers, rule: Rule, name: str) -> View:
+    """The ensemble rejecting by one score alone, its threshold calibrated in the same way."""
+    scores = answers.scores[name]
+    accepted = accepts_score(scores, rule.calibration[name], rule.groups_C, rule.keep)
+    return View(answers.evidence.probs_NK, scores, accepted, accepted)
+
+
+def view_of_single(answers: Answers, rule: Rule, best: int) -> View:
+    """The best member with max-prob."""
+    probs_NK = np.exp(answers.evidence.log_probs_MNK[best])
+    scores = max_prob(probs_NK)
+    accepted = accepts_score(scores, rule.single_C, rule.groups_C, rule.keep)
+    return View(probs_NK, scores, accepted, np.ones(len(scores), bool))
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are drawn: as many draws, from a generator of their own."""
+
+    draws: int
+    rng: np.random.Generator
+
+    def figure(self, statistic: Any, *sizes: int) -> dict[str, Any]:
+        """A figure as metrics.json holds it."""
+        return with_interval(statistic, sizes, draws=self.draws, rng=self.rng).as_dict()
+
+
+def known_tree(
+    view: View, labels_N: NDArray[np.int64], near: list[View], bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """The figures on known signs."""
+    n = len(labels_N)
+    confidence, correct = metrics.top_class(view.probs_NK, labels_N)
+    rejects = np.concatenate([view.rejects, *[each.rejects for each in near]])
+    failures = np.concatenate([~correct, *[np.ones(len(each.rejects), bool) for each in near]])
+    figure = bootstrap.figure
+    return {
+        "accuracy": figure(partial(metrics.accuracy, view.probs_NK, labels_N), n),
+        "coverage": figure(partial(metrics.coverage, view.accepted), n),
+        "error_accepted": figure(partial(metrics.error_accepted, view.accepted, ~correct), n),
+        "ece": figure(partial(metrics.ece, confidence, correct), n),
+        "aurc": figure(partial(metrics.aurc, rejects, failures), len(rejects)),
+        "augrc": figure(partial(metrics.augrc, rejects, failures), len(rejects)),
+        "nll": figure(partial(metrics.nll, view.probs_NK, labels_N), n),
+    }
+
+
+def set_tree(known: View, strange: View, kind: str, bootstrap: Bootstrap) -> dict[str, Any]:
+    """The figures on one strange set."""
+    n, m = len(known.rejects), len(strange.rejects)
+    confidence = strange.probs_NK.max(-1)
+    figure = bootstrap.figure
+    return {
+        "kind": kind,
+        "n": m,
+        "auroc": figure(partial(metrics.auroc, known.rejects, strange.rejects), n, m),
+        "fpr95": figure(partial(metrics.fpr95, known.rejects, strange.rejects), n, m),
+        "accepted": figure(partial(metrics.coverage, strange.accepted), m),
+        "overconfident": figure(partial(metrics.overconfident, confidence, strange.claimed), m),
+    }
+
+
+def evaluate(
+    known: Answers,
+    labels_N: NDArray[np.int64],
+    signers_N: NDArray[np.str_],
+    strange: Mapping[str, StrangeSet],
+    rule: Rule,
+    best: int,
+    draws: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The tree of metrics.json.
+
+    Args:
+        known: Answers to the test signers' signs.
+        labels_N: Their true labels.
+        signers_N: Who signed them.
+        strange: Near and far sets with the answers to them.
+        rule: The shipped rule.
+        best: The member with the lowest loss on training signers it had not seen.
+        draws: Bootstrap draws over images behind each interval.
+        seed: Seeds them.
+    """
+    views = {
+        "": lambda answers: view_of_ensemble(answers, rule),
+        "single": lambda answers: view_of_single(answers, rule, best),
+    }
+    for name in known.scores:
+        views[f"scores.{name}"] = lambda answers, name=name: view_of_score(answers, rule, name)
+    bootstrap = Bootstrap(draws, np.random.default_rng(seed))
+    tree: dict[str, Any] = {"known": {}, "sets": {}, "single": {}, "scores": {}, "signers": {}}
+    for path, view in views.items():
+        of_known = view(known)
+        of_sets = {name: view(each.answers) for name, each in strange.items()}
+        near = [of_sets[name] for name, each in strange.items() if each.kind == "near"]
+        place = tree
+        for step in filter(None, path.split(".")):
+            place = place.setdefault(step, {})
+        place["known"] = known_tree(of_known, labels_N, near, bootstrap)
+        place["sets"] = {
+            name: set_tree(of_known, of_sets[name], each.kind, bootstrap)
+            for name, each in strange.items()
+        }
+    whole = view_of_ensemble(known, rule)
+    for signer in np.unique(signers_N):
+        mine = signers_N == signer
+        part = View(
+            whole.probs_NK[mine], whole.rejects[mine], whole.accepted[mine], whole.claimed[mine]
+        )
+        near = [view_of_ensemble(s.answers, rule) for s in strange.values() if s.kind == "near"]
+        tree["signers"][str(signer)] = known_tree(part, labels_N[mine], near, bootstrap)
+    return tree

@@ -1,0 +1,63 @@
+"""Distance to the training images in feature space.
+
+Letters: N images asked about, B images in the bank, D features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def unit(features_ND: NDArray[np.float16]) -> torch.Tensor:
+    """Features scaled to length 1, float32; a zero vector stays zero and is far from everything."""
+    x_ND = torch.from_numpy(np.ascontiguousarray(features_ND)).float()
+    return x_ND / x_ND.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+
+def neighbour_distance(
+    features_ND: NDArray[np.float16],
+    bank_BD: NDArray[np.float16],
+    k: int,
+    groups_N: NDArray[np.int64] | None = None,
+    groups_B: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
+    """1 − cosine similarity to the k-th nearest bank image, 0 to 2.
+
+    Args:
+        features_ND: Images asked about.
+        bank_BD: Training images.
+        k: Which neighbour; the last one if the bank is smaller.
+        groups_N: With groups_B: an image is not compared with bank images of its own group, so
+            that a training signer's images are seen as a stranger's.
+        groups_B: Group of each bank image.
+    """
+    bank = unit(bank_BD)
+    out = []
+    for start in range(0, len(features_ND), 1024):
+        similar_NB = unit(features_ND[start : start + 1024]) @ bank.T
+        if groups_N is not None and groups_B is not None:
+            same = groups_N[start : start + 1024, None] == groups_B[None]
+            similar_NB[torch.from_numpy(same)] = -2.0
+        top = similar_NB.topk(min(k, similar_NB.shape[1]), dim=1).values[:, -1]
+        out.append(1 - top.double().numpy())
+    return np.concatenate(out) if out else np.zeros(0)
+
+
+def draw_bank(
+    labels_N: NDArray[np.int64], folds_N: NDArray[np.int64], most: int, seed: int
+) -> NDArray[np.int64]:
+    """At most ``most`` training images, spread evenly over labels and signers; sorted indices.
+
+    Images are taken in turn from each (label, fold) cell until the bank is full.
+    """
+    if len(labels_N) <= most:
+        return np.arange(len(labels_N))
+    rng = np.random.default_rng(seed)
+    turn_N = np.zeros(len(labels_N))
+    for cell in {(label, fold) for label, fold in zip(labels_N, folds_N, strict=True)}:
+        mine = np.flatnonzero((labels_N == cell[0]) & (folds_N == cell[1]))
+        turn_N[mine] = rng.permutation(len(mine))
+    order = np.lexsort((rng.random(len(labels_N)), turn_N))
+    return np.sort(order[:most])

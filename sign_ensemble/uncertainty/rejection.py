@@ -1,0 +1,208 @@
+"""The rule: several witnesses, one question, a threshold from signers the models had not seen.
+
+Each witness's score is turned into a surprise, −log of the share of calibration images at least as
+strange; the surprises are joined; the joined statistic is turned into a conformal p-value on the
+same images, every calibration signer weighing the same. An image is answered if its p-value exceeds
+1 − keep.
+
+Letters: N images, C calibration images, W witnesses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble.errors import UserError
+from sign_ensemble.run import file_sha256, read_arrays, read_json, write_arrays, write_json
+
+TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
+Floats = NDArray[np.float64]
+
+
+def conformal_p(
+    scores_N: Floats, calibration_C: Floats, weights_C: Floats | None = None
+) -> Floats:
+    """Share of calibration images at least as strange, counting the image itself.
+
+    p(s) = (1 + C Σ_c w_c [s_c ≥ s]) / (C + 1), Σ w = 1. With equal weights and exchangeable images,
+    P(p ≤ a) ≤ a (Vovk et al. 2005). Ties count as at least as strange.
+
+    Args:
+        scores_N: Scores asked about, higher = stranger.
+        calibration_C: Scores of images by signers that the models had not seen.
+        weights_C: Weight of each, summing to 1; None is 1/C.
+
+    Raises:
+        ValueError: a score is not a finite number, or there is no calibration image.
+    """
+    if not len(calibration_C):
+        raise ValueError("conformal_p: no calibration scores")
+    if not (np.isfinite(scores_N).all() and np.isfinite(calibration_C).all()):
+        raise ValueError("conformal_p: scores must be finite")
+    count = len(calibration_C)
+    weights = np.full(count, 1 / count) if weights_C is None else weights_C
+    order = np.argsort(calibration_C, kind="stable")
+    above = np.concatenate([np.cumsum(weights[order][::-1])[::-1], [0.0]])
+    at_least = above[np.searchsorted(calibration_C[order], scores_N, side="left")]
+    return (1 + count * at_least) / (count + 1)
+
+
+def surprise(scores_N: Floats, calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
+    """−log p(s), made continuous so that it ranks images beyond every calibration image too.
+
+    Between calibration scores −log p is interpolated linearly. Above the highest, an exponential
+    tail goes on: −log p(c_max) + (s − c_max) / β, with β the mean excess of the calibration scores
+    over their 90 % quantile. Only ranks come from it; the promise is made by :func:`conformal_p`.
+
+    Returns:
+        Surprise in nats, 0 at the least strange calibration image and below.
+    """
+    knots = np.unique(calibration_C)
+    heights = -np.log(conformal_p(knots, calibration_C, weights_C))
+    if not np.isfinite(scores_N).all():
+        raise ValueError("surprise: scores must be finite")
+    start = np.quantile(calibration_C, TAIL)
+    excess = calibration_C[calibration_C > start] - start
+    spread = max(float(np.ptp(calibration_C)), 1e-9)
+    beta = max(float(excess.mean()) if len(excess) else 0.0, 1e-3 * spread)
+    inside_N = np.interp(scores_N, knots, heights)
+    return inside_N + np.maximum(scores_N - knots[-1], 0.0) / beta
+
+
+def join(surprises_WN: Floats, how: Literal["smallest", "fisher"]) -> Floats:
+    """One statistic from several witnesses' surprises (W, N).
+
+    ``smallest``: the largest surprise, that is the smallest p-value; Bonferroni's factor is left to
+    the calibration. ``fisher``: their sum, −Σ log p (Fisher 1925).
+    """
+    return surprises_WN.max(0) if how == "smallest" else surprises_WN.sum(0)
+
+
+def signer_weights(groups_C: NDArray[np.int64]) -> Floats:
+    """Weights that sum to 1 and give every group the same total."""
+    _, index_C, counts = np.unique(groups_C, return_inverse=True, return_counts=True)
+    return 1.0 / (len(counts) * counts[index_C])
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When an image is answered.
+
+    Args:
+        witnesses: Those that decide.
+        joined: How, see :func:`join`.
+        keep: Share of a new signer's signs to answer.
+        calibration: Every witness's scores (C,) on calibration images, also of those that do not
+            decide, for comparison.
+        groups_C: Calibration signer (fold) of each image.
+        single_C: 1 − max probability of the best member on the same images: the rule of a model
+            alone.
+        neighbours: k of the neighbour witness.
+        bank: Features (B, D) it looks among.
+        choice: How the combination was chosen, for the report.
+    """
+
+    witnesses: tuple[str, ...]
+    joined: Literal["smallest", "fisher"]
+    keep: float
+    calibration: dict[str, Floats]
+    groups_C: NDArray[np.int64]
+    single_C: Floats
+    neighbours: int
+    bank: NDArray[np.float16]
+    choice: dict[str, Any]
+
+    @property
+    def weights_C(self) -> Floats:
+        """Every calibration signer weighs the same."""
+        return signer_weights(self.groups_C)
+
+    def surprises(self, scores: Mapping[str, Floats]) -> Floats:
+        """Surprise of each deciding witness, (W, N)."""
+        weights = self.weights_C
+        return np.stack(
+            [surprise(scores[name], self.calibration[name], weights) for name in self.witnesses]
+        )
+
+    def statistic(self, scores: Mapping[str, Floats]) -> Floats:
+        """The joined statistic, higher = reject."""
+        return join(self.surprises(scores), self.joined)
+
+    def p_values(self, scores: Mapping[str, Floats]) -> Floats:
+        """Conformal p-value of each image under "a training label, signed by a new person"."""
+        return conformal_p(
+            self.statistic(scores), self.statistic(self.calibration), self.weights_C
+        )
+
+
+def accepts(p_values_N: Floats, keep: float) -> NDArray[np.bool_]:
+    """Answer where p > 1 − keep."""
+    return p_values_N > 1 - keep
+
+
+def accepts_score(
+    scores_N: Floats, calibration_C: Floats, groups_C: NDArray[np.int64], keep: float
+) -> NDArray[np.bool_]:
+    """The same decision from one score alone."""
+    return accepts(conformal_p(scores_N, calibration_C, signer_weights(groups_C)), keep)
+
+
+def resolution(groups_C: NDArray[np.int64]) -> float:
+    """The finest statement about a whole new signer that S calibration signers allow: 1/(S + 1)."""
+    return 1.0 / (len(np.unique(groups_C)) + 1)
+
+
+def save(rule: Rule, path: Path) -> None:
+    """Write rule.json and, beside it, its numbers as rule.safetensors; the json last."""
+    arrays: dict[str, NDArray[Any]] = {f"scores.{k}": v for k, v in rule.calibration.items()}
+    arrays |= {"groups": rule.groups_C, "single": rule.single_C, "bank": rule.bank}
+    sha256 = write_arrays(path.with_suffix(".safetensors"), arrays)
+    write_json(
+        path,
+        {
+            "witnesses": rule.witnesses,
+            "joined": rule.joined,
+            "keep": rule.keep,
+            "neighbours": rule.neighbours,
+            "calibration": {
+                "images": len(rule.groups_C),
+                "signers": len(np.unique(rule.groups_C)),
+                "resolution_per_signer": resolution(rule.groups_C),
+            },
+            "numbers": {"file": path.with_suffix(".safetensors").name, "sha256": sha256},
+            "choice": rule.choice,
+        },
+    )
+
+
+def load(path: Path) -> Rule:
+    """Read a rule.
+
+    Raises:
+        UserError: missing, damaged or changed.
+    """
+    values = read_json(path)
+    try:
+        numbers = path.parent / values["numbers"]["file"]
+        arrays, _ = read_arrays(numbers)
+        if file_sha256(numbers) != values["numbers"]["sha256"]:
+            raise UserError(f"{numbers}: its sha256 is not the one in {path.name}; it was changed")
+        return Rule(
+            witnesses=tuple(values["witnesses"]),
+            joined=values["joined"],
+            keep=values["keep"],
+            calibration={k[7:]: v for k, v in arrays.items() if k.startswith("scores.")},
+            groups_C=arrays["groups"],
+            single_C=arrays["single"],
+            neighbours=values["neighbours"],
+            bank=arrays["bank"],
+            choice=values["choice"],
+        )
+    except (KeyError, TypeError) as fault:
+        raise UserError(f"{path}: not a rule of this version ({fault})") from None

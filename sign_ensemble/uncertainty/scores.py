@@ -1,0 +1,78 @@
+"""The scores an image can be rejected by, siblings of one shape.
+
+Each takes the evidence on N images and gives N numbers, higher = reject. Member-wise scores are
+computed per member and averaged after (Xia & Bouganis 2022, arXiv 2207.07517: averaging logits or
+probabilities first loses what single members know).
+
+Letters: M members, N images, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble.uncertainty.ensemble import Evidence
+
+Scores = NDArray[np.float64]
+
+
+def entropy(probs_K: NDArray[np.float64]) -> NDArray[np.float64]:
+    """H(p) = −Σ_k p_k log p_k over the last axis, in nats, 0 log 0 = 0."""
+    return -np.sum(probs_K * np.log(np.where(probs_K > 0, probs_K, 1.0)), -1)
+
+
+def total_uncertainty(evidence: Evidence) -> Scores:
+    """H(p̄): how unsure the ensemble is, for whatever reason; nats, 0 to log K."""
+    return entropy(evidence.probs_NK)
+
+
+def disagreement(evidence: Evidence) -> Scores:
+    """H(p̄) − mean_m H(p_m): mutual information of answer and member; nats, 0 to log K.
+
+    Blind far from the data, where members agree on knowing nothing; see the other scores.
+    """
+    each = entropy(np.exp(evidence.log_probs_MNK))
+    return np.maximum(entropy(evidence.probs_NK) - evidence.mean(each), 0.0)
+
+
+def energy(evidence: Evidence) -> Scores:
+    """mean_m −log Σ_k exp z_mk (Liu et al. 2020, arXiv 2010.03759); nats, unbounded."""
+    logits = evidence.logits_MNK.astype(np.float64)
+    top = logits.max(-1)
+    return evidence.mean(-(top + np.log(np.exp(logits - top[..., None]).sum(-1))))
+
+
+def max_logit(evidence: Evidence) -> Scores:
+    """mean_m −max_k z_mk (Hendrycks et al. 2019, arXiv 1911.11132); unbounded."""
+    return evidence.mean(-evidence.logits_MNK.astype(np.float64).max(-1))
+
+
+def neighbour(evidence: Evidence) -> Scores:
+    """Cosine distance to the k-th nearest training image (Sun et al. 2022, arXiv 2204.06507), 0 to 2.
+
+    On the untouched ImageNet features: they still tell a photograph from a hand after members have
+    forgotten the difference.
+    """
+    return evidence.neighbour_N
+
+
+WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
+    "total_uncertainty": total_uncertainty,
+    "disagreement": disagreement,
+    "energy": energy,
+    "max_logit": max_logit,
+    "neighbour": neighbour,
+}
+
+
+def all_scores(evidence: Evidence) -> dict[str, Scores]:
+    """Every witness's scores."""
+    return {name: witness(evidence) for name, witness in WITNESSES.items()}
+
+
+def max_prob(probs_NK: NDArray[np.float64]) -> Scores:
+    """1 − max_k p_k: the score of a single model, which this package is the answer to."""
+    return 1 - probs_NK.max(-1)

@@ -1,0 +1,96 @@
+"""What tests share: the environment, one Ray, and a small data set of drawn shapes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from sign_ensemble.search.cluster import ENVIRONMENT
+
+# Before any test module imports ray or wandb, and for the processes that tests start.
+os.environ.update(ENVIRONMENT)
+os.environ["RAY_ADDRESS"] = "local"  # never a cluster that happens to run on this machine
+os.environ["WANDB_SILENT"] = "true"
+
+SIDE = 96
+LABELS = ("bar", "cross", "disc", "triangle", "wave")
+LOOKS = {  # signer: skin colour, size as a share of the side, tilt in degrees
+    "ada": ((141, 85, 36), 0.34, -12.0),
+    "ben": ((198, 134, 66), 0.28, 9.0),
+    "cleo": ((224, 172, 105), 0.31, 0.0),
+    "dan": ((241, 194, 165), 0.25, 15.0),
+}
+IMAGES = 6
+SCALE = 4  # drawn larger, then reduced: smooth edges
+
+
+@pytest.fixture(scope="session")
+def ray_two_cpus() -> Iterator[None]:
+    """A Ray of this test run's own, on two CPUs."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def signs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 images, ``<signer>/<label>/<n>.png``: 4 signers, 5 labels, 6 images each. Read only.
+
+    The label is the shape (bar, cross, disc, triangle, wave); the signer decides colour, size and
+    tilt; images differ in place, rotation and noise. ``wave`` serves as a near label.
+    """
+    root = tmp_path_factory.mktemp("signs")
+    for s, signer in enumerate(LOOKS):
+        for c, label in enumerate(LABELS):
+            folder = root / signer / label
+            folder.mkdir(parents=True)
+            for n in range(IMAGES):
+                drawn = _sign(label, signer, np.random.default_rng([s, c, n]))
+                drawn.save(folder / f"{n}.png")
+    return root
+
+
+def _sign(label: str, signer: str, rng: np.random.Generator) -> Image.Image:
+    """One shape on white."""
+    colour, size, tilt = LOOKS[signer]
+    side = SIDE * SCALE
+    image = Image.new("RGB", (side, side), "white")
+    draw = ImageDraw.Draw(image)
+    for outline in _outlines(label):
+        draw.polygon([side * (0.5 + size * v) for point in outline for v in point], colour)
+    right, down = (int(side * share) for share in rng.uniform(-0.08, 0.08, 2))
+    image = image.rotate(
+        tilt + rng.uniform(-8, 8),
+        resample=Image.Resampling.BILINEAR,
+        translate=(right, down),
+        fillcolor="white",
+    ).resize((SIDE, SIDE), Image.Resampling.BOX)
+    noisy = np.asarray(image) + rng.normal(0, 4, (SIDE, SIDE, 3))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+def _outlines(label: str) -> list[list[tuple[float, float]]]:
+    """The shape's polygons, within -1 to 1."""
+    bar = [(-1.0, -0.25), (1.0, -0.25), (1.0, 0.25), (-1.0, 0.25)]
+    turns = np.linspace(0, 2 * np.pi, 60)
+    top = [(t / np.pi - 1, 0.6 * np.sin(2 * t) - 0.2) for t in turns]
+    return {
+        "bar": [bar],
+        "cross": [bar, [(y, x) for x, y in bar]],
+        "disc": [[(np.cos(t), np.sin(t)) for t in turns]],
+        "triangle": [[(0.0, -1.0), (0.9, 0.8), (-0.9, 0.8)]],
+        "wave": [top + [(x, y + 0.4) for x, y in reversed(top)]],
+    }[label]

@@ -1,0 +1,107 @@
+"""Bootstrap intervals: what is drawn, what comes out, what is refused.
+
+Letters: N images, B draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sign_ensemble.metrics.intervals import Figure, draw_counts, with_interval
+from sign_ensemble.metrics.figures import (
+    accuracy,
+    aurc,
+    auroc,
+    coverage,
+    error_accepted,
+    fpr95,
+    nll,
+)
+
+
+def _fresh() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+N = 40
+_PROBS = _fresh().dirichlet(np.ones(6), N)
+_LABELS = _fresh().integers(0, 6, N)
+_SCORES = _fresh().integers(0, 12, N)  # equal scores on purpose
+_FAILURES = _fresh().random(N) < 0.5
+
+
+def _known_and_strange() -> tuple[np.ndarray, np.ndarray]:
+    rng = _fresh()
+    return rng.normal(0, 1, 260).round(1), rng.normal(1.5, 1, 180).round(1)
+
+
+def test_undefined_figure_has_neither_value_nor_interval() -> None:
+    error = partial(error_accepted, [0, 0], [1, 0])
+    assert with_interval(error, 2, rng=_fresh()) == Figure(None, None, None, 2)
+
+
+def test_draws_without_the_figure_are_left_out() -> None:
+    # a quarter of the draws holds no accepted image
+    error = partial(error_accepted, [0, 1], [0, 1])
+    assert with_interval(error, 2, rng=_fresh()) == Figure(1.0, 1.0, 1.0, 2)
+
+
+def test_draws_count_n_images_each() -> None:
+    counts = draw_counts(7, 400, _fresh())
+    assert counts.shape == (400, 7)
+    assert (counts.sum(axis=1) == 7).all()
+    assert counts.mean(axis=0) == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("metric", [accuracy, nll])
+def test_interval_contains_the_value_and_says_n(metric: Callable[..., Any]) -> None:
+    figure = with_interval(partial(metric, _PROBS, _LABELS), N, rng=_fresh())
+    assert figure.value == metric(_PROBS, _LABELS)
+    assert figure.value is not None
+    assert figure.low is not None
+    assert figure.high is not None
+    assert figure.low < figure.value < figure.high
+    assert figure.n == N
+    assert list(figure.as_dict()) == ["value", "low", "high", "n"]
+
+
+@pytest.mark.parametrize("metric", [auroc, fpr95])
+def test_interval_of_two_samples(metric: Callable[..., Any]) -> None:
+    known, strange = _known_and_strange()
+    sizes = (len(known), len(strange))
+    figure = with_interval(partial(metric, known, strange), sizes, rng=_fresh())
+    assert figure.value is not None
+    assert figure.low is not None
+    assert figure.high is not None
+    assert 0 < figure.low < figure.value < figure.high < 1
+    assert figure.n == sum(sizes)
+
+
+def test_interval_of_a_share_is_the_binomial_one() -> None:
+    accepted = np.repeat([1, 0], [300, 100])
+    figure = with_interval(partial(coverage, accepted), 400, draws=4000, rng=_fresh())
+    half = 1.96 * math.sqrt(0.75 * 0.25 / 400)
+    assert figure.low == pytest.approx(0.75 - half, abs=0.005)
+    assert figure.high == pytest.approx(0.75 + half, abs=0.005)
+
+
+def test_interval_repeats_with_its_seed() -> None:
+    figures = [with_interval(partial(aurc, _SCORES, _FAILURES), N, rng=_fresh()) for _ in range(2)]
+    assert figures[0] == figures[1]
+
+
+def test_interval_of_one_image_and_without_draws() -> None:
+    assert with_interval(partial(coverage, [1]), 1, rng=_fresh()) == Figure(1.0, 1.0, 1.0, 1)
+    assert with_interval(partial(coverage, [1]), 1, draws=0, rng=_fresh()).low is None
+
+
+@pytest.mark.parametrize(("n", "draws"), [(0, 10), ((3, 0), 10), ((), 10), (3, -1)])
+def test_interval_refuses_no_images(n: Any, draws: int) -> None:
+    with pytest.raises(ValueError, match=r"^with_interval: "):
+        with_interval(partial(coverage, [1]), n, draws=draws, rng=_fresh())

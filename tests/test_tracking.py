@@ -1,0 +1,478 @@
+"""Tracking: what W&B's own files hold, and that no fault of W&B reaches a command."""
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sign_ensemble.config import WandbConfig
+from sign_ensemble.run import RunFolder, file_sha256
+from sign_ensemble.search.records import TrialRecord
+from sign_ensemble.tracking import Tracker, described, flat, open_tracker, stricter
+
+wandb = pytest.importorskip("wandb")
+from wandb.proto import wandb_internal_pb2 as protocol  # noqa: E402
+
+PARAMS = {"dropout": 0.41, "learning_rate": 2e-4, "weight_decay": 1e-5, "h1": 1024, "h2": 256}
+NLL = (0.5, 0.75, 1.0)
+ACCURACY = (0.875, 0.5, 0.75)
+SIGNERS = ["anna", "ben", "carla"]
+
+
+@pytest.fixture(autouse=True)
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No key, no settings, no caches of the person who runs the tests; no process left behind."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("CONFIG", "CACHE", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home" / name.lower()))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("NETRC", str(tmp_path / "home" / "netrc"))
+    monkeypatch.chdir(tmp_path)
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "my run")
+    folder.path.mkdir()
+    return folder
+
+
+def record(number: int = 3, folds: int = 3, status: Any = "complete") -> TrialRecord:
+    figures = [
+        {"fold": i, "n": 40, "nll": NLL[i], "accuracy": ACCURACY[i], "ece": 0.25, "seconds": 2.5}
+        for i in range(folds)
+    ]
+    error = "lost its machine" if status == "failed" else ""
+    return TrialRecord(number, status, PARAMS, tuple(figures), error)
+
+
+def refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key, and a server where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "1")
+
+
+def records_of(path: Path) -> list[Any]:
+    """All records of a .wandb file: LevelDB's log format behind a header of 7 bytes.
+
+    wandb 0.31 has no reader in Python; its records are protobuf messages.
+    """
+    content = path.read_bytes()
+    found, parts, at = [], b"", 7
+    while at + 7 <= len(content):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack("<IHB", content[at : at + 7])
+        parts += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or a record's last part
+            message = protocol.Record()
+            message.ParseFromString(parts)
+            found.append(message)
+            parts = b""
+    return found
+
+
+def items(pairs: Any) -> dict[str, Any]:
+    return {".".join(p.nested_key) or p.key: json.loads(p.value_json) for p in pairs}
+
+
+class Logged:
+    """One offline run, read back from its file."""
+
+    def __init__(self, folder: Path) -> None:
+        (path,) = folder.glob("*.wandb")
+        records = records_of(path)
+        self.run = next(r.run for r in records if r.HasField("run"))
+        self.config = items(self.run.config.update)
+        self.history = [items(r.history.item) for r in records if r.HasField("history")]
+        self.summary: dict[str, Any] = {}
+        for message in records:
+            if message.HasField("summary"):
+                self.summary |= items(message.summary.update)
+        self.artifacts = {r.artifact.type: r.artifact for r in records if r.HasField("artifact")}
+        self.exit_code = next(r.exit.exit_code for r in records if r.HasField("exit"))
+
+
+def logged(run: RunFolder) -> list[Logged]:
+    return [Logged(folder) for folder in sorted((run.path / "wandb").glob("offline-run-*"))]
+
+
+def test_trial_is_a_run_of_the_group_with_a_row_per_fold(run, capfd):
+    said: list[str] = []
+    tracker = open_tracker(WandbConfig("offline", "project", "team"), run, said.append)
+    tracker.trial(record(), SIGNERS)
+    tracker.close()
+    (seen,) = logged(run)
+    assert (seen.run.project, seen.run.entity) == ("project", "team")
+    assert (seen.run.run_group, seen.run.job_type) == ("my run", "trial")
+    assert seen.run.display_name == "trial 3: dropout .41 lr 2e-4 1024-256"
+    assert seen.run.run_id.endswith("-t3") and len(seen.run.run_id) == 11
+    expected = {**PARAMS, "number": 3, "status": "complete"}
+    assert {k: v for k, v in seen.config.items() if k != "_wandb"} == expected
+    names = ("fold", "nll", "accuracy", "ece", "running_nll")
+    assert [tuple(row[name] for name in names) for row in seen.history] == [
+        ("anna", 0.5, 0.875, 0.25, 0.5),
+        ("ben", 0.75, 0.5, 0.25, 0.625),
+        ("carla", 1.0, 0.75, 0.25, 0.75),
+    ]
+    names = ("nll", "accuracy", "worst_accuracy", "ece", "seconds", "status")
+    assert [seen.summary[k] for k in names] == [0.75, 17 / 24, 0.5, 0.25, 7.5, "complete"]
+    assert seen.exit_code == 0
+    assert said == [] and capfd.readouterr() == ("", "")
+
+
+def test_failed_trial_without_folds_is_logged_as_failed(run):
+    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+    tracker.trial(record(0, folds=0, status="failed"), SIGNERS)
+    tracker.trial(record(1, folds=1, status="failed"), SIGNERS)
+    tracker.trial(record(2, folds=2, status="pruned"), SIGNERS)
+    tracker.close()
+    none, one, pruned = sorted(logged(run), key=lambda seen: seen.run.run_id)
+    assert (none.exit_code, one.exit_code, pruned.exit_code) == (1, 1, 0)
+    assert none.history == [] and "nll" not in none.summary
+    assert none.summary["error"] == "lost its machine"
+    assert (one.summary["nll"], one.summary["status"]) == (0.5, "failed")
+    assert (pruned.summary["nll"], pruned.summary["status"]) == (0.625, "pruned")
+
+
+def test_trial_logged_again_is_the_same_run(run, tmp_path):
+    for folds in (2, 3):
+        tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+        tracker.trial(record(3, folds), SIGNERS)
+        tracker.trial(record(31, folds), SIGNERS)
+        tracker.close()  # the file's end is written when wandb's process ends, not before
+        if folds == 2:
+            first = {seen.run.run_id for seen in logged(run)}
+    again = logged(run)
+    assert {seen.run.run_id for seen in again} == first and len(again) == len(first) == 2
+    assert [len(seen.history) for seen in again] == [3, 3]
+    moved = RunFolder(tmp_path / "moved")
+    run.path.rename(moved.path)
+    (synced,) = (moved.path / "wandb").glob("offline-run-*/*-t3.wandb")
+    synced.with_name(f"{synced.name}.synced").touch()
+    tracker = open_tracker(WandbConfig("offline"), moved, pytest.fail)
+    tracker.trial(record(3), SIGNERS)
+    tracker.close()
+    assert {seen.run.run_id for seen in logged(moved)} == first
+    assert synced.is_file(), "what was uploaded is not ours to remove"
+
+
+def test_two_run_folders_never_share_a_run(tmp_path):
+    ids = set()
+    for name in ("a", "b"):
+        folder = RunFolder(tmp_path / name / "run")
+        folder.path.mkdir(parents=True)
+        tracker = open_tracker(WandbConfig("offline"), folder, pytest.fail)
+        tracker.trial(record(), SIGNERS)
+        tracker.close()
+        ids |= {seen.run.run_id for seen in logged(folder)}
+    assert len(ids) == 2
+
+
+def figure(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.125, "high": value + 0.125, "n": 40}
+
+
+METRICS: dict[str, Any] = {
+    "known": {"accuracy": figure(0.5)},
+    "sets": {
+        "noise": {
+            "kind": "far",
+            "n": 30,
+            "auroc": figure(0.75),
+            "fpr95": figure(0.5),
+            "accepted": figure(0.25),
+            "overconfident": figure(0.125),
+        }
+    },
+    "single": {"known": {"accuracy": figure(0.25)}, "sets": {}},
+    "readings": 1,
+    "witnesses": ["energy"],
+    "note": None,
+}
+
+
+def test_evaluation_has_figures_table_and_files(run):
+    run.members.mkdir()
+    (run.members / "0.safetensors").write_bytes(b"weights")
+    run.rule.write_text("{}")
+    run.manifest.write_bytes(b"rows")
+    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+    tracker.evaluation({"search": {"trials": 4}}, METRICS, [run.members, run.rule])
+    tracker.close()
+    (seen,) = logged(run)
+    assert (seen.run.run_group, seen.run.job_type) == ("my run", "evaluate")
+    assert seen.config["search"] == {"trials": 4}
+    for name, value in flat(METRICS).items():
+        assert seen.summary[name] == value
+    (table,) = (run.path / "wandb").rglob("*.table.json")
+    assert json.loads(table.read_text()) == {
+        "columns": ["name", "kind", "n", "auroc", "fpr95", "accepted", "overconfident"],
+        "data": [["noise", "far", 30, 0.75, 0.5, 0.25, 0.125]],
+    }
+    artifact = seen.artifacts["ensemble"]
+    assert artifact.name == "ensemble-my-run"
+    assert json.loads(artifact.metadata) == {"manifest_sha256": file_sha256(run.manifest)}
+    files = {file.path: file.local_path for file in artifact.manifest.contents}
+    assert files == {
+        "members/0.safetensors": str(run.members / "0.safetensors"),
+        "rule.json": str(run.rule),
+    }
+
+
+def test_large_ensemble_is_not_uploaded(run):
+    with run.rule.open("wb") as opened:
+        opened.truncate(1_500_000_000)  # a hole: takes no disk
+    said: list[str] = []
+    tracker = open_tracker(WandbConfig("offline"), run, said.append)
+    tracker.evaluation({}, METRICS, [run.rule])
+    tracker.close()
+    (seen,) = logged(run)
+    assert "ensemble" not in seen.artifacts and seen.summary["known.accuracy"] == 0.5
+    assert said == ["W&B: the ensemble has 1.5 GB, its files are not logged"]
+
+
+def test_setting_joins_the_agents_run(run, monkeypatch):
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
+    monkeypatch.setenv("WANDB_RUN_ID", "agents-own")
+    monkeypatch.setenv("WANDB_PROJECT", "agents-project")
+    tracker = open_tracker(WandbConfig("offline", "project"), run, pytest.fail)
+    tracker.setting(PARAMS, record())
+    tracker.close()
+    (seen,) = logged(run)
+    assert (seen.run.run_id, seen.run.project) == ("agents-own", "agents-project")
+    assert (seen.run.sweep_id, seen.run.job_type) == ("sweep", "train")
+    assert seen.config["dropout"] == 0.41
+    assert [row["nll"] for row in seen.history] == list(NLL)
+    assert seen.summary["nll"] == 0.75, "the mean over folds, not the last fold's"
+
+
+def test_setting_without_a_sweep_is_one_run_per_setting(run):
+    tracker = open_tracker(WandbConfig("offline", "project"), run, pytest.fail)
+    for dropout in (0.25, 0.5, 0.25):
+        tracker.setting({**PARAMS, "dropout": dropout}, record())
+    tracker.close()
+    seen = logged(run)
+    assert sorted(one.config["dropout"] for one in seen) == [0.25, 0.5]
+    assert {one.run.project for one in seen} == {"project"}
+
+
+def test_no_key_goes_offline_and_says_so_once(run, capfd):
+    said: list[str] = []
+    tracker = open_tracker(WandbConfig("online"), run, said.append)
+    tracker.trial(record(0), SIGNERS)
+    tracker.trial(record(1), SIGNERS)
+    tracker.close()
+    assert len(logged(run)) == 2
+    (line,) = said
+    assert "no key" in line and "\n" not in line
+    assert line.endswith(f"wandb sync '{run.path}'/wandb/offline-run-*")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_unreachable_server_goes_offline_in_bounded_time(run, monkeypatch, capfd):
+    refused(monkeypatch)
+    said: list[str] = []
+    started = time.monotonic()
+    tracker = open_tracker(WandbConfig("online"), run, said.append)
+    tracker.trial(record(), SIGNERS)
+    tracker.close()
+    assert time.monotonic() - started < 15
+    (seen,) = logged(run)
+    assert seen.summary["nll"] == 0.75
+    (line,) = said
+    assert "http://127.0.0.1:" in line and "wandb sync" in line and "\n" not in line
+    assert capfd.readouterr() == ("", "")
+
+
+def test_server_lost_after_the_start_keeps_the_trial(run, monkeypatch, capfd):
+    refused(monkeypatch)
+    monkeypatch.setattr("sign_ensemble.tracking.INIT_SECONDS", 1.0)
+    monkeypatch.setattr(wandb, "login", lambda **_: True)
+    said: list[str] = []
+    tracker = open_tracker(WandbConfig("online"), run, said.append)
+    assert tracker.mode == "online" and said == []
+    tracker.trial(record(0), SIGNERS)
+    tracker.trial(record(1), SIGNERS)
+    tracker.close()
+    assert [seen.config["number"] for seen in logged(run)] == [0, 1]
+    assert len(said) == 1 and "wandb sync" in said[0] and "\n" not in said[0]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("where", ["setup", "init", "Settings", "Run.log", "Run.finish"])
+def test_fault_inside_wandb_is_said_once_and_swallowed(run, monkeypatch, where):
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("inside wandb\nsecond line")
+
+    said: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(f"wandb.{where}", broken)
+        tracker = open_tracker(WandbConfig("offline"), run, said.append)
+        tracker.trial(record(0), SIGNERS)
+        tracker.trial(record(1), SIGNERS)
+        tracker.evaluation({}, METRICS, [])
+    tracker.setting(PARAMS, record())
+    tracker.close()
+    tracker.close()
+    assert said == ["W&B: logging stopped (RuntimeError: inside wandb)"]
+
+
+def test_missing_file_is_said_once(run):
+    said: list[str] = []
+    tracker = open_tracker(WandbConfig("offline"), run, said.append)
+    tracker.evaluation({}, METRICS, [run.path / "nowhere"])
+    tracker.trial(record(), SIGNERS)
+    tracker.close()
+    assert len(said) == 1 and said[0].startswith("W&B: logging stopped (")
+    assert "nowhere" in said[0]
+
+
+def test_fault_inside_wandb_while_online_ends_in_silence_too(run, monkeypatch):
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("inside wandb")
+
+    monkeypatch.setattr(wandb, "login", lambda **_: True)
+    monkeypatch.setattr(wandb, "init", broken)
+    said: list[str] = []
+    tracker = open_tracker(WandbConfig("online"), run, said.append)
+    tracker.trial(record(0), SIGNERS)
+    tracker.trial(record(1), SIGNERS)
+    tracker.close()
+    assert ["offline" in line for line in said] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "mode, environment", [("disabled", None), ("online", "disabled"), ("offline", "disabled")]
+)
+def test_disabled_never_imports_wandb(run, mode, environment):
+    code = f"""
+import sys
+from pathlib import Path
+from sign_ensemble.config import WandbConfig
+from sign_ensemble.run import RunFolder
+from sign_ensemble.tracking import open_tracker
+tracker = open_tracker(WandbConfig({mode!r}), RunFolder(Path({str(run.path)!r})), print)
+tracker.trial(None, [])
+tracker.setting({{}}, None)
+tracker.evaluation({{}}, {{}}, [])
+tracker.close()
+assert "wandb" not in sys.modules
+"""
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    if environment:
+        environ["WANDB_MODE"] = environment
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(run.path.iterdir()) == []
+
+
+def test_wandb_offline_command_is_respected(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    settings = tmp_path / "home" / "config" / "settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[default]\nmode = offline\n")
+    tracker = open_tracker(WandbConfig("online"), run, pytest.fail)
+    assert tracker.mode == "offline"
+
+
+def test_the_callers_own_run_stays_open(run, tmp_path):
+    own = wandb.init(mode="offline", dir=tmp_path, settings=wandb.Settings(silent=True))
+    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+    tracker.trial(record(), SIGNERS)
+    tracker.close()
+    assert wandb.run is own
+    own.log({"still": "open"})
+    own.finish()
+    assert len(logged(run)) == 1
+
+
+def test_no_process_is_left(run):
+    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+    tracker.trial(record(), SIGNERS)
+    tracker.close()
+    assert wandb_services() == []
+
+
+def wandb_services() -> list[str]:
+    """Live children of this process that are wandb's service."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            name = (folder / "comm").read_text().strip()
+        except (OSError, IndexError):
+            continue
+        if name.startswith("wandb-core") and int(state[1]) == os.getpid() and state[0] != "Z":
+            found.append(folder.name)
+    return found
+
+
+@pytest.mark.parametrize(
+    "configured, asked, mode",
+    [
+        ("online", None, "online"),
+        ("online", "offline", "offline"),
+        ("online", "dryrun", "offline"),
+        ("online", "disabled", "disabled"),
+        ("online", "run", "online"),
+        ("offline", "online", "offline"),
+        ("offline", "disabled", "disabled"),
+        ("disabled", "online", "disabled"),
+    ],
+)
+def test_the_mode_that_sends_less_holds(configured, asked, mode):
+    assert stricter(configured, asked) == mode
+
+
+@pytest.mark.parametrize(
+    "params, words",
+    [
+        (PARAMS, "dropout .41 lr 2e-4 1024-256"),
+        ({"dropout": 0.5, "learning_rate": 1e-10, "widths": (8, 4)}, "dropout .50 lr 1e-10 8-4"),
+        ({"weight_decay": 0.0}, ""),
+    ],
+)
+def test_parameters_at_a_glance(params, words):
+    assert described(params) == words
+
+
+def test_flat_figures():
+    assert flat({"a": figure(0.5), "b": {"c": {"d": 1}, "e": "word"}, "f": [1], "g": None}) == {
+        "a": 0.5,
+        "a.low": 0.375,
+        "a.high": 0.625,
+        "b.c.d": 1,
+        "b.e": "word",
+    }
+    assert flat({"a": {"value": None, "low": None, "high": None}}) == {}
+
+
+def test_numpy_figures_are_logged_too(run):
+    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+    assert isinstance(tracker, Tracker)
+    metrics = {"known": {"accuracy": {"value": np.float64(0.5), "low": 0.0, "high": 1.0}}}
+    tracker.evaluation({}, metrics, [])
+    tracker.close()
+    (seen,) = logged(run)
+    assert seen.summary["known.accuracy"] == 0.5
