@@ -205,3 +205,21 @@ def show_metrics(tree: dict[str, Any]) -> None:
             percent(figures["accepted"]), percent(figures["auroc"]), percent(figures["fpr95"]),
         )  # fmt: skip
     OUT.print(table)
+
+
+def show_answers(rows: list[dict[str, Any]]) -> None:
+    """A table of answers in a terminal; elsewhere one tab-separated line each."""
+    if not OUT.is_terminal:
+        for row in rows:
+            sure = "" if row["confidence"] is None else f"{row['confidence']:.3f}"
+            apart = "" if row["disagreement"] is None else f"{row['disagreement']:.3f}"
+            say("\t".join([row["path"], row["answer"], sure, apart, row["why"]]))
+        return
+    table = Table()
+    for name in ("image", "answer", "confidence", "disagreement, nats", "why"):
+        table.add_column(name)
+    for row in rows:
+        sure = "" if row["confidence"] is None else f"{row['confidence']:.3f}"
+        apart = "" if row["disagreement"] is None else f"{row['disagreement']:.3f}"
+        table.add_row(row["path"], row["answer"], sure, apart, row["why"])
+    OUT.print(table)

@@ -186,6 +186,13 @@ class Tracker:
         self._used = False
         self._end_service()
 
+    def _restart(self) -> None:
+        """A new process of wandb: the old one holds the failed run's id as being in use."""
+        self._end_service()
+        import wandb
+
+        wandb.setup(wandb.Settings(silent=True))
+
     def _end_service(self) -> None:
         """End wandb's process, unless a W&B run that the caller has open needs it."""
         # wandb raises, or even ends the interpreter, if its process had failed before.
@@ -320,7 +327,7 @@ class Tracker:
                 if self.mode != "online":
                     raise
                 self._go_offline(first_line(fault))
-                self._end_service()  # it would hold the failed run's id as being in use
+                self._restart()
                 log()
         except Exception as fault:  # any: tracking is a convenience, the run is not
             self._stop(fault)
