@@ -1,4 +1,4 @@
-"""Protocol M: leave each of five signers out, run the main job on the other four, read the fifth once.
+"""Protocol M: leave each of five signers out and run the main job on the other four.
 
     python benchmarks/protocol_m.py --data ../shared/data
 
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hardware import hardware
+from hardware import hardware  # type: ignore[import-not-found]
 
 from sign_ensemble import metrics
 from sign_ensemble.config import Config, EvaluateConfig, MemberConfig, RejectionConfig
@@ -68,7 +68,9 @@ def ordinary(run: RunFolder, data: Path, runs: Path) -> dict[str, Any]:
     labels = listed.labels
     labels_N = np.array([labels.index(label) for label in rows.column("label").to_pylist()])
     task = Task(features, labels_N, np.zeros(len(rows), np.int64), ("",), tuple(labels), "", 0)
-    heads = [fit_rows(task, recipe, np.arange(len(rows)), i)[0] for i, recipe in enumerate(ORDINARY)]
+    heads = [
+        fit_rows(task, recipe, np.arange(len(rows)), i)[0] for i, recipe in enumerate(ORDINARY)
+    ]
 
     def evidence(images: np.ndarray) -> Evidence:
         values = features_of_images(images, plain.weights)
@@ -176,7 +178,9 @@ def table(results: dict[str, Any]) -> str:
     row("ECE, 15 equal-mass bins", of(*ours, "known", "ece"), max)
     row("AURC, wrong gestures as failures", of(*ours, "known", "aurc"), max)
     row("AUGRC, wrong gestures as failures", of(*ours, "known", "augrc"), max)
-    row("wrong-gesture AUROC, shipped combination", of(*ours, "sets", "wrong-gesture", "auroc"), min)
+    row(
+        "wrong-gesture AUROC, shipped combination", of(*ours, "sets", "wrong-gesture", "auroc"), min
+    )
     lines += ["", "Per set, mean / worst over the five signers:", ""]
     lines.append(
         "| set | ordinary FPR95: max-prob | entropy | mutual information | shipped FPR95 "
@@ -202,7 +206,7 @@ def table(results: dict[str, Any]) -> str:
     seconds = of("seconds")
     lines += [
         "",
-        f"Combinations chosen: "
+        "Combinations chosen: "
         + "; ".join(f"hand{n}: {s['shipped']['combination']}" for n, s in signers.items())
         + ".",
         f"The main job took {np.min(seconds):.0f} to {np.max(seconds):.0f} s per signer "

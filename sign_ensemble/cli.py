@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import register_type
 
-from sign_ensemble.config import Config, Name, check
+from sign_ensemble.check import check
+from sign_ensemble.config import Config, Name
 
 NAMED_PATHS = ("--evaluate.near", "--evaluate.far")
 

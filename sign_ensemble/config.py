@@ -1,16 +1,14 @@
 """Every setting, one frozen dataclass per group.
 
 The commands read them from YAML and from dotted arguments (``--search.trials 40``), and show them
-with ``--print_config``. Each default has its reason in the docstring. Values that only make sense
-together are checked by :func:`check`, before any work starts.
+with ``--print_config``. Each default has its reason in the docstring. ``check.py`` refuses values
+that parse but cannot work.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal, Optional
-
-from sign_ensemble.errors import UserError
 
 
 class Name(str):
@@ -46,7 +44,8 @@ class DataConfig:
         mirror: Whether views may be mirrored. Off: handedness can be meaning.
         max_pixels: Images with more pixels are set aside unread; guards against decompression
             bombs. 64 million is above any camera in use.
-        min_side: Images with a shorter side, in pixels, are set aside; below 16 no hand can be read.
+        min_side: Images with a shorter side, in pixels, are set aside; below 16 no hand can be
+            read.
         weights: AlexNet's convolutions: ``shipped`` (ImageNet, inside the package), ``random``, or
             a safetensors file with torchvision's keys.
         cache: Folder of computed features, shared by all runs; null is ``<run.root>/features``.
@@ -249,87 +248,3 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     run: RunConfig = field(default_factory=RunConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
-
-
-WITNESS_NAMES = ("total_uncertainty", "disagreement", "energy", "max_logit", "neighbour")
-
-
-def check(config: Config) -> None:
-    """Refuse values that parse but cannot work.
-
-    Raises:
-        UserError: names the first setting whose value breaks its rule.
-    """
-    data, member, search = config.data, config.member, config.search
-    ensemble, rejection, evaluate = config.ensemble, config.rejection, config.evaluate
-    rules = [
-        ("data.test_share", data.test_share, 0 < data.test_share < 1, "above 0 and below 1"),
-        ("data.size", data.size, 63 <= data.size <= 1024, "63 to 1024 pixels"),
-        ("data.views", data.views, data.views >= 0, "0 or more"),
-        ("member.widths", member.widths, min(member.widths) >= 1, "two whole numbers from 1"),
-        ("member.dropout", member.dropout, 0 <= member.dropout < 1, "0 to below 1"),
-        ("member.learning_rate", member.learning_rate, member.learning_rate > 0, "above 0"),
-        ("member.weight_decay", member.weight_decay, member.weight_decay >= 0, "0 or more"),
-        (
-            "member.label_smoothing",
-            member.label_smoothing,
-            0 <= member.label_smoothing < 1,
-            "0 to below 1",
-        ),
-        ("member.batch_size", member.batch_size, member.batch_size >= 1, "1 or more"),
-        ("member.epochs", member.epochs, member.epochs >= 1, "1 or more"),
-        ("member.stop_share", member.stop_share, 0 <= member.stop_share <= 0.5, "0 to 0.5"),
-        ("member.patience", member.patience, member.patience >= 1, "1 or more"),
-        ("search.trials", search.trials, search.trials >= 1, "1 or more"),
-        (
-            "search.time_budget",
-            search.time_budget,
-            search.time_budget is None or search.time_budget > 0,
-            "above 0 seconds, or null",
-        ),
-        (
-            "search.concurrent",
-            search.concurrent,
-            search.concurrent is None or search.concurrent >= 1,
-            "1 or more, or null",
-        ),
-        ("search.cpus_per_trial", search.cpus_per_trial, search.cpus_per_trial >= 1, "1 or more"),
-        ("search.gpus_per_trial", search.gpus_per_trial, search.gpus_per_trial >= 0, "0 or more"),
-        ("search.folds", search.folds, search.folds >= 2, "2 or more"),
-        ("search.reduction", search.reduction, search.reduction >= 2, "2 or more"),
-        ("search.max_failures", search.max_failures, search.max_failures >= 0, "0 or more"),
-        ("ensemble.size", ensemble.size, ensemble.size >= 1, "1 or more"),
-        (
-            "ensemble.size",
-            ensemble.size,
-            ensemble.size <= search.trials,
-            f"at most search.trials, which is {search.trials}",
-        ),
-        ("rejection.keep", rejection.keep, 0 < rejection.keep < 1, "above 0 and below 1"),
-        ("rejection.neighbours", rejection.neighbours, rejection.neighbours >= 1, "1 or more"),
-        ("rejection.bank", rejection.bank, rejection.bank >= 100, "100 or more"),
-        ("rejection.negatives", rejection.negatives, rejection.negatives >= 10, "10 or more"),
-        ("evaluate.images", evaluate.images, evaluate.images >= 10, "10 or more"),
-        ("evaluate.bootstrap", evaluate.bootstrap, evaluate.bootstrap >= 10, "10 or more"),
-    ]
-    for name, low_high in (
-        ("search.dropout", search.dropout),
-        ("search.learning_rate", search.learning_rate),
-        ("search.weight_decay", search.weight_decay),
-        ("search.label_smoothing", search.label_smoothing),
-    ):
-        rules.append((name, low_high, low_high[0] <= low_high[1], "low to high"))
-    for name, widths in (("search.h1", search.h1), ("search.h2", search.h2)):
-        rules.append(
-            (name, widths, bool(widths) and min(widths, default=0) >= 1, "whole numbers from 1")
-        )
-    for name, value, holds, rule in rules:
-        if not holds:
-            raise UserError(f"{name} is {value}: it must be {rule}")
-    if rejection.combination != "auto":
-        for witness in rejection.combination.split("+"):
-            if witness not in WITNESS_NAMES:
-                raise UserError(
-                    f"rejection.combination names {witness!r}: it must be auto or join, with +, some "
-                    f"of {', '.join(WITNESS_NAMES)}"
-                )

@@ -10,14 +10,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sign_ensemble.check import check
 from sign_ensemble.cli import Parser, named_paths
-from sign_ensemble.config import Config, EvaluateConfig, WandbConfig, check
+from sign_ensemble.config import Config, EvaluateConfig, WandbConfig
 from sign_ensemble.console import exit_with, say
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, evaluate, print the summary."""
-    parser = Parser(prog="python -m sign_ensemble.evaluate", description=str(__doc__).split("\n")[0])
+    parser = Parser(
+        prog="python -m sign_ensemble.evaluate", description=str(__doc__).split("\n")[0]
+    )
     parser.add_argument("--run", required=True, type=str, help="the run's folder")
     parser.add_class_arguments(EvaluateConfig, "evaluate")
     parser.add_class_arguments(WandbConfig, "wandb")

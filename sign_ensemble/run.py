@@ -1,7 +1,7 @@
 """The run folder: names, atomic writes, reading back.
 
-    runs/<name>/  config.yaml  manifest.parquet  negatives.safetensors  trials/  trials.parquet
-                  study.journal  members/  rule.json  rule.safetensors  metrics.json
+runs/<name>/  config.yaml  manifest.parquet  negatives.safetensors  trials/  trials.parquet
+              study.journal  members/  rule.json  rule.safetensors  metrics.json
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class RunFolder:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path to write to, renamed to ``path`` when the block ends well, removed when it does not."""
+    """A path to write to: renamed to ``path`` when the block ends well, else removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -13,12 +13,13 @@ import re
 import secrets
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sign_ensemble.config import WandbConfig
+from sign_ensemble.logged import TABLE, described, flat, set_rows, trial_figures
 from sign_ensemble.run import RunFolder, file_sha256, whole
 
 if TYPE_CHECKING:
@@ -28,69 +29,15 @@ if TYPE_CHECKING:
 
 MODES = ("online", "offline", "disabled")  # from the most to the least that is sent
 INIT_SECONDS = 15.0  # a server that answers at all does so within a second or two
-FINISH_SECONDS = 600.0  # enough for the ensemble's weights over a slow line; then offline
+FINISH_SECONDS = {"evaluate": 600.0}  # enough for the ensemble's weights over a slow line
+FINISH_SECONDS_ELSE = 60.0  # a trial is a few kB
 ARTIFACT_BYTES = 1_000_000_000  # more is a surprise on a free account's storage
-TABLE = ("name", "kind", "n", "auroc", "fpr95", "accepted", "overconfident")
 
 
 def stricter(configured: str, asked: str | None) -> str:
     """The one of two modes that sends less; ``asked`` is WANDB_MODE's word, None when unset."""
     asked = {"dryrun": "offline"}.get(asked or "", asked)
     return max(configured, asked if asked in MODES else "online", key=MODES.index)
-
-
-def described(params: Mapping[str, Any]) -> str:
-    """Hyperparameters as one glance: ``dropout .41 lr 2e-4 1024-256``."""
-    parts = []
-    if "dropout" in params:
-        parts.append(f"dropout {params['dropout']:.2f}".replace(" 0.", " ."))
-    if "learning_rate" in params:
-        parts.append(f"lr {params['learning_rate']:.0e}".replace("e-0", "e-"))
-    widths = params.get("widths") or [params[key] for key in ("h1", "h2") if key in params]
-    return " ".join([*parts, "-".join(str(width) for width in widths)]).strip()
-
-
-def flat(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested figures under dotted names.
-
-    A figure with an interval, ``{"known": {"accuracy": {"value": v, "low": l, "high": h}}}``,
-    becomes ``known.accuracy``, ``known.accuracy.low`` and ``known.accuracy.high``; numbers, words
-    and truths keep their value; lists and nulls are left out.
-    """
-    figures: dict[str, Any] = {}
-    for name, value in metrics.items():
-        key = above + name
-        if isinstance(value, dict) and "value" in value:
-            ends = {f"{key}.{end}": value.get(end) for end in ("low", "high")}
-            figures |= {k: v for k, v in {key: value["value"], **ends}.items() if v is not None}
-        elif isinstance(value, dict):
-            figures |= flat(value, f"{key}.")
-        elif isinstance(value, bool | int | float | str):
-            figures[key] = value
-    return figures
-
-
-def set_rows(sets: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
-    """A row per set of the evaluation, in the columns of TABLE, without intervals."""
-    rows = []
-    for name, figures in sets.items():
-        cells = [figures.get(column) for column in TABLE[1:]]
-        rows.append([name, *(c.get("value") if isinstance(c, dict) else c for c in cells)])
-    return rows
-
-
-def trial_figures(record: TrialRecord) -> dict[str, Any]:
-    """A trial's summary; a trial without a single fold has no figures but its status."""
-    figures: dict[str, Any] = {
-        "status": record.status,
-        "seconds": sum(fold["seconds"] for fold in record.folds),
-    }
-    if record.folds:
-        figures |= {name: record.mean(name) for name in ("nll", "accuracy", "ece")}
-        figures["worst_accuracy"] = min(fold["accuracy"] for fold in record.folds)
-    if record.error:
-        figures["error"] = record.error
-    return figures
 
 
 def size_of(paths: Sequence[Path]) -> int:
@@ -242,7 +189,7 @@ class Tracker:
         with self._open("evaluate", "evaluate", "evaluation", config) as run:
             run.summary.update(flat(metrics))
             rows = set_rows(metrics.get("sets", {}))
-            run.log({"sets": wandb.Table(columns=list(TABLE), data=rows)}, step=0)
+            run.log({"sets": wandb.Table(columns=list(TABLE), data=rows)})
             size = size_of(artifacts)
             if size > ARTIFACT_BYTES:
                 self._say(f"W&B: the ensemble has {size / 1e9:.1f} GB, its files are not logged")
@@ -278,7 +225,7 @@ class Tracker:
             disable_code=True,
             save_code=False,
             init_timeout=INIT_SECONDS,
-            finish_timeout=FINISH_SECONDS,
+            finish_timeout=FINISH_SECONDS.get(job_type, FINISH_SECONDS_ELSE),
             finish_timeout_raises=True,
             x_disable_stats=True,
             x_save_requirements=False,

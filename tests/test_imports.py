@@ -31,12 +31,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "learning": BASE | {"data"},
     "search": BASE | {"data", "learning"},
     "uncertainty": BASE | {"data", "learning"},
-    "tracking": BASE | {RECORDS},
+    "logged": {RECORDS},
+    "tracking": BASE | {RECORDS, "logged"},
     "report": BASE | {RECORDS},
-    "cli": {"errors", "config"},
+    "check": {"errors", "config"},
+    "cli": {"errors", "config", "check"},
     "console": {"errors", "config", RECORDS},
     "stages": STAGES | {"console"},
-    **dict.fromkeys(COMMANDS, STAGES | {"cli", "console", "stages"}),
+    **dict.fromkeys(COMMANDS, STAGES | {"check", "cli", "console", "stages"}),
 }
 # Library: the files that may import it (a folder counts for all in it).
 ONLY_IN = {

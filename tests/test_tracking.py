@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from sign_ensemble.config import WandbConfig
+from sign_ensemble.logged import described, flat
 from sign_ensemble.run import RunFolder, file_sha256
 from sign_ensemble.search.records import TrialRecord
-from sign_ensemble.tracking import Tracker, described, flat, open_tracker, stricter
+from sign_ensemble.tracking import Tracker, open_tracker, stricter
 
 wandb = pytest.importorskip("wandb")
 protocol: Any = pytest.importorskip("wandb.proto.wandb_internal_pb2")

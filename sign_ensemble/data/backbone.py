@@ -142,5 +142,8 @@ def load(weights: str = "shipped") -> Backbone:
                 f"data.weights is {weights}: not AlexNet's convolutions ({reason})"
             ) from fault
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    layers = layers.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    layers = layers.eval().requires_grad_(False).to(device)
+    for weight in layers.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     return Backbone(layers, sha256, device, bf16_is_fast(device))

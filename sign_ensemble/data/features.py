@@ -230,7 +230,9 @@ def read_index(path: Path) -> dict[str, int]:
             zip(table.column("sha256").to_pylist(), table.column("slot").to_pylist(), strict=True)
         )
     except (pa.ArrowException, KeyError) as fault:
-        raise UserError(f"{path}: damaged ({fault}); delete its folder to compute it anew") from None
+        raise UserError(
+            f"{path}: damaged ({fault}); delete its folder to compute it anew"
+        ) from None
 
 
 def write_index(path: Path, slot_of: dict[str, int]) -> None:

@@ -160,7 +160,7 @@ def _check_header(image: Image.Image, max_pixels: int, min_side: int) -> None:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - PIL raises anything on broken EXIF; the pixels are fine
+    except Exception:
         return 1
 
 

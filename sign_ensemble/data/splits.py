@@ -95,7 +95,7 @@ def _learned_labels(usable: list[Row], data: DataConfig) -> set[str]:
                 f"are {_listed(found)}"
             )
     near = set(data.near_labels)
-    learned = found - near if data.labels is None else set(data.labels)
+    learned: set[str] = found - near if data.labels is None else set(data.labels)
     if learned & near:
         raise UserError(
             f"data.labels and data.near_labels both name {_listed(learned & near)}: a label is "

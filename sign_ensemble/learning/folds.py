@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-
 from scipy.special import softmax
 
 from sign_ensemble import metrics

@@ -3,8 +3,8 @@
 from sign_ensemble.metrics.figures import (
     accuracy,
     augrc,
-    auroc,
     aurc,
+    auroc,
     coverage,
     ece,
     error_accepted,

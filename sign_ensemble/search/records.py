@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.errors import UserError
-from sign_ensemble.learning.folds import FoldResult, Task, fit_fold, recipe_of, seed_of
+from sign_ensemble.learning.folds import Task, fit_fold, recipe_of, seed_of
 from sign_ensemble.run import RunFolder, read_arrays, read_json, whole, write_arrays, write_json
 
 

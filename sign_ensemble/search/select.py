@@ -69,8 +69,7 @@ def greedy(
 
 
 def worth_finishing(records: Sequence[TrialRecord], size: int) -> list[TrialRecord]:
-    """Pruned trials to complete because fewer than ``size`` trials are; the furthest and best first.
-    """
+    """Pruned trials to complete when fewer than ``size`` trials are; furthest and best first."""
     short = size - len(ranked(records))
     pruned = [record for record in records if record.status == "pruned"]
     pruned.sort(key=lambda record: (-len(record.folds), record.nll, record.number))

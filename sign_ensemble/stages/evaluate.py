@@ -1,5 +1,4 @@
-"""A finished ensemble to metrics.json: the only place where test signers and strange sets are read.
-"""
+"""A finished ensemble to metrics.json; only here are test signers and strange sets read."""
 
 from __future__ import annotations
 
@@ -80,7 +79,9 @@ def strange_sets(
     return sets
 
 
-def about(config: Config, settings: EvaluateConfig, listed: Manifest, reader: Reader) -> dict[str, Any]:
+def about(
+    config: Config, settings: EvaluateConfig, listed: Manifest, reader: Reader
+) -> dict[str, Any]:
     """What the figures rest on, beside the images."""
     rule = reader.rule
     notes = [

@@ -47,7 +47,7 @@ def build_members(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
         "fit": config.data.fit,
         "weights": backbone.load(config.data.weights).sha256,
     }
-    jobs = []
+    jobs: list[Job] = []
     for number, weight in votes.items():
         for fold in folds:
             card = Card(
@@ -79,5 +79,3 @@ def best_trial(votes: dict[int, int], run: RunFolder) -> int:
     """Place, among the selected trials, of the one with the lowest loss on unseen signers."""
     order = [record.number for record in ranked(read_records(run)) if record.number in votes]
     return list(votes).index(order[0])
-
-

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -128,7 +129,7 @@ def write_negatives(prepared: Prepared) -> None:
     if not parts:
         raise UserError("no training signer has two labels: no negatives can be made from them")
     names = sorted(set(kinds))
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "features": np.concatenate(parts),
         "folds": np.array(folds, np.int64),
         "kinds": np.array([names.index(kind) for kind in kinds], np.int64),
@@ -137,8 +138,7 @@ def write_negatives(prepared: Prepared) -> None:
 
 
 def prepare(config: Config) -> Prepared:
-    """List the images and compute the features that training needs; needs Ray only to spread them.
-    """
+    """List the images, compute the features that training needs, make the negatives."""
     run = open_run(config)
     try:
         listed = list_images(config, run)

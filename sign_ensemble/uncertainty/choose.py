@@ -111,7 +111,5 @@ def choose(
         shares = accepted_negatives(candidate, calibration)
         rows.append((round(cost(shares), 12), len(candidate.witnesses), place, candidate, shares))
     rows.sort(key=lambda row: row[:3])
-    table = [
-        {"combination": row[3].name, "cost": row[0], "accepted": row[4]} for row in rows
-    ]
+    table = [{"combination": row[3].name, "cost": row[0], "accepted": row[4]} for row in rows]
     return rows[0][3], table

@@ -112,8 +112,10 @@ def stack(members: Sequence[Member]) -> Ensemble:
     for member in members[1:]:
         for name in ("labels", "preprocessing", "manifest"):
             if getattr(member.card, name) != getattr(first, name):
-                raise UserError(f"members of trials {first.trial} and {member.card.trial} differ "
-                                f"in {name}: they are not of one ensemble")
+                raise UserError(
+                    f"members of trials {first.trial} and {member.card.trial} differ "
+                    f"in {name}: they are not of one ensemble"
+                )
     m, k = len(members), len(first.labels)
     h1 = max(member.card.recipe.widths[0] for member in members)
     h2 = max(member.card.recipe.widths[1] for member in members)

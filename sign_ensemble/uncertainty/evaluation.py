@@ -5,7 +5,8 @@
 
 for the ensemble with its rule; the same two trees under ``single`` (the best member with max-prob,
 what one has without an ensemble) and under ``scores.<score>`` (the ensemble rejecting by that score
-alone); ``signers.<id>`` holds the ensemble's known tree for each test signer. Every figure is
+alone); ``signers.<id>`` holds the ensemble's known tree for each test signer
+(with all near images in its aurc and augrc). Every figure is
 ``{value, low, high, n}``.
 
 Failures of aurc and augrc are wrong answers on known images and all near images (protocol M).
@@ -17,7 +18,7 @@ Letters: N images, K labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -145,12 +146,12 @@ def evaluate(
         draws: Bootstrap draws over images behind each interval.
         seed: Seeds them.
     """
-    views = {
-        "": lambda answers: view_of_ensemble(answers, rule),
-        "single": lambda answers: view_of_single(answers, rule, best),
+    views: dict[str, Callable[[Answers], View]] = {
+        "": partial(view_of_ensemble, rule=rule),
+        "single": partial(view_of_single, rule=rule, best=best),
     }
     for name in known.scores:
-        views[f"scores.{name}"] = lambda answers, name=name: view_of_score(answers, rule, name)
+        views[f"scores.{name}"] = partial(view_of_score, rule=rule, name=name)
     bootstrap = Bootstrap(draws, np.random.default_rng(seed))
     tree: dict[str, Any] = {"known": {}, "sets": {}, "single": {}, "scores": {}, "signers": {}}
     for path, view in views.items():

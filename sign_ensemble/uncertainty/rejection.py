@@ -25,9 +25,7 @@ TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
 Floats = NDArray[np.float64]
 
 
-def conformal_p(
-    scores_N: Floats, calibration_C: Floats, weights_C: Floats | None = None
-) -> Floats:
+def conformal_p(scores_N: Floats, calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
     """Share of calibration images at least as strange, counting the image itself.
 
     p(s) = (1 + C Σ_c w_c [s_c ≥ s]) / (C + 1), Σ w = 1. With equal weights and exchangeable images,
@@ -136,9 +134,7 @@ class Rule:
 
     def p_values(self, scores: Mapping[str, Floats]) -> Floats:
         """Conformal p-value of each image under "a training label, signed by a new person"."""
-        return conformal_p(
-            self.statistic(scores), self.statistic(self.calibration), self.weights_C
-        )
+        return conformal_p(self.statistic(scores), self.statistic(self.calibration), self.weights_C)
 
 
 def accepts(p_values_N: Floats, keep: float) -> NDArray[np.bool_]:

@@ -51,7 +51,7 @@ def max_logit(evidence: Evidence) -> Scores:
 
 
 def neighbour(evidence: Evidence) -> Scores:
-    """Cosine distance to the k-th nearest training image (Sun et al. 2022, arXiv 2204.06507), 0 to 2.
+    """Cosine distance, 0 to 2, to the k-th nearest training image (Sun et al., arXiv 2204.06507).
 
     On the untouched ImageNet features: they still tell a photograph from a hand after members have
     forgotten the difference.

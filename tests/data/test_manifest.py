@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from sign_ensemble.config import DataConfig
+from sign_ensemble.config import DataConfig, Name
 from sign_ensemble.data.manifest import (
     PRESETS,
     SCHEMA,
@@ -473,7 +473,7 @@ def test_the_hash_follows_what_is_used_and_not_where_it_lies(tmp_path: Path) -> 
     first = build(here).sha256
     put(tmp_path / "y", "stray.png")
     assert build(there).sha256 == first
-    assert build(replace(here, test_signers=["2"])).sha256 != first
+    assert build(replace(here, test_signers=[Name("2")])).sha256 != first
     put(tmp_path / "y", "2/a/new.png")
     assert build(there).sha256 != first
 

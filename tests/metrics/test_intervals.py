@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sign_ensemble.metrics.intervals import Figure, draw_counts, with_interval
 from sign_ensemble.metrics.figures import (
     accuracy,
     aurc,
@@ -23,6 +22,7 @@ from sign_ensemble.metrics.figures import (
     fpr95,
     nll,
 )
+from sign_ensemble.metrics.intervals import Figure, draw_counts, with_interval
 
 
 def _fresh() -> np.random.Generator:
