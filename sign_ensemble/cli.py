@@ -75,7 +75,7 @@ def config_of(parser: Parser, parsed: Namespace) -> Config:
     Raises:
         UserError: a value breaks its rule.
     """
-    made: Any = parser.instantiate_classes(parsed)
+    made: Any = parser.instantiate(parsed)
     config = Config(**{name: made[name] for name in Config.__annotations__})
     check(config)
     return config

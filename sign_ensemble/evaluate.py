@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--run", required=True, type=str, help="the run's folder")
     parser.add_class_arguments(EvaluateConfig, "evaluate")
     parser.add_class_arguments(WandbConfig, "wandb")
-    made = parser.instantiate_classes(parser.parse_args(named_paths(arguments)))
+    made = parser.instantiate(parser.parse_args(named_paths(arguments)))
     check(Config(evaluate=made.evaluate))
     from sign_ensemble import tracking
     from sign_ensemble.run import RunFolder, load_config

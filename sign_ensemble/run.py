@@ -139,7 +139,7 @@ def write_arrays(
         The file's sha256.
     """
     header = {key: json.dumps(value) for key, value in (metadata or {}).items()}
-    arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+    arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
     content = save_safetensors(arrays, header)
     with whole(path) as beside:
         beside.write_bytes(content)
@@ -155,12 +155,12 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     try:
         with safe_open(path, "np") as opened:
             arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-            header = opened.metadata() or {}
+            header = {key: json.loads(value) for key, value in (opened.metadata() or {}).items()}
     except FileNotFoundError:
         raise UserError(f"{path}: not there; has this stage of the run ended?") from None
     except Exception as fault:  # safetensors raises its own untyped error for damage
         raise UserError(f"{path}: damaged ({fault})") from None
-    return arrays, {key: json.loads(value) for key, value in header.items()}
+    return arrays, header
 
 
 def file_sha256(path: Path) -> str:

@@ -176,6 +176,7 @@ def features_of_rows(
             missing = {sha: str(root / path) for sha, path in zip(wanted, paths, strict=True)}
             missing = {sha: path for sha, path in missing.items() if sha not in slot_of}
             first = max(slot_of.values(), default=-1) + 1
+            check_length(folder, first, data)
             works = [Work(p, sha, first + i) for i, (sha, p) in enumerate(missing.items())]
             if works:
                 write_json(folder / "settings.json", key)
@@ -199,7 +200,7 @@ def fill(
         from sign_ensemble.data.spread import compute_on_cluster as compute
     else:
         compute = compute_here
-    per_slot = 2 * (1 + data.views) * backbone.D
+    per_slot = slot_bytes(data)
     path = folder / "features.f16"
     path.touch()
     with path.open("r+b") as opened:
@@ -214,6 +215,26 @@ def fill(
                 write_index(folder / "index.parquet", slot_of)
             if progress:
                 progress(done, len(works))
+
+
+def check_length(folder: Path, slots: int, data: DataConfig) -> None:
+    """Refuse a features file that is shorter than its index says: what lacks would read as zeros.
+
+    Raises:
+        UserError: it is shorter.
+    """
+    path = folder / "features.f16"
+    length = path.stat().st_size if path.exists() else 0
+    if length < slots * slot_bytes(data):
+        raise UserError(
+            f"{path}: damaged (it has {length} bytes, index.parquet names {slots} images of "
+            f"{slot_bytes(data)}); delete its folder to compute it anew"
+        )
+
+
+def slot_bytes(data: DataConfig) -> int:
+    """Bytes of one image's features and its views'."""
+    return 2 * (1 + data.views) * backbone.D
 
 
 def read_index(path: Path) -> dict[str, int]:

@@ -81,9 +81,9 @@ def load(path: Path, sha256: str | None = None) -> Member:
         values["recipe"] = MemberConfig(**recipe)
         values["labels"] = tuple(values["labels"])
         card = Card(**values)
-    except (KeyError, TypeError) as fault:
+        h1, h2 = card.recipe.widths
+    except (KeyError, TypeError, ValueError) as fault:
         raise UserError(f"{path}: not a member of this version ({fault})") from None
-    h1, h2 = card.recipe.widths
     shapes = {
         "layers.0.weight": (h1, tensors.get("layers.0.weight", np.zeros((0, 0))).shape[-1]),
         "layers.0.bias": (h1,),

@@ -131,7 +131,7 @@ def read_records(run: RunFolder) -> list[TrialRecord]:
         try:
             values = read_json(path)
             records.append(TrialRecord(**{**values, "folds": tuple(values["folds"])}))
-        except TypeError as fault:
+        except (KeyError, TypeError) as fault:
             raise UserError(f"{path}: not a trial's record ({fault})") from None
     return records
 

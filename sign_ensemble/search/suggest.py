@@ -23,36 +23,33 @@ from sign_ensemble.search.space import inside
 
 
 class RepeatableTPE(BaseSampler):
-    """Optuna's TPE whose draw for a trial depends on the seed and the ended trials alone.
+    """Optuna's TPE whose draw for a trial depends on the seed, the trial's number and the ended
+    trials alone.
 
     A TPESampler's random state moves with every draw, so a search started again would draw
-    otherwise. Here every trial has a fresh TPESampler, seeded by how many trials have ended.
+    otherwise. Here every trial has a fresh TPESampler, seeded by the trial's number: that a record
+    has, not the place in the study, which is another one after an interruption.
     """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._inner: dict[int, TPESampler] = {}
+        self.begin(0)
 
-    def _of(self, study: optuna.Study, trial: FrozenTrial) -> TPESampler:
-        if trial.number not in self._inner:
-            ended = study.get_trials(
-                deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)
-            )
-            seed = seed_of(self._seed, len(ended))
-            self._inner = {trial.number: TPESampler(seed=seed, n_startup_trials=8)}
-        return self._inner[trial.number]
+    def begin(self, number: int) -> None:
+        """The draws that follow are for the trial of this number."""
+        self._inner = TPESampler(seed=seed_of(self._seed, number), n_startup_trials=8)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """As TPESampler."""
-        return self._of(study, trial).infer_relative_search_space(study, trial)
+        return self._inner.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """As TPESampler."""
-        return self._of(study, trial).sample_relative(study, trial, search_space)
+        return self._inner.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self,
@@ -62,8 +59,7 @@ class RepeatableTPE(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """As TPESampler."""
-        inner = self._of(study, trial)
-        return inner.sample_independent(study, trial, param_name, param_distribution)
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
 
 
 def as_optuna(record: TrialRecord, space: dict[str, BaseDistribution]) -> FrozenTrial:
@@ -97,9 +93,8 @@ class RecordedOptuna(OptunaSearch):
         pruned: set[str],
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        super().__init__(
-            space, metric="nll", mode="min", sampler=RepeatableTPE(seed), storage=storage
-        )
+        self._tpe = RepeatableTPE(seed)
+        super().__init__(space, metric="nll", mode="min", sampler=self._tpe, storage=storage)
         self._default = default
         self._used = {record.number for record in ended}
         self._pruned = pruned
@@ -110,9 +105,10 @@ class RecordedOptuna(OptunaSearch):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Parameters and the trial's number."""
-        params = super().suggest(trial_id)
         number = next(n for n in count() if n not in self._used)
         self._used.add(number)
+        self._tpe.begin(number)
+        params = super().suggest(trial_id)
         if number == 0:
             params = self._default  # to the letter, also where it lies outside the space
         self._ot_trials[trial_id].set_user_attr("number", number)
@@ -125,6 +121,8 @@ class RecordedOptuna(OptunaSearch):
         if trial_id not in self._pruned or error:
             super().on_trial_complete(trial_id, result, error)
         elif trial_id not in self._completed_trials:
+            if result:  # Tune has not passed on the fold after which ASHA stopped it
+                self._ot_trials[trial_id].report(result["nll"], result["fold"])
             self._ot_study.tell(self._ot_trials[trial_id], state=TrialState.PRUNED)
             self._completed_trials.add(trial_id)
 

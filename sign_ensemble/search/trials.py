@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -45,10 +46,10 @@ def run_trial(
     """One trial in a worker: fold after fold, a report after each."""
     torch.set_num_threads(threads)
     recipe = recipe_of(default, config["trial"]["params"])
-    total = 0.0
+    losses: list[float] = []
     for fold in range(task.folds):
-        total += judge_fold(run, task, recipe, config["trial"]["number"], fold)["nll"]
-        tune.report({"fold": fold + 1, "nll": total / (fold + 1)})
+        losses.append(judge_fold(run, task, recipe, config["trial"]["number"], fold)["nll"])
+        tune.report({"fold": fold + 1, "nll": float(np.mean(losses))})  # as its record has it
 
 
 class Recorder(tune.Callback):
@@ -128,7 +129,8 @@ def search_trials(
     missing = search.trials - len(ended)
     if missing > 0:
         pruned: set[str] = set()
-        run.study.unlink(missing_ok=True)  # made anew from the records, which are the truth
+        for file in run.path.glob(f"{run.study.name}*"):  # a killed driver leaves a lock beside it
+            file.unlink()  # made anew from the records, which are the truth
         storage = JournalStorage(JournalFileBackend(str(run.study)))
         space = distributions(search, default)
         means = {

@@ -151,5 +151,10 @@ def load_ensemble(folder: Path) -> Ensemble:
     Raises:
         UserError: a file is missing, changed, damaged or of another ensemble.
     """
-    index = read_json(folder / "index.json")
-    return stack([load(folder / entry["file"], entry["sha256"]) for entry in index["members"]])
+    path = folder / "index.json"
+    index = read_json(path)
+    try:
+        files = [(folder / entry["file"], str(entry["sha256"])) for entry in index["members"]]
+    except (KeyError, TypeError) as fault:
+        raise UserError(f"{path}: not an index of members ({fault})") from None
+    return stack([load(file, sha256) for file, sha256 in files])

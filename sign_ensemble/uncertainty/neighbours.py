@@ -28,7 +28,7 @@ def neighbour_distance(
     Args:
         features_ND: Images asked about.
         bank_BD: Training images.
-        k: Which neighbour; the last one if the bank is smaller.
+        k: Which neighbour; the last one if there are fewer to compare with (2 if there is none).
         groups_N: With groups_B: an image is not compared with bank images of its own group, so
             that a training signer's images are seen as a stranger's.
         groups_B: Group of each bank image.
@@ -40,8 +40,9 @@ def neighbour_distance(
         if groups_N is not None and groups_B is not None:
             same = groups_N[start : start + 1024, None] == groups_B[None]
             similar_NB[torch.from_numpy(same)] = -2.0
-        top = similar_NB.topk(min(k, similar_NB.shape[1]), dim=1).values[:, -1]
-        out.append(1 - top.double().numpy())
+        top_Nk = similar_NB.topk(min(k, similar_NB.shape[1]), dim=1).values
+        last_N1 = (top_Nk > -1.5).sum(1, keepdim=True).clamp(min=1) - 1
+        out.append(1 - top_Nk.gather(1, last_N1)[:, 0].double().clamp(min=-1).numpy())
     return np.concatenate(out) if out else np.zeros(0)
 
 

@@ -48,7 +48,7 @@ def conformal_p(scores_N: Floats, calibration_C: Floats, weights_C: Floats | Non
     order = np.argsort(calibration_C, kind="stable")
     above = np.concatenate([np.cumsum(weights[order][::-1])[::-1], [0.0]])
     at_least = above[np.searchsorted(calibration_C[order], scores_N, side="left")]
-    return (1 + count * at_least) / (count + 1)
+    return np.minimum((1 + count * at_least) / (count + 1), 1.0)  # sums of weights round
 
 
 def surprise(scores_N: Floats, calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
@@ -138,8 +138,8 @@ class Rule:
 
 
 def accepts(p_values_N: Floats, keep: float) -> NDArray[np.bool_]:
-    """Answer where p > 1 − keep."""
-    return p_values_N > 1 - keep
+    """Answer where p > 1 − keep; what differs from it by rounding alone (1e-9) equals it."""
+    return p_values_N > 1 - keep + 1e-9
 
 
 def accepts_score(

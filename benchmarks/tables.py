@@ -1,0 +1,29 @@
+"""Put the tables of results/*.md into README.md, between their markers.
+
+    python benchmarks/tables.py
+
+``<!-- protocol_m -->`` … ``<!-- /protocol_m -->`` holds results/protocol_m.md, letter for letter.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def filled(text: str, results: Path) -> str:
+    """The text with every marked part replaced by the result of its name."""
+
+    def part(match: re.Match[str]) -> str:
+        name = match.group(1)
+        body = (results / f"{name}.md").read_text().strip()
+        return f"<!-- {name} -->\n{body}\n<!-- /{name} -->"
+
+    return re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", part, text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(filled(readme.read_text(), ROOT / "benchmarks" / "results"))

@@ -1,0 +1,296 @@
+"""The rule: p-values worked out by hand, surprises that rank beyond what was seen, round trips.
+
+Letters: N images, C calibration images, W witnesses.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from math import log, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sign_ensemble.errors import UserError
+from sign_ensemble.uncertainty import rejection
+from sign_ensemble.uncertainty.rejection import (
+    Rule,
+    accepts,
+    accepts_score,
+    conformal_p,
+    join,
+    resolution,
+    signer_weights,
+    surprise,
+)
+
+EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
+
+
+def f(*values: float) -> np.ndarray:
+    return np.array(values, np.float64)
+
+
+def rule(**changed: Any) -> Rule:
+    """Two witnesses, four calibration images of two signers."""
+    values: dict[str, Any] = {
+        "witnesses": ("energy", "neighbour"),
+        "joined": "smallest",
+        "keep": 0.95,
+        "calibration": {"energy": f(1, 2, 3, 4), "neighbour": f(0.4, 0.3, 0.2, 0.1)},
+        "groups_C": np.array([0, 0, 0, 1]),
+        "single_C": f(0.1, 0.2, 0.3, 1 / 3),
+        "neighbours": 5,
+        "bank": np.random.default_rng(0).normal(size=(3, 7)).astype(np.float16),
+        "choice": {"chosen": "energy+neighbour", "candidates": [{"cost": 0.1 + 0.2}]},
+    }
+    return Rule(**{**values, **changed})
+
+
+# --- conformal p-values ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("score", "p"),
+    [
+        (0.5, 1.0),  # below all: everything is at least as strange
+        (1.0, 1.0),
+        (1.5, 4 / 5),
+        (2.0, 4 / 5),  # a tie counts as at least as strange: 2, 2, 3 and itself
+        (2.5, 2 / 5),
+        (3.0, 2 / 5),
+        (3.1, 1 / 5),  # beyond all: itself alone
+    ],
+)
+def test_p_value_of_four_calibration_images(score: float, p: float) -> None:
+    assert conformal_p(f(score), f(2, 1, 3, 2)) == pytest.approx([p], **EXACT)
+
+
+def test_weights_equalise_signers() -> None:
+    # signer 0 has three images at 1, 2, 3, signer 1 one image at 4: a sixth each, and a half
+    calibration, weights = f(1, 2, 3, 4), signer_weights(np.array([0, 0, 0, 1]))
+    asked = f(0, 1.5, 3.5, 5)
+    by_hand = [(1 + 4 * 1) / 5, (1 + 4 * 5 / 6) / 5, (1 + 4 / 2) / 5, 1 / 5]
+    assert conformal_p(asked, calibration, weights) == pytest.approx(by_hand, **EXACT)
+    unweighted = [1.0, 4 / 5, 2 / 5, 1 / 5]
+    assert conformal_p(asked, calibration) == pytest.approx(unweighted, **EXACT)
+
+
+def test_order_of_calibration_images_never_matters() -> None:
+    rng = np.random.default_rng(0)
+    calibration, weights = np.round(rng.normal(size=40), 1), rng.uniform(size=40)
+    asked, order = rng.normal(size=20), rng.permutation(40)
+    weights /= weights.sum()
+    found = conformal_p(asked, calibration, weights)
+    assert conformal_p(asked, calibration[order], weights[order]) == pytest.approx(found, **EXACT)
+    naive = [(1 + 40 * weights[calibration >= s].sum()) / 41 for s in asked]
+    assert found == pytest.approx(naive, **EXACT)
+
+
+@pytest.mark.parametrize("n", range(1, 60))
+def test_no_p_value_exceeds_1(n: int) -> None:
+    assert conformal_p(f(-1), np.arange(n, dtype=np.float64)) <= 1.0  # n times 1/n may pass 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_refused(bad: float) -> None:
+    for asked, calibration in ((f(1, bad), f(1, 2)), (f(1), f(1, bad))):
+        with pytest.raises(ValueError, match="finite"):
+            conformal_p(asked, calibration)
+        with pytest.raises(ValueError, match="finite"):
+            surprise(asked, calibration)
+
+
+def test_no_calibration_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="no calibration"):
+        conformal_p(f(1), f())
+
+
+def test_the_conformal_promise_holds_for_exchangeable_images() -> None:
+    draws, n, a = 2000, 99, 0.05
+    rng = np.random.default_rng(5)
+    scores = rng.standard_cauchy((draws, n + 1))
+    rounded = np.round(scores)  # many ties
+    error = 3 * sqrt(a * (1 - a) / draws)
+    p = np.concatenate([conformal_p(row[-1:], row[:-1]) for row in scores])
+    assert abs(np.mean(p <= a + 1e-9) - a) < error  # 5 of 100 ranks: exactly a
+    assert np.mean(~accepts(p, 1 - a)) == np.mean(p <= a + 1e-9)
+    p = np.concatenate([conformal_p(row[-1:], row[:-1]) for row in rounded])
+    assert np.mean(p <= a + 1e-9) < a + error  # ties only keep more
+
+
+# --- surprise -------------------------------------------------------------------------------------
+
+CALIBRATION = np.random.default_rng(3).gamma(2.0, size=60)
+WEIGHTS = signer_weights(np.repeat([0, 1, 2], [10, 20, 30]))
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_surprise_is_minus_log_p_at_the_calibration_scores(weights: np.ndarray | None) -> None:
+    by_hand = -np.log(conformal_p(CALIBRATION, CALIBRATION, weights))
+    assert surprise(CALIBRATION, CALIBRATION, weights) == pytest.approx(by_hand, **EXACT)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_surprise_rises_without_jumps(weights: np.ndarray | None) -> None:
+    low, high = CALIBRATION.min(), CALIBRATION.max()
+    asked = np.linspace(low - 1, high + 3, 200_001)
+    found = surprise(asked, CALIBRATION, weights)
+    steps = np.diff(found)
+    assert (steps >= 0).all()
+    inside = (asked >= low) & (asked <= high)
+    assert (np.diff(found[inside]) > 0).all()
+    beyond = found[asked > high]
+    assert (np.diff(beyond) > 0).all()
+    assert (found[asked < low] == found[0]).all()
+    assert found[0] == pytest.approx(0.0, **EXACT)
+    # a jump would not shrink with the step: at a tenth of it, the largest rise is near a tenth
+    finer = np.diff(surprise(np.linspace(low - 1, high + 3, 2_000_001), CALIBRATION, weights))
+    assert finer.max() < 0.11 * steps.max()
+
+
+def test_surprise_of_three_images_by_hand() -> None:
+    # p(1) = 1, p(2) = 3/4, p(4) = 2/4; the 90 % quantile is 2 + 0.8 · 2 = 3.6, so beta = 0.4
+    found = surprise(f(0, 1, 1.5, 2, 3, 4, 4.8), f(4, 1, 2))
+    second, third = log(4 / 3), log(2)
+    by_hand = [0, 0, second / 2, second, (second + third) / 2, third, third + 0.8 / 0.4]
+    assert found == pytest.approx(by_hand, **EXACT)
+
+
+def test_surprise_survives_calibration_scores_that_are_all_one() -> None:
+    found = surprise(f(1, 2, 2.0001, 3), f(2, 2, 2))
+    assert found[0] == found[1] == pytest.approx(0.0, **EXACT)  # p(2) = 1
+    assert np.isfinite(found).all()
+    assert found[1] < found[2] < found[3]
+
+
+def test_surprise_survives_a_crowd_at_the_top() -> None:
+    # nothing lies above the 90 % quantile
+    found = surprise(f(0, 1, 1.5, 2), np.array([0.0] + [1.0] * 9))
+    assert np.isfinite(found).all()
+    assert (np.diff(found) > 0).all()
+
+
+# --- joining and weighing -------------------------------------------------------------------------
+
+
+def test_join() -> None:
+    surprises_WN = np.array([[0.5, 2.0, 0.0], [1.5, 1.0, 0.0]])
+    assert join(surprises_WN, "smallest").tolist() == [1.5, 2.0, 0.0]
+    assert join(surprises_WN, "fisher").tolist() == [2.0, 3.0, 0.0]
+
+
+def test_signers_weigh_the_same() -> None:
+    groups = np.array([7, 2, 7, 7, 9, 2])
+    weights = signer_weights(groups)
+    assert weights == pytest.approx([1 / 9, 1 / 6, 1 / 9, 1 / 9, 1 / 3, 1 / 6], **EXACT)
+    for group in (2, 7, 9):
+        assert weights[groups == group].sum() == pytest.approx(1 / 3, **EXACT)
+
+
+def test_resolution_speaks_of_signers_and_not_of_images() -> None:
+    assert resolution(np.array([0, 0, 0, 4, 4, 9, 9])) == 1 / 4
+
+
+# --- the rule -------------------------------------------------------------------------------------
+
+
+def test_p_values_of_a_rule_with_one_witness_are_the_weighted_conformal_ones() -> None:
+    one = rule(witnesses=("energy",))
+    asked = {"energy": f(0, 1.5, 3.5, 5), "neighbour": f(9, 9, 9, 9)}  # the other has no say
+    by_hand = [1.0, (1 + 4 * 5 / 6) / 5, (1 + 4 / 2) / 5, 1 / 5]
+    assert one.p_values(asked) == pytest.approx(by_hand, **EXACT)
+
+
+@pytest.mark.parametrize(("joined", "p"), [("smallest", [1 / 5, 1.0]), ("fisher", [1 / 5, 1.0])])
+def test_p_values_of_two_witnesses_at_the_ends(joined: Any, p: list[float]) -> None:
+    both = rule(joined=joined)
+    asked = {"energy": f(9, 0), "neighbour": f(0.9, 0.0)}  # strange to both, strange to none
+    assert both.p_values(asked) == pytest.approx(p, **EXACT)
+
+
+def test_the_statistic_of_two_witnesses_by_hand() -> None:
+    # with a sixth each and a half, p of the energies is 1, 13/15, 11/15, 9/15; the distances
+    # 0.4 ... 0.1 belong to the same images, so theirs is (1 + 4/6) / 5, 7/15, 9/15, 1
+    energy = -np.log(f(1, 13 / 15, 11 / 15, 9 / 15))
+    distance = -np.log(f(5 / 15, 7 / 15, 9 / 15, 1))
+    for joined, by_hand in (
+        ("smallest", np.maximum(energy, distance)),
+        ("fisher", energy + distance),
+    ):
+        found = rule(joined=joined).statistic(rule().calibration)
+        assert found == pytest.approx(by_hand, **EXACT)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.7, 0.8, 0.9, 0.95])
+@pytest.mark.parametrize("n", [9, 19, 39, 79, 99, 199])
+def test_a_p_value_equal_to_what_may_be_lost_is_refused(keep: float, n: int) -> None:
+    # of n + 1 ranks, floor((n + 1)(1 - keep)) are refused; in floating point 1 - 0.9 < 0.1
+    scores = np.arange(n, dtype=np.float64)
+    p = conformal_p(np.append(scores, n) - 0.5, scores)
+    ranks = range(n + 1, 0, -1)
+    assert p == pytest.approx([rank / (n + 1) for rank in ranks], **EXACT)
+    whole = [100 * rank > (100 - round(100 * keep)) * (n + 1) for rank in ranks]
+    assert accepts(p, keep).tolist() == whole
+
+
+def test_one_score_decides_in_the_same_way() -> None:
+    groups, calibration = np.array([0, 0, 0, 1]), f(1, 2, 3, 4)
+    asked = f(0, 1.5, 3.5, 5)  # p = 1, 13/15, 9/15, 3/15
+    assert accepts_score(asked, calibration, groups, 0.35).tolist() == [True, True, False, False]
+    assert accepts_score(asked, calibration, groups, 0.5).tolist() == [True, True, True, False]
+
+
+# --- saved and loaded -----------------------------------------------------------------------------
+
+
+def test_a_rule_comes_back_to_the_bit(tmp_path: Path) -> None:
+    before = rule(keep=0.1 + 0.2)
+    rejection.save(before, tmp_path / "rule.json")
+    after = rejection.load(tmp_path / "rule.json")
+    for field in fields(Rule):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if isinstance(old, np.ndarray):
+            assert (new.dtype, new.shape) == (old.dtype, old.shape), field.name
+            assert new.tobytes() == old.tobytes(), field.name
+        elif field.name != "calibration":
+            assert new == old, field.name
+            assert type(new) is type(old), field.name
+    assert after.calibration.keys() == before.calibration.keys()
+    for name, values in before.calibration.items():
+        assert after.calibration[name].tobytes() == values.tobytes()
+
+
+def test_rule_json_says_what_it_rests_on(tmp_path: Path) -> None:
+    rejection.save(rule(), tmp_path / "rule.json")
+    text = json.loads((tmp_path / "rule.json").read_text())
+    about = {"images": 4, "signers": 2, "resolution_per_signer": 1 / 3}
+    assert text["calibration"] == about
+    assert text["numbers"]["file"] == "rule.safetensors"
+
+
+def test_changed_numbers_are_noticed(tmp_path: Path) -> None:
+    rejection.save(rule(), tmp_path / "rule.json")
+    numbers = tmp_path / "rule.safetensors"
+    content = bytearray(numbers.read_bytes())
+    content[-1] ^= 1
+    numbers.write_bytes(content)
+    with pytest.raises(UserError, match=r"rule\.safetensors.*sha256.*changed"):
+        rejection.load(tmp_path / "rule.json")
+
+
+def test_a_rule_that_is_not_there_or_not_whole_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rule.json"
+    with pytest.raises(UserError, match="not there"):
+        rejection.load(path)
+    rejection.save(rule(), path)
+    (tmp_path / "rule.safetensors").unlink()
+    with pytest.raises(UserError, match=r"rule\.safetensors: not there"):
+        rejection.load(path)
+    for content in ("{}", "[1]", '{"numbers": {}}'):
+        path.write_text(content)
+        with pytest.raises(UserError, match="not a rule of this version"):
+            rejection.load(path)
