@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sign_ensemble.config import Config
 from sign_ensemble.errors import UserError
 
@@ -22,14 +24,25 @@ def check(config: Config) -> None:
         ("data.views", data.views, data.views >= 0, "0 or more"),
         ("member.widths", member.widths, min(member.widths) >= 1, "two whole numbers from 1"),
         ("member.dropout", member.dropout, 0 <= member.dropout < 1, "0 to below 1"),
-        ("member.learning_rate", member.learning_rate, member.learning_rate > 0, "above 0"),
-        ("member.weight_decay", member.weight_decay, member.weight_decay >= 0, "0 or more"),
+        (
+            "member.learning_rate",
+            member.learning_rate,
+            0 < member.learning_rate < math.inf,
+            "above 0",
+        ),
+        (
+            "member.weight_decay",
+            member.weight_decay,
+            0 <= member.weight_decay < math.inf,
+            "0 or more",
+        ),
         (
             "member.label_smoothing",
             member.label_smoothing,
             0 <= member.label_smoothing < 1,
             "0 to below 1",
         ),
+        ("member.view_share", member.view_share, 0 <= member.view_share <= 1, "0 to 1"),
         ("member.batch_size", member.batch_size, member.batch_size >= 1, "1 or more"),
         ("member.epochs", member.epochs, member.epochs >= 1, "1 or more"),
         ("member.stop_share", member.stop_share, 0 <= member.stop_share <= 0.5, "0 to 0.5"),
@@ -66,17 +79,29 @@ def check(config: Config) -> None:
         ("evaluate.images", evaluate.images, evaluate.images >= 10, "10 or more"),
         ("evaluate.bootstrap", evaluate.bootstrap, evaluate.bootstrap >= 10, "10 or more"),
     ]
-    for name, low_high in (
-        ("search.dropout", search.dropout),
-        ("search.learning_rate", search.learning_rate),
-        ("search.weight_decay", search.weight_decay),
-        ("search.label_smoothing", search.label_smoothing),
+    for name, seed in (
+        ("member.seed", member.seed),
+        ("search.seed", search.seed),
+        ("evaluate.seed", evaluate.seed),
     ):
-        rules.append((name, low_high, low_high[0] <= low_high[1], "low to high"))
-    for name, widths in (("search.h1", search.h1), ("search.h2", search.h2)):
-        rules.append(
-            (name, widths, bool(widths) and min(widths, default=0) >= 1, "whole numbers from 1")
-        )
+        rules.append((name, seed, seed >= 0, "0 or more"))
+    for name, (low, high), least, most in (
+        ("search.dropout", search.dropout, 0, 1),
+        ("search.learning_rate", search.learning_rate, 1e-12, math.inf),
+        ("search.weight_decay", search.weight_decay, 0, math.inf),
+        ("search.label_smoothing", search.label_smoothing, 0, 1),
+        ("search.view_share", search.view_share, 0, 1.001),
+    ):
+        within = least <= low <= high < most
+        rule = f"low to high, from {least:g} to below {most:g}"
+        rules.append((name, [low, high], within, rule))
+    for name, choices in (
+        ("search.epochs", search.epochs),
+        ("search.batch_size", search.batch_size),
+        ("search.h1", search.h1),
+        ("search.h2", search.h2),
+    ):
+        rules.append((name, choices, min(choices, default=0) >= 1, "whole numbers from 1"))
     for name, value, holds, rule in rules:
         if not holds:
             raise UserError(f"{name} is {value}: it must be {rule}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -28,10 +29,22 @@ register_type(Name, serializer=str, deserializer=name_of, type_check=lambda v, t
 class Parser(ArgumentParser):
     """A parser whose complaints are one line, after ``error:``, with exit code 2."""
 
+    _file = ""
+
+    def parse_path(self, path: Any, *rest: Any, **more: Any) -> Namespace:
+        """As ArgumentParser's; a complaint names the file."""
+        self._file = f"{path}: "
+        try:
+            return super().parse_path(path, *rest, **more)
+        except UnicodeDecodeError:
+            self.error("not a text file")
+        finally:
+            self._file = ""
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong and leave."""
-        text = " ".join(str(message).split())
-        print(f"error: {text} (--help lists every setting)", file=sys.stderr)
+        text = " ".join(re.sub(r"<class '(\w+)'>", r"\1", str(message)).split())
+        print(f"error: {self._file}{text} (--help lists every setting)", file=sys.stderr)
         sys.exit(2)
 
 

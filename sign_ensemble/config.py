@@ -84,6 +84,8 @@ class MemberConfig:
         learning_rate: Adam's step size.
         weight_decay: Decoupled decay per step, on weight matrices only; 0 is plain Adam.
         label_smoothing: Share of the target spread evenly over all labels, 0 to below 1.
+        view_share: Share of images that each epoch replaces by one of their augmented views; 0 is
+            the plain images, as in the default recipe.
         batch_size: Images per step.
         epochs: Passes over the training images, at most.
         stop_share: Share of training images kept back to stop early; 0 trains all epochs.
@@ -96,6 +98,7 @@ class MemberConfig:
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
+    view_share: float = 0.0
     batch_size: int = 32
     epochs: int = 10
     stop_share: float = 0.1
@@ -123,6 +126,9 @@ class SearchConfig:
         learning_rate: Range tried, log-uniform.
         weight_decay: Range tried, log-uniform.
         label_smoothing: Range tried, uniform; more than 0.1 hides how sure a member is.
+        view_share: Range tried, uniform; views are what a new signer's tilt and light look like.
+        epochs: Numbers tried; with views it takes more than the default recipe's to learn them.
+        batch_size: Sizes tried.
         h1: Widths tried for the first hidden layer.
         h2: Widths tried for the second hidden layer.
     """
@@ -140,6 +146,9 @@ class SearchConfig:
     learning_rate: tuple[float, float] = (3e-5, 1e-3)
     weight_decay: tuple[float, float] = (1e-6, 1e-1)
     label_smoothing: tuple[float, float] = (0.0, 0.1)
+    view_share: tuple[float, float] = (0.3, 1.0)
+    epochs: tuple[int, ...] = (15, 25)
+    batch_size: tuple[int, ...] = (32, 64)
     h1: tuple[int, ...] = (256, 512, 1024)
     h2: tuple[int, ...] = (128, 256, 512)
 
@@ -152,8 +161,9 @@ class EnsembleConfig:
         size: Members at most (greedy may weight one several times).
         method: ``top_k`` takes the best trials by the objective; ``greedy`` adds, with replacement,
             the one that most lowers the ensemble's loss on unseen signers.
-        members: ``refit`` trains each setting again on all training signers; ``folds`` uses the
-            models of the trials' own folds, each of which has missed a signer.
+        members: ``refit`` trains each setting again on all training signers, for as many epochs as
+            were best in its folds; ``folds`` uses the models of the trials' own folds, each of
+            which has missed a signer.
     """
 
     size: int = 5

@@ -33,7 +33,7 @@ def exit_with(work: Callable[[], None]) -> None:
         work()
         sys.stdout.flush()
     except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
+        print("error:", *map(str.strip, str(mistake).splitlines()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted: what is done is kept; the same command goes on", file=sys.stderr)

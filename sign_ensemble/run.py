@@ -244,5 +244,5 @@ def load_config(folder: RunFolder) -> Config:
             }
             parts[name] = type(default)(**values)
         return Config(**parts)
-    except (TypeError, AttributeError, yaml.YAMLError) as fault:
+    except (TypeError, ValueError, AttributeError, yaml.YAMLError) as fault:
         raise UserError(f"{folder.config}: not a config of this version ({fault})") from None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +46,31 @@ def ray_two_cpus() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def torchvision_loads() -> Iterator[None]:
+    """Makes torchvision importable, also where its compiled operators do not load.
+
+    PyPI's torchvision is built for CUDA. Beside a CPU build of torch, importing it (and so
+    torchmetrics and pytorch_ood) stops at two operators of which only the names are needed.
+    """
+    import torch
+
+    library: Any = torch.library.Library
+    names: Any = None
+    try:
+        importlib.import_module("torchvision")
+    except ModuleNotFoundError:
+        pass
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        names = library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            names.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    yield
+    del names  # until here, so that the names stay known
 
 
 @pytest.fixture(scope="session")

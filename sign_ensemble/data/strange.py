@@ -202,6 +202,22 @@ def far_images(name: str, n: int, size: int, seed: int, signs_NSS3: Images) -> I
     return FAR_SETS[name](n, size, rng, signs_NSS3)
 
 
+def image_files(path_or_glob: str | Path) -> list[Path]:
+    """Every image file in a folder, or in what a glob pattern matches, and below; sorted.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [Path(path_or_glob)]
+    if not found[0].exists():
+        found = [Path(match) for match in glob.glob(str(path_or_glob), recursive=True)]
+    below = {file for start in found for file in (start.rglob("*") if start.is_dir() else [start])}
+    files = sorted(f for f in below if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+    if not files:
+        raise UserError(f"{path_or_glob}: no image files; it must be a folder or a glob of folders")
+    return files
+
+
 def folder_images(
     path_or_glob: str | Path,
     *,
@@ -225,15 +241,8 @@ def folder_images(
     Raises:
         UserError: no image file there, or none that can be read.
     """
-    found = [Path(path_or_glob)]
-    if not found[0].exists():
-        found = [Path(match) for match in glob.glob(str(path_or_glob), recursive=True)]
-    below = {file for start in found for file in (start.rglob("*") if start.is_dir() else [start])}
-    candidates = sorted(f for f in below if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-    if not candidates:
-        raise UserError(f"{path_or_glob}: no image files; it must be a folder or a glob of folders")
     images, paths, set_aside = [], [], []
-    for path in candidates:
+    for path in image_files(path_or_glob):
         try:
             images.append(
                 load_square(path, size=size, fit=fit, max_pixels=max_pixels, min_side=min_side)

@@ -10,8 +10,10 @@ import numpy as np
 import ray
 import torch
 
+from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, fit_rows
-from sign_ensemble.learning.member import Card, Member, save
+from sign_ensemble.learning.member import Card, Member, load, save
+from sign_ensemble.run import file_sha256
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,17 @@ def fit_member(job: Job, task: Task, threads: int) -> str:
     return save(Member(job.card, tensors), Path(job.path))
 
 
+def finished(job: Job) -> str:
+    """sha256 of the job's file if an interrupted call has already made that very member, else ""."""
+    path = Path(job.path)
+    if not path.exists():
+        return ""
+    try:
+        return file_sha256(path) if load(path).card == job.card else ""
+    except UserError:  # damaged: made anew
+        return ""
+
+
 def fit_members(
     jobs: Sequence[Job],
     task: Task,
@@ -56,10 +69,10 @@ def fit_members(
     """
     remote = ray.remote(fit_member).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
     shared = ray.put(task)
-    waiting = {remote.remote(job, shared, cpus): i for i, job in enumerate(jobs)}
-    hashes = [""] * len(jobs)
-    done = 0
-    progress(0, len(jobs))
+    hashes = [finished(job) for job in jobs]
+    waiting = {remote.remote(job, shared, cpus): i for i, job in enumerate(jobs) if not hashes[i]}
+    done = len(jobs) - len(waiting)
+    progress(done, len(jobs))
     while waiting:
         ready, _ = ray.wait(list(waiting))
         for reference in ready:

@@ -29,24 +29,29 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class FeatureBatches:
-    """Cached features in batches; every epoch draws one view of each image.
+    """Cached features in batches; every epoch draws, for some images, one of their views.
 
     Args:
         features_RVD: All cached features, memory-mapped.
         rows_N: The row of each training image in them.
         labels_N: Its label.
         size: Images per batch.
+        view_share: Share of images that an epoch replaces by a view.
     """
 
     features_RVD: NDArray[np.float16]
     rows_N: NDArray[np.int64]
     labels_N: NDArray[np.int64]
     size: int
+    view_share: float
 
     def epoch(self, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Features (B, D) in float16 and labels (B,), each image once."""
         order = rng.permutation(len(self.rows_N))
-        views = rng.integers(self.features_RVD.shape[1], size=len(order))
+        views = np.zeros(len(order), np.int64)
+        if self.features_RVD.shape[1] > 1:
+            drawn = rng.integers(1, self.features_RVD.shape[1], size=len(order))
+            views = np.where(rng.random(len(order)) < self.view_share, drawn, 0)
         for start in range(0, len(order), self.size):
             chosen = order[start : start + self.size]
             values = self.features_RVD[self.rows_N[chosen], views[chosen]]

@@ -104,6 +104,8 @@ def kept_back(
 def logits_of(head: Head, features_ND: NDArray[np.float16]) -> NDArray[np.float32]:
     """Logits (N, K) in float32, a thousand images at a time."""
     device = next(head.parameters()).device
+    if not len(features_ND):
+        return np.zeros((0, head.labels), np.float32)
     with torch.inference_mode():
         parts = [
             head.logits(torch.from_numpy(np.asarray(features_ND[i : i + 1000])).to(device).float())
@@ -140,7 +142,7 @@ def fit_rows(
         torch.manual_seed(seed)
         head = Head(D, recipe.widths, len(task.labels), recipe.dropout).to(device)
         batches = FeatureBatches(
-            features_RVD, slots_N[~stop_N], labels_N[~stop_N], recipe.batch_size
+            features_RVD, slots_N[~stop_N], labels_N[~stop_N], recipe.batch_size, recipe.view_share
         )
         fitted = fit(head, batches, recipe, rng, device, stop_nll if stop_N.any() else None)
     return head, fitted

@@ -13,23 +13,25 @@ from optuna.distributions import (
 from sign_ensemble.config import MemberConfig, SearchConfig
 
 
-def distributions(search: SearchConfig, default: MemberConfig) -> dict[str, BaseDistribution]:
-    """The search space; the default recipe's widths are always among the choices.
+def distributions(search: SearchConfig) -> dict[str, BaseDistribution]:
+    """The search space.
 
     * dropout, uniform: little changes near either end of a useful range.
     * learning_rate and weight_decay, logarithmic: they act by factors.
     * label_smoothing, uniform.
-    * h1, h2, a choice among a few: between powers of two nothing happens.
+    * view_share, uniform.
+    * epochs, batch_size, h1, h2, a choice among a few: between them little happens.
     """
-    h1 = sorted({*search.h1, default.widths[0]})
-    h2 = sorted({*search.h2, default.widths[1]})
     return {
         "dropout": FloatDistribution(*search.dropout),
         "learning_rate": FloatDistribution(*search.learning_rate, log=True),
         "weight_decay": FloatDistribution(*search.weight_decay, log=search.weight_decay[0] > 0),
         "label_smoothing": FloatDistribution(*search.label_smoothing),
-        "h1": CategoricalDistribution(h1),
-        "h2": CategoricalDistribution(h2),
+        "view_share": FloatDistribution(*search.view_share),
+        "epochs": CategoricalDistribution(search.epochs),
+        "batch_size": CategoricalDistribution(search.batch_size),
+        "h1": CategoricalDistribution(search.h1),
+        "h2": CategoricalDistribution(search.h2),
     }
 
 
@@ -40,6 +42,9 @@ def default_params(default: MemberConfig) -> dict[str, Any]:
         "learning_rate": default.learning_rate,
         "weight_decay": default.weight_decay,
         "label_smoothing": default.label_smoothing,
+        "view_share": default.view_share,
+        "epochs": default.epochs,
+        "batch_size": default.batch_size,
         "h1": default.widths[0],
         "h2": default.widths[1],
     }
@@ -52,5 +57,7 @@ def inside(params: dict[str, Any], space: dict[str, BaseDistribution]) -> dict[s
         spread = space[name]
         if isinstance(spread, FloatDistribution):
             value = min(max(value, spread.low), spread.high)
+        elif isinstance(spread, CategoricalDistribution):
+            value = min(spread.choices, key=lambda choice: abs(float(choice or 0) - value))
         moved[name] = value
     return moved

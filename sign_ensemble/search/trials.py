@@ -132,7 +132,7 @@ def search_trials(
         for file in run.path.glob(f"{run.study.name}*"):  # a killed driver leaves a lock beside it
             file.unlink()  # made anew from the records, which are the truth
         storage = JournalStorage(JournalFileBackend(str(run.study)))
-        space = distributions(search, default)
+        space = distributions(search)
         means = {
             "search_alg": RecordedOptuna(
                 space, storage, search.seed, default_params(default), ended, pruned

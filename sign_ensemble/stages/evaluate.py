@@ -15,7 +15,7 @@ from sign_ensemble.console import progress, say, show_metrics
 from sign_ensemble.data import manifest
 from sign_ensemble.data.features import features_of_images
 from sign_ensemble.data.manifest import Manifest
-from sign_ensemble.data.strange import FAR_SETS, far_images, folder_images
+from sign_ensemble.data.strange import FAR_SETS, far_images, folder_images, image_files
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, load_config, read_json, write_json
 from sign_ensemble.stages.prepare import squares
@@ -40,17 +40,31 @@ def answers_of_rows(
     return reader.answer(np.concatenate(parts))
 
 
+def check_sets(settings: EvaluateConfig) -> None:
+    """Refuse sets that share a name or are not there; asked before hours of work.
+
+    Raises:
+        UserError: says which.
+    """
+    names = [NEAR, *FAR_SETS, *settings.near, *settings.far]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"evaluate.near and evaluate.far: the name {min(twice)} is taken")
+    for kind, sets in (("near", settings.near), ("far", settings.far)):
+        for name, path in sets.items():
+            try:
+                image_files(path)
+            except UserError as fault:
+                raise UserError(f"evaluate.{kind} {name}: {fault}") from None
+
+
 def strange_sets(
     listed: Manifest, reader: Reader, config: Config, settings: EvaluateConfig
 ) -> dict[str, StrangeSet]:
     """Near sets first, then built-in and folder far sets.
 
     Raises:
-        UserError: a folder has no usable image, or two sets have one name.
+        UserError: a folder has no usable image.
     """
-    names = [NEAR, *FAR_SETS, *settings.near, *settings.far]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise UserError(f"evaluate.near and evaluate.far: the name {min(twice)} is taken")
     sets: dict[str, StrangeSet] = {}
     near = listed.rows("near")
     if len(near):

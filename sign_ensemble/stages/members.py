@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy.special import softmax
 
+from sign_ensemble.config import MemberConfig
 from sign_ensemble.console import progress, say
 from sign_ensemble.data import backbone
 from sign_ensemble.learning.folds import recipe_of, seed_of
@@ -32,6 +34,18 @@ def select(prepared: Prepared, records: Sequence[TrialRecord]) -> dict[int, int]
     return greedy(probs, task.labels_N, task.folds_N, config.ensemble.size)
 
 
+def member_recipe(default: MemberConfig, record: TrialRecord, fold: int) -> MemberConfig:
+    """The recipe a member is trained by.
+
+    A fold's own model is trained as its trial was. A refitted one keeps no image back: it trains
+    for as many epochs as were best, on average, in the trial's folds.
+    """
+    recipe = recipe_of(default, record.params)
+    if fold >= 0 or not recipe.stop_share:
+        return recipe
+    return replace(recipe, epochs=max(1, round(record.mean("best_epoch"))), stop_share=0.0)
+
+
 def build_members(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
     """Select trials, train the members, write them and then their index."""
     from sign_ensemble.learning.distributed import Job, fit_members
@@ -52,7 +66,7 @@ def build_members(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
         for fold in folds:
             card = Card(
                 labels=task.labels,
-                recipe=recipe_of(config.member, by_number[number].params),
+                recipe=member_recipe(config.member, by_number[number], fold),
                 seed=seed_of(task.seed, number, task.folds if fold < 0 else fold),
                 trial=number,
                 fold=fold,

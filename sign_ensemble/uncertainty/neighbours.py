@@ -42,7 +42,7 @@ def neighbour_distance(
             similar_NB[torch.from_numpy(same)] = -2.0
         top_Nk = similar_NB.topk(min(k, similar_NB.shape[1]), dim=1).values
         last_N1 = (top_Nk > -1.5).sum(1, keepdim=True).clamp(min=1) - 1
-        out.append(1 - top_Nk.gather(1, last_N1)[:, 0].double().clamp(min=-1).numpy())
+        out.append(1 - top_Nk.gather(1, last_N1)[:, 0].double().clamp(-1, 1).numpy())
     return np.concatenate(out) if out else np.zeros(0)
 
 

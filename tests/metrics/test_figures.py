@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import itertools
 import math
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -200,28 +199,8 @@ def test_ece_equals_a_loop_over_split_arrays(n: int) -> None:
 
 # --- other libraries ------------------------------------------------------------------------------
 
-_KEPT_ALIVE: list[Any] = []  # torch drops a library's names with the object
-
-
 @pytest.fixture(scope="module")
-def torchmetrics() -> ModuleType:
-    """torchmetrics, also where torchvision's compiled operators do not load.
-
-    PyPI's torchvision is built for CUDA. Beside a CPU build of torch, importing it (and so
-    torchmetrics and pytorch_ood) stops at two operators of which only the names are needed.
-    """
-    try:
-        importlib.import_module("torchvision")
-    except ModuleNotFoundError:
-        pass
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library: Any = torch.library.Library
-        names = library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            names.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _KEPT_ALIVE.append(names)
+def torchmetrics(torchvision_loads: None) -> ModuleType:
     return importlib.import_module("torchmetrics")
 
 

@@ -1,0 +1,176 @@
+"""AlexNet's convolutions: torchvision's to the bit, and a feature is its image's own.
+
+Letters: N images, S side in pixels, D features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sign_ensemble.data import backbone
+from sign_ensemble.data.backbone import BATCH, D, MEAN, STD, Backbone, Convolutions, weights_bytes
+from sign_ensemble.errors import UserError
+
+SHA256 = "800459ed36154bfa3d8af783beef62272f16b5bf1125a1a0b2d020550689cb43"
+SIDE = 64  # the smallest images that all layers take, nearly
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def images(n: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+
+
+def features(*batches: np.ndarray, of: Backbone | None = None) -> np.ndarray:
+    return np.concatenate(list((of or backbone.load("random")).features(batches)))
+
+
+@pytest.mark.usefixtures("torchvision_loads")
+def test_the_layers_are_torchvisions() -> None:
+    models: Any = importlib.import_module("torchvision.models")
+    torch.manual_seed(1)
+    theirs = models.alexnet(weights=None).eval()
+    ours = Convolutions().eval()
+    part = {k: v for k, v in theirs.state_dict().items() if k.startswith("features.")}
+    assert list(part) == list(ours.state_dict())
+    ours.load_state_dict(part)
+    for side in (63, 224, 256):
+        x_N3SS = torch.randn(2, 3, side, side)
+        with torch.inference_mode():
+            expected = torch.flatten(theirs.avgpool(theirs.features(x_N3SS)), 1)
+            found = ours(x_N3SS)
+        assert found.shape == (2, D)
+        assert torch.equal(found, expected)
+
+
+def test_the_shipped_weights_are_the_ones_that_are_named() -> None:
+    assert hashlib.sha256(weights_bytes("shipped")).hexdigest() == SHA256
+    assert backbone.load("shipped").sha256 == SHA256
+
+
+def test_random_weights_are_one_fixed_draw() -> None:
+    state = torch.get_rng_state()
+    backbone.load.cache_clear()
+    first = backbone.load("random")
+    assert torch.equal(torch.get_rng_state(), state)
+    backbone.load.cache_clear()
+    torch.rand(3)
+    again = backbone.load("random")
+    assert first.sha256 == again.sha256 == "random"
+    for name, values in first.layers.state_dict().items():
+        assert torch.equal(values, again.layers.state_dict()[name])
+
+
+def test_features_are_the_layers_answer_to_normalised_pixels() -> None:
+    plain = Backbone(backbone.load("shipped").layers, "", backbone.load("shipped").device, False)
+    x_NSS3 = images(3)
+    normal = (x_NSS3 / 255 - np.array(MEAN)) / np.array(STD)
+    x_N3SS = torch.from_numpy(normal).float().permute(0, 3, 1, 2).to(plain.device)
+    with torch.inference_mode():
+        expected = plain.layers(x_N3SS).cpu().numpy()
+    found = features(x_NSS3, of=plain)
+    assert found.dtype == np.float16
+    assert found.shape == (3, D)
+    assert found == pytest.approx(expected, rel=2e-3, abs=1e-3)  # float16 holds three digits
+    assert expected.max() > 1
+    quick = features(x_NSS3, of=backbone.load("shipped"))  # in bf16 where that is fast
+    cosine = (quick.astype(float) * expected).sum(1) / (
+        np.linalg.norm(quick.astype(float), axis=1) * np.linalg.norm(expected, axis=1)
+    )
+    assert cosine.min() > 0.999
+
+
+def test_red_and_blue_are_told_apart() -> None:
+    x_NSS3 = images(1)
+    shipped = backbone.load("shipped")
+    turned = np.ascontiguousarray(x_NSS3[..., ::-1])
+    assert not np.array_equal(features(x_NSS3, of=shipped), features(turned, of=shipped))
+
+
+def test_a_feature_does_not_depend_on_its_neighbours() -> None:
+    x_NSS3 = images(BATCH)
+    together = features(x_NSS3)
+    for i in (0, 37, 63):
+        assert np.array_equal(features(x_NSS3[i : i + 1])[0], together[i])
+    others = images(BATCH, seed=1)
+    others[5] = x_NSS3[20]
+    assert np.array_equal(features(others)[5], together[20])
+    assert np.array_equal(features(x_NSS3[:7], x_NSS3[7:8], x_NSS3[8:]), together)
+
+
+def test_huge_activations_stay_finite() -> None:
+    layers = Convolutions().eval().requires_grad_(False)
+    for weight in layers.parameters():
+        weight.fill_(10.0)
+    huge = Backbone(layers, "", CPU, False)
+    assert features(np.full((1, SIDE, SIDE, 3), 255, np.uint8), of=huge).max() == 65504
+    dark = features(np.zeros((1, SIDE, SIDE, 3), np.uint8), of=huge)
+    assert np.isfinite(dark).all()
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def test_the_same_weights_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(weights_bytes("shipped"))
+    loaded = backbone.load(str(path))
+    assert loaded.sha256 == SHA256
+    x_NSS3 = images(1)
+    expected = features(x_NSS3, of=backbone.load("shipped"))
+    assert np.array_equal(features(x_NSS3, of=loaded), expected)
+
+
+def test_torchvisions_whole_file_will_do(tmp_path: Path) -> None:
+    tensors = dict(Convolutions().state_dict()) | {"classifier.1.weight": torch.zeros(2, 3)}
+    save_file(tensors, tmp_path / "w.safetensors", {"format": "pt"})
+    loaded = backbone.load(str(tmp_path / "w.safetensors"))
+    assert torch.equal(
+        loaded.layers.state_dict()["features.0.bias"].cpu(), tensors["features.0.bias"]
+    )
+
+
+def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
+    for weights in (str(tmp_path / "none.safetensors"), str(tmp_path), "imagenet"):
+        with pytest.raises(UserError, match=f"data.weights is {weights}: it must be shipped"):
+            backbone.load(weights)
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"\xff" * 100])
+def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"w\.safetensors: not AlexNet's convolutions \(.+\)"):
+        backbone.load(str(path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"features.0.bias": None},
+        {"features.0.bias": torch.zeros(65)},
+        {"features.11.bias": torch.zeros(1)},
+    ],
+)
+def test_other_layers_are_refused(change: dict[str, torch.Tensor | None], tmp_path: Path) -> None:
+    tensors = {**Convolutions().state_dict(), **change}
+    kept = {name: value for name, value in tensors.items() if value is not None}
+    save_file(kept, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match="not AlexNet's convolutions"):
+        backbone.load(str(tmp_path / "w.safetensors"))

@@ -1,0 +1,330 @@
+"""Folds by hand, the training loop with a known loss, and a small problem that must be learned.
+
+Letters: N images, V views, D features, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sign_ensemble.config import MemberConfig
+from sign_ensemble.data.backbone import D
+from sign_ensemble.data.features import Features
+from sign_ensemble.learning.fit import FeatureBatches, adam, fit, smoothed_nll
+from sign_ensemble.learning.folds import (
+    Task,
+    fit_fold,
+    fit_rows,
+    fold_of_each,
+    kept_back,
+    logits_of,
+    recipe_of,
+    seed_of,
+)
+from sign_ensemble.learning.network import Head
+
+CPU = torch.device("cpu")
+QUICK = MemberConfig(widths=(8, 4), dropout=0.2, learning_rate=3e-3, epochs=3, batch_size=8)
+NONE_G = np.zeros((0, D), np.float16)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    """60 images of 3 signers and 3 labels, two views: each label's features have their own place.
+
+    Slots are in another order than images, and the file holds a slot of nobody's.
+    """
+    rng = np.random.default_rng(0)
+    labels_N, folds_N = np.tile(np.arange(3), 20), np.repeat(np.arange(3), 20)
+    slots_N = rng.permutation(61)[:60]
+    values = np.full((61, 3, D), 9.0, np.float16)
+    middle = rng.normal(size=(3, D))
+    values[slots_N] = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 3, D))
+    path = tmp_path_factory.mktemp("task") / "features.f16"
+    path.write_bytes(values.tobytes())
+    features = Features(str(path), slots_N, views=2)
+    return Task(features, labels_N, folds_N, ("ada", "ben", "cleo"), ("a", "b", "c"), "", 0)
+
+
+# --- folds ----------------------------------------------------------------------------------------
+
+
+def test_a_signer_is_a_fold() -> None:
+    signers = np.array(["cleo", "ada", "ben", "ada", "cleo"])
+    folds, names = fold_of_each(signers, np.zeros(5, np.int64), most=6, seed=0)
+    assert names == ("ada", "ben", "cleo")
+    assert folds.tolist() == [2, 0, 1, 0, 2]
+    assert folds.dtype == np.int64
+
+
+def test_more_signers_than_folds_share_them_evenly() -> None:
+    # sizes 5 4 3 3 1, two folds: a opens one, b the other; c joins b (4 < 5), d a (5 < 7), e b
+    # (7 < 8): eight images each
+    signers = np.repeat(["a", "b", "c", "d", "e"], [5, 4, 3, 3, 1])
+    folds, names = fold_of_each(signers, np.zeros(16, np.int64), most=2, seed=0)
+    assert names == ("a+d", "b+c+e")
+    assert np.bincount(folds).tolist() == [8, 8]
+    for name, fold in zip("abcde", [0, 1, 1, 0, 1], strict=True):
+        assert set(folds[signers == name]) == {fold}
+
+
+def test_the_seed_does_not_move_signers() -> None:
+    signers = np.repeat(["a", "b", "c", "d"], [3, 3, 2, 2])
+    labels = np.zeros(10, np.int64)
+    one, other = (fold_of_each(signers, labels, most=2, seed=seed) for seed in (0, 1))
+    assert one[1] == other[1] == ("a+c", "b+d")
+    assert np.array_equal(one[0], other[0])
+
+
+def test_unknown_signers_make_random_folds_even_over_labels() -> None:
+    labels = np.repeat([0, 1, 2], [8, 9, 12])
+    unknown = np.full(29, "")
+    folds, names = fold_of_each(unknown, labels, most=6, seed=0)
+    assert names == ("random-0", "random-1", "random-2", "random-3")
+    for label, sizes in ((0, [2, 2, 2, 2]), (1, [3, 2, 2, 2]), (2, [3, 3, 3, 3])):
+        assert np.bincount(folds[labels == label]).tolist() == sizes
+    assert np.array_equal(folds, fold_of_each(unknown, labels, most=6, seed=0)[0])
+    assert not np.array_equal(folds, fold_of_each(unknown, labels, most=6, seed=1)[0])
+
+
+def test_random_folds_are_no_more_than_the_rarest_label_has_images() -> None:
+    labels = np.repeat([0, 1], [9, 2])
+    folds, names = fold_of_each(np.full(11, ""), labels, most=6, seed=0)
+    assert names == ("random-0", "random-1")
+    assert sorted(folds[labels == 1]) == [0, 1]
+    assert len(fold_of_each(np.full(11, ""), np.zeros(11, np.int64), most=3, seed=0)[1]) == 3
+
+
+# --- pieces ---------------------------------------------------------------------------------------
+
+
+def test_a_share_of_each_label_is_kept_back() -> None:
+    labels = np.repeat([0, 1, 2, 3], [10, 25, 9, 40])
+    kept = kept_back(labels, 0.1, np.random.default_rng(0))
+    assert [int(kept[labels == label].sum()) for label in range(4)] == [1, 2, 0, 4]
+    assert not kept_back(labels, 0.0, np.random.default_rng(0)).any()
+    assert np.array_equal(kept, kept_back(labels, 0.1, np.random.default_rng(0)))
+    assert not np.array_equal(kept, kept_back(labels, 0.1, np.random.default_rng(1)))
+
+
+def test_seeds_differ_in_every_part_and_in_order() -> None:
+    parts = [(a, b, c) for a in range(4) for b in range(4) for c in range(4)]
+    seeds = {seed_of(*each) for each in parts}
+    assert len(seeds) == len(parts)
+    assert all(0 <= seed < 2**32 for seed in seeds)
+    assert seed_of(1, 2, 3) == seed_of(1, 2, 3)
+    assert seed_of(-1, 0) == seed_of(2**32 - 1, 0)  # any whole number is a seed
+
+
+def test_a_trials_parameters_replace_the_default_ones() -> None:
+    default = MemberConfig(widths=(64, 32), dropout=0.5, epochs=4)
+    params = {"h1": 16, "dropout": 0.3, "learning_rate": 0.01}
+    found = recipe_of(default, params)
+    assert found == MemberConfig(widths=(16, 32), dropout=0.3, learning_rate=0.01, epochs=4)
+    assert params == {"h1": 16, "dropout": 0.3, "learning_rate": 0.01}
+    assert recipe_of(default, {}) == default
+    with pytest.raises(TypeError, match="colour"):
+        recipe_of(default, {"colour": 1})
+
+
+def test_smoothed_nll_by_hand() -> None:
+    probs = [[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]]
+    log_probs, labels = torch.tensor(probs).log(), torch.tensor([0, 2])
+    plain = -(log(0.5) + log(0.6)) / 2
+    assert float(smoothed_nll(log_probs, labels, 0.0)) == pytest.approx(plain, abs=1e-6)
+    even = -(log(0.5) + 2 * log(0.25) + 2 * log(0.2) + log(0.6)) / 6
+    by_hand = 0.7 * plain + 0.3 * even
+    assert float(smoothed_nll(log_probs, labels, 0.3)) == pytest.approx(by_hand, abs=1e-6)
+    torchs = torch.nn.functional.cross_entropy(log_probs, labels, label_smoothing=0.3)
+    assert float(torchs) == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_decay_spares_the_biases() -> None:
+    head = Head(5, (4, 3), 2, dropout=0.0)
+    weights, biases = adam(head, MemberConfig(weight_decay=0.25, learning_rate=0.01)).param_groups
+    assert [p.ndim for p in weights["params"]] == [2, 2, 2]
+    assert [p.ndim for p in biases["params"]] == [1, 1, 1]
+    assert (weights["weight_decay"], biases["weight_decay"]) == (0.25, 0.0)
+    assert weights["lr"] == biases["lr"] == 0.01
+
+
+def test_an_epoch_shows_each_image_once_in_one_of_its_views() -> None:
+    features = np.arange(7 * 3, dtype=np.float16).reshape(7, 3, 1)  # slot 3 r + v
+    rows, labels = np.array([6, 0, 2, 5, 1]), np.array([60, 0, 20, 50, 10])
+    batches = FeatureBatches(features, rows, labels, size=2)
+    rng = np.random.default_rng(0)
+    epochs = []
+    for _ in range(30):
+        parts = list(batches.epoch(rng))
+        assert [len(part[1]) for part in parts] == [2, 2, 1]
+        values = torch.cat([inputs[:, 0] for inputs, _ in parts]).numpy().astype(int)
+        shown = torch.cat([labels for _, labels in parts]).numpy()
+        assert (values // 3 * 10).tolist() == shown.tolist()  # features and labels stay together
+        assert sorted(shown) == [0, 10, 20, 50, 60]
+        epochs.append(tuple(values))
+    assert len({tuple(np.array(each) // 3) for each in epochs}) > 20  # orders
+    assert {v % 3 for each in epochs for v in each} == {0, 1, 2}  # views
+
+
+# --- the training loop ----------------------------------------------------------------------------
+
+
+class Line:
+    """One batch of four points on a line; the label is the side."""
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        yield torch.tensor([[-2.0], [-1.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
+
+
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(1, 2), torch.nn.LogSoftmax(-1))
+
+
+def run_with(losses: list[float], patience: int) -> tuple[Any, torch.nn.Module, list[Any]]:
+    """A training whose loss on kept-back images is given; also the weights after each epoch."""
+    recipe = MemberConfig(learning_rate=0.1, epochs=len(losses), patience=patience)
+    net, seen = network(), []
+
+    def stop_nll(given: torch.nn.Module) -> float:
+        assert not given.training
+        seen.append({k: v.clone() for k, v in given.state_dict().items()})
+        return losses[len(seen) - 1]
+
+    rng = np.random.default_rng(0)
+    return fit(net, Line(), recipe, rng, CPU, stop_nll), net, seen
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "epochs", "best"),
+    [
+        ([3, 1, 2, 2, 0.5], 2, 4, 2),  # the fifth epoch would have been better
+        ([3, 1, 2, 2, 0.5], 3, 5, 5),
+        ([3, 2, 1], 1, 3, 3),
+        ([1, 1, 1, 1, 1], 3, 4, 1),  # equal is no better
+        ([1, 2, 3], 1, 2, 1),
+        ([2, 3, 1, 2, 3, 0], 2, 5, 3),  # patience counts from the best
+    ],
+)
+def test_the_best_epochs_weights_are_kept(
+    losses: list[float], patience: int, epochs: int, best: int
+) -> None:
+    fitted, net, seen = run_with(losses, patience)
+    assert (fitted.epochs, fitted.best_epoch) == (epochs, best)
+    assert fitted.stop_nll == losses[best - 1]
+    assert len(fitted.losses) == len(seen) == epochs
+    for name, kept in net.state_dict().items():
+        assert torch.equal(kept, seen[best - 1][name])
+        assert best == epochs or not torch.equal(kept, seen[-1][name])
+    assert not net.training
+
+
+def test_without_images_kept_back_all_epochs_are_run() -> None:
+    recipe = MemberConfig(learning_rate=0.1, epochs=7, patience=1)
+    net = network()
+    fitted = fit(net, Line(), recipe, np.random.default_rng(0), CPU)
+    assert (fitted.epochs, fitted.best_epoch, fitted.stop_nll) == (7, 7, None)
+    assert fitted.losses == tuple(sorted(fitted.losses, reverse=True))
+    assert not net.training
+
+
+def test_the_first_loss_is_the_untrained_networks() -> None:
+    net = network()
+    inputs, labels = next(Line().epoch(np.random.default_rng(0)))
+    with torch.no_grad():
+        untrained = float(torch.nn.functional.nll_loss(net(inputs), labels))
+    fitted = fit(net, Line(), MemberConfig(epochs=1), np.random.default_rng(0), CPU)
+    assert fitted.losses[0] == pytest.approx(untrained, rel=0.01)  # bf16 where it is fast
+
+
+# --- a head on cached features --------------------------------------------------------------------
+
+
+def bits(head: Head) -> bytes:
+    return b"".join(tensor.cpu().numpy().tobytes() for tensor in head.state_dict().values())
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_gives_others(task: Task) -> None:
+    rows = np.arange(40)
+    state = torch.get_rng_state()
+    first, fitted = fit_rows(task, QUICK, rows, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)  # the caller's draws go on as before
+    torch.rand(5)
+    again, refitted = fit_rows(task, QUICK, rows, seed=3)
+    other, _ = fit_rows(task, QUICK, rows, seed=4)
+    assert bits(first) == bits(again)
+    assert fitted == refitted
+    assert bits(first) != bits(other)
+
+
+def test_a_separable_problem_is_learned(task: Task) -> None:
+    recipe = replace(QUICK, dropout=0.0, epochs=10, stop_share=0.0)
+    result, head = fit_fold(task, recipe, 1, seed=0, negatives_GD=NONE_G)
+    assert result.accuracy == 1.0
+    assert result.nll < 0.1  # guessing costs log 3 = 1.1
+    assert (result.epochs, result.best_epoch) == (10, 10)
+    assert (result.fold, result.n) == (1, 20)
+    assert result.negative_logits_GK.shape == (0, 3)
+    plain = task.features.plain()[task.folds_N == 1]
+    assert np.array_equal(result.logits_FK, logits_of(head, plain))
+
+
+def test_figures_of_a_fold_are_those_of_its_logits(task: Task) -> None:
+    negatives = np.random.default_rng(0).normal(size=(5, D)).astype(np.float16)
+    result, head = fit_fold(task, MemberConfig(widths=(3, 2), epochs=1), 2, 0, negatives)
+    truth = task.labels_N[task.folds_N == 2]
+    logits = result.logits_FK.astype(np.float64)
+    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    assert result.nll == pytest.approx(-log_probs[np.arange(20), truth].mean(), abs=1e-9)
+    assert result.accuracy == np.mean(logits.argmax(1) == truth)
+    assert np.array_equal(result.negative_logits_GK, logits_of(head, negatives))
+    assert "logits_FK" not in result.figures()
+    assert result.figures()["nll"] == result.nll
+    assert result.seconds > 0
+
+
+def test_the_left_out_fold_is_never_seen(task: Task) -> None:
+    # with all labels of fold 0 turned round, the model of fold 0 must stay the same to the bit
+    turned = np.where(task.folds_N == 0, 2 - task.labels_N, task.labels_N)
+    spoiled = Task(**{**vars(task), "labels_N": turned})
+    before, _ = fit_fold(task, QUICK, 0, seed=1, negatives_GD=NONE_G)
+    after, _ = fit_fold(spoiled, QUICK, 0, seed=1, negatives_GD=NONE_G)
+    assert before.logits_FK.tobytes() == after.logits_FK.tobytes()
+    assert before.nll != after.nll
+    # another fold's labels do matter
+    other, _ = fit_fold(spoiled, QUICK, 1, seed=1, negatives_GD=NONE_G)
+    untouched, _ = fit_fold(task, QUICK, 1, seed=1, negatives_GD=NONE_G)
+    assert other.logits_FK.tobytes() != untouched.logits_FK.tobytes()
+
+
+def test_logits_come_in_thousands_and_in_order() -> None:
+    torch.manual_seed(0)
+    head = Head(6, (4, 3), 2, dropout=0.5).eval()
+    features = np.random.default_rng(0).normal(size=(2050, 6)).astype(np.float16)
+    with torch.no_grad():
+        whole = head.logits(torch.from_numpy(features).float()).numpy()
+    assert logits_of(head, features) == pytest.approx(whole, abs=1e-5)
+
+
+def test_a_features_file_is_read_where_the_slots_say(tmp_path: Path) -> None:
+    values = np.arange(4 * 2 * D, dtype=np.int64).reshape(4, 2, D) % 2048
+    (tmp_path / "f").write_bytes(values.astype(np.float16).tobytes())
+    features = Features(str(tmp_path / "f"), np.array([3, 0, 3]), views=1)
+    assert features.open().shape == (4, 2, D)
+    assert np.array_equal(features.plain(), values[[3, 0, 3], 0].astype(np.float16))

@@ -1,0 +1,165 @@
+"""Which witnesses decide: counted and chosen by hand, and a planted witness is found.
+
+Letters: C calibration images, G negatives.
+"""
+
+from __future__ import annotations
+
+from math import comb
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sign_ensemble.uncertainty.choose import (
+    Calibration,
+    Candidate,
+    accepted_negatives,
+    candidates,
+    choose,
+    cost,
+)
+from sign_ensemble.uncertainty.scores import WITNESSES
+
+EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
+
+
+def planted(**shifts: tuple[float, float]) -> Calibration:
+    """Three signers of 60 signs; 40 negatives of each of two kinds, made from each signer's.
+
+    Every witness's scores are drawn from a bell curve; the negatives' are shifted, kind by kind.
+    """
+    rng = np.random.default_rng(0)
+    signs, negatives = 3 * 60, 3 * 2 * 40
+    kinds = np.tile(np.repeat(["flat", "mixed"], 40), 3)
+    shift = {name: np.where(kinds == "flat", *shifts[name]) for name in shifts}
+    return Calibration(
+        scores={name: rng.normal(size=signs) for name in shifts},
+        groups_C=np.repeat([0, 1, 2], 60),
+        negatives={name: shift[name] + rng.normal(size=negatives) for name in shifts},
+        groups_G=np.repeat([0, 1, 2], 80),
+        kinds_G=kinds,
+    )
+
+
+# --- candidates -----------------------------------------------------------------------------------
+
+
+def test_five_witnesses_make_57_candidates() -> None:
+    found = candidates(tuple(WITNESSES))
+    sets = sum(comb(5, size) for size in range(2, 6))
+    assert sets == 26
+    assert len(found) == len(set(found)) == 5 + 2 * sets
+    assert [each.witnesses for each in found[:5]] == [(name,) for name in WITNESSES]
+    assert [each for each in found if each.joined == "fisher" and len(each.witnesses) == 1] == []
+
+
+def test_candidates_of_two_witnesses_and_their_names() -> None:
+    names = [each.name for each in candidates(("energy", "neighbour"))]
+    assert names == ["energy", "neighbour", "energy+neighbour (smallest)",
+                     "energy+neighbour (fisher)"]  # fmt: skip
+
+
+# --- what a candidate accepts ---------------------------------------------------------------------
+
+
+def by_hand() -> Calibration:
+    """Two signers with two signs each; four negatives of one kind, one of another."""
+    return Calibration(
+        scores={"a": np.array([1.0, 2.0, 3.0, 4.0])},
+        groups_C=np.array([0, 0, 1, 1]),
+        negatives={"a": np.array([2.5, 3.0, 3.5, 3.9, 5.0, 4.0])},
+        groups_G=np.array([0, 0, 0, 1, 1, 1]),
+        kinds_G=np.array(["x", "x", "x", "x", "x", "y"]),
+    )
+
+
+def test_accepted_negatives_by_hand() -> None:
+    # Signer 0 against signer 1's scores 3 and 4: both signs have surprise 0, and so have the
+    # negatives at 2.5 and 3; 3.5 lies above: 2 of 3 accepted. Signer 1 against 1 and 2: beyond the
+    # highest the surprise goes on, so 4, the stranger sign, is the threshold: of x at 3.9 and 5 one
+    # is accepted, y at 4 is.
+    shares = accepted_negatives(Candidate(("a",), "smallest"), by_hand())
+    assert shares == {"x": pytest.approx((2 / 3 + 1 / 2) / 2, **EXACT), "y": 1.0}
+
+
+def test_a_signers_own_scores_do_not_calibrate_it() -> None:
+    before = by_hand()
+    moved = Calibration(
+        scores={"a": np.array([101.0, 102.0, 3.0, 4.0])},  # signer 0 far beyond signer 1
+        groups_C=before.groups_C,
+        negatives={"a": np.array([101.5, 102.0, 102.5, 3.9, 5.0, 4.0])},
+        groups_G=before.groups_G,
+        kinds_G=before.kinds_G,
+    )
+    # signer 0: the tail beyond signer 1 still ranks 101.5 <= 102 < 102.5. Signer 1 lies below all
+    # of signer 0, where every surprise is 0: all accepted.
+    shares = accepted_negatives(Candidate(("a",), "smallest"), moved)
+    assert shares == {"x": pytest.approx((2 / 3 + 1) / 2, **EXACT), "y": 1.0}
+
+
+def test_both_ways_to_join_by_hand() -> None:
+    # One negative is a little strange to both witnesses, the other very strange to one. The signs
+    # of signer 0 are a little strange to one witness each.
+    line = np.arange(1.0, 101.0)
+    calibration = Calibration(
+        scores={"a": np.append([50.0, 1.0], line), "b": np.append([1.0, 50.0], line)},
+        groups_C=np.repeat([0, 1], [2, 100]),
+        negatives={"a": np.array([45.0, 90.0]), "b": np.array([45.0, 1.0])},
+        groups_G=np.array([0, 0]),
+        kinds_G=np.array(["both", "one"]),
+    )
+    smallest = accepted_negatives(Candidate(("a", "b"), "smallest"), calibration)
+    fisher = accepted_negatives(Candidate(("a", "b"), "fisher"), calibration)
+    assert smallest == {"both": 1.0, "one": 0.0}  # 45 < 50 < 90
+    assert fisher == {"both": 0.0, "one": 0.0}  # twice -log(57/101) against -log(52/101)
+
+
+# --- the choice -----------------------------------------------------------------------------------
+
+
+def test_the_worst_kind_matters() -> None:
+    blind_spot = cost({"x": 0.0, "y": 1.0})
+    even = cost({"x": 0.6, "y": 0.6})
+    assert blind_spot == pytest.approx(1.5, **EXACT)
+    assert even == pytest.approx(1.2, **EXACT)
+    assert even < blind_spot  # though its mean is worse
+
+
+def test_a_planted_witness_is_chosen_over_noise() -> None:
+    names = ("noise", "planted", "chance")
+    best, table = choose(planted(noise=(0, 0), planted=(9, 9), chance=(0, 0)), names)
+    assert best == Candidate(("planted",), "smallest")
+    assert table[0] == {"combination": "planted", "cost": 0.0,
+                        "accepted": {"flat": 0.0, "mixed": 0.0}}  # fmt: skip
+    assert len(table) == len(candidates(names))
+    costs = [row["cost"] for row in table]
+    assert costs == sorted(costs)
+    of = {row["combination"]: row["cost"] for row in table}
+    assert of["noise"] > 1.7  # 95 % accepted on average, and at least that at worst
+    assert of["chance"] > 1.7
+
+
+def test_two_half_blind_witnesses_are_chosen_together() -> None:
+    best, table = choose(
+        planted(flat=(9, 0), noise=(0, 0), mixed=(0, 9)), ("flat", "noise", "mixed")
+    )
+    assert set(best.witnesses) == {"flat", "mixed"}
+    of = {row["combination"]: row["accepted"] for row in table}
+    assert of["flat"]["flat"] == 0.0
+    assert of["flat"]["mixed"] > 0.85
+
+
+def test_ties_go_to_fewer_witnesses_and_then_to_the_earlier() -> None:
+    same = planted(first=(9, 9))
+    twins = Calibration(
+        scores={"first": same.scores["first"], "second": same.scores["first"]},
+        groups_C=same.groups_C,
+        negatives={"first": same.negatives["first"], "second": same.negatives["first"]},
+        groups_G=same.groups_G,
+        kinds_G=same.kinds_G,
+    )
+    best, table = choose(twins, ("first", "second"))
+    assert {row["cost"] for row in table} == {0.0}
+    assert best == Candidate(("first",), "smallest")
+    assert choose(twins, ("second", "first"))[0] == Candidate(("second",), "smallest")

@@ -1,0 +1,133 @@
+"""Cosine distances by hand, strangers kept apart, and a bank that holds of everything.
+
+Letters: N images, B images in the bank, D features.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sign_ensemble.uncertainty.neighbours import draw_bank, neighbour_distance, unit
+
+CLOSE: dict[str, Any] = {"abs": 1e-6, "rel": 0}
+
+
+def half(*rows: list[float]) -> np.ndarray:
+    return np.array(rows, np.float16)
+
+
+BANK = half([3, 0], [0, 2], [-5, 0], [1, 1])
+ASKED = half([7, 0], [1, 1], [0, -4])  # cosines 1 0 -1 √½, √½ √½ -√½ 1, 0 -1 0 -√½
+
+
+@pytest.mark.parametrize(
+    ("k", "cosines"),
+    [
+        (1, [1, 1, 0]),
+        (2, [sqrt(0.5), sqrt(0.5), 0]),
+        (3, [0, sqrt(0.5), -sqrt(0.5)]),
+        (4, [-1, -sqrt(0.5), -1]),
+        (9, [-1, -sqrt(0.5), -1]),  # more than the bank holds: its last
+    ],
+)
+def test_distance_to_the_kth_neighbour(k: int, cosines: list[float]) -> None:
+    found = neighbour_distance(ASKED, BANK, k)
+    assert found == pytest.approx(1 - np.array(cosines), **CLOSE)
+    assert found.dtype == np.float64
+
+
+def test_length_never_matters() -> None:
+    rng = np.random.default_rng(0)
+    x_ND, bank_BD = rng.normal(size=(5, 8)), rng.normal(size=(6, 8))
+    found = neighbour_distance(x_ND.astype(np.float16), bank_BD.astype(np.float16), 2)
+    longer = neighbour_distance((64 * x_ND).astype(np.float16), bank_BD.astype(np.float16), 2)
+    assert found == pytest.approx(longer, **CLOSE)
+
+
+def test_a_zero_vector_is_at_distance_1_from_everything() -> None:
+    zero = half([0, 0])
+    assert neighbour_distance(zero, BANK, 1).tolist() == [1.0]
+    assert neighbour_distance(zero, zero, 1).tolist() == [1.0]
+    assert unit(zero).tolist() == [[0.0, 0.0]]
+
+
+def test_the_longest_features_neither_overflow_nor_leave_0_to_2() -> None:
+    longest = np.full((1, 9216), 65504, np.float16)  # its float32 cosine with itself is 1.0000135
+    assert neighbour_distance(longest, longest, 1).tolist() == [0.0]
+    assert neighbour_distance(longest, -longest, 1).tolist() == [2.0]
+
+
+def test_more_images_than_one_product_holds() -> None:
+    many = np.tile(ASKED, (700, 1))  # 2,100: three products
+    groups_N = np.tile([0, 1, 2], 700)
+    few = neighbour_distance(ASKED, BANK, 2, np.array([0, 1, 2]), np.array([0, 1, 1, 0]))
+    found = neighbour_distance(many, BANK, 2, groups_N, np.array([0, 1, 1, 0]))
+    assert found == pytest.approx(np.tile(few, 700), **CLOSE)
+
+
+def test_images_are_strangers_to_their_own_signer() -> None:
+    groups_N, groups_B = np.array([0, 0, 1]), np.array([0, 1, 1, 0])
+    # left to compare with: [0, 2] and [-5, 0] for the first two, [3, 0] and [1, 1] for the third
+    nearest = neighbour_distance(ASKED, BANK, 1, groups_N, groups_B)
+    assert nearest == pytest.approx([1 - 0, 1 - sqrt(0.5), 1 - 0], **CLOSE)
+    second = neighbour_distance(ASKED, BANK, 2, groups_N, groups_B)
+    assert second == pytest.approx([1 + 1, 1 + sqrt(0.5), 1 + sqrt(0.5)], **CLOSE)
+
+
+def test_k_beyond_the_other_signers_images_takes_their_last() -> None:
+    groups_N, groups_B = np.array([0, 0, 1]), np.array([0, 1, 1, 0])
+    second = neighbour_distance(ASKED, BANK, 2, groups_N, groups_B)
+    for k in (3, 4, 5):
+        assert np.array_equal(neighbour_distance(ASKED, BANK, k, groups_N, groups_B), second)
+
+
+def test_nobody_to_compare_with_is_as_far_as_can_be() -> None:
+    zeros = np.zeros(4, np.int64)
+    assert neighbour_distance(ASKED, BANK, 2, zeros[:3], zeros).tolist() == [2.0, 2.0, 2.0]
+
+
+def test_no_images_have_no_distances() -> None:
+    assert neighbour_distance(ASKED[:0], BANK, 1).shape == (0,)
+
+
+# --- the bank -------------------------------------------------------------------------------------
+
+
+def crowd() -> tuple[np.ndarray, np.ndarray]:
+    """Labels and folds of 2 labels x 2 folds: cells of 40, 40, 40 and 3 images, shuffled."""
+    cells = np.repeat([[0, 0], [0, 1], [1, 0], [1, 1]], [40, 40, 40, 3], axis=0)
+    cells = np.random.default_rng(1).permutation(cells)
+    return cells[:, 0], cells[:, 1]
+
+
+def counts(chosen: np.ndarray) -> list[int]:
+    labels, folds = crowd()
+    return np.bincount(2 * labels[chosen] + folds[chosen], minlength=4).tolist()
+
+
+def test_a_bank_takes_from_every_cell_in_turn() -> None:
+    labels, folds = crowd()
+    assert counts(draw_bank(labels, folds, 8, seed=0)) == [2, 2, 2, 2]
+    assert counts(draw_bank(labels, folds, 12, seed=0)) == [3, 3, 3, 3]
+    assert counts(draw_bank(labels, folds, 33, seed=0)) == [10, 10, 10, 3]  # the small one is spent
+    rest = counts(draw_bank(labels, folds, 34, seed=0))
+    assert (sorted(rest), rest[3]) == ([3, 10, 10, 11], 3)
+
+
+def test_a_bank_is_a_sorted_draw_without_repeats() -> None:
+    labels, folds = crowd()
+    chosen = draw_bank(labels, folds, 50, seed=3)
+    assert len(np.unique(chosen)) == len(chosen) == 50
+    assert (np.diff(chosen) > 0).all()
+    assert np.array_equal(chosen, draw_bank(labels, folds, 50, seed=3))
+    assert not np.array_equal(chosen, draw_bank(labels, folds, 50, seed=4))
+
+
+@pytest.mark.parametrize("most", [123, 124, 4000])
+def test_a_bank_with_room_takes_all(most: int) -> None:
+    labels, folds = crowd()
+    assert draw_bank(labels, folds, most, seed=0).tolist() == list(range(123))
