@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from math import inf
 
 from sign_ensemble.config import Config
 from sign_ensemble.errors import UserError
@@ -27,13 +27,13 @@ def check(config: Config) -> None:
         (
             "member.learning_rate",
             member.learning_rate,
-            0 < member.learning_rate < math.inf,
+            0 < member.learning_rate < inf,
             "above 0",
         ),
         (
             "member.weight_decay",
             member.weight_decay,
-            0 <= member.weight_decay < math.inf,
+            0 <= member.weight_decay < inf,
             "0 or more",
         ),
         (
@@ -76,25 +76,21 @@ def check(config: Config) -> None:
         ("rejection.neighbours", rejection.neighbours, rejection.neighbours >= 1, "1 or more"),
         ("rejection.bank", rejection.bank, rejection.bank >= 100, "100 or more"),
         ("rejection.negatives", rejection.negatives, rejection.negatives >= 10, "10 or more"),
+        ("member.seed", member.seed, member.seed >= 0, "0 or more"),
+        ("search.seed", search.seed, search.seed >= 0, "0 or more"),
+        ("evaluate.seed", evaluate.seed, evaluate.seed >= 0, "0 or more"),
         ("evaluate.images", evaluate.images, evaluate.images >= 10, "10 or more"),
         ("evaluate.bootstrap", evaluate.bootstrap, evaluate.bootstrap >= 10, "10 or more"),
     ]
-    for name, seed in (
-        ("member.seed", member.seed),
-        ("search.seed", search.seed),
-        ("evaluate.seed", evaluate.seed),
+    for name, (low, high), within, rule in (
+        ("search.dropout", search.dropout, lambda v: 0 <= v < 1, "0 to below 1"),
+        ("search.learning_rate", search.learning_rate, lambda v: 0 < v < inf, "above 0"),
+        ("search.weight_decay", search.weight_decay, lambda v: 0 <= v < inf, "0 or more"),
+        ("search.label_smoothing", search.label_smoothing, lambda v: 0 <= v < 1, "0 to below 1"),
+        ("search.view_share", search.view_share, lambda v: 0 <= v <= 1, "0 to 1"),
     ):
-        rules.append((name, seed, seed >= 0, "0 or more"))
-    for name, (low, high), least, most in (
-        ("search.dropout", search.dropout, 0, 1),
-        ("search.learning_rate", search.learning_rate, 1e-12, math.inf),
-        ("search.weight_decay", search.weight_decay, 0, math.inf),
-        ("search.label_smoothing", search.label_smoothing, 0, 1),
-        ("search.view_share", search.view_share, 0, 1.001),
-    ):
-        within = least <= low <= high < most
-        rule = f"low to high, from {least:g} to below {most:g}"
-        rules.append((name, [low, high], within, rule))
+        holds = low <= high and within(low) and within(high)
+        rules.append((name, [low, high], holds, f"low to high, each {rule}"))
     for name, choices in (
         ("search.epochs", search.epochs),
         ("search.batch_size", search.batch_size),

@@ -35,15 +35,20 @@ class Parser(ArgumentParser):
         """As ArgumentParser's; a complaint names the file."""
         self._file = f"{path}: "
         try:
-            return super().parse_path(path, *rest, **more)
+            found = super().parse_path(path, *rest, **more)
+            self.validate(found, skip_required=True)  # else unknown settings are found later
+            return found
         except UnicodeDecodeError:
             self.error("not a text file")
+        except (TypeError, KeyError) as fault:
+            self.error(str(fault), fault)
         finally:
             self._file = ""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong and leave."""
-        text = " ".join(re.sub(r"<class '(\w+)'>", r"\1", str(message)).split())
+        text = re.sub(r"Expected a <class '(\w+)'>", r"Expected a value of type \1", str(message))
+        text = " ".join(text.replace("Expected a typing.Literal[", "Expected one of [").split())
         print(f"error: {self._file}{text} (--help lists every setting)", file=sys.stderr)
         sys.exit(2)
 

@@ -23,8 +23,11 @@ OUT = Console(highlight=False, soft_wrap=True)
 
 
 def say(line: str) -> None:
-    """One line for the user."""
-    OUT.print(line, markup=False)
+    """One line for the user; outside a terminal to the letter, tabs included, and at once."""
+    if OUT.is_terminal:
+        OUT.print(line, markup=False)
+    else:
+        print(line, flush=True)
 
 
 def exit_with(work: Callable[[], None]) -> None:

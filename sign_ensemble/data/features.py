@@ -245,12 +245,13 @@ def read_index(path: Path) -> dict[str, int]:
     """
     if not path.exists():
         return {}
+    content = pa.BufferReader(path.read_bytes())  # from here on an OSError is the content's
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(content, page_checksum_verification=True)
         return dict(
             zip(table.column("sha256").to_pylist(), table.column("slot").to_pylist(), strict=True)
         )
-    except (pa.ArrowException, KeyError) as fault:
+    except (pa.ArrowException, OSError, KeyError, ValueError) as fault:
         raise UserError(
             f"{path}: damaged ({fault}); delete its folder to compute it anew"
         ) from None
@@ -258,5 +259,6 @@ def read_index(path: Path) -> dict[str, int]:
 
 def write_index(path: Path, slot_of: dict[str, int]) -> None:
     """Write the index whole."""
+    table = pa.table({"sha256": list(slot_of), "slot": list(slot_of.values())})
     with whole(path) as beside:
-        pq.write_table(pa.table({"sha256": list(slot_of), "slot": list(slot_of.values())}), beside)
+        pq.write_table(table, beside, write_page_checksum=True)

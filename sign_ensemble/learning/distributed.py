@@ -38,7 +38,7 @@ def fit_member(job: Job, task: Task, threads: int) -> str:
 
 
 def finished(job: Job) -> str:
-    """sha256 of the job's file if an interrupted call has already made that very member, else ""."""
+    """sha256 of the file if an interrupted call has already made that very member, else ""."""
     path = Path(job.path)
     if not path.exists():
         return ""

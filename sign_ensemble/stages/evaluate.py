@@ -132,7 +132,7 @@ def evaluate_run(
     """Evaluate a run whose members and rule are there, write metrics.json, show the summary.
 
     Raises:
-        UserError: the run has not come that far, or a set cannot be read.
+        UserError: the run has not come that far, or images have changed or cannot be read.
     """
     readings = 0
     if run.metrics.exists():
@@ -143,7 +143,14 @@ def evaluate_run(
             show_metrics(tree)
             return tree
     config = load_config(run)
+    check_sets(settings)
     listed = manifest.read(run.manifest)
+    shown = set(listed.rows("test", "near").column("path").to_pylist())
+    if changed := [path for path in manifest.changed(listed) if path in shown]:
+        raise UserError(
+            f"{len(changed)} images to test on have changed since {run.path} began, first "
+            f"{changed[0]}"
+        )
     reader = load_reader(run)
     if reader.ensemble.members[0].card.manifest != listed.sha256:
         raise UserError(f"{run.members}: its members were trained on another manifest")

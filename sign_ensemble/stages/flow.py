@@ -6,21 +6,37 @@ A stage whose files are there is not run again, so an interrupted run goes on wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from sign_ensemble import tracking
 from sign_ensemble.config import Config
 from sign_ensemble.console import say
+from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, open_run
-from sign_ensemble.search.cluster import connected
+from sign_ensemble.search.cluster import concurrency, connected
 from sign_ensemble.search.records import TrialRecord, judge_all, read_records, write_table
 from sign_ensemble.search.space import default_params
-from sign_ensemble.stages.evaluate import evaluate_run
+from sign_ensemble.stages.evaluate import check_sets, evaluate_run
 from sign_ensemble.stages.members import build_members
 from sign_ensemble.stages.prepare import list_images, prepare
 from sign_ensemble.stages.rule import build_rule
 from sign_ensemble.stages.search import search, searched
+
+
+@contextmanager
+def empty_removed(run: RunFolder) -> Iterator[None]:
+    """Takes back a run that a mistake stopped before its images were listed: its config would
+    refuse the mended call.
+    """
+    try:
+        yield
+    except UserError:
+        if not run.manifest.exists():
+            run.config.unlink(missing_ok=True)
+            with suppress(OSError):  # something else lies there
+                run.path.rmdir()
+        raise
 
 
 @contextmanager
@@ -43,8 +59,9 @@ def tune(config: Config, until: str = "evaluate") -> None:
     Raises:
         UserError: a setting, an image or a file cannot be used.
     """
+    check_sets(config.evaluate)
     run = open_run(config)
-    with tracked(config, run) as tracker:
+    with empty_removed(run), tracked(config, run) as tracker:
         if searched(run, config) and run.rule.exists():
             list_images(config, run)
             say(f"run folder: {run.path}: search, members and rule are kept from before")
@@ -58,6 +75,7 @@ def tune(config: Config, until: str = "evaluate") -> None:
 def _build(config: Config, run: RunFolder, until: str, tracker: tracking.Tracker) -> None:
     """Everything before the evaluation."""
     say(f"run folder: {run.path}")
+    concurrency(config.search)  # refused before hours of work
     prepared = prepare(config)
     if not searched(run, config):
         search(prepared, tracker)
@@ -87,10 +105,11 @@ def train(config: Config) -> TrialRecord:
         ensemble=replace(config.ensemble, size=1, method="top_k"),
     )
     run = open_run(one)
-    with tracked(one, run) as tracker:
+    with empty_removed(run), tracked(one, run) as tracker:
         if not (searched(run, one) and run.rule.exists()):
             with connected():
                 say(f"run folder: {run.path}")
+                concurrency(one.search)
                 prepared = prepare(one)
                 if not searched(run, one):
                     params = default_params(one.member)

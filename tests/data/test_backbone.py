@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from sign_ensemble.data import backbone
-from sign_ensemble.data.backbone import BATCH, D, MEAN, STD, Backbone, Convolutions, weights_bytes
+from sign_ensemble.data.backbone import BATCH, MEAN, STD, Backbone, Convolutions, D, weights_bytes
 from sign_ensemble.errors import UserError
 
 SHA256 = "800459ed36154bfa3d8af783beef62272f16b5bf1125a1a0b2d020550689cb43"
@@ -112,6 +112,18 @@ def test_a_feature_does_not_depend_on_its_neighbours() -> None:
     others[5] = x_NSS3[20]
     assert np.array_equal(features(others)[5], together[20])
     assert np.array_equal(features(x_NSS3[:7], x_NSS3[7:8], x_NSS3[8:]), together)
+
+
+def test_every_pass_has_as_many_images() -> None:
+    random = backbone.load("random")
+    shapes: list[tuple[int, ...]] = []
+    hook = random.layers.register_forward_pre_hook(lambda _, x: shapes.append(tuple(x[0].shape)))
+    try:
+        found = [len(part) for part in random.features([images(1), images(BATCH), images(7)])]
+    finally:
+        hook.remove()
+    assert shapes == [(BATCH, 3, SIDE, SIDE)] * 3
+    assert found == [1, BATCH, 7]
 
 
 def test_huge_activations_stay_finite() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from math import log
+from math import log, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -164,22 +164,34 @@ def test_decay_spares_the_biases() -> None:
     assert weights["lr"] == biases["lr"] == 0.01
 
 
-def test_an_epoch_shows_each_image_once_in_one_of_its_views() -> None:
+@pytest.mark.parametrize(("view_share", "seen"), [(0.0, {0}), (0.5, {0, 1, 2}), (1.0, {1, 2})])
+def test_an_epoch_shows_each_image_once_as_itself_or_in_a_view(
+    view_share: float, seen: set[int]
+) -> None:
     features = np.arange(7 * 3, dtype=np.float16).reshape(7, 3, 1)  # slot 3 r + v
     rows, labels = np.array([6, 0, 2, 5, 1]), np.array([60, 0, 20, 50, 10])
-    batches = FeatureBatches(features, rows, labels, size=2)
+    batches = FeatureBatches(features, rows, labels, size=2, view_share=view_share)
     rng = np.random.default_rng(0)
     epochs = []
-    for _ in range(30):
+    for _ in range(200):
         parts = list(batches.epoch(rng))
         assert [len(part[1]) for part in parts] == [2, 2, 1]
         values = torch.cat([inputs[:, 0] for inputs, _ in parts]).numpy().astype(int)
         shown = torch.cat([labels for _, labels in parts]).numpy()
         assert (values // 3 * 10).tolist() == shown.tolist()  # features and labels stay together
         assert sorted(shown) == [0, 10, 20, 50, 60]
-        epochs.append(tuple(values))
-    assert len({tuple(np.array(each) // 3) for each in epochs}) > 20  # orders
-    assert {v % 3 for each in epochs for v in each} == {0, 1, 2}  # views
+        epochs.append(values)
+    views = np.concatenate(epochs) % 3
+    assert set(views) == seen
+    assert np.mean(views > 0) == pytest.approx(view_share, abs=3 * sqrt(0.25 / 1000))
+    assert len({tuple(each // 3) for each in epochs}) > 80  # of 120 orders
+
+
+def test_images_without_views_are_shown_as_they_are() -> None:
+    features = np.arange(4, dtype=np.float16).reshape(4, 1, 1)
+    batches = FeatureBatches(features, np.arange(4), np.arange(4), size=9, view_share=1.0)
+    ((inputs, labels),) = batches.epoch(np.random.default_rng(0))
+    assert inputs[:, 0].tolist() == labels.tolist()
 
 
 # --- the training loop ----------------------------------------------------------------------------

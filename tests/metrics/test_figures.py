@@ -199,6 +199,7 @@ def test_ece_equals_a_loop_over_split_arrays(n: int) -> None:
 
 # --- other libraries ------------------------------------------------------------------------------
 
+
 @pytest.fixture(scope="module")
 def torchmetrics(torchvision_loads: None) -> ModuleType:
     return importlib.import_module("torchmetrics")

@@ -1,0 +1,137 @@
+"""New images through a finished run: answers, refusals, tables."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from sign_ensemble import predict
+from sign_ensemble.config import (
+    Config,
+    DataConfig,
+    EnsembleConfig,
+    MemberConfig,
+    Name,
+    RejectionConfig,
+    RunConfig,
+    SearchConfig,
+    WandbConfig,
+)
+from sign_ensemble.errors import UserError
+from sign_ensemble.run import RunFolder
+from sign_ensemble.stages import flow
+from sign_ensemble.stages.predict import SCHEMA
+
+
+@pytest.fixture(scope="module")
+def finished(
+    signs_folder: Path, ray_two_cpus: None, tmp_path_factory: pytest.TempPathFactory
+) -> RunFolder:
+    """A run of one member that has learnt the drawn signs of three signers."""
+    root = tmp_path_factory.mktemp("runs")
+    config = Config(
+        data=DataConfig(
+            root=str(signs_folder),
+            near_labels=[Name("wave")],
+            test_signers=[Name("dan")],
+            views=0,
+            cache=str(root / "features"),
+            engine="local",
+        ),
+        member=MemberConfig(widths=(64, 32), dropout=0.2, learning_rate=5e-4, epochs=30),
+        search=SearchConfig(trials=1),
+        ensemble=EnsembleConfig(size=1),
+        rejection=RejectionConfig(negatives=10),
+        run=RunConfig(root=str(root), name="one"),
+        wandb=WandbConfig(mode="disabled"),
+    )
+    record = flow.train(config)
+    assert record.status == "complete"
+    assert len(record.folds) == 3
+    return RunFolder(root / "one")
+
+
+@pytest.fixture
+def images(signs_folder: Path, tmp_path: Path) -> Path:
+    """Two real signs of a stranger, an empty picture and a broken file."""
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for label in ("bar", "disc"):
+        (folder / f"{label}.png").write_bytes((signs_folder / f"dan/{label}/0.png").read_bytes())
+    grey = np.random.default_rng(0).normal(128, 3, (96, 96, 3)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(grey).save(folder / "empty.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing more")
+    return folder
+
+
+def test_answers_and_refusals(
+    finished: RunFolder, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "answers.csv"
+    predict.main([str(images), "--run", str(finished.path), "--out", str(out)])
+    with out.open() as opened:
+        rows = {Path(row["path"]).name: row for row in csv.DictReader(opened)}
+    assert list(rows) == ["bar.png", "broken.jpg", "disc.png", "empty.png"]
+    assert rows["bar.png"]["likeliest"] == "bar"
+    assert rows["disc.png"]["likeliest"] == "disc"
+    assert rows["empty.png"]["answer"] == "rejected"
+    assert "says" in rows["empty.png"]["why"]
+    assert rows["broken.jpg"]["answer"] == "rejected"
+    assert rows["broken.jpg"]["confidence"] == ""
+    assert rows["broken.jpg"]["why"]
+    for row in rows.values():
+        accepted = row["answer"] != "rejected"
+        assert accepted == (row["why"] == "")
+        if row["p_value"]:
+            assert accepted == (float(row["p_value"]) > 1 - 0.95)
+    assert f"4 answers: {out}" in capsys.readouterr().out
+
+
+def test_parquet_and_console_say_the_same(
+    finished: RunFolder, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "answers.parquet"
+    predict.main([str(images), "--run", str(finished.path), "--out", str(out)])
+    table = pq.read_table(out)
+    assert table.schema.equals(SCHEMA)
+    capsys.readouterr()
+    predict.main([str(images), "--run", str(finished.path)])
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines() if "\t" in line]
+    assert [line[:2] for line in lines] == [
+        [row["path"], row["answer"]] for row in table.to_pylist()
+    ]
+
+
+def test_a_file_alone_and_order_do_not_matter(finished: RunFolder, images: Path) -> None:
+    from sign_ensemble.stages.predict import answer_files
+
+    together = {row["path"]: row for row in answer_files(finished, [str(images)])}
+    for path, row in together.items():
+        assert answer_files(finished, [path]) == [row]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.png"], "nowhere.png: no such file"),
+        (["{empty}"], "no image files"),
+        (["{images}", "--out", "answers.txt"], "must end in .csv or .parquet"),
+    ],
+)
+def test_mistakes_are_named(
+    finished: RunFolder, images: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    given = [a.format(images=images, empty=tmp_path / "nothing") for a in arguments]
+    with pytest.raises(UserError, match=said):
+        predict.main([*given, "--run", str(finished.path)])
+
+
+def test_a_folder_that_is_no_run(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a run folder"):
+        predict.main([str(images), "--run", str(tmp_path)])

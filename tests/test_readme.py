@@ -1,0 +1,57 @@
+"""What README and configs/ say is what there is."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from sign_ensemble.cli import config_of, parser_for
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def benchmark(name: str) -> ModuleType:
+    """A file of benchmarks/ as a module; they import each other as neighbours."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+
+
+def test_tables_are_made_from_results() -> None:
+    results = ROOT / "benchmarks" / "results"
+    assert benchmark("tables").filled(README, results) == README
+    stored = json.loads((results / "protocol_m.json").read_text())
+    assert benchmark("protocol_m").table(stored) == (results / "protocol_m.md").read_text()
+
+
+def test_every_command_named_exists() -> None:
+    named = set(re.findall(r"python -m sign_ensemble\.(\w+)", README))
+    assert named >= {"tune", "train", "evaluate", "predict"}
+    for name in named:
+        assert (ROOT / "sign_ensemble" / f"{name}.py").is_file(), name
+
+
+def test_every_setting_named_exists() -> None:
+    known = {action.dest for action in parser_for("tune", "")._actions}
+    for group, key in re.findall(r"--(\w+)\.(\w+)", README):
+        if group in {"data", "member", "search", "ensemble", "rejection", "evaluate", "wandb"}:
+            assert f"{group}.{key}" in known, f"--{group}.{key}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_configs_parse_and_pass_the_checks(path: Path) -> None:
+    parser = parser_for("tune", "")
+    config_of(parser, parser.parse_args(["--config", str(path)]))
