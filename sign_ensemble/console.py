@@ -30,13 +30,18 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
+def one_line(text: str) -> str:
+    """The text without line breaks and control characters."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.splitlines()))
+
+
 def exit_with(work: Callable[[], None]) -> None:
     """Run a command: a user's mistake ends in one line and code 2, an interrupt in code 130."""
     try:
         work()
         sys.stdout.flush()
     except UserError as mistake:
-        print("error:", *map(str.strip, str(mistake).splitlines()), file=sys.stderr)
+        print("error:", one_line(str(mistake)), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted: what is done is kept; the same command goes on", file=sys.stderr)

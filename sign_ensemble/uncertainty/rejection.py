@@ -65,12 +65,38 @@ def surprise(scores_N: Floats, calibration_C: Floats, weights_C: Floats | None =
     heights = -np.log(conformal_p(knots, calibration_C, weights_C))
     if not np.isfinite(scores_N).all():
         raise ValueError("surprise: scores must be finite")
+    inside_N = np.interp(scores_N, knots, heights)
+    return inside_N + np.maximum(scores_N - knots[-1], 0.0) / tail_excess(calibration_C)
+
+
+def tail_excess(calibration_C: Floats) -> float:
+    """β: mean excess of the calibration scores over their 90 % quantile; above 0 in any case."""
     start = np.quantile(calibration_C, TAIL)
     excess = calibration_C[calibration_C > start] - start
     spread = max(float(np.ptp(calibration_C)), 1e-9)
-    beta = max(float(excess.mean()) if len(excess) else 0.0, 1e-3 * spread)
-    inside_N = np.interp(scores_N, knots, heights)
-    return inside_N + np.maximum(scores_N - knots[-1], 0.0) / beta
+    return max(float(excess.mean()) if len(excess) else 0.0, 1e-3 * spread)
+
+
+def own_surprise(calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
+    """Surprise of each calibration image among the *others*, as an image asked about has it.
+
+    Were it counted among itself, it would look less strange than a new image of the same kind, and
+    a rule of several witnesses would refuse too many. With n equal weights the share refused is
+    then, in simulation, at most the share promised from n = 39 on.
+
+    Returns:
+        −log of (1 + n (Σ_c w_c [s_c ≥ s_i] − w_i)) / (1 + n (1 − w_i)), with the exponential tail
+        of :func:`surprise` for a single highest image.
+    """
+    count = len(calibration_C)
+    weights = np.full(count, 1 / count) if weights_C is None else weights_C
+    at_least = (conformal_p(calibration_C, calibration_C, weights) * (count + 1) - 1) / count
+    others = (1 + count * np.maximum(at_least - weights, 0.0)) / (1 + count * (1 - weights))
+    heights = -np.log(np.minimum(others, 1.0))
+    knots, times = np.unique(calibration_C, return_counts=True)
+    if len(knots) > 1 and times[-1] == 1:
+        heights[calibration_C.argmax()] += (knots[-1] - knots[-2]) / tail_excess(calibration_C)
+    return heights
 
 
 def join(surprises_WN: Floats, how: Literal["smallest", "fisher"]) -> Floats:
@@ -134,7 +160,12 @@ class Rule:
 
     def p_values(self, scores: Mapping[str, Floats]) -> Floats:
         """Conformal p-value of each image under "a training label, signed by a new person"."""
-        return conformal_p(self.statistic(scores), self.statistic(self.calibration), self.weights_C)
+        weights = self.weights_C
+        if len(self.witnesses) == 1:  # its surprise only rises with its score: exact as it is
+            name = self.witnesses[0]
+            return conformal_p(scores[name], self.calibration[name], weights)
+        own = [own_surprise(self.calibration[name], weights) for name in self.witnesses]
+        return conformal_p(self.statistic(scores), join(np.stack(own), self.joined), weights)
 
 
 def accepts(p_values_N: Floats, keep: float) -> NDArray[np.bool_]:

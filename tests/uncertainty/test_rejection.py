@@ -295,3 +295,32 @@ def test_a_rule_that_is_not_there_or_not_whole_is_refused(tmp_path: Path) -> Non
         path.write_text(content)
         with pytest.raises(UserError, match="not a rule of this version"):
             rejection.load(path)
+
+
+@pytest.mark.parametrize("how", ["smallest", "fisher"])
+@pytest.mark.parametrize("n", [39, 99])
+def test_several_witnesses_together_keep_what_one_keeps(how: Any, n: int) -> None:
+    """2,000 draws of exchangeable images, five related witnesses: at most 5 % have p ≤ 0.05."""
+    rng = np.random.default_rng(n)
+    refused = 0
+    for _ in range(2000):
+        drawn_WN = (0.6 * rng.normal(size=(n + 1, 1)) + rng.normal(size=(n + 1, 5))).T
+        own = join(np.stack([rejection.own_surprise(row[:n]) for row in drawn_WN]), how)
+        new = join(np.stack([surprise(row[n:], row[:n]) for row in drawn_WN]), how)
+        refused += int(conformal_p(new, own)[0] <= 0.05 + 1e-9)
+    spread = np.sqrt(0.05 * 0.95 / 2000)
+    assert refused / 2000 <= 0.05 + 2 * spread
+
+
+def test_own_surprise_by_hand() -> None:
+    """Three others each: the lowest has all above it, the highest none and a tail."""
+    calibration = np.array([4.0, 1.0, 2.0, 3.0])
+    beta = 4.0 - np.quantile(calibration, 0.9)
+    expected = [np.log(4) + 1.0 / beta, 0.0, -np.log(3 / 4), -np.log(2 / 4)]
+    assert rejection.own_surprise(calibration) == pytest.approx(expected)
+
+
+def test_own_surprise_with_ties_and_constants() -> None:
+    assert rejection.own_surprise(np.full(5, 2.0)) == pytest.approx(np.zeros(5))
+    tied = rejection.own_surprise(np.array([1.0, 2.0, 2.0]))
+    assert tied == pytest.approx([0.0, -np.log(2 / 3), -np.log(2 / 3)])
