@@ -44,8 +44,8 @@ ORDINARY = [
 ]
 
 
-def main_job(data: Path, runs: Path, signer: int) -> tuple[RunFolder, float, list[str]]:
-    """Run the main job as a user does; the run, its seconds and the command."""
+def main_job(data: Path, runs: Path, signer: int) -> tuple[RunFolder, float | None]:
+    """Run the main job as a user does; the run, and its seconds unless it only went on."""
     name = f"protocol-m-{signer}"
     command = [
         sys.executable, "-m", "sign_ensemble.tune", "--config", "configs/massey.yaml",
@@ -53,9 +53,10 @@ def main_job(data: Path, runs: Path, signer: int) -> tuple[RunFolder, float, lis
         "--evaluate.far", f"foreign-hands={data}/asl-digits/[134578]",
         "--run.root", str(runs), "--run.name", name, "--wandb.mode", "disabled",
     ]  # fmt: skip
+    fresh = not (runs / name).exists()
     began = time.monotonic()
     subprocess.run(command, check=True)
-    return RunFolder(runs / name), time.monotonic() - began, command
+    return RunFolder(runs / name), time.monotonic() - began if fresh else None
 
 
 def ordinary(run: RunFolder, data: Path, runs: Path) -> dict[str, Any]:
@@ -203,14 +204,14 @@ def table(results: dict[str, Any]) -> str:
             cell(of(*ours, "sets", name, "overconfident"), max),
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    seconds = of("seconds")
+    seconds = [float(s["seconds"]) for s in signers.values() if s["seconds"] is not None]
     lines += [
         "",
         "Combinations chosen: "
         + "; ".join(f"hand{n}: {s['shipped']['combination']}" for n, s in signers.items())
         + ".",
         f"The main job took {np.min(seconds):.0f} to {np.max(seconds):.0f} s per signer "
-        f"(n = {len(seconds)}; {results['hardware']}).",
+        f"(n = {len(seconds)}; {results['hardware']}), beside other work on the same cores.",
         f"FPR95 is the share of a strange set accepted when the threshold keeps 95 % of the test "
         f"signer's signs. Made by `{results['command']}`.",
     ]
@@ -229,11 +230,12 @@ def main() -> None:
     results = read_json(path) if path.exists() else {"signers": {}}
     if not arguments.table:
         for signer in arguments.signers:
-            run, seconds, _ = main_job(arguments.data, arguments.runs, signer)
+            run, seconds = main_job(arguments.data, arguments.runs, signer)
+            before = results["signers"].get(str(signer), {})
             tree = read_json(run.metrics)
             torch.set_num_threads(2)
             results["signers"][str(signer)] = {
-                "seconds": seconds,
+                "seconds": before.get("seconds") if seconds is None else seconds,
                 "shipped": shipped(tree),
                 "ordinary": ordinary(run, arguments.data, arguments.runs),
             }
