@@ -21,6 +21,7 @@ from sign_ensemble.run import RunFolder, load_config, read_json, write_json
 from sign_ensemble.stages.prepare import squares
 from sign_ensemble.uncertainty.answers import Answers, Reader, load_reader
 from sign_ensemble.uncertainty.evaluation import StrangeSet, evaluate
+from sign_ensemble.uncertainty.rejection import resolution
 
 AT_ONCE = 512  # images decoded at a time: 77 MB
 NEAR = "wrong-gesture"
@@ -100,10 +101,13 @@ def about(
     rule = reader.rule
     notes = [
         "intervals: bootstrap over images; they do not say how another signer would fare",
-        f"the rule was calibrated on {len(np.unique(rule.groups_C))} signers: a statement about a "
-        f"whole new signer has a resolution of {1 / (len(np.unique(rule.groups_C)) + 1):.2f}",
         f"self-made negatives that the rule was chosen on: {', '.join(rule.choice['negatives'])}",
     ]
+    if config.data.signers == "known":
+        notes.append(
+            f"the rule was calibrated on {len(np.unique(rule.groups_C))} groups of signers: a "
+            f"statement about a whole new signer has a resolution of {resolution(rule.groups_C):.2f}"
+        )
     if config.data.signers == "none":
         notes.append(
             "no signers are known: test images are a random share, so people are the same in "
@@ -137,11 +141,14 @@ def evaluate_run(
     readings = 0
     if run.metrics.exists():
         tree: dict[str, Any] = read_json(run.metrics)
-        readings = tree["readings"]
-        if not settings.again:
-            say(f"{run.metrics} is there; the test signers are read once (--evaluate.again true)")
-            show_metrics(tree)
-            return tree
+        try:
+            readings = tree["readings"]
+            if not settings.again:
+                say(f"{run.metrics} is there; test signers are read once (--evaluate.again true)")
+                show_metrics(tree)
+                return tree
+        except (KeyError, TypeError) as fault:
+            raise UserError(f"{run.metrics}: not an evaluation of this version ({fault})") from None
     config = load_config(run)
     check_sets(settings)
     listed = manifest.read(run.manifest)

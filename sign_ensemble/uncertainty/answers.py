@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.run import RunFolder
+from sign_ensemble.data import backbone
+from sign_ensemble.errors import UserError
+from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
@@ -113,6 +115,16 @@ def load_reader(run: RunFolder) -> Reader:
     """Read a run's members and rule.
 
     Raises:
-        UserError: the run has not come that far, or a file was damaged or changed.
+        UserError: the run has not come that far, a file was damaged or changed, or images would be
+            prepared otherwise than in training.
     """
-    return Reader(load_ensemble(Path(run.members)), rejection.load(run.rule))
+    reader = Reader(load_ensemble(Path(run.members)), rejection.load(run.rule))
+    data = load_config(run).data
+    now = {"size": data.size, "fit": data.fit, "weights": backbone.load(data.weights).sha256}
+    for name, then in reader.ensemble.members[0].card.preprocessing.items():
+        if now.get(name) != then:
+            raise UserError(
+                f"{run.path}: its members were trained with data.{name} {then}, now it is "
+                f"{now.get(name)}"
+            )
+    return reader

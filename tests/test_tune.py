@@ -1,0 +1,407 @@
+"""The main job as a user runs it: commands in processes of their own, each with a Ray of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import sign_ensemble
+
+SOURCE = Path(sign_ensemble.__file__).parents[1]  # the package need not be installed
+SLOW = 240  # seconds: a run takes a tenth of it on two quiet cores
+TRIALS = 11  # the sampler models losses from the ninth on
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tab and line break
+
+
+def processes_of(session: int) -> list[int]:
+    """Living processes of a session: a command started in a new one and all that Ray adds."""
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,sid=,stat="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return [int(pid) for pid, sid, stat in rows if int(sid) == session and "Z" not in stat]
+
+
+def wait_for(holds: Callable[[], Any], seconds: float) -> bool:
+    """Whether the condition came true in time."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+class Command:
+    """A command of the package in a session of its own, as from a terminal that can be closed."""
+
+    def __init__(self, name: str, *arguments: str, folder: Path) -> None:
+        self._out, self._err = folder / "out.txt", folder / "err.txt"
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", f"sign_ensemble.{name}", *arguments],
+                stdout=out,
+                stderr=err,
+                stdin=subprocess.DEVNULL,
+                cwd=folder,
+                env={**os.environ, "WANDB_MODE": "disabled", "PYTHONPATH": str(SOURCE)},
+                start_new_session=True,
+            )
+
+    @property
+    def out(self) -> str:
+        """What it printed."""
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        """Its complaints."""
+        return self._err.read_text()
+
+    def ended(self) -> int:
+        """Its exit code; nothing that it started is left."""
+        code = self.process.wait(SLOW)
+        assert wait_for(lambda: not processes_of(self.process.pid), 20), "Ray was left behind"
+        return code
+
+    def close(self) -> None:
+        """End whatever is left of it."""
+        for pid in processes_of(self.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        assert wait_for(lambda: not processes_of(self.process.pid), 20)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the runs and of their shared features."""
+    return tmp_path_factory.mktemp("tune")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Starts commands; none of them outlives the test."""
+    begun: list[Command] = []
+
+    def starter(name: str, *arguments: str) -> Command:
+        folder = tmp_path / f"command-{len(begun)}"
+        folder.mkdir()
+        begun.append(Command(name, *arguments, folder=folder))
+        return begun[-1]
+
+    yield starter
+    for command in begun:
+        command.close()
+
+
+def settings(home: Path, images: Path, name: str, trials: int, *more: str) -> list[str]:
+    """A small run; ``more`` comes last and wins."""
+    given = {
+        "data.root": images,
+        "data.cache": home / "features",
+        "data.near_labels": "[wave]",
+        "data.views": 1,
+        "data.size": 96,
+        "member.widths": "[16, 8]",
+        "member.epochs": 2,
+        "search.trials": trials,
+        "search.concurrent": 1,
+        "search.epochs": "[2, 3]",
+        "search.h1": "[16, 32]",
+        "search.h2": "[8, 16]",
+        "ensemble.size": 2,
+        "rejection.negatives": 10,
+        "rejection.bank": 100,
+        "evaluate.images": 10,
+        "evaluate.bootstrap": 20,
+        "run.root": home,
+        "run.name": name,
+        "wandb.mode": "disabled",
+    }
+    return [f"--{key}={value}" for key, value in given.items()] + list(more)
+
+
+def finish(command: Command) -> str:
+    """What a command that must end well has printed."""
+    assert command.ended() == 0, command.out + command.err
+    assert "Traceback" not in command.out + command.err
+    assert not CONTROL.search(command.out + command.err)
+    return command.out
+
+
+def records(run: Path) -> dict[int, dict[str, Any]]:
+    """The records of ended trials by number."""
+    found = [json.loads(path.read_text()) for path in run.glob("trials/*/trial.json")]
+    return {record["number"]: record for record in found}
+
+
+def without_seconds(record: dict[str, Any]) -> dict[str, Any]:
+    """A record but for how long it took."""
+    folds = [{k: v for k, v in fold.items() if k != "seconds"} for fold in record["folds"]]
+    return {**record, "folds": folds}
+
+
+def contents(run: Path) -> dict[str, tuple[str, int]]:
+    """sha256 and time of change of every file of a run but W&B's and Ray's."""
+    return {
+        str(path.relative_to(run)): (
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            path.stat().st_mtime_ns,
+        )
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and path.relative_to(run).parts[0] not in ("wandb", "ray")
+    }
+
+
+def shas(run: Path, *patterns: str) -> dict[str, str]:
+    """sha256 of the files that match."""
+    return {
+        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for pattern in patterns
+        for path in run.glob(pattern)
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(home: Path, signs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    command = Command("tune", *settings(home, signs_folder, "whole", TRIALS), folder=folder)
+    try:
+        finish(command)
+    finally:
+        command.close()
+    (home / "whole-out.txt").write_text(command.out)
+    return home / "whole"
+
+
+@pytest.mark.timeout(SLOW)
+def test_run_folder_is_complete(whole: Path) -> None:
+    for name in (
+        "config.yaml", "manifest.parquet", "negatives.safetensors", "trials.parquet",
+        "study.journal", "members/index.json", "rule.json", "rule.safetensors", "metrics.json",
+    ):  # fmt: skip
+        assert (whole / name).stat().st_size, name
+    index = json.loads((whole / "members/index.json").read_text())["members"]
+    assert len(index) == 2
+    for entry in index:
+        path = whole / "members" / entry["file"]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
+    assert not [path for path in whole.rglob(".*") if "ray" not in path.parts]  # nothing half done
+
+
+@pytest.mark.timeout(SLOW)
+def test_every_trial_is_recorded(whole: Path) -> None:
+    found = records(whole)
+    assert sorted(found) == list(range(TRIALS))
+    assert {record["status"] for record in found.values()} == {"complete", "pruned"}
+    table = pq.read_table(whole / "trials.parquet").to_pydict()
+    assert sorted(table["number"]) == list(range(TRIALS))
+    best = min(
+        (record for record in found.values() if record["status"] == "complete"),
+        key=lambda record: np.mean([fold["nll"] for fold in record["folds"]]),
+    )
+    assert table["number"][0] == best["number"]
+    assert len({json.dumps(record["params"]) for record in found.values()}) == TRIALS
+
+
+@pytest.mark.timeout(SLOW)
+def test_first_trial_is_the_default_recipe(whole: Path) -> None:
+    member = yaml.safe_load((whole / "config.yaml").read_text())["member"]
+    params = records(whole)[0]["params"]
+    h1, h2 = params.pop("h1"), params.pop("h2")
+    assert [h1, h2] == member["widths"] == [16, 8]
+    assert params == {name: member[name] for name in params}
+    assert params["dropout"] == 0.5
+    assert params["learning_rate"] == 1e-4
+    assert params["epochs"] == 2
+
+
+@pytest.mark.timeout(SLOW)
+def test_output_says_what_was_done(whole: Path) -> None:
+    lines = (whole.parent / "whole-out.txt").read_text().splitlines()
+    assert lines[0] == f"run folder: {whole}"
+    assert sum(re.match(r"trial \d+ (complete|pruned) after fold", line) is not None
+               for line in lines) == TRIALS  # fmt: skip
+    assert lines[-1] == f"metrics: {whole / 'metrics.json'}"
+    assert "…" not in "".join(lines)  # no figure is cut off where there is no terminal
+
+
+@pytest.mark.timeout(SLOW)
+def test_same_command_again_changes_no_file(
+    whole: Path, signs_folder: Path, start: Callable[..., Command]
+) -> None:
+    before = contents(whole)
+    began = time.monotonic()
+    said = finish(start("tune", *settings(whole.parent, signs_folder, "whole", TRIALS)))
+    assert time.monotonic() - began < 30  # Ray is not even started
+    assert "kept from before" in said
+    assert "read once" in said
+    assert contents(whole) == before
+
+
+def killed(command: Command, when: Callable[[], bool]) -> None:
+    """Let the driver die without warning, and then all that it leaves behind."""
+    assert wait_for(lambda: when() or command.process.poll() is not None, SLOW)
+    assert command.process.poll() is None, command.out + command.err
+    os.kill(command.process.pid, signal.SIGKILL)
+    command.close()
+
+
+def assert_kept(run: Path, before: dict[str, tuple[str, int]]) -> None:
+    """No ended trial was lost, changed or written again."""
+    now = contents(run)
+    for name, content in before.items():
+        assert now[name] == content, name
+
+
+@pytest.mark.timeout(2 * SLOW)
+def test_killed_twice_it_ends_as_if_never_interrupted(
+    whole: Path, signs_folder: Path, start: Callable[..., Command]
+) -> None:
+    run = whole.parent / "killed"
+    arguments = settings(whole.parent, signs_folder, "killed", TRIALS)
+
+    def recorded() -> dict[str, tuple[str, int]]:
+        return {k: v for k, v in contents(run).items() if k.endswith("trial.json")}
+
+    def in_a_trial(least: int) -> bool:
+        """So many have ended and the next has done a fold."""
+        begun, done = set(run.glob("trials/*")), {p.parent for p in run.glob("trials/*/trial.json")}
+        return len(done) >= least and any(any(p.glob("fold-*")) for p in begun - done)
+
+    killed(start("tune", *arguments), lambda: len(list(run.glob("trials/*/trial.json"))) >= 2)
+    first = recorded()
+    assert 2 <= len(first) < TRIALS
+    killed(start("tune", *arguments), lambda: in_a_trial(9))
+    assert_kept(run, first)
+    second = recorded()
+    assert len(first) < len(second) < TRIALS
+    said = finish(start("tune", *arguments))
+    assert f"{len(second)} trials are kept from before" in said
+    assert_kept(run, second)
+    assert sorted(records(run)) == list(range(TRIALS))
+
+    expected = {n: without_seconds(record) for n, record in records(whole).items()}
+    assert {n: without_seconds(record) for n, record in records(run).items()} == expected
+    same = ("members/*", "rule.*", "trials/*/*.safetensors", "negatives.safetensors")
+    here, there = shas(run, *same), shas(whole, *same)
+    for name in set(here) | set(there):
+        if "fold-" not in name:  # their headers hold seconds
+            assert here.get(name) == there.get(name), name
+    assert set(here) == set(there)
+    figures, expected_figures = (json.loads((r / "metrics.json").read_text()) for r in (run, whole))
+    assert figures == expected_figures
+
+
+@pytest.mark.timeout(2 * SLOW)
+def test_interrupt_ends_the_search_in_one_line(
+    home: Path, signs_folder: Path, start: Callable[..., Command]
+) -> None:
+    run = home / "interrupted"
+    arguments = [*settings(home, signs_folder, "interrupted", 8), "--until", "search"]
+    command = start("tune", *arguments)
+    assert wait_for(lambda: any(run.glob("trials/*/trial.json")), SLOW), command.err
+    os.killpg(command.process.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
+    assert command.ended() == 130
+    assert command.err == "interrupted: what is done is kept; the same command goes on\n"
+    assert not CONTROL.search(command.out)
+    kept = records(run)
+    assert not (run / "trials.parquet").exists()
+    said = finish(start("tune", *arguments))
+    assert f"{len(kept)} trials are kept from before" in said
+    assert sorted(records(run)) == list(range(8))
+
+
+@pytest.mark.timeout(3 * SLOW)
+def test_stage_by_stage(home: Path, signs_folder: Path, start: Callable[..., Command]) -> None:
+    """Also ensemble.method greedy."""
+    run = home / "stages"
+    arguments = settings(home, signs_folder, "stages", 3, "--ensemble.method=greedy")
+    finish(start("tune", *arguments, "--until", "search"))
+    assert len(pq.read_table(run / "trials.parquet")) == 3
+    assert not (run / "members").exists()
+    before = contents(run)
+
+    finish(start("tune", *arguments, "--until", "ensemble"))
+    assert_kept(run, before)
+    assert (run / "rule.json").exists()
+    assert not (run / "metrics.json").exists()
+    index = json.loads((run / "members/index.json").read_text())
+    assert index["method"] == "greedy"
+    assert 1 <= sum(entry["votes"] for entry in index["members"]) <= 2
+    before = contents(run)
+
+    evaluate = ("--run", str(run), "--evaluate.images=10", "--evaluate.bootstrap=20")
+    finish(start("evaluate", *evaluate))
+    first = json.loads((run / "metrics.json").read_text())
+    assert first["readings"] == 1
+    after = contents(run)
+    said = finish(start("evaluate", *evaluate))
+    assert "read once (--evaluate.again true)" in said
+    assert contents(run) == after
+    finish(start("evaluate", *evaluate, "--evaluate.again", "true"))
+    second = json.loads((run / "metrics.json").read_text())
+    assert second["readings"] == 2
+    assert {**second, "readings": 1} == first
+    assert_kept(run, before)
+
+
+@pytest.mark.timeout(2 * SLOW)
+def test_without_signers_the_notes_say_what_that_hides(
+    home: Path, signs_folder: Path, tmp_path: Path, start: Callable[..., Command]
+) -> None:
+    """Also ensemble.members folds, and a far set in a folder."""
+    images, stairs = tmp_path / "images", tmp_path / "stairs"
+    shutil.copytree(signs_folder / "ada", images)
+    shutil.copytree(signs_folder / "ben" / "bar", stairs)
+    more = ("--data.preset=label", "--data.signers=none", "--ensemble.members=folds",
+            "--search.folds=2", "--evaluate.far", f"stairs={stairs}")  # fmt: skip
+    finish(start("tune", *settings(home, images, "nobody", 2, *more)))
+    run = home / "nobody"
+    figures = json.loads((run / "metrics.json").read_text())
+    notes = " ".join(figures["about"]["notes"])
+    assert "no signers are known" in notes
+    assert "say nothing about new people" in notes
+    assert figures["sets"]["stairs"]["kind"] == "far"
+    assert figures["sets"]["stairs"]["n"] == 6
+    index = json.loads((run / "members/index.json").read_text())
+    assert index["of"] == "folds"
+    assert {entry["fold"] for entry in index["members"]} == {0, 1}
+    assert figures["about"]["members"] == len(index["members"]) == 4
+
+
+@pytest.mark.timeout(2 * SLOW)
+def test_one_setting_makes_a_run(
+    home: Path, signs_folder: Path, start: Callable[..., Command]
+) -> None:
+    arguments = settings(home, signs_folder, "one", 1, "--ensemble.size=1", "--member.dropout=0.3")
+    said = finish(start("train", *arguments))
+    assert re.search(r"on signers it never saw: nll \d\.\d{4}, accuracy 0?\.?\d", said)
+    run = home / "one"
+    record = records(run)[0]
+    assert record["status"] == "complete"
+    assert record["params"]["dropout"] == 0.3
+    before = contents(run)
+    finish(start("evaluate", f"--run={run}", "--evaluate.images=10", "--evaluate.bootstrap=20"))
+    figures = json.loads((run / "metrics.json").read_text())
+    assert figures["about"]["members"] == 1
+    assert 0 <= figures["known"]["accuracy"]["value"] <= 1
+    assert_kept(run, before)
