@@ -19,7 +19,8 @@ from sign_ensemble.errors import UserError
 if TYPE_CHECKING:  # records come with torch, which --help should not wait for
     from sign_ensemble.search.records import TrialRecord
 
-OUT = Console(highlight=False, soft_wrap=True)
+WIDE = 120  # columns of a table in a file: nothing need be cut off there
+OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 
 
 def say(line: str) -> None:
@@ -189,9 +190,9 @@ def show_metrics(tree: dict[str, Any]) -> None:
     """The summary: a single model against this ensemble, on known signs and on each strange set."""
     known, alone = tree["known"], tree["single"]["known"]
     table = Table(title="signers that the models never saw, per cent (95 % interval)")
-    table.add_column("known signs")
-    table.add_column("one model", justify="right")
-    table.add_column("this ensemble", justify="right")
+    table.add_column("known signs", overflow="fold")
+    table.add_column("one model", overflow="fold", justify="right")
+    table.add_column("this ensemble", overflow="fold", justify="right")
     for name, text in (
         ("accuracy", "right, if all were answered"),
         ("coverage", "answered"),
@@ -200,12 +201,12 @@ def show_metrics(tree: dict[str, Any]) -> None:
         table.add_row(text, percent(alone[name]), percent(known[name]))
     OUT.print(table)
     table = Table(title="images that are no sign of these labels, per cent (95 % interval)")
-    table.add_column("set")
-    table.add_column("n", justify="right")
-    table.add_column("one model ≥ 90 % sure", justify="right")
-    table.add_column("accepted", justify="right")
-    table.add_column("AUROC", justify="right")
-    table.add_column("FPR95", justify="right")
+    table.add_column("set", overflow="fold")
+    table.add_column("n", overflow="fold", justify="right")
+    table.add_column("one model ≥ 90 % sure", overflow="fold", justify="right")
+    table.add_column("accepted", overflow="fold", justify="right")
+    table.add_column("AUROC", overflow="fold", justify="right")
+    table.add_column("FPR95", overflow="fold", justify="right")
     for name, figures in tree["sets"].items():
         sure = tree["single"]["sets"][name]["overconfident"]
         table.add_row(

@@ -1,4 +1,4 @@
-"""The main job as a user runs it: commands in processes of their own, each with a Ray of its own."""
+"""The main job as a user runs it: commands as processes, each with a Ray of its own."""
 
 from __future__ import annotations
 
@@ -141,7 +141,8 @@ def settings(home: Path, images: Path, name: str, trials: int, *more: str) -> li
 def finish(command: Command) -> str:
     """What a command that must end well has printed."""
     assert command.ended() == 0, command.out + command.err
-    assert "Traceback" not in command.out + command.err
+    assert command.err == ""
+    assert "Traceback" not in command.out
     assert not CONTROL.search(command.out + command.err)
     return command.out
 
@@ -255,6 +256,20 @@ def test_same_command_again_changes_no_file(
     assert "kept from before" in said
     assert "read once" in said
     assert contents(whole) == before
+
+
+def test_trials_begun_at_once_differ() -> None:
+    """On many cores none has ended when the first ones are drawn."""
+    from optuna.storages import InMemoryStorage
+
+    from sign_ensemble.config import MemberConfig, SearchConfig
+    from sign_ensemble.search.space import default_params, distributions
+    from sign_ensemble.search.suggest import RecordedOptuna
+
+    default = default_params(MemberConfig())
+    search = RecordedOptuna(distributions(SearchConfig()), InMemoryStorage(), 0, default, [], set())
+    drawn = [search.suggest(f"t{i}") for i in range(12)]
+    assert len({json.dumps(each["trial"]["params"]) for each in drawn if each}) == 12
 
 
 def killed(command: Command, when: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Protocol
 
 import numpy as np
@@ -111,6 +112,9 @@ def fit(
         device: Where to train; the network is there already.
         stop_nll: Loss on images kept back, asked after every epoch. Training ends when it has not
             fallen for ``recipe.patience`` epochs, and the best epoch's weights are kept.
+
+    Raises:
+        FloatingPointError: the loss is no number any more.
     """
     optimiser = adam(network, recipe)
     losses: list[float] = []
@@ -131,6 +135,11 @@ def fit(
             total += loss.detach() * len(labels_N)
             seen += len(labels_N)
         losses.append(float(total) / seen)
+        if not isfinite(losses[-1]):
+            raise FloatingPointError(
+                f"training diverged: the loss is {losses[-1]} in epoch {epoch} with learning_rate "
+                f"{recipe.learning_rate:.1e}"
+            )
         if stop_nll is None:
             continue
         network.eval()

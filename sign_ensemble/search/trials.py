@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -82,7 +84,10 @@ class Recorder(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """The trial broke more often than allowed."""
-        text = str(trial.get_error() or "unknown").strip().splitlines()
+        file = Path(
+            trial.error_file or ""
+        )  # trial.get_error reads where it is copied to only later
+        text = (file.read_text() if file.is_file() else "unknown").strip().splitlines()
         self._record(trial, "failed", 0, text[-1] if text else "unknown")
 
     def _record(self, trial: Any, status: Any, done: int, error: str = "") -> None:
@@ -169,6 +174,7 @@ def _tune(
     means: dict[str, Any],
 ) -> None:
     """One call of Ray Tune; its own files go to a new folder below ``ray``, for TensorBoard."""
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # records say which trial failed, why
     attempts = run.path / "ray"
     name = f"search-{len(list(attempts.glob('search-*')))}"
     work = tune.with_parameters(

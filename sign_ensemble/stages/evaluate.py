@@ -105,8 +105,8 @@ def about(
     ]
     if config.data.signers == "known":
         notes.append(
-            f"the rule was calibrated on {len(np.unique(rule.groups_C))} groups of signers: a "
-            f"statement about a whole new signer has a resolution of {resolution(rule.groups_C):.2f}"
+            f"the rule was calibrated on {len(np.unique(rule.groups_C))} groups of signers: of a "
+            f"whole new signer it speaks with a resolution of {resolution(rule.groups_C):.2f}"
         )
     if config.data.signers == "none":
         notes.append(

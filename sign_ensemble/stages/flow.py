@@ -12,6 +12,7 @@ from dataclasses import replace
 from sign_ensemble import tracking
 from sign_ensemble.config import Config
 from sign_ensemble.console import say
+from sign_ensemble.data import backbone
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, open_run
 from sign_ensemble.search.cluster import concurrency, connected
@@ -26,14 +27,15 @@ from sign_ensemble.stages.search import search, searched
 
 @contextmanager
 def empty_removed(run: RunFolder) -> Iterator[None]:
-    """Takes back a run that a mistake stopped before its images were listed: its config would
-    refuse the mended call.
+    """Takes back a run that a mistake stopped before anything was made: its config would refuse
+    the mended call.
     """
     try:
         yield
     except UserError:
-        if not run.manifest.exists():
+        if not run.negatives.exists():
             run.config.unlink(missing_ok=True)
+            run.manifest.unlink(missing_ok=True)
             with suppress(OSError):  # something else lies there
                 run.path.rmdir()
         raise
@@ -47,6 +49,17 @@ def tracked(config: Config, run: RunFolder) -> Iterator[tracking.Tracker]:
         yield tracker
     finally:
         tracker.close()
+
+
+@contextmanager
+def ready(config: Config, run: RunFolder) -> Iterator[None]:
+    """Ray for a run; what can be refused at once is refused, most of it before Ray starts."""
+    say(f"run folder: {run.path}")
+    backbone.load(config.data.weights)
+    list_images(config, run)
+    with connected():
+        concurrency(config.search)
+        yield
 
 
 def tune(config: Config, until: str = "evaluate") -> None:
@@ -66,7 +79,7 @@ def tune(config: Config, until: str = "evaluate") -> None:
             list_images(config, run)
             say(f"run folder: {run.path}: search, members and rule are kept from before")
         else:
-            with connected():
+            with ready(config, run):
                 _build(config, run, until, tracker)
         if until == "evaluate":
             evaluate_run(run, config.evaluate, tracker)
@@ -74,8 +87,6 @@ def tune(config: Config, until: str = "evaluate") -> None:
 
 def _build(config: Config, run: RunFolder, until: str, tracker: tracking.Tracker) -> None:
     """Everything before the evaluation."""
-    say(f"run folder: {run.path}")
-    concurrency(config.search)  # refused before hours of work
     prepared = prepare(config)
     if not searched(run, config):
         search(prepared, tracker)
@@ -107,9 +118,7 @@ def train(config: Config) -> TrialRecord:
     run = open_run(one)
     with empty_removed(run), tracked(one, run) as tracker:
         if not (searched(run, one) and run.rule.exists()):
-            with connected():
-                say(f"run folder: {run.path}")
-                concurrency(one.search)
+            with ready(one, run):
                 prepared = prepare(one)
                 if not searched(run, one):
                     params = default_params(one.member)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import Config, DataConfig
 from sign_ensemble.console import progress, say
-from sign_ensemble.data import backbone, manifest
+from sign_ensemble.data import manifest
 from sign_ensemble.data.features import features_of_images, features_of_rows
 from sign_ensemble.data.images import SetAside, load_square
 from sign_ensemble.data.manifest import Manifest
@@ -140,7 +140,6 @@ def write_negatives(prepared: Prepared) -> None:
 def prepare(config: Config) -> Prepared:
     """List the images, compute the features that training needs, make the negatives."""
     run = open_run(config)
-    backbone.load(config.data.weights)  # refused before anything is written
     listed = list_images(config, run)
     rows = listed.rows("train")
     cache = Path(config.data.cache or Path(config.run.root) / "features")
