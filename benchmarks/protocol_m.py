@@ -237,7 +237,7 @@ def main() -> None:
             results["signers"][str(signer)] = {
                 "seconds": before.get("seconds") if seconds is None else seconds,
                 "shipped": shipped(tree),
-                "ordinary": ordinary(run, arguments.data, arguments.runs),
+                "ordinary": before.get("ordinary") or ordinary(run, arguments.data, arguments.runs),
             }
             results["signers"] = dict(sorted(results["signers"].items()))
             results["hardware"] = hardware()

@@ -36,11 +36,23 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.splitlines()))
 
 
+def is_interrupt(fault: BaseException | None) -> bool:
+    """Whether an interrupt came first: a library's clean-up may fail over it with another fault."""
+    while fault is not None and not isinstance(fault, KeyboardInterrupt):
+        fault = fault.__cause__ or fault.__context__
+    return fault is not None
+
+
 def exit_with(work: Callable[[], None]) -> None:
     """Run a command: a user's mistake ends in one line and code 2, an interrupt in code 130."""
     try:
-        work()
-        sys.stdout.flush()
+        try:
+            work()
+            sys.stdout.flush()
+        except Exception as fault:
+            if is_interrupt(fault):
+                raise KeyboardInterrupt from None
+            raise
     except UserError as mistake:
         print("error:", one_line(str(mistake)), file=sys.stderr)
         sys.exit(2)

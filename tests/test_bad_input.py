@@ -62,6 +62,21 @@ def complaint(main: Main, arguments: list[str], capsys: pytest.CaptureFixture[st
     return err
 
 
+def test_interrupt_that_a_clean_up_hides(capsys: pytest.CaptureFixture[str]) -> None:
+    """As when Optuna cannot release a lock twice."""
+
+    def work() -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            Path("/no/such/lock").unlink()
+
+    with pytest.raises(SystemExit) as ended:
+        exit_with(work)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.startswith("interrupted: ")
+
+
 # What is given ({signs} and {place} are folders), and what the line must name.
 REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "root missing": (["--data.root={place}/no"], ["data.root is {place}/no", "no such folder"]),

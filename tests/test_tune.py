@@ -335,7 +335,7 @@ def test_interrupt_ends_the_search_in_one_line(
     command = start("tune", *arguments)
     assert wait_for(lambda: any(run.glob("trials/*/trial.json")), SLOW), command.err
     os.killpg(command.process.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
-    assert command.ended() == 130
+    assert command.ended() == 130, command.err
     assert command.err == "interrupted: what is done is kept; the same command goes on\n"
     assert not CONTROL.search(command.out)
     kept = records(run)
