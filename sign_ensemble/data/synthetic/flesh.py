@@ -107,16 +107,15 @@ def hand(bones: Bones, sizes: Proportions, sleeve: float | None = None) -> Cones
     ends.append((cmc + [-3, -3, 1], cmc + 0.75 * (mcp - cmc)))  # thenar
     radii.append((sizes.thumb_radii_4[0] + 1.5, sizes.thumb_radii_4[1] + 1.5))
     web = cmc + 0.72 * (mcp - cmc)
-    ends.append((web, knuckles[0] * 0.62 + web * 0.0 + [2, 0, 1]))  # skin between thumb and index
+    ends.append((web, knuckles[0] * 0.62 + [2, 0, 1]))  # skin between thumb and index
     radii.append((8.0, 10.0))
     body = [(0, 14.0), (1, 14.0), *((c, 9.0) for c in range(4, 8)), (8, 9.0), (9, 10.0), (10, 12.0)]
     limbs = [Limb(tuple(body)), Limb(arm.limbs[1].cones)]
     for f in range(4):
         first = 4 + len(ends)
-        for s, melt in enumerate((6.0, 2.5, 2.0)):
+        for s in range(3):
             ends.append((bones.fingers_F43[f, s], bones.fingers_F43[f, s + 1]))
             radii.append((sizes.radii_F4[f, s], sizes.radii_F4[f, s + 1]))
-            del melt
         limbs.append(Limb(tuple(zip(range(first, first + 3), (6.0, 2.5, 2.0), strict=True)), 0))
     first = 4 + len(ends)
     for s in range(3):

@@ -198,7 +198,9 @@ def _cast(cover_HW: Tensor, lamp: Lamp) -> Tensor:
         )
     down = round(0.07 * lamp.towards[1] * small.shape[2])
     right = round(-0.07 * lamp.towards[0] * small.shape[2])
-    small = torch.roll(small, (down, right), (2, 3))
+    pad = abs(down) + abs(right) + 1
+    small = torch.nn.functional.pad(small, (pad,) * 4, mode="replicate")
+    small = small[..., pad - down :, pad - right :][..., : height // 8, : width // 8]
     big = torch.nn.functional.interpolate(
         small, (height, width), mode="bilinear", align_corners=False
     )

@@ -85,12 +85,11 @@ def albedo(
     colour = colour * (1 + 0.035 * mottle)
     colour = colour * (1 + (blush - 1) * (0.30 + 0.30 * mottle).clamp(0, 1))
 
-    tips, depth = _creases(points_N3, normals_N3, marks_)
-    tips = torch.maximum(tips, 0.8 * _palm_lines(points_N3, normals_N3))
-    colour = colour * (1 + (blush**1.4 * 0.72 - 1) * tips[:, None])
-    del depth
+    dark = _creases(points_N3, normals_N3, marks_)
+    dark = torch.maximum(dark, 0.8 * _palm_lines(points_N3, normals_N3))
+    colour = colour * (1 + (blush**1.4 * 0.72 - 1) * dark[:, None])
 
-    nail, rim = _nails(points_N3, marks_)
+    nail, rim = _nails(points_N3, normals_N3, marks_)
     nail_tone = base * 0.55 + torch.tensor((0.52, 0.30, 0.27), device=device) * (0.25 + light)
     colour = colour + nail[:, None] * (nail_tone - colour)
     colour = colour * (1 - 0.35 * rim[:, None])
@@ -113,7 +112,7 @@ def _palmar(points_N3: Tensor, normals_N3: Tensor, marks_: Marks) -> Tensor:
     return (normals_N3 * (near * finger + (1 - near) * body)).sum(1)
 
 
-def _creases(points_N3: Tensor, normals_N3: Tensor, marks_: Marks) -> tuple[Tensor, Tensor]:
+def _creases(points_N3: Tensor, normals_N3: Tensor, marks_: Marks) -> Tensor:
     """Darkness (N,) of the folds over the joints: fine lines on palmar sides, wrinkles behind."""
     creases = _tensors(points_N3, marks_.creases_K33)
     radii = _tensors(points_N3, marks_.crease_radii_K)
@@ -124,8 +123,7 @@ def _creases(points_N3: Tensor, normals_N3: Tensor, marks_: Marks) -> tuple[Tens
     palmar = torch.exp(-((along / 0.7) ** 2)) * (facing + 0.1).clamp(0, 1)
     ripple = torch.exp(-((along / 4.0) ** 2)) * (0.5 + 0.5 * torch.cos(along * 2.6))
     dorsal = 0.55 * ripple * (-facing - 0.2).clamp(0, 1)
-    dark = (here * (palmar + dorsal)).max(1).values
-    return dark, facing.max(1).values
+    return (here * (palmar + dorsal)).max(1).values
 
 
 def _palm_lines(points_N3: Tensor, normals_N3: Tensor) -> Tensor:
@@ -139,7 +137,7 @@ def _palm_lines(points_N3: Tensor, normals_N3: Tensor) -> Tensor:
     return torch.exp(-((apart / 0.9) ** 2)) * on_palm
 
 
-def _nails(points_N3: Tensor, marks_: Marks) -> tuple[Tensor, Tensor]:
+def _nails(points_N3: Tensor, normals_N3: Tensor, marks_: Marks) -> tuple[Tensor, Tensor]:
     """How much nail (N,), and how much of its rim (N,)."""
     nails = _tensors(points_N3, marks_.nails_K33)
     sizes = _tensors(points_N3, marks_.nail_sizes_K2)
@@ -149,7 +147,8 @@ def _nails(points_N3: Tensor, marks_: Marks) -> tuple[Tensor, Tensor]:
     across = (apart * torch.linalg.cross(nails[:, 1], nails[:, 2])).sum(-1)
     square = (along / sizes[:, 0]).abs() ** 3 + (across / sizes[:, 1]).abs() ** 3
     edge = square.clamp_min(1e-6) ** (1 / 3)
-    near = torch.sigmoid((out + 0.75 * sizes[:, 1]) / 0.3)
+    near = torch.sigmoid((out + 0.75 * sizes[:, 1]) / 0.3) * torch.sigmoid((2.0 - out) / 0.3)
+    near = near * torch.sigmoid((normals_N3 @ nails[:, 2].T - 0.35) / 0.06)
     inside = (torch.sigmoid((1 - edge) / 0.05) * near).max(1).values
     rim = (torch.exp(-(((edge - 1) / 0.09) ** 2)) * near).max(1).values
     return inside, rim
