@@ -45,7 +45,9 @@ class Pose:
         )
 
 
-def posed(pose: Pose, fingers_F4: Array, thumb_5: Array, sizes: Proportions) -> tuple[Joints, Bones]:
+def posed(
+    pose: Pose, fingers_F4: Array, thumb_5: Array, sizes: Proportions
+) -> tuple[Joints, Bones]:
     """The thumb brought to its place, then all bones.
 
     Args:
@@ -149,8 +151,8 @@ POSES: dict[str, Pose] = {
         wrist=(0.0, -5.0),
     ),
     "k": Pose(
-        "Index finger straight up, middle finger forward and up, apart; the thumb's tip touches the "
-        "middle finger's first segment between them.",
+        "Index finger straight up, middle finger forward and up, apart; the thumb's tip between "
+        "them, on the middle finger's first segment.",
         ((0.0, 6.0, 2.0), (24.0, -8.0, 4.0), RING, LITTLE),
         (16.0, 30.0, 25.0, -5.0, 0.0),
         Contact("middle", 0, 0.75, "radial"),
@@ -176,7 +178,12 @@ POSES: dict[str, Pose] = {
     ),
     "o": Pose(
         "All fingertips curve to meet the thumb's: an O seen from the side.",
-        ((48.0, 0.0, 58.0, 30.0), (46.0, 0.0, 60.0, 32.0), (48.0, 0.0, 60.0, 32.0), (54.0, 2.0, 56.0, 32.0)),
+        (
+            (48.0, 0.0, 58.0, 30.0),
+            (46.0, 0.0, 60.0, 32.0),
+            (48.0, 0.0, 60.0, 32.0),
+            (54.0, 2.0, 56.0, 32.0),
+        ),
         (20.0, 60.0, 50.0, 5.0, 20.0),
         Contact("middle", 2, 0.9, "palmar", -1.0),
         orientation=(62.0, 0.0, 0.0),
@@ -210,7 +217,7 @@ POSES: dict[str, Pose] = {
         Contact("middle", 1, 0.85, "dorsal"),
     ),
     "t": Pose(
-        "Fist with the thumb under the index finger; its tip shows between index and middle finger.",
+        "Fist, the thumb under the index finger; its tip shows between index and middle finger.",
         ((66.0, 6.0, 84.0, 35.0), MIDDLE, RING, LITTLE),
         (14.0, 38.0, 35.0, 5.0, 5.0),
         Contact("index", 0, 1.0, "ulnar", 0.0),
@@ -247,8 +254,8 @@ POSES: dict[str, Pose] = {
         orientation=(0.0, 0.0, 4.0),
     ),
     "z": Pose(
-        "The index finger that drew the Z, at its end: pointing up and aslant, the thumb across the "
-        "folded fingers.",
+        "The index finger that drew the Z, at its end: pointing up and aslant; the thumb "
+        "across the folded fingers.",
         ((4.0, 2.0, 3.0), MIDDLE, RING, LITTLE),
         ACROSS,
         Contact("middle", 1, 0.85, "dorsal"),

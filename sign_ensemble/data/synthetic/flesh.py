@@ -104,7 +104,7 @@ def hand(bones: Bones, sizes: Proportions, sleeve: float | None = None) -> Cones
     little = knuckles[3]
     ends.append((np.array([root_x[3] - 6, 16.0, 5.0]), little * 0.8 + [2, 0, 5]))  # hypothenar
     radii.append((palm - 1.5, palm - 4.5))
-    ends.append((cmc + [-3, -3, 1], cmc + 0.75 * (mcp - cmc)))  # thenar
+    ends.append((cmc + np.array([-3.0, -3.0, 1.0]), cmc + 0.75 * (mcp - cmc)))  # thenar
     radii.append((sizes.thumb_radii_4[0] + 1.5, sizes.thumb_radii_4[1] + 1.5))
     web = cmc + 0.72 * (mcp - cmc)
     ends.append((web, knuckles[0] * 0.62 + [2, 0, 1]))  # skin between thumb and index

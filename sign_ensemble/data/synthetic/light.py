@@ -41,15 +41,18 @@ class Lamp:
 
 def shadows(shape: Shape, points_BN3: Tensor, normals_BN3: Tensor, lamp_B3: Tensor) -> Tensor:
     """How much of the lamp each point sees (B, N), 0 to 1."""
-    start = points_BN3 + 1.0 * normals_BN3
-    seen = torch.ones(points_BN3.shape[:2], device=points_BN3.device)
+    facing = (normals_BN3 * lamp_B3[:, None]).sum(-1)
+    some = (facing > -max(WRAP)).any(0).nonzero()[:, 0]  # the others are dark anyway
+    start = points_BN3[:, some] + 1.0 * normals_BN3[:, some]
+    seen = torch.ones(start.shape[:2], device=start.device)
     along = torch.full_like(seen, 2.0)
     for _ in range(SHADOW_STEPS):
         distance = in_chunks(shape, start + along[..., None] * lamp_B3[:, None])
         seen = torch.minimum(seen, 0.5 + 0.5 * SOFTNESS * distance / along)
         along = along + distance.clamp(4.0, 30.0)
     seen = seen.clamp(0, 1)
-    return seen * seen * (3 - 2 * seen)
+    smooth = seen * seen * (3 - 2 * seen)
+    return torch.ones_like(facing).index_copy(1, some, smooth)
 
 
 def openness(shape: Shape, points_BN3: Tensor, normals_BN3: Tensor) -> Tensor:

@@ -19,9 +19,8 @@ from sign_ensemble.data.synthetic.hand import Array
 from sign_ensemble.data.synthetic.light import Lamp, lit, openness, shadows
 from sign_ensemble.data.synthetic.shape import together
 from sign_ensemble.data.synthetic.skin import Marks, albedo
-from sign_ensemble.data.synthetic.trace import CHUNK, Camera, Hits, normals, trace
+from sign_ensemble.data.synthetic.trace import Camera, Patch, normals, trace
 
-REACH = 420.0  # millimetres from the origin that can be in the picture
 Colour = tuple[float, float, float]
 
 
@@ -111,38 +110,43 @@ def render_batch(
     if first.cones is None:
         return [_sensed(_wall(s.wall, width, height, None), s) for s in scenes]
     shape = together([s.cones.shape(device) for s in scenes if s.cones is not None])
-    hits = trace(shape, camera, min(REACH, 0.8 * first.distance))
-    touched = (hits.cover_BN > 0).any(0).nonzero()[:, 0]
-    hits = Hits(
-        hits.rows_N[touched],
-        hits.columns_N[touched],
-        hits.points_BN3[:, touched],
-        hits.cover_BN[:, touched],
+    patches = trace(shape, camera)
+    if not patches:
+        return [_sensed(_wall(s.wall, width, height, None), s) for s in scenes]
+    rows = torch.cat([p.rows_N for p in patches])
+    columns = torch.cat([p.columns_N for p in patches])
+    points = torch.cat([p.points_BN3 for p in patches], 1)
+    cover_BN = torch.cat([p.cover_BN for p in patches], 1)
+    normals_by = [normals(p.shape, p.points_BN3) for p in patches]
+    open_BN = torch.cat(
+        [openness(p.shape, p.points_BN3, n) for p, n in zip(patches, normals_by, strict=True)], 1
     )
-    points = hits.points_BN3
-    normals_BN3 = normals(shape, points)
+    nearest_BN = torch.cat([_nearest(p) for p in patches], 1)
+    normals_BN3 = torch.cat(normals_by, 1)
     lamp_B3 = torch.tensor([s.lamp.towards for s in scenes], dtype=torch.float32, device=device)
     seen_BN = shadows(shape, points, normals_BN3, lamp_B3)
-    open_BN = openness(shape, points, normals_BN3)
-    nearest_BN = torch.cat(
-        [shape.cone_distances(part).argmin(-1) for part in points.split(CHUNK, 1)], 1
-    )
-    coloured = [_coloured(s, points[b], normals_BN3[b], nearest_BN[b]) for b, s in enumerate(scenes)]
+    coloured = [
+        _coloured(s, points[b], normals_BN3[b], nearest_BN[b]) for b, s in enumerate(scenes)
+    ]
     albedo_BN3 = torch.stack([colour for colour, _ in coloured])
     gloss_BN = torch.stack([gloss for _, gloss in coloured])
-    colour_BN3 = lit(
-        albedo_BN3, normals_BN3, seen_BN, open_BN, gloss_BN, [s.lamp for s in scenes]
-    )
+    colour_BN3 = lit(albedo_BN3, normals_BN3, seen_BN, open_BN, gloss_BN, [s.lamp for s in scenes])
     pictures = []
+    rows, columns, cover_BN, colour_BN3 = (x.cpu() for x in (rows, columns, cover_BN, colour_BN3))
     for b, scene in enumerate(scenes):
         cover = torch.zeros(height, width)
-        rows, columns = hits.rows_N.cpu(), hits.columns_N.cpu()
-        cover[rows, columns] = hits.cover_BN[b].cpu()
+        cover[rows, columns] = cover_BN[b]
         linear = _wall(scene.wall, width, height, (cover, scene.lamp))
-        part = hits.cover_BN[b].cpu()[:, None]
-        linear[rows, columns] = linear[rows, columns] * (1 - part) + colour_BN3[b].cpu() * part
+        part = cover_BN[b][:, None]
+        linear[rows, columns] = linear[rows, columns] * (1 - part) + colour_BN3[b] * part
         pictures.append(_sensed(linear, scene))
     return pictures
+
+
+def _nearest(patch: Patch) -> Tensor:
+    """Number of the cone nearest to each point (B, N)."""
+    numbers = torch.tensor(patch.cones, device=patch.points_BN3.device)
+    return numbers[patch.shape.cone_distances(patch.points_BN3).argmin(1)]
 
 
 def jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
@@ -159,11 +163,17 @@ def _coloured(
     assert scene.cones is not None
     device = points_N3.device
     kinds_N = torch.tensor(scene.cones.kinds, device=device)[nearest_N]
-    colour = torch.tensor(scene.thing, dtype=torch.float32, device=device).expand(len(points_N3), 3).clone()
+    colour = (
+        torch.tensor(scene.thing, dtype=torch.float32, device=device)
+        .expand(len(points_N3), 3)
+        .clone()
+    )
     gloss = torch.full((len(points_N3),), 3.0, device=device)
     weave = 1 + 0.03 * torch.sin(points_N3[:, :2].sum(1) * 2.2)
     cloth = kinds_N == CLOTH
-    colour[cloth] = (torch.tensor(scene.cloth, dtype=torch.float32, device=device) * weave[:, None])[cloth]
+    colour[cloth] = (
+        torch.tensor(scene.cloth, dtype=torch.float32, device=device) * weave[:, None]
+    )[cloth]
     gloss[cloth] = 0.0
     for hand in scene.hands:
         here = (kinds_N == SKIN) & (nearest_N >= hand.cones[0]) & (nearest_N < hand.cones[1])
@@ -174,9 +184,7 @@ def _coloured(
     return colour, gloss
 
 
-def _wall(
-    wall: Wall, width: int, height: int, before: tuple[Tensor, Lamp] | None
-) -> Tensor:
+def _wall(wall: Wall, width: int, height: int, before: tuple[Tensor, Lamp] | None) -> Tensor:
     """The linear background (H, W, 3), with the blurred shadow of what is before it."""
     y = torch.linspace(-1, 1, height)[:, None]
     x = torch.linspace(-1, 1, width)[None, :]

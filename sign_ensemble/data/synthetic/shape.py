@@ -48,37 +48,51 @@ class Shape:
     kinds: tuple[int, ...]
 
     def cone_distances(self, points_BN3: Tensor) -> Tensor:
-        """Distance to each cone (B, N, C), negative inside.
+        """Distance to each cone (B, C, N), negative inside.
 
         Written with matrix products: |p − a − t·(b − a)| expands into dot products.
         """
+        points_B3N = points_BN3.transpose(1, 2)
         axis_BC3 = self.b_BC3 - self.a_BC3
-        square_BC = (axis_BC3 * axis_BC3).sum(-1).clamp_min(1e-6)
-        foot_BC = (self.a_BC3 * axis_BC3).sum(-1)
-        h_BNC = torch.baddbmm(-foot_BC[:, None], points_BN3, axis_BC3.transpose(1, 2))
-        t_BNC = (h_BNC / square_BC[:, None]).clamp(0, 1)
-        to_a_BC = (self.a_BC3 * self.a_BC3).sum(-1)
-        apart_BNC = torch.baddbmm(to_a_BC[:, None], points_BN3, self.a_BC3.transpose(1, 2), alpha=-2)
-        apart_BNC = apart_BNC + (points_BN3 * points_BN3).sum(-1, keepdim=True)
-        apart_BNC = apart_BNC + t_BNC * (t_BNC * square_BC[:, None] - 2 * h_BNC)
-        growth_BC = self.radii_BC2[..., 1] - self.radii_BC2[..., 0]
-        thick_BNC = self.radii_BC2[:, None, :, 0] + t_BNC * growth_BC[:, None]
-        return apart_BNC.clamp_min(1e-4).sqrt() - thick_BNC
+        square_BC1 = (axis_BC3 * axis_BC3).sum(-1, keepdim=True).clamp_min(1e-6)
+        foot_BC1 = (self.a_BC3 * axis_BC3).sum(-1, keepdim=True)
+        h_BCN = torch.baddbmm(-foot_BC1, axis_BC3, points_B3N)
+        t_BCN = (h_BCN / square_BC1).clamp_(0, 1)
+        to_a_BC1 = (self.a_BC3 * self.a_BC3).sum(-1, keepdim=True)
+        apart_BCN = torch.baddbmm(to_a_BC1, self.a_BC3, points_B3N, alpha=-2)
+        apart_BCN += (points_BN3 * points_BN3).sum(-1)[:, None]
+        apart_BCN += h_BCN.mul_(-2).addcmul_(t_BCN, square_BC1).mul_(t_BCN)
+        growth_BC1 = (self.radii_BC2[..., 1] - self.radii_BC2[..., 0])[..., None]
+        thick_BCN = t_BCN.mul_(growth_BC1).add_(self.radii_BC2[..., :1])
+        return apart_BCN.clamp_min_(1e-4).sqrt_().sub_(thick_BCN)
 
-    def joined(self, cones_BNC: Tensor) -> Tensor:
+    def joined(self, cones_BCN: Tensor) -> Tensor:
         """Distance to the whole shape (B, N) from the distances to its cones."""
-        cones = cones_BNC.unbind(-1)
-        done: list[Tensor] = []
+        cones = cones_BCN.unbind(1)
+        done: list[Tensor | None] = []
         whole: Tensor | None = None
         for limb in self.limbs:
             here = done[limb.parent] if limb.parent >= 0 else None
             for number, melt in limb.cones:
                 here = cones[number] if here is None else smooth_min(here, cones[number], melt)
-            assert here is not None, "a limb without cones"
             done.append(here)
-            whole = here if whole is None else smooth_min(whole, here, CREASE)
-        assert whole is not None, "a shape without limbs"
+            if limb.cones and here is not None:
+                whole = here if whole is None else smooth_min(whole, here, CREASE)
+        assert whole is not None, "a shape without cones"
         return whole
+
+    def only(self, cones: list[int]) -> Shape:
+        """The shape made of some of its cones; equal to it where all others are far."""
+        new = {old: place for place, old in enumerate(cones)}
+        limbs = tuple(
+            Limb(tuple((new[c], melt) for c, melt in limb.cones if c in new), limb.parent)
+            for limb in self.limbs
+        )
+        kinds = tuple(self.kinds[c] for c in cones)
+        some = torch.tensor(cones, device=self.a_BC3.device)
+        return Shape(
+            self.a_BC3[:, some], self.b_BC3[:, some], self.radii_BC2[:, some], limbs, kinds
+        )
 
     def distance(self, points_BN3: Tensor) -> Tensor:
         """Signed distance (B, N), millimetres; at most the true one outside."""

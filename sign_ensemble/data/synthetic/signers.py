@@ -1,4 +1,4 @@
-"""Who signs: a draw of hand, skin, sleeve, habits, camera and light; and one image's draw around it.
+"""Who signs: a draw of hand, skin, sleeve, habits, camera and light; one image, drawn around it.
 
 ``spread`` scales how far signers lie from the average one: 0 makes them one person, 1 is people,
 more is harder than people. What varies between the images of one signer does not depend on it.
@@ -11,8 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from sign_ensemble.data.synthetic.alphabet import Pose, posed
-from sign_ensemble.data.synthetic.flesh import hand
-from sign_ensemble.data.synthetic.hand import FINGER_LIMITS, THUMB_LIMITS, Array, Joints, Proportions
+from sign_ensemble.data.synthetic.flesh import Cones, hand
+from sign_ensemble.data.synthetic.hand import (
+    FINGER_LIMITS,
+    THUMB_LIMITS,
+    Array,
+    Joints,
+    Proportions,
+)
 from sign_ensemble.data.synthetic.light import Lamp
 from sign_ensemble.data.synthetic.render import Colour, Scene, Wall, Worn
 from sign_ensemble.data.synthetic.skin import marks
@@ -144,14 +150,6 @@ def draw_signer(seed: int, number: int, spread: float = 1.0) -> Signer:
     )
 
 
-@dataclass(frozen=True)
-class Placement:
-    """How one hand lies before the camera: turned, then moved. Turn in degrees, shift in mm."""
-
-    turn_33: Array
-    shift_3: Array
-
-
 def angles(signer: Signer, pose: Pose, key: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Finger (4, 4) and thumb (5,) angles of one image, within the limits.
 
@@ -208,9 +206,10 @@ def draw_scene(
     own = signer.spread * habit.standard_normal(3) * TURN_HABIT
     turn = np.array(pose.orientation) + own + signer.view + rng.standard_normal(3) * TURN_SD
     turn_33 = rotation(*turn)
-    points = np.concatenate(
-        [bones.fingers_F43.reshape(-1, 3), bones.thumb_43, [[0.0, 10.0, 0.0]]]
-    ) @ turn_33.T
+    points = (
+        np.concatenate([bones.fingers_F43.reshape(-1, 3), bones.thumb_43, [[0.0, 10.0, 0.0]]])
+        @ turn_33.T
+    )
     jitter = rng.normal(0, 0.025, 2) + off
     shift_3 = -(points.min(0) + points.max(0)) / 2
     shift_3 = shift_3 + signer.frame * np.array([jitter[0], jitter[1], 0.0])
@@ -219,7 +218,13 @@ def draw_scene(
     return finished(signer, rng, cones.moved(turn_33, shift_3), (worn,))
 
 
-def finished(signer: Signer, rng: np.random.Generator, cones, hands, thing=(0.5, 0.5, 0.5)) -> Scene:  # type: ignore[no-untyped-def]
+def finished(
+    signer: Signer,
+    rng: np.random.Generator,
+    cones: Cones | None,
+    hands: tuple[Worn, ...],
+    thing: Colour = (0.5, 0.5, 0.5),
+) -> Scene:
     """A scene in the signer's light, as it is in this image."""
     around = np.array(signer.lamp.towards) + rng.normal(0, 0.07, 3)
     around /= np.linalg.norm(around)

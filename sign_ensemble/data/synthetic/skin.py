@@ -8,6 +8,7 @@ Letters: N points, K marks.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -43,14 +44,16 @@ class Marks:
 def marks(bones: Bones, sizes: Proportions) -> Marks:
     """Nails of all five fingers; creases at PIP and DIP, and at the thumb's MCP and IP."""
     nails, nail_sizes, creases, radii = [], [], [], []
-    chains = [
-        (bones.fingers_F43[f], bones.palmar_F33[f], sizes.radii_F4[f]) for f in range(4)
-    ] + [(bones.thumb_43, bones.thumb_palmar_33, sizes.thumb_radii_4)]
+    chains = [(bones.fingers_F43[f], bones.palmar_F33[f], sizes.radii_F4[f]) for f in range(4)] + [
+        (bones.thumb_43, bones.thumb_palmar_33, sizes.thumb_radii_4)
+    ]
     for joints_43, palmar_33, radii_4 in chains:
         along_33 = np.diff(joints_43, axis=0)
         along_33 /= np.linalg.norm(along_33, axis=1, keepdims=True)
         r = radii_4[3]
-        nails.append((joints_43[3] + 0.15 * r * along_33[2] - r * palmar_33[2], along_33[2], -palmar_33[2]))
+        nails.append(
+            (joints_43[3] + 0.15 * r * along_33[2] - r * palmar_33[2], along_33[2], -palmar_33[2])
+        )
         nail_sizes.append((0.92 * r, 0.74 * r))
         for j in (1, 2):
             along = along_33[j - 1] + along_33[j]
@@ -128,12 +131,14 @@ def _creases(points_N3: Tensor, normals_N3: Tensor, marks_: Marks) -> Tensor:
 
 def _palm_lines(points_N3: Tensor, normals_N3: Tensor) -> Tensor:
     """Darkness (N,) of the palm's three lines."""
-    ends = [pair for line in PALM_LINES for pair in zip(line, line[1:], strict=False)]
+    ends = [pair for line in PALM_LINES for pair in pairwise(line)]
     a, b = _tensors(points_N3, np.array(ends, np.float64)).unbind(1)
     to = points_N3[:, None, :2] - a
     t = ((to * (b - a)).sum(-1) / ((b - a) ** 2).sum(-1)).clamp(0, 1)
     apart = (to - t[..., None] * (b - a)).norm(dim=-1).min(1).values
-    on_palm = torch.sigmoid((24 - points_N3[:, 2]) / 2) * torch.sigmoid(12 * (normals_N3[:, 2] - 0.55))
+    on_palm = torch.sigmoid((24 - points_N3[:, 2]) / 2) * torch.sigmoid(
+        12 * (normals_N3[:, 2] - 0.55)
+    )
     return torch.exp(-((apart / 0.9) ** 2)) * on_palm
 
 

@@ -7,6 +7,8 @@ pen. ``two-hands``: two letters at once. ``cropped``: a letter that is mostly ou
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,6 +22,8 @@ from sign_ensemble.data.synthetic.signers import Signer, draw_scene, finished, r
 
 LETTERS = tuple(POSES)
 RANDOM_EVERY = 10  # of ten wrong gestures, one is a random pose
+STAVES = 44  # of a mug; their melting makes a wall
+BESIDE, WIDER = 0.45, 1.4  # shares of the frame: how far apart two hands are, and its growth
 GESTURE_KEY = 100  # habits of gestures are numbered after those of labels
 
 
@@ -50,21 +54,22 @@ def two_hands(signer: Signer, n: int, rng: np.random.Generator) -> Scene:
     """A right hand's letter and another letter of the left hand beside it."""
     del n
     one, two = rng.choice(len(LETTERS), 2, replace=False)
-    right = draw_scene(signer, POSES[LETTERS[one]], int(one), rng, (-0.36, 0.0))
-    left = draw_scene(signer, POSES[LETTERS[two]], int(two), rng, (-0.36, 0.0))
+    right = draw_scene(signer, POSES[LETTERS[one]], int(one), rng, (-BESIDE, 0.0))
+    left = draw_scene(signer, POSES[LETTERS[two]], int(two), rng, (-BESIDE, 0.0))
     assert right.cones is not None and left.cones is not None
     flip = np.diag([-1.0, 1.0, 1.0])
     count = len(right.cones.kinds)
     worn = left.hands[0]
     other = Worn(flip @ worn.turn_33, flip @ worn.shift_3, worn.marks, (count, 2 * count))
     cones = beside(right.cones, left.cones.moved(flip, np.zeros(3)))
-    return finished(signer, rng, cones, (right.hands[0], other))
+    both = finished(signer, rng, cones, (right.hands[0], other))
+    return replace(both, frame=WIDER * both.frame)
 
 
 def cropped(signer: Signer, n: int, rng: np.random.Generator) -> Scene:
     """A letter of which only a part is in the picture: below, above, left or right of it."""
-    side = ((0.0, -1.0), (0.0, 1.0), (-1.35, 0.0), (1.35, 0.0))[n % 4]
-    share = rng.uniform(0.55, 0.72)
+    side = ((0.0, -1.0), (0.0, 1.0), (-1.3, 0.0), (1.3, 0.0))[n % 4]
+    share = rng.uniform(0.42, 0.56)
     letter = int(rng.integers(len(LETTERS)))
     off = (side[0] * share, side[1] * share)
     return draw_scene(signer, POSES[LETTERS[letter]], letter, rng, off)
@@ -94,21 +99,23 @@ def _sleeve(rng: np.random.Generator) -> Cones:
     top = np.array([0.0, rng.uniform(-20, 60), 0.0])
     width = rng.uniform(24, 36)
     beside_3 = np.array([16.0, 0.0, 0.0])
-    return _chain([(top + beside_3, end + beside_3), (top - beside_3, end - beside_3)], width, CLOTH, 18.0)
+    return _chain(
+        [(top + beside_3, end + beside_3), (top - beside_3, end - beside_3)], width, CLOTH, 18.0
+    )
 
 
 def _mug(rng: np.random.Generator) -> Cones:
     """A ring of staves, a bottom and a handle."""
     radius, high = rng.uniform(33, 42), rng.uniform(38, 50)
-    around = np.linspace(0, 2 * np.pi, 28, endpoint=False)
-    rim = np.stack([radius * np.cos(around), np.zeros(28), radius * np.sin(around)], 1)
+    around = np.linspace(0, 2 * np.pi, STAVES, endpoint=False)
+    rim = np.stack([radius * np.cos(around), np.zeros(STAVES), radius * np.sin(around)], 1)
     up = np.array([0.0, high, 0.0])
     staves = [(p - up, p + up) for p in rim]
-    floor = [(-up - p * 0.8, -up + p * 0.8) for p in rim[:14]]
+    floor = [(-up - p * 0.8, -up + p * 0.8) for p in rim[: STAVES // 2 : 2]]
     bow = np.linspace(-np.pi / 2, np.pi / 2, 9)
     handle = np.stack([radius + 26 * np.cos(bow), 26 * np.sin(bow), np.zeros(9)], 1)
-    ring = list(zip(handle[:-1], handle[1:], strict=True))
-    return _chain(staves + floor + ring, 4.5, THING, 3.0)
+    ring = list(pairwise(handle))
+    return _chain(staves + floor + ring, 5.0, THING, 6.0)
 
 
 def _ball(rng: np.random.Generator) -> Cones:

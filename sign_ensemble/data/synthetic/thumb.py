@@ -84,9 +84,7 @@ def solved(
             [thumb_43[s] + share_K * (thumb_43[s + 1] - thumb_43[s]) for s in (1, 2)]
         )
         r = sizes.thumb_radii_4
-        radius_K = np.concatenate(
-            [r[s] + share_K[:, 0] * (r[s + 1] - r[s]) for s in (1, 2)]
-        )
+        radius_K = np.concatenate([r[s] + share_K[:, 0] * (r[s + 1] - r[s]) for s in (1, 2)])
         depth_K = _penetration(points_K3, radius_K, a_S3, b_S3, radii_S)
         parts = [(angles_5 - habit_5) / OPENNESS, clear * depth_K]
         if target is not None:
