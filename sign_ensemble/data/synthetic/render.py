@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from sign_ensemble.data.synthetic.flesh import CLOTH, SKIN, Cones
@@ -217,17 +218,12 @@ def _cast(cover_HW: Tensor, lamp: Lamp) -> Tensor:
 
 def _sensed(linear_HW3: Tensor, scene: Scene) -> NDArray[np.uint8]:
     """Blurred by the lens, brought to levels, with the sensor's noise."""
-    picture = linear_HW3.permute(2, 0, 1)
+    picture = linear_HW3.numpy()
     if scene.mirrored:
-        picture = picture.flip(-1)
-    sigma = max(0.3, scene.blur * picture.shape[1])
-    reach = int(2.5 * sigma) + 1
-    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
-    taps = taps / taps.sum()
-    padded = torch.nn.functional.pad(picture[:, None], (reach,) * 4, mode="replicate")
-    padded = torch.nn.functional.conv2d(padded, taps[None, None, None])
-    picture = torch.nn.functional.conv2d(padded, taps[None, None, :, None])[:, 0]
-    levels = picture.clamp(0, 1).permute(1, 2, 0).numpy() ** (1 / 2.2) * 255
+        picture = picture[:, ::-1]
+    sigma = max(0.3, scene.blur * picture.shape[0])
+    picture = gaussian_filter(picture, (sigma, sigma, 0), mode="nearest", truncate=2.5)
+    levels = picture.clip(0, 1) ** np.float32(1 / 2.2) * np.float32(255)
     rng = np.random.default_rng(scene.seed)
     grain = rng.standard_normal(levels.shape, np.float32) * np.float32(scene.noise)
     return np.clip(np.rint(levels + grain), 0, 255).astype(np.uint8)

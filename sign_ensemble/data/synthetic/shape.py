@@ -9,6 +9,7 @@ Letters: B scenes, N points, C cones.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -52,19 +53,27 @@ class Shape:
 
         Written with matrix products: |p − a − t·(b − a)| expands into dot products.
         """
+        axis_BC3, square_BC1, foot_BC1, to_a_BC1, growth_BC1 = self._constants
         points_B3N = points_BN3.transpose(1, 2)
-        axis_BC3 = self.b_BC3 - self.a_BC3
-        square_BC1 = (axis_BC3 * axis_BC3).sum(-1, keepdim=True).clamp_min(1e-6)
-        foot_BC1 = (self.a_BC3 * axis_BC3).sum(-1, keepdim=True)
-        h_BCN = torch.baddbmm(-foot_BC1, axis_BC3, points_B3N)
+        h_BCN = torch.baddbmm(foot_BC1, axis_BC3, points_B3N)
         t_BCN = (h_BCN / square_BC1).clamp_(0, 1)
-        to_a_BC1 = (self.a_BC3 * self.a_BC3).sum(-1, keepdim=True)
         apart_BCN = torch.baddbmm(to_a_BC1, self.a_BC3, points_B3N, alpha=-2)
         apart_BCN += (points_BN3 * points_BN3).sum(-1)[:, None]
         apart_BCN += h_BCN.mul_(-2).addcmul_(t_BCN, square_BC1).mul_(t_BCN)
-        growth_BC1 = (self.radii_BC2[..., 1] - self.radii_BC2[..., 0])[..., None]
         thick_BCN = t_BCN.mul_(growth_BC1).add_(self.radii_BC2[..., :1])
         return apart_BCN.clamp_min_(1e-4).sqrt_().sub_(thick_BCN)
+
+    @cached_property
+    def _constants(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Axis, its square, minus its foot's place, the square of a, growth of the radius."""
+        axis = self.b_BC3 - self.a_BC3
+        return (
+            axis,
+            (axis * axis).sum(-1, keepdim=True).clamp_min(1e-6),
+            -(self.a_BC3 * axis).sum(-1, keepdim=True),
+            (self.a_BC3 * self.a_BC3).sum(-1, keepdim=True),
+            (self.radii_BC2[..., 1] - self.radii_BC2[..., 0])[..., None],
+        )
 
     def joined(self, cones_BCN: Tensor) -> Tensor:
         """Distance to the whole shape (B, N) from the distances to its cones."""
@@ -101,8 +110,8 @@ class Shape:
 
 def smooth_min(a: Tensor, b: Tensor, melt: float) -> Tensor:
     """The smaller of two distances, rounded where they differ by less than ``melt``."""
-    h = (melt - (a - b).abs()).clamp_min(0)
-    return torch.minimum(a, b) - h * h * (0.25 / melt)
+    h = (a - b).abs_().neg_().add_(melt).relu_()
+    return torch.minimum(a, b).addcmul_(h, h, value=-0.25 / melt)
 
 
 def together(shapes: list[Shape]) -> Shape:

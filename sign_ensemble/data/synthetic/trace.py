@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sign_ensemble.data.synthetic.shape import Shape
 
-TILE = 64  # pixels; small enough that few cones are near, large enough for long vectors
+TILE = 128  # pixels; small enough that few cones are near, large enough for long vectors
 BLOCK = 8  # pixels of the coarsest blocks
 FINER = (2, 1)  # sides of the blocks after them
 BLOCK_STEPS, FINER_STEPS = 16, 4
@@ -26,7 +26,7 @@ SAMPLES = 6  # points on a cone's axis when asking whether it is near
 MARGIN = 26.0  # millimetres; more than any melting and than occlusion looks far
 NEAR = 0.02  # millimetres; a twentieth of a pixel
 GRAZE = 0.5  # millimetres; a ray still this near after its last step is taken as arrived
-CHUNK = 4096  # points at once on a CPU: their distances to all cones stay in its cache
+CHUNK = 8192  # points at once on a CPU: their distances to all cones stay in its cache
 EPSILON = 0.3  # millimetres between the four taps of a normal
 
 Blocks = tuple[Tensor, Tensor, Tensor]  # middle row, middle column (N,), clear depth (B, N)
