@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from hardware import hardware
+from hardware import hardware  # type: ignore[import-not-found]
 
 from sign_ensemble.data.synthetic.picture_set import Recipe, plan, rendered
 
