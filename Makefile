@@ -2,10 +2,16 @@
 PYTHON ?= python3
 VENV := .venv/.installed
 
-.PHONY: demo test lint bench clean need-data need-name
+.PHONY: demo test lint bench clean need-name
 
-demo: need-data $(VENV)  ## make demo DATA=FOLDER [ARGS='--search.trials 40']
+# Rendered hands unless DATA names a folder of images, laid out SIGNER/LABEL/IMAGE.
+demo: $(VENV)  ## make demo [DATA=FOLDER] [ARGS='--search.trials 40']
+ifdef DATA
 	.venv/bin/python -m sign_ensemble.tune --data.root "$(DATA)" $(ARGS)
+else
+	.venv/bin/python -m sign_ensemble.synthesize --out runs/demo-signs --size 256x192 --images-per-label 11 --strange-per-set 40
+	.venv/bin/python -m sign_ensemble.tune --config configs/demo.yaml $(ARGS)
+endif
 
 test: $(VENV)  ## make test [ARGS='-k rejection']
 	.venv/bin/python -m pytest -q $(ARGS)
@@ -21,9 +27,6 @@ bench: need-name $(VENV)  ## make bench NAME=protocol_m [ARGS=...]
 clean:  ## keeps runs/
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find sign_ensemble tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
-
-need-data:
-	@test -n "$(DATA)" || { echo "give the folder of images, laid out SIGNER/LABEL/IMAGE: make demo DATA=FOLDER" >&2; exit 2; }
 
 need-name:
 	@test -f "benchmarks/$(NAME).py" || { echo "name a file of benchmarks/ without .py: make bench NAME=protocol_m" >&2; exit 2; }

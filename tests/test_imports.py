@@ -42,7 +42,14 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # Library: the files that may import it (a folder counts for all in it).
 ONLY_IN = {
-    "ray": ("learning/distributed.py", "search/", "data/spread.py", "predict.py", "serve.py"),
+    "ray": (
+        "learning/distributed.py",
+        "search/",
+        "data/spread.py",
+        "data/synthetic/spread.py",
+        "predict.py",
+        "serve.py",
+    ),
     "wandb": ("tracking.py",),
 }
 MOST_LINES = 320

@@ -1,0 +1,1 @@
+"""Built-in signers: rendered hands that sign, one idea per file from bones to pictures."""

@@ -1,0 +1,194 @@
+"""The hand's kinematics: bones, joints, their limits, and where the bones lie.
+
+The frame of a right hand, in millimetres: origin at the wrist, x towards the thumb's side
+(radial), y towards the fingers (distal), z out of the palm (palmar). A left hand is the mirror
+image of its picture.
+
+Sources: bone lengths after Buryanov and Kotiuk, "Proportions of hand segments" (International
+Journal of Morphology 28, 2010, 755–758); thickness after Greiner, "Hand anthropometry of U.S. Army
+personnel" (Natick TR-92/011, 1991); limits after Lin, Wu and Huang, "Modeling the constraints of
+human hand motion" (Workshop on Human Motion, 2000), with the thumb's and the wrist's after the
+American Academy of Orthopaedic Surgeons, "Joint motion" (1965).
+
+Letters: F four fingers (index, middle, ring, little), J joints, P points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+FINGERS = ("index", "middle", "ring", "little")
+COUPLING = 2 / 3  # DIP flexion per PIP flexion (Lin, Wu and Huang)
+
+# Degrees, (least, most).
+FINGER_LIMITS = np.array(
+    [
+        (-20.0, 95.0),  # MCP flexion; extension beyond straight is active in most people
+        (-20.0, 20.0),  # MCP abduction, positive towards the thumb
+        (0.0, 110.0),  # PIP flexion
+        (-10.0, 90.0),  # DIP flexion
+    ]
+)
+THUMB_LIMITS = np.array(
+    [
+        (-45.0, 70.0),  # CMC: angle from the fingers' direction towards the radial side
+        (-10.0, 70.0),  # CMC: palmar abduction, out of the palm's plane
+        (-20.0, 90.0),  # CMC: pronation, which turns the pad towards the fingers
+        (-15.0, 70.0),  # MCP flexion
+        (-20.0, 85.0),  # IP flexion
+    ]
+)
+WRIST_LIMITS = np.array([(-70.0, 80.0), (-30.0, 20.0)])  # palmar flexion; deviation to the thumb
+
+
+@dataclass(frozen=True)
+class Proportions:
+    """Sizes of one person's hand, millimetres.
+
+    Args:
+        knuckles_F3: Centres of the fingers' MCP joints.
+        lengths_F3: Proximal and middle phalanx; distal one to the middle of the fingertip's ball.
+        radii_F4: Finger radius at MCP, PIP, DIP and fingertip.
+        thumb_base_3: Centre of the thumb's CMC joint.
+        thumb_lengths_3: Metacarpal, proximal, distal to the middle of the tip's ball.
+        thumb_radii_4: Radius at CMC, MCP, IP and tip.
+        palm: Half thickness of the palm.
+        wrist: Half thickness and half breadth of the wrist.
+    """
+
+    knuckles_F3: Array = field(
+        default_factory=lambda: np.array(
+            [(26.0, 89.0, 0.0), (5.0, 92.0, -2.0), (-15.0, 86.0, -1.0), (-33.0, 76.0, 2.0)]
+        )
+    )
+    lengths_F3: Array = field(
+        default_factory=lambda: np.array(
+            [(39.8, 22.4, 13.7), (44.6, 26.3, 15.2), (41.4, 25.7, 15.4), (32.7, 18.1, 14.4)]
+        )
+    )
+    radii_F4: Array = field(
+        default_factory=lambda: np.array(
+            [
+                (10.6, 9.3, 8.0, 6.4),
+                (10.8, 9.5, 8.1, 6.6),
+                (10.2, 8.8, 7.6, 6.1),
+                (9.0, 7.6, 6.7, 5.4),
+            ]
+        )
+    )
+    thumb_base_3: Array = field(default_factory=lambda: np.array([17.0, 22.0, 8.0]))
+    thumb_lengths_3: Array = field(default_factory=lambda: np.array([46.2, 31.6, 20.4]))
+    thumb_radii_4: Array = field(default_factory=lambda: np.array([14.0, 11.6, 10.2, 7.2]))
+    palm: float = 12.5
+    wrist: tuple[float, float] = (19.0, 29.0)
+
+
+@dataclass(frozen=True)
+class Joints:
+    """The angles of one hand, degrees.
+
+    Args:
+        fingers_F4: MCP flexion, MCP abduction (towards the thumb), PIP and DIP flexion.
+        thumb_5: CMC angle in the palm's plane, palmar abduction, pronation; MCP, IP flexion.
+        wrist_2: Palmar flexion, deviation towards the thumb.
+    """
+
+    fingers_F4: Array
+    thumb_5: Array
+    wrist_2: Array
+
+    def flat(self) -> Array:
+        """All 23 angles in a row."""
+        return np.concatenate([self.fingers_F4.ravel(), self.thumb_5, self.wrist_2])
+
+
+@dataclass(frozen=True)
+class Bones:
+    """Where a posed hand's bones lie: points (mm) and unit directions in the hand's frame.
+
+    Args:
+        fingers_F43: MCP, PIP, DIP and the middle of each fingertip's ball.
+        palmar_F33: For each phalanx the direction its palmar side faces.
+        thumb_43: CMC, MCP, IP and tip.
+        thumb_palmar_33: For metacarpal and both phalanges the direction of the pad.
+        elbow_3: Unit direction from the wrist to the elbow.
+        arm_palmar_3: Direction that the forearm's palmar side faces.
+    """
+
+    fingers_F43: Array
+    palmar_F33: Array
+    thumb_43: Array
+    thumb_palmar_33: Array
+    elbow_3: Array
+    arm_palmar_3: Array
+
+
+def limits() -> Array:
+    """Least and most of all 23 angles (J, 2) in the order of :meth:`Joints.flat`."""
+    return np.concatenate([*[FINGER_LIMITS] * 4, THUMB_LIMITS, WRIST_LIMITS])
+
+
+def clamped(joints: Joints) -> Joints:
+    """The nearest angles within the limits."""
+    return Joints(
+        np.clip(joints.fingers_F4, *FINGER_LIMITS.T),
+        np.clip(joints.thumb_5, *THUMB_LIMITS.T),
+        np.clip(joints.wrist_2, *WRIST_LIMITS.T),
+    )
+
+
+# Each finger's plane of flexion leans towards the hand's middle (palmar arch), degrees about y.
+ARCH = np.array([-6.0, 0.0, 4.0, 10.0])
+
+
+def place(joints: Joints, sizes: Proportions) -> Bones:
+    """Forward kinematics."""
+    fingers_F43 = np.empty((4, 4, 3))
+    palmar_F33 = np.empty((4, 3, 3))
+    for f in range(4):
+        mcp, abduction, pip, dip = np.radians(joints.fingers_F4[f])
+        lean = np.radians(ARCH[f])
+        along = np.array([np.sin(abduction), np.cos(abduction), 0.0])
+        up = np.array([np.sin(lean), 0.0, np.cos(lean)])
+        up = up - (up @ along) * along
+        up /= np.linalg.norm(up)
+        fingers_F43[f, 0] = sizes.knuckles_F3[f]
+        for s, turn in enumerate(np.cumsum([mcp, pip, dip])):
+            step = np.cos(turn) * along + np.sin(turn) * up
+            palmar_F33[f, s] = np.cos(turn) * up - np.sin(turn) * along
+            fingers_F43[f, s + 1] = fingers_F43[f, s] + sizes.lengths_F3[f, s] * step
+    thumb_43, thumb_palmar_33 = place_thumb(joints.thumb_5, sizes)
+    flexion, deviation = np.radians(joints.wrist_2)
+    elbow = np.array(
+        [
+            np.sin(deviation) * np.cos(flexion),
+            -np.cos(deviation) * np.cos(flexion),
+            np.sin(flexion),
+        ]
+    )
+    arm_palmar = np.array([0.0, np.sin(flexion), np.cos(flexion)])
+    arm_palmar -= (arm_palmar @ elbow) * elbow
+    return Bones(fingers_F43, palmar_F33, thumb_43, thumb_palmar_33, elbow, arm_palmar)
+
+
+def place_thumb(angles_5: Array, sizes: Proportions) -> tuple[Array, Array]:
+    """The thumb's joints (4, 3) and the direction of each segment's pad (3, 3)."""
+    swing, lift, roll, mcp, ip = np.radians(angles_5)
+    along = np.array([np.sin(swing) * np.cos(lift), np.cos(swing) * np.cos(lift), np.sin(lift)])
+    ulnar = np.array([-np.cos(swing), np.sin(swing), 0.0])
+    dorsal = np.cross(along, ulnar)
+    dorsal = dorsal if dorsal[2] < 0 else -dorsal
+    pad = np.cos(roll) * ulnar + np.sin(roll) * dorsal
+    joints_43 = np.empty((4, 3))
+    pads_33 = np.empty((3, 3))
+    joints_43[0] = sizes.thumb_base_3
+    for s, turn in enumerate(np.cumsum([0.0, mcp, ip])):
+        step = np.cos(turn) * along + np.sin(turn) * pad
+        pads_33[s] = np.cos(turn) * pad - np.sin(turn) * along
+        joints_43[s + 1] = joints_43[s] + sizes.thumb_lengths_3[s] * step
+    return joints_43, pads_33

@@ -1,0 +1,84 @@
+"""Render built-in signers: a set of hand signs, and strange images, made from a seed.
+
+Example:
+    python -m sign_ensemble.synthesize --out hands --signers 5 --images-per-label 100
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sign_ensemble.cli import Parser
+from sign_ensemble.console import exit_with
+from sign_ensemble.errors import UserError
+
+SIDES = (32, 4096)  # pixels; below, no hand can be read
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """``640x480`` → (640, 480).
+
+    Raises:
+        UserError: it is no size, or out of range.
+    """
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None:
+        raise UserError(f"--size is {text}: it must read WIDTHxHEIGHT, such as 640x480")
+    width, height = int(match[1]), int(match[2])
+    if not all(SIDES[0] <= side <= SIDES[1] for side in (width, height)):
+        raise UserError(f"--size is {text}: both sides must be {SIDES[0]} to {SIDES[1]} pixels")
+    return width, height
+
+
+def at_least(name: str, value: float, least: float, most: float) -> None:
+    """Refuse a number out of its range.
+
+    Raises:
+        UserError: it is.
+    """
+    if not least <= value <= most:
+        raise UserError(f"--{name} is {value:g}: it must be {least:g} to {most:g}")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, complete the folder."""
+    parser = Parser(
+        prog="python -m sign_ensemble.synthesize",
+        description=str(__doc__).split("\n\n")[0],
+        default_env=False,
+    )
+    add = parser.add_argument
+    add("--out", type=str, required=True, help="folder; a second call renders what is missing")
+    add("--signers", type=int, default=5, help="how many people")
+    add("--images-per-label", type=int, default=100, help="of each signer; there are 27 labels")
+    add("--strange-per-set", type=int, default=100, help="pictures of each of the 4 strange sets")
+    add("--size", type=str, default="640x480", help="WIDTHxHEIGHT in pixels")
+    add("--seed", type=int, default=0, help="the same seed gives the same bytes")
+    add("--spread", type=float, default=1.0, help="how far signers lie apart; 0 is one person")
+    add("--workers", type=int, default=0, help="pictures at once; 0 is one per CPU")
+    parsed = parser.parse_args(list(arguments))
+    width, height = size_of(parsed.size)
+    at_least("signers", parsed.signers, 1, 10_000)
+    at_least("images-per-label", parsed.images_per_label, 0, 99_999)
+    at_least("strange-per-set", parsed.strange_per_set, 0, 99_999)
+    at_least("seed", parsed.seed, 0, 2**63 - 1)
+    at_least("spread", parsed.spread, 0, 3)
+    at_least("workers", parsed.workers, 0, 100_000)
+    from sign_ensemble.data.synthetic.picture_set import Recipe
+    from sign_ensemble.stages.synthesize import synthesize
+
+    synthesize(
+        Path(parsed.out).expanduser(),
+        Recipe(parsed.seed, parsed.spread, width, height),
+        parsed.signers,
+        parsed.images_per_label,
+        parsed.strange_per_set,
+        parsed.workers or None,
+    )
+
+
+if __name__ == "__main__":
+    exit_with(lambda: main(sys.argv[1:]))
