@@ -25,7 +25,7 @@ import sign_ensemble
 
 SOURCE = Path(sign_ensemble.__file__).parents[1]  # the package need not be installed
 SLOW = 240  # seconds: a run takes a tenth of it on two quiet cores
-TRIALS = 11  # the sampler models losses from the ninth on
+TRIALS = 14  # the sampler models losses from the ninth on
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tab and line break
 
 
@@ -331,7 +331,7 @@ def test_interrupt_ends_the_search_in_one_line(
     home: Path, signs_folder: Path, start: Callable[..., Command]
 ) -> None:
     run = home / "interrupted"
-    arguments = [*settings(home, signs_folder, "interrupted", 8), "--until", "search"]
+    arguments = [*settings(home, signs_folder, "interrupted", 20), "--until", "search"]
     command = start("tune", *arguments)
     assert wait_for(lambda: any(run.glob("trials/*/trial.json")), SLOW), command.err
     os.killpg(command.process.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
@@ -342,7 +342,7 @@ def test_interrupt_ends_the_search_in_one_line(
     assert not (run / "trials.parquet").exists()
     said = finish(start("tune", *arguments))
     assert f"{len(kept)} trials are kept from before" in said
-    assert sorted(records(run)) == list(range(8))
+    assert sorted(records(run)) == list(range(20))
 
 
 @pytest.mark.timeout(3 * SLOW)
