@@ -16,6 +16,7 @@ from sign_ensemble.data.synthetic.shape import Limb, Shape
 
 SKIN, CLOTH, THING = 0, 1, 2
 FOREARM = 330.0  # millimetres drawn; the picture ends before
+FINGER_OF_CONE = (-1,) * 11 + tuple(f for f in range(5) for _ in range(3))  # thumb last
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from sign_ensemble.data.synthetic.shape import Shape
-from sign_ensemble.data.synthetic.trace import in_chunks
+from sign_ensemble.data.synthetic.sparse import Sparse
+from sign_ensemble.data.synthetic.trace import CHUNK, Patch, in_chunks, normals
 
 SHADOW_STEPS = 6
 SOFTNESS = 9.0  # a lamp about six degrees wide
@@ -37,6 +38,47 @@ class Lamp:
     towards: tuple[float, float, float]
     colour: tuple[float, float, float]
     ambient: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What pixels see of a surface, and what light it gets.
+
+    Args:
+        normals_BN3: Unit outward normals.
+        nearest_BN: Number of the nearest cone.
+        open_BN: Openness to the surroundings, 0 to 1.
+        seen_BN: How much of the lamp is seen, 0 to 1.
+    """
+
+    normals_BN3: Tensor
+    nearest_BN: Tensor
+    open_BN: Tensor
+    seen_BN: Tensor
+
+    @classmethod
+    def of(cls, shape: Shape, patch: Patch, lamps: list[Lamp], pixel_mm: float) -> Surface:
+        """Looked at sparsely where it is smooth; pixels are this wide."""
+        some = Sparse.of(patch.rows_N, patch.columns_N, patch.points_BN3[..., 2], pixel_mm)
+        points_Bn3 = patch.points_BN3[:, some.chosen_n]
+        normals_Bn3 = normals(shape, points_Bn3)
+        smooth = torch.stack([some.spread(axis) for axis in normals_Bn3.unbind(-1)], -1)
+        return cls(
+            smooth / smooth.norm(dim=-1, keepdim=True).clamp_min(1e-9),
+            nearest(shape, patch.points_BN3),
+            some.spread(openness(shape, points_Bn3, normals_Bn3)),
+            some.spread(shadows(shape, points_Bn3, normals_Bn3, _towards(lamps, points_Bn3))),
+        )
+
+
+def nearest(shape: Shape, points_BN3: Tensor) -> Tensor:
+    """Number of the cone nearest to each point (B, N)."""
+    parts = points_BN3.split(CHUNK, 1)
+    return torch.cat([shape.cone_distances(part).argmin(1) for part in parts], 1)
+
+
+def _towards(lamps: list[Lamp], like: Tensor) -> Tensor:
+    return torch.tensor([lamp.towards for lamp in lamps], dtype=torch.float32, device=like.device)
 
 
 def shadows(shape: Shape, points_BN3: Tensor, normals_BN3: Tensor, lamp_B3: Tensor) -> Tensor:
@@ -64,17 +106,11 @@ def openness(shape: Shape, points_BN3: Tensor, normals_BN3: Tensor) -> Tensor:
     return (1 - 1.05 * hidden).clamp(0.05, 1)
 
 
-def lit(
-    albedo_BN3: Tensor,
-    normals_BN3: Tensor,
-    seen_BN: Tensor,
-    open_BN: Tensor,
-    gloss_BN: Tensor,
-    lamps: list[Lamp],
-) -> Tensor:
+def lit(surface: Surface, albedo_BN3: Tensor, gloss_BN: Tensor, lamps: list[Lamp]) -> Tensor:
     """Linear colour (B, N, 3) that leaves the surface towards the camera."""
     device = albedo_BN3.device
-    lamp_B3 = torch.tensor([lamp.towards for lamp in lamps], dtype=torch.float32, device=device)
+    normals_BN3, seen_BN, open_BN = surface.normals_BN3, surface.seen_BN, surface.open_BN
+    lamp_B3 = _towards(lamps, albedo_BN3)
     colour_B3 = torch.tensor([lamp.colour for lamp in lamps], dtype=torch.float32, device=device)
     ambient_B3 = torch.tensor([lamp.ambient for lamp in lamps], dtype=torch.float32, device=device)
     facing = (normals_BN3 * lamp_B3[:, None]).sum(-1, keepdim=True)

@@ -15,12 +15,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from sign_ensemble.data.synthetic.flesh import CLOTH, SKIN, Cones
+from sign_ensemble.data.synthetic.flesh import CLOTH, FINGER_OF_CONE, SKIN, Cones
 from sign_ensemble.data.synthetic.hand import Array
-from sign_ensemble.data.synthetic.light import Lamp, lit, openness, shadows
+from sign_ensemble.data.synthetic.light import Lamp, Surface, lit
 from sign_ensemble.data.synthetic.shape import together
 from sign_ensemble.data.synthetic.skin import Marks, albedo
-from sign_ensemble.data.synthetic.trace import Camera, Patch, normals, trace
+from sign_ensemble.data.synthetic.trace import Camera, trace
 
 Colour = tuple[float, float, float]
 
@@ -111,27 +111,19 @@ def render_batch(
     if first.cones is None:
         return [_sensed(_wall(s.wall, width, height, None), s) for s in scenes]
     shape = together([s.cones.shape(device) for s in scenes if s.cones is not None])
-    patches = trace(shape, camera)
-    if not patches:
+    patch = trace(shape, camera)
+    if patch is None:
         return [_sensed(_wall(s.wall, width, height, None), s) for s in scenes]
-    rows = torch.cat([p.rows_N for p in patches])
-    columns = torch.cat([p.columns_N for p in patches])
-    points = torch.cat([p.points_BN3 for p in patches], 1)
-    cover_BN = torch.cat([p.cover_BN for p in patches], 1)
-    normals_by = [normals(p.shape, p.points_BN3) for p in patches]
-    open_BN = torch.cat(
-        [openness(p.shape, p.points_BN3, n) for p, n in zip(patches, normals_by, strict=True)], 1
-    )
-    nearest_BN = torch.cat([_nearest(p) for p in patches], 1)
-    normals_BN3 = torch.cat(normals_by, 1)
-    lamp_B3 = torch.tensor([s.lamp.towards for s in scenes], dtype=torch.float32, device=device)
-    seen_BN = shadows(shape, points, normals_BN3, lamp_B3)
+    rows, columns, cover_BN = patch.rows_N, patch.columns_N, patch.cover_BN
+    points = patch.points_BN3
+    surface = Surface.of(shape, patch, [s.lamp for s in scenes], first.frame / height)
     coloured = [
-        _coloured(s, points[b], normals_BN3[b], nearest_BN[b]) for b, s in enumerate(scenes)
+        _coloured(s, points[b], surface.normals_BN3[b], surface.nearest_BN[b])
+        for b, s in enumerate(scenes)
     ]
     albedo_BN3 = torch.stack([colour for colour, _ in coloured])
     gloss_BN = torch.stack([gloss for _, gloss in coloured])
-    colour_BN3 = lit(albedo_BN3, normals_BN3, seen_BN, open_BN, gloss_BN, [s.lamp for s in scenes])
+    colour_BN3 = lit(surface, albedo_BN3, gloss_BN, [s.lamp for s in scenes])
     pictures = []
     rows, columns, cover_BN, colour_BN3 = (x.cpu() for x in (rows, columns, cover_BN, colour_BN3))
     for b, scene in enumerate(scenes):
@@ -142,12 +134,6 @@ def render_batch(
         linear[rows, columns] = linear[rows, columns] * (1 - part) + colour_BN3[b] * part
         pictures.append(_sensed(linear, scene))
     return pictures
-
-
-def _nearest(patch: Patch) -> Tensor:
-    """Number of the cone nearest to each point (B, N)."""
-    numbers = torch.tensor(patch.cones, device=patch.points_BN3.device)
-    return numbers[patch.shape.cone_distances(patch.points_BN3).argmin(1)]
 
 
 def jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
@@ -180,8 +166,14 @@ def _coloured(
         here = (kinds_N == SKIN) & (nearest_N >= hand.cones[0]) & (nearest_N < hand.cones[1])
         turn = torch.tensor(hand.turn_33, dtype=torch.float32, device=device)
         shift = torch.tensor(hand.shift_3, dtype=torch.float32, device=device)
-        at = ((points_N3 - shift) @ turn)[here]
-        colour[here], gloss[here] = albedo(at, (normals_N3 @ turn)[here], scene.tone, hand.marks)
+        finger_of = torch.tensor(FINGER_OF_CONE, device=device)
+        colour[here], gloss[here] = albedo(
+            (points_N3[here] - shift) @ turn,
+            normals_N3[here] @ turn,
+            finger_of[nearest_N[here] - hand.cones[0]],
+            scene.tone,
+            hand.marks,
+        )
     return colour, gloss
 
 

@@ -90,19 +90,6 @@ class Shape:
         assert whole is not None, "a shape without cones"
         return whole
 
-    def only(self, cones: list[int]) -> Shape:
-        """The shape made of some of its cones; equal to it where all others are far."""
-        new = {old: place for place, old in enumerate(cones)}
-        limbs = tuple(
-            Limb(tuple((new[c], melt) for c, melt in limb.cones if c in new), limb.parent)
-            for limb in self.limbs
-        )
-        kinds = tuple(self.kinds[c] for c in cones)
-        some = torch.tensor(cones, device=self.a_BC3.device)
-        return Shape(
-            self.a_BC3[:, some], self.b_BC3[:, some], self.radii_BC2[:, some], limbs, kinds
-        )
-
     def distance(self, points_BN3: Tensor) -> Tensor:
         """Signed distance (B, N), millimetres; at most the true one outside."""
         return self.joined(self.cone_distances(points_BN3))

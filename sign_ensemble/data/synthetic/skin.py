@@ -66,13 +66,18 @@ def marks(bones: Bones, sizes: Proportions) -> Marks:
 
 
 def albedo(
-    points_N3: Tensor, normals_N3: Tensor, tone: tuple[float, float, float], marks_: Marks
+    points_N3: Tensor,
+    normals_N3: Tensor,
+    fingers_N: Tensor,
+    tone: tuple[float, float, float],
+    marks_: Marks,
 ) -> tuple[Tensor, Tensor]:
     """Linear colour (N, 3) and gloss (N,) of points on the skin, both given in the hand's frame.
 
     Args:
         points_N3: Millimetres.
         normals_N3: Unit outward normals.
+        fingers_N: Which finger each point is on, 0 to 4 from index to thumb; -1 for palm and arm.
         tone: Linear colour of the back of the hand.
         marks_: Nails and creases.
     """
@@ -82,81 +87,129 @@ def albedo(
     palm_tone = base**0.8 * torch.tensor((1.04, 0.93, 0.91), device=device)
     blush = torch.tensor((1.0, 0.80, 0.78), device=device)
 
-    facing = torch.sigmoid(5 * (_palmar(points_N3, normals_N3, marks_)))[:, None]
-    colour = base + facing * (palm_tone - base)
-    mottle = _waves(points_N3)[:, None]
-    colour = colour * (1 + 0.035 * mottle)
-    colour = colour * (1 + (blush - 1) * (0.30 + 0.30 * mottle).clamp(0, 1))
-
-    dark = _creases(points_N3, normals_N3, marks_)
-    dark = torch.maximum(dark, 0.8 * _palm_lines(points_N3, normals_N3))
-    colour = colour * (1 + (blush**1.4 * 0.72 - 1) * dark[:, None])
-
-    nail, rim = _nails(points_N3, normals_N3, marks_)
-    nail_tone = base * 0.55 + torch.tensor((0.52, 0.30, 0.27), device=device) * (0.25 + light)
-    colour = colour + nail[:, None] * (nail_tone - colour)
-    colour = colour * (1 - 0.35 * rim[:, None])
-    return colour.clamp(0, 1), 1 + 4 * nail
-
-
-def _tensors(points_N3: Tensor, values: Array) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=points_N3.device)
-
-
-def _palmar(points_N3: Tensor, normals_N3: Tensor, marks_: Marks) -> Tensor:
-    """From −1 on the hand's back to 1 on its palmar side (N,)."""
-    creases = _tensors(points_N3, marks_.creases_K33)
-    radii = _tensors(points_N3, marks_.crease_radii_K)
-    apart = torch.cdist(points_N3, creases[:, 0])
-    weight = torch.softmax(-apart / 3.0, 1)
-    finger = weight @ creases[:, 2]
-    near = torch.sigmoid((2.6 * radii.mean() - apart.min(1).values) / 3.0)[:, None]
-    body = torch.tensor((0.0, 0.0, 1.0), device=points_N3.device)
-    return (normals_N3 * (near * finger + (1 - near) * body)).sum(1)
-
-
-def _creases(points_N3: Tensor, normals_N3: Tensor, marks_: Marks) -> Tensor:
-    """Darkness (N,) of the folds over the joints: fine lines on palmar sides, wrinkles behind."""
-    creases = _tensors(points_N3, marks_.creases_K33)
-    radii = _tensors(points_N3, marks_.crease_radii_K)
-    apart = points_N3[:, None] - creases[:, 0]
-    along = (apart * creases[:, 1]).sum(-1)
-    facing = normals_N3 @ creases[:, 2].T
-    here = torch.sigmoid((1.35 * radii - apart.norm(dim=-1)) / 0.6)
-    palmar = torch.exp(-((along / 0.7) ** 2)) * (facing + 0.1).clamp(0, 1)
-    ripple = torch.exp(-((along / 4.0) ** 2)) * (0.5 + 0.5 * torch.cos(along * 2.6))
-    dorsal = 0.55 * ripple * (-facing - 0.2).clamp(0, 1)
-    return (here * (palmar + dorsal)).max(1).values
-
-
-def _palm_lines(points_N3: Tensor, normals_N3: Tensor) -> Tensor:
-    """Darkness (N,) of the palm's three lines."""
-    ends = [pair for line in PALM_LINES for pair in pairwise(line)]
-    a, b = _tensors(points_N3, np.array(ends, np.float64)).unbind(1)
-    to = points_N3[:, None, :2] - a
-    t = ((to * (b - a)).sum(-1) / ((b - a) ** 2).sum(-1)).clamp(0, 1)
-    apart = (to - t[..., None] * (b - a)).norm(dim=-1).min(1).values
-    on_palm = torch.sigmoid((24 - points_N3[:, 2]) / 2) * torch.sigmoid(
-        12 * (normals_N3[:, 2] - 0.55)
+    on_finger = (fingers_N >= 0).nonzero()[:, 0]
+    finger = _Finger.of(marks_, points_N3[on_finger], normals_N3[on_finger], fingers_N[on_finger])
+    towards = normals_N3[:, 2].index_copy(0, on_finger, finger.palmar())
+    dark = (0.8 * _palm_lines(points_N3, normals_N3, fingers_N)).index_copy(
+        0, on_finger, finger.creases()
     )
-    return torch.exp(-((apart / 0.9) ** 2)) * on_palm
+    facing = torch.sigmoid(5 * towards)[:, None]
+    mottle = _waves(points_N3)[:, None]
+    colour = base + facing * (palm_tone - base)
+    colour *= 1 + 0.035 * mottle
+    colour *= 1 + (blush - 1) * (0.30 + 0.30 * mottle).clamp(0, 1)
+    colour *= 1 + (blush**1.4 * 0.72 - 1) * dark[:, None]
+
+    near, nail, rim = finger.nails()
+    there = on_finger[near]
+    nail_tone = base * 0.55 + torch.tensor((0.52, 0.30, 0.27), device=device) * (0.25 + light)
+    under = colour[there]
+    nailed = under + nail[:, None] * (nail_tone - under)
+    colour[there] = nailed * (1 - 0.35 * rim[:, None])
+    gloss = torch.ones(len(points_N3), device=device)
+    gloss[there] += 4 * nail
+    return colour.clamp_(0, 1), gloss
 
 
-def _nails(points_N3: Tensor, normals_N3: Tensor, marks_: Marks) -> tuple[Tensor, Tensor]:
-    """How much nail (N,), and how much of its rim (N,)."""
-    nails = _tensors(points_N3, marks_.nails_K33)
-    sizes = _tensors(points_N3, marks_.nail_sizes_K2)
-    apart = points_N3[:, None] - nails[:, 0]
-    along = (apart * nails[:, 1]).sum(-1)
-    out = (apart * nails[:, 2]).sum(-1)
-    across = (apart * torch.linalg.cross(nails[:, 1], nails[:, 2])).sum(-1)
-    square = (along / sizes[:, 0]).abs() ** 3 + (across / sizes[:, 1]).abs() ** 3
-    edge = square.clamp_min(1e-6) ** (1 / 3)
-    near = torch.sigmoid((out + 0.75 * sizes[:, 1]) / 0.3) * torch.sigmoid((2.0 - out) / 0.3)
-    near = near * torch.sigmoid((normals_N3 @ nails[:, 2].T - 0.35) / 0.06)
-    inside = (torch.sigmoid((1 - edge) / 0.05) * near).max(1).values
-    rim = (torch.exp(-(((edge - 1) / 0.09) ** 2)) * near).max(1).values
-    return inside, rim
+@dataclass(frozen=True)
+class _Finger:
+    """Points on fingers, each with the marks of its own finger.
+
+    Args:
+        points_N3: Millimetres.
+        normals_N3: Unit outward normals.
+        creases_2N33: Of the two joints: middle, direction along, palmar direction.
+        crease_radii_2N: The finger's radius there.
+        nails_N33: Middle, direction along the finger, direction outwards.
+        nail_sizes_N2: Half length, half width.
+    """
+
+    points_N3: Tensor
+    normals_N3: Tensor
+    creases_2N33: Tensor
+    crease_radii_2N: Tensor
+    nails_N33: Tensor
+    nail_sizes_N2: Tensor
+
+    @classmethod
+    def of(cls, marks_: Marks, points_N3: Tensor, normals_N3: Tensor, fingers_N: Tensor) -> _Finger:
+        """Points with the marks of the finger they are on."""
+
+        def tensors(values: Array) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=points_N3.device)
+
+        creases = tensors(marks_.creases_K33)
+        radii = tensors(marks_.crease_radii_K)
+        return cls(
+            points_N3,
+            normals_N3,
+            torch.stack([creases[2 * fingers_N], creases[2 * fingers_N + 1]]),
+            torch.stack([radii[2 * fingers_N], radii[2 * fingers_N + 1]]),
+            tensors(marks_.nails_K33)[fingers_N],
+            tensors(marks_.nail_sizes_K2)[fingers_N],
+        )
+
+    def palmar(self) -> Tensor:
+        """From −1 on the back to 1 on the palmar side (N,); towards the knuckles, the palm's."""
+        apart = (self.points_N3 - self.creases_2N33[:, :, 0]).norm(dim=-1)
+        second = torch.sigmoid((apart[0] - apart[1]) / 3.0)[:, None]
+        first_N3, second_N3 = self.creases_2N33[:, :, 2]
+        finger = first_N3 + second * (second_N3 - first_N3)
+        reach = 2.6 * self.crease_radii_2N.mean(0)
+        near = torch.sigmoid((reach - torch.minimum(apart[0], apart[1])) / 3.0)[:, None]
+        near = torch.maximum(near, torch.sigmoid(self._beyond() / 3.0)[:, None])
+        body = torch.tensor((0.0, 0.0, 1.0), device=near.device)
+        return (self.normals_N3 * (body + near * (finger - body))).sum(1)
+
+    def _beyond(self) -> Tensor:
+        """Millimetres past the last crease (N,)."""
+        last_N33 = self.creases_2N33[1]
+        return ((self.points_N3 - last_N33[:, 0]) * last_N33[:, 1]).sum(-1)
+
+    def creases(self) -> Tensor:
+        """Darkness (N,) of folds over joints: fine lines on palmar sides, wrinkles behind."""
+        apart = self.points_N3 - self.creases_2N33[:, :, 0]
+        along = (apart * self.creases_2N33[:, :, 1]).sum(-1)
+        facing = (self.normals_N3 * self.creases_2N33[:, :, 2]).sum(-1)
+        here = torch.sigmoid((1.35 * self.crease_radii_2N - apart.norm(dim=-1)) / 0.6)
+        palmar = torch.exp(-((along / 0.7) ** 2)) * (facing + 0.1).clamp(0, 1)
+        ripple = torch.exp(-((along / 4.0) ** 2)) * (0.5 + 0.5 * torch.cos(along * 2.6))
+        dorsal = 0.55 * ripple * (-facing - 0.2).clamp(0, 1)
+        return (here * (palmar + dorsal)).amax(0)
+
+    def nails(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Numbers of points near a nail (n,), how much nail each is, and how much of its rim."""
+        apart = self.points_N3 - self.nails_N33[:, 0]
+        reach = 1.6 * self.nail_sizes_N2[:, 0]
+        near = ((apart * apart).sum(-1) < reach * reach).nonzero()[:, 0]
+        nails, sizes, apart = self.nails_N33[near], self.nail_sizes_N2[near], apart[near]
+        along = (apart * nails[:, 1]).sum(-1)
+        out = (apart * nails[:, 2]).sum(-1)
+        across = (apart * torch.linalg.cross(nails[:, 1], nails[:, 2])).sum(-1)
+        square = (along / sizes[:, 0]).abs() ** 3 + (across / sizes[:, 1]).abs() ** 3
+        edge = square.clamp_min(1e-6) ** (1 / 3)
+        on = torch.sigmoid((out + 0.75 * sizes[:, 1]) / 0.3) * torch.sigmoid((2.0 - out) / 0.3)
+        facing = (self.normals_N3[near] * nails[:, 2]).sum(-1)
+        on = on * torch.sigmoid((facing - 0.35) / 0.06)
+        inside = torch.sigmoid((1 - edge) / 0.05) * on
+        return near, inside, torch.exp(-(((edge - 1) / 0.09) ** 2)) * on
+
+
+def _palm_lines(points_N3: Tensor, normals_N3: Tensor, fingers_N: Tensor) -> Tensor:
+    """Darkness (N,) of the palm's three lines."""
+    dark = torch.zeros(len(points_N3), device=points_N3.device)
+    on_palm = ((fingers_N < 0) & (normals_N3[:, 2] > 0.2)).nonzero()[:, 0]
+    points, facing = points_N3[on_palm], normals_N3[on_palm, 2]
+    ends = [pair for line in PALM_LINES for pair in pairwise(line)]
+    a, b = torch.tensor(ends, dtype=torch.float32, device=points_N3.device).unbind(1)
+    x, y = points[:, 0], points[:, 1]
+    nearest = torch.full_like(x, 1e6)
+    for (ax, ay), (dx, dy) in zip(a.tolist(), (b - a).tolist(), strict=True):
+        px, py = x - ax, y - ay
+        t = ((px * dx + py * dy) / (dx * dx + dy * dy)).clamp_(0, 1)
+        nearest = torch.minimum(nearest, (px - t * dx) ** 2 + (py - t * dy) ** 2)
+    facing_up = torch.sigmoid((24 - points[:, 2]) / 2) * torch.sigmoid(12 * (facing - 0.55))
+    return dark.index_copy(0, on_palm, torch.exp(-nearest / 0.81) * facing_up)
 
 
 def _waves(points_N3: Tensor) -> Tensor:

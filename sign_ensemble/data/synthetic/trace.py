@@ -1,8 +1,9 @@
-"""Sphere tracing: where each pixel's ray meets a shape, coarse blocks first, tile by tile.
+"""Sphere tracing: where each pixel's ray meets a shape, coarse blocks first.
 
 A block's ray advances until the shape is nearer than the block is wide (cone marching, Seven et
-al., 2012); only pixels of blocks that come that near are traced, from there on, and only against
-the cones near their tile. The same code runs on CPU and GPU; a batch shares its active pixels.
+al., 2012); only pixels of blocks that come that near are traced, from there on. Where four pixels'
+middles see a smooth surface the pixels lie between them; the others are traced one by one. The same
+code runs on CPU and GPU; a batch shares its active pixels.
 
 Letters: B scenes, N pixels or blocks.
 """
@@ -16,17 +17,17 @@ from torch import Tensor
 
 from sign_ensemble.data.synthetic.shape import Shape
 
-TILE = 128  # pixels; small enough that few cones are near, large enough for long vectors
 BLOCK = 8  # pixels of the coarsest blocks
 FINER = (2, 1)  # sides of the blocks after them
 BLOCK_STEPS, FINER_STEPS = 16, 4
-STEPS = (4, 3)  # in each tile; after each round only rays that have not arrived go on
-LAST_STEPS = (6, 8, 16)  # for those of all tiles: they graze an edge or pass between fingers
-SAMPLES = 6  # points on a cone's axis when asking whether it is near
-MARGIN = 26.0  # millimetres; more than any melting and than occlusion looks far
-NEAR = 0.02  # millimetres; a twentieth of a pixel
-GRAZE = 0.5  # millimetres; a ray still this near after its last step is taken as arrived
-CHUNK = 8192  # points at once on a CPU: their distances to all cones stay in its cache
+FALL = 3.5  # millimetres over three blocks of pixels; below, a surface is smooth
+MIDDLE_STEPS = (3, 2)  # after each round only rays that have not arrived go on
+STEPS = (3, 2, 3, 5, 8, 12)  # the last ones graze an edge or pass between fingers
+NEAR = 0.05  # millimetres; a tenth of a pixel, before a last step
+GLIDE = 0.8  # pixels
+STEADY = 0.4  # a ray's distance falls by at least this share of its way; less is grazing
+GRAZE = 2.5  # millimetres; a ray still this near after its last step is deep in a fold: arrived
+CHUNK = 16384  # points at once on a CPU; more leave its cache
 EPSILON = 0.3  # millimetres between the four taps of a normal
 
 Blocks = tuple[Tensor, Tensor, Tensor]  # middle row, middle column (N,), clear depth (B, N)
@@ -67,23 +68,19 @@ class Camera:
 
 @dataclass(frozen=True)
 class Patch:
-    """A tile's pixels that the shape covers, wholly or in part.
+    """The pixels that the shape covers, wholly or in part.
 
     Args:
         rows_N: Pixel row.
         columns_N: Pixel column.
         points_BN3: Where the ray meets the shape or comes nearest to it, millimetres.
         cover_BN: Share of the pixel that the shape covers, 0 to 1.
-        shape: What of the shape is near.
-        cones: The numbers of that shape's cones in the whole one.
     """
 
     rows_N: Tensor
     columns_N: Tensor
     points_BN3: Tensor
     cover_BN: Tensor
-    shape: Shape
-    cones: list[int]
 
 
 def in_chunks(shape: Shape, points_BN3: Tensor) -> Tensor:
@@ -93,12 +90,15 @@ def in_chunks(shape: Shape, points_BN3: Tensor) -> Tensor:
     return torch.cat([shape.distance(part) for part in points_BN3.split(CHUNK, 1)], 1)
 
 
-def trace(shape: Shape, camera: Camera) -> list[Patch]:
+def trace(shape: Shape, camera: Camera) -> Patch | None:
     """Follow every pixel's ray.
 
     Args:
         shape: In the camera's coordinates, around the origin.
         camera: Where from.
+
+    Returns:
+        The pixels that the shape covers; None if it is out of the picture.
     """
     device = shape.a_BC3.device
     ends_z = torch.stack([shape.a_BC3[..., 2], shape.b_BC3[..., 2]], -1)
@@ -112,29 +112,14 @@ def trace(shape: Shape, camera: Camera) -> list[Patch]:
     rows, columns = rows.flatten(), columns.flatten()
     depth_BN = torch.full((shape.a_BC3.shape[0], len(rows)), near, device=device)
     depth_BN = _clear(shape, camera, (rows, columns, depth_BN), BLOCK, far, BLOCK_STEPS)
-    active = (depth_BN < far).any(0)
-    blocks = _those((rows, columns, depth_BN), active)
-    tile = (blocks[0] // TILE) * 10_000 + blocks[1] // TILE
-    traced = []
-    for number in tile.unique():
-        here = _those(blocks, tile == number)
-        cones = _near(shape, camera, here[0], here[1])
-        if not cones:
-            continue
-        near_shape = shape.only(cones)
-        for side in FINER:
-            here = _finer(near_shape, camera, here, side, far)
-        if len(here[0]):
-            rays = _Rays.at(here).marched(near_shape, camera, far, STEPS)
-            traced.append((rays, near_shape, cones))
-    if not traced:
-        return []
-    rays = _Rays.joined([rays for rays, _, _ in traced]).marched(shape, camera, far, LAST_STEPS)
-    parts = rays.split([len(part.rows_N) for part, _, _ in traced])
-    return [
-        rays.patch(camera, far, near_shape, cones)
-        for rays, (_, near_shape, cones) in zip(parts, traced, strict=True)
-    ]
+    blocks = _those((rows, columns, depth_BN), (depth_BN < far).any(0))
+    pairs = _finer(shape, camera, blocks, FINER[0], far)
+    pixels = _finer(shape, camera, pairs, FINER[1], far)
+    if not len(pixels[0]):
+        return None
+    middles = _Rays.at(pairs).marched(shape, camera, far, MIDDLE_STEPS)
+    rays = _Rays.at(pixels).between(middles).marched(shape, camera, far, STEPS)
+    return rays.patch(camera, far)
 
 
 def _those(blocks: Blocks, chosen: Tensor) -> Blocks:
@@ -175,25 +160,6 @@ def _finer(shape: Shape, camera: Camera, blocks: Blocks, side: int, far: float) 
     return _those((rows, columns, depth_BN), keep)
 
 
-def _near(shape: Shape, camera: Camera, rows: Tensor, columns: Tensor) -> list[int]:
-    """Numbers of the cones that these blocks' pixels may see, or whose melting shows there."""
-    ray = camera.rays(
-        (rows.min() + rows.max())[None] / 2, (columns.min() + columns.max())[None] / 2
-    )[0]
-    half = torch.hypot(rows.max() - rows.min() + BLOCK, columns.max() - columns.min() + BLOCK) / 2
-    axis_BC3 = shape.b_BC3 - shape.a_BC3
-    share = torch.linspace(0, 1, SAMPLES, device=rows.device)[:, None]
-    points = shape.a_BC3[:, :, None] + share * axis_BC3[:, :, None] - camera.origin(rows)
-    depth = points @ ray
-    apart = (points - depth[..., None] * ray).norm(dim=-1)
-    wide = half * camera.pixel * depth * 1.1
-    radius = shape.radii_BC2.max(-1).values[..., None]
-    gap = axis_BC3.norm(dim=-1)[..., None] / (2 * (SAMPLES - 1))
-    close = (apart < wide + radius + gap + MARGIN).any(-1).any(0)
-    found: list[int] = close.nonzero()[:, 0].tolist()
-    return found
-
-
 @dataclass(frozen=True)
 class _Rays:
     """Rays under way.
@@ -201,79 +167,89 @@ class _Rays:
     Args:
         rows_N: Pixel row.
         columns_N: Pixel column.
-        state_4BN: Depth, distance to the shape there (mm), the least distance so far in pixels,
-            and the depth where it was.
+        state_5BN: Depth, distance to the shape one step before (mm), that step (mm), the least
+            distance so far in pixels, and the depth where it was.
     """
 
     rows_N: Tensor
     columns_N: Tensor
-    state_4BN: Tensor
+    state_5BN: Tensor
 
     @classmethod
     def at(cls, pixels: Blocks) -> _Rays:
         """Pixels' rays at their clear depth."""
         rows, columns, depth = pixels
         far_off = torch.full_like(depth, 1e6)
-        return cls(rows, columns, torch.stack([depth, far_off, far_off, depth]))
+        return cls(rows, columns, torch.stack([depth, far_off, depth, far_off, depth]))
 
-    @classmethod
-    def joined(cls, parts: list[_Rays]) -> _Rays:
-        """All parts' rays, one after another."""
-        return cls(
-            torch.cat([p.rows_N for p in parts]),
-            torch.cat([p.columns_N for p in parts]),
-            torch.cat([p.state_4BN for p in parts], 2),
+    def between(self, middles: _Rays) -> _Rays:
+        """Pixels' rays, those of smooth places having arrived between blocks' middles."""
+        top, left = middles.rows_N.min(), middles.columns_N.min()
+        rows = ((middles.rows_N - top) / FINER[0]).long()
+        columns = ((middles.columns_N - left) / FINER[0]).long()
+        depth_BN, distance_BN = middles.state_5BN[:2]
+        size = (2, len(depth_BN), int(rows.max()) + 1, int(columns.max()) + 1)
+        image = torch.full(size, 1e4, device=rows.device)
+        both = torch.stack([depth_BN, -depth_BN])
+        image[:, :, rows, columns] = torch.where(distance_BN.abs() <= NEAR, both, 1e4)
+        most, least = torch.nn.functional.max_pool2d(
+            torch.nn.functional.pad(image, (1,) * 4, value=1e4), 3, 1
         )
-
-    def split(self, counts: list[int]) -> list[_Rays]:
-        """The parts again."""
-        return [
-            _Rays(*part)
-            for part in zip(
-                self.rows_N.split(counts),
-                self.columns_N.split(counts),
-                self.state_4BN.split(counts, 2),
-                strict=True,
-            )
-        ]
+        smooth = (most + least < FALL).all(0)
+        finer = torch.nn.functional.interpolate(
+            image[:1], scale_factor=FINER[0], mode="bilinear", align_corners=False
+        )[0]
+        rows = (self.rows_N - top + (FINER[0] - 1) / 2).round().long()
+        columns = (self.columns_N - left + (FINER[0] - 1) / 2).round().long()
+        there_N = smooth[rows // FINER[0], columns // FINER[0]]
+        depth_BN = finer[:, rows, columns]
+        still = torch.zeros_like(depth_BN)
+        settled = torch.stack([depth_BN, still, still, still, depth_BN])
+        return _Rays(self.rows_N, self.columns_N, torch.where(there_N, settled, self.state_5BN))
 
     def marched(self, shape: Shape, camera: Camera, far: float, rounds: tuple[int, ...]) -> _Rays:
         """The rays further on; those that have arrived or passed rest."""
         rays_N3 = camera.rays(self.rows_N, self.columns_N)
         origin = camera.origin(rays_N3)
-        state = self.state_4BN
+        state = self.state_5BN
         for steps in rounds:
-            depth, distance, nearest, nearest_at = state
-            going = ((distance > NEAR) & (depth < far)).any(0).nonzero()[:, 0]
+            depth, distance = state[:2]
+            going = ((distance.abs() > NEAR) & (depth < far)).any(0).nonzero()[:, 0]
             if not len(going):
                 break
             some_N3 = rays_N3[going]
-            depth, distance, nearest, nearest_at = state[:, :, going]
+            depth, distance, step, nearest, nearest_at = state[:, :, going]
             for _ in range(steps):
-                distance = in_chunks(shape, origin + depth[..., None] * some_N3)
+                before, distance = distance, in_chunks(shape, origin + depth[..., None] * some_N3)
                 apart = distance / (camera.pixel * depth)
                 nearest_at = torch.where(apart < nearest, depth, nearest_at)
                 nearest = torch.minimum(apart, nearest)
-                depth = (depth + 0.97 * distance).clamp_max(far)
-            moved = torch.stack([depth, distance, nearest, nearest_at])
+                slope = ((before - distance) / step).nan_to_num_(1.0)  # a step of 0 has arrived
+                # Where the surface comes nearer steadily, to where a flat one would be met;
+                # beside a surface, at least some of a pixel.
+                least = GLIDE * camera.pixel * depth
+                along = torch.where(distance > NEAR, torch.maximum(distance, least), distance)
+                step = torch.where(slope < STEADY, along, distance / slope.clamp(STEADY, 1.0))
+                depth = (depth + step).clamp_max(far)
+            moved = torch.stack([depth, distance, step, nearest, nearest_at])
             state = state.index_copy(2, going, moved)
         return _Rays(self.rows_N, self.columns_N, state)
 
-    def patch(self, camera: Camera, far: float, shape: Shape, cones: list[int]) -> Patch:
+    def patch(self, camera: Camera, far: float) -> Patch | None:
         """What the rays have met."""
-        depth, distance, nearest, nearest_at = self.state_4BN
+        depth, distance, _, nearest, nearest_at = self.state_5BN
         hit = (distance <= GRAZE) & (depth < far)
         cover = (1 - nearest).clamp(0, 1).masked_fill(hit, 1.0)
         depth = torch.where(hit, depth, nearest_at)
         touched = (cover > 0).any(0).nonzero()[:, 0]
+        if not len(touched):
+            return None
         rays_N3 = camera.rays(self.rows_N[touched], self.columns_N[touched])
         return Patch(
             self.rows_N[touched].long(),
             self.columns_N[touched].long(),
             camera.origin(rays_N3) + depth[:, touched, None] * rays_N3,
             cover[:, touched],
-            shape,
-            cones,
         )
 
 
