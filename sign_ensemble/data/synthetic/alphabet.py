@@ -72,7 +72,7 @@ def _fist(spread: float = 3.0) -> tuple[Finger, Finger, Finger, Finger]:
 
 
 INDEX, MIDDLE, RING, LITTLE = _fist()
-ACROSS = (36.0, 32.0, 50.0, 45.0, 45.0)  # thumb in front of the fingers
+ACROSS = (45.0, 35.0, 30.0, 25.0, 35.0)  # thumb in front of the fingers
 ALONG = (20.0, 20.0, 10.0, 0.0, 5.0)  # thumb beside the index finger
 
 POSES: dict[str, Pose] = {
@@ -80,6 +80,7 @@ POSES: dict[str, Pose] = {
         "Fist, palm forward; the thumb stands straight up against the side of the index finger.",
         _fist(),
         (32.0, 18.0, 12.0, 20.0, 4.0),
+        orientation=(0.0, 12.0, 0.0),
     ),
     "b": Pose(
         "Flat hand, palm forward, fingers straight up and together; the thumb folded across the "
@@ -110,8 +111,9 @@ POSES: dict[str, Pose] = {
             (40.0, -1.0, 106.0, 55.0),
             (38.0, -2.0, 106.0, 55.0),
         ),
-        (32.0, 30.0, 45.0, 50.0, 40.0),
-        Contact("ring", 2, 1.1, "dorsal", -7.0),
+        (25.0, 35.0, 10.0, 45.0, 20.0),
+        Contact("ring", 2, 2.2, "palmar", -16.0),
+        orientation=(0.0, 5.0, 0.0),
     ),
     "f": Pose(
         "Thumb and index finger touch at their tips, a ring; the other three fingers stand up, "
@@ -132,7 +134,7 @@ POSES: dict[str, Pose] = {
         "Index and middle finger point to the side, together; thumb folded over the ring finger.",
         ((12.0, -1.0, 2.0), (12.0, 1.0, 2.0), RING, LITTLE),
         ACROSS,
-        Contact("ring", 1, 0.6, "dorsal"),
+        Contact("ring", 1, 0.45, "dorsal"),
         orientation=(-10.0, 0.0, 85.0),
         wrist=(15.0, 0.0),
     ),
@@ -140,14 +142,14 @@ POSES: dict[str, Pose] = {
         "Little finger straight up; the other fingers a fist with the thumb across them.",
         (INDEX, MIDDLE, RING, (0.0, -6.0, 3.0)),
         ACROSS,
-        Contact("middle", 1, 0.85, "dorsal"),
+        Contact("middle", 1, 0.5, "dorsal"),
     ),
     "j": Pose(
         "The I hand at the end of its stroke: tilted over, little finger pointing to the side.",
         (INDEX, MIDDLE, RING, (0.0, -10.0, 3.0)),
         ACROSS,
-        Contact("middle", 1, 0.85, "dorsal"),
-        orientation=(28.0, 0.0, 48.0),
+        Contact("middle", 1, 0.5, "dorsal"),
+        orientation=(12.0, 0.0, 44.0),
         wrist=(0.0, -5.0),
     ),
     "k": Pose(
@@ -160,21 +162,23 @@ POSES: dict[str, Pose] = {
     "l": Pose(
         "Index finger straight up, thumb straight out to the side: an L; the rest folded.",
         ((0.0, 4.0, 2.0), MIDDLE, RING, LITTLE),
-        (68.0, 8.0, 0.0, -5.0, -8.0),
+        (60.0, 8.0, 0.0, -5.0, -8.0),
     ),
     "m": Pose(
         "Index, middle and ring finger folded over the thumb, whose tip shows between ring and "
         "little finger.",
         ((72.0, 0.0, 74.0, 30.0), (74.0, 0.0, 74.0, 30.0), (72.0, 0.0, 76.0, 30.0), LITTLE),
-        (-5.0, 40.0, 50.0, 25.0, 25.0),
-        Contact("ring", 0, 0.95, "ulnar", 0.0),
+        (-10.0, 16.0, 0.0, 42.0, -5.0),
+        Contact("ring", 1, 0.15, "ulnar", 0.0),
+        orientation=(0.0, 15.0, 0.0),
     ),
     "n": Pose(
         "Index and middle finger folded over the thumb, whose tip shows between middle and ring "
         "finger.",
         ((72.0, 0.0, 74.0, 30.0), (74.0, 0.0, 74.0, 30.0), RING, LITTLE),
-        (5.0, 40.0, 50.0, 20.0, 15.0),
-        Contact("middle", 0, 0.95, "ulnar", 0.0),
+        (2.0, 20.0, 15.0, 34.0, 5.0),
+        Contact("middle", 1, 0.15, "ulnar", 0.0),
+        orientation=(0.0, 15.0, 0.0),
     ),
     "o": Pose(
         "All fingertips curve to meet the thumb's: an O seen from the side.",
@@ -200,39 +204,41 @@ POSES: dict[str, Pose] = {
     "q": Pose(
         "The G hand pointing down: index finger and thumb point down, side by side, apart.",
         ((38.0, 4.0, 8.0), MIDDLE, RING, LITTLE),
-        (30.0, 42.0, 30.0, 0.0, 10.0),
-        orientation=(-75.0, 0.0, 140.0),
+        (48.0, 40.0, 20.0, 0.0, 10.0),
+        orientation=(-62.0, 0.0, 135.0),
         wrist=(30.0, 0.0),
     ),
     "r": Pose(
         "Index and middle finger straight up and crossed; the thumb holds the others down.",
         ((10.0, -8.0, 6.0), (0.0, 13.0, 8.0), RING, LITTLE),
         ACROSS,
-        Contact("ring", 1, 0.6, "dorsal"),
+        Contact("ring", 1, 0.45, "dorsal"),
     ),
     "s": Pose(
         "Fist, palm forward, the thumb across the front of the fingers.",
         _fist(),
         ACROSS,
-        Contact("middle", 1, 0.85, "dorsal"),
+        Contact("middle", 1, 0.35, "dorsal"),
+        orientation=(0.0, 12.0, 0.0),
     ),
     "t": Pose(
         "Fist, the thumb under the index finger; its tip shows between index and middle finger.",
-        ((66.0, 6.0, 84.0, 35.0), MIDDLE, RING, LITTLE),
-        (14.0, 38.0, 35.0, 5.0, 5.0),
-        Contact("index", 0, 1.0, "ulnar", 0.0),
+        ((56.0, 8.0, 92.0, 40.0), MIDDLE, RING, LITTLE),
+        (14.0, 19.0, 12.0, 26.0, 12.0),
+        Contact("index", 1, 0.1, "ulnar", -1.0),
+        orientation=(0.0, 12.0, 0.0),
     ),
     "u": Pose(
         "Index and middle finger straight up, together; the thumb holds the others down.",
         ((0.0, -1.5, 2.0), (0.0, 1.5, 2.0), RING, LITTLE),
         ACROSS,
-        Contact("ring", 1, 0.6, "dorsal"),
+        Contact("ring", 1, 0.45, "dorsal"),
     ),
     "v": Pose(
         "Index and middle finger straight up, apart: a V; the thumb holds the others down.",
         ((0.0, 11.0, 2.0), (0.0, -10.0, 2.0), RING, LITTLE),
         ACROSS,
-        Contact("ring", 1, 0.6, "dorsal"),
+        Contact("ring", 1, 0.45, "dorsal"),
     ),
     "w": Pose(
         "Index, middle and ring finger straight up, apart: a W; the thumb holds the little finger.",
@@ -242,15 +248,15 @@ POSES: dict[str, Pose] = {
     ),
     "x": Pose(
         "Index finger up and hooked; the others a fist with the thumb across them.",
-        ((14.0, 2.0, 84.0, 48.0), MIDDLE, RING, LITTLE),
+        ((6.0, 2.0, 78.0, 48.0), MIDDLE, RING, LITTLE),
         ACROSS,
-        Contact("middle", 1, 0.85, "dorsal"),
-        orientation=(48.0, 0.0, 0.0),
+        Contact("middle", 1, 0.5, "dorsal"),
+        orientation=(-32.0, 0.0, 0.0),
     ),
     "y": Pose(
         "Thumb and little finger spread wide; the three fingers between are folded.",
         (INDEX, MIDDLE, RING, (0.0, -20.0, 3.0)),
-        (68.0, 8.0, 0.0, -8.0, -12.0),
+        (46.0, 10.0, 0.0, -8.0, -12.0),
         orientation=(0.0, 0.0, 4.0),
     ),
     "z": Pose(
@@ -258,8 +264,8 @@ POSES: dict[str, Pose] = {
         "across the folded fingers.",
         ((4.0, 2.0, 3.0), MIDDLE, RING, LITTLE),
         ACROSS,
-        Contact("middle", 1, 0.85, "dorsal"),
-        orientation=(34.0, -14.0, 30.0),
+        Contact("middle", 1, 0.5, "dorsal"),
+        orientation=(10.0, -6.0, 28.0),
     ),
     "space": Pose(
         "Open flat hand, palm down, seen from above and from the thumb's side, pointing sideways.",
