@@ -92,8 +92,8 @@ POSES: dict[str, Pose] = {
     "c": Pose(
         "Fingers together and curved, thumb curved opposite: the hand is a C seen from the side.",
         ((32.0, 0.0, 48.0), (30.0, 0.0, 48.0), (32.0, 0.0, 48.0), (36.0, 2.0, 46.0)),
-        (25.0, 62.0, 40.0, 5.0, 15.0),
-        orientation=(62.0, 0.0, 0.0),
+        (25.0, 55.0, 40.0, 10.0, 25.0),
+        orientation=(62.0, 0.0, -8.0),
     ),
     "d": Pose(
         "Index finger straight up; middle, ring and little finger curve down to the thumb's tip, "
@@ -116,9 +116,9 @@ POSES: dict[str, Pose] = {
         orientation=(0.0, 5.0, 0.0),
     ),
     "f": Pose(
-        "Thumb and index finger touch at their tips, a ring; the other three fingers stand up, "
-        "apart.",
-        ((58.0, 0.0, 58.0, 25.0), (6.0, 2.0, 6.0), (2.0, -6.0, 4.0), (2.0, -14.0, 6.0)),
+        "Thumb and index finger touch at their tips, a ring; the other three fingers stand up, a "
+        "little apart.",
+        ((58.0, 0.0, 58.0, 25.0), (6.0, 1.0, 6.0), (2.0, -4.0, 4.0), (2.0, -9.0, 6.0)),
         (22.0, 48.0, 40.0, 5.0, 25.0),
         Contact("index", 2, 0.85, "palmar", -1.0),
     ),
@@ -127,7 +127,7 @@ POSES: dict[str, Pose] = {
         "palm towards the body.",
         ((22.0, 0.0, 2.0), MIDDLE, RING, LITTLE),
         (18.0, 18.0, 10.0, 0.0, 0.0),
-        orientation=(-20.0, 0.0, 90.0),
+        orientation=(-16.0, 0.0, 80.0),
         wrist=(15.0, 0.0),
     ),
     "h": Pose(
@@ -135,7 +135,7 @@ POSES: dict[str, Pose] = {
         ((12.0, -1.0, 2.0), (12.0, 1.0, 2.0), RING, LITTLE),
         ACROSS,
         Contact("ring", 1, 0.45, "dorsal"),
-        orientation=(-10.0, 0.0, 85.0),
+        orientation=(-10.0, 0.0, 78.0),
         wrist=(15.0, 0.0),
     ),
     "i": Pose(
@@ -155,7 +155,7 @@ POSES: dict[str, Pose] = {
     "k": Pose(
         "Index finger straight up, middle finger forward and up, apart; the thumb's tip between "
         "them, on the middle finger's first segment.",
-        ((0.0, 6.0, 2.0), (24.0, -8.0, 4.0), RING, LITTLE),
+        ((0.0, 5.0, 2.0), (20.0, -6.0, 4.0), RING, LITTLE),
         (16.0, 30.0, 25.0, -5.0, 0.0),
         Contact("middle", 0, 0.75, "radial"),
     ),
@@ -190,12 +190,12 @@ POSES: dict[str, Pose] = {
         ),
         (20.0, 60.0, 50.0, 5.0, 20.0),
         Contact("middle", 2, 0.9, "palmar", -1.0),
-        orientation=(62.0, 0.0, 0.0),
+        orientation=(62.0, 0.0, -8.0),
     ),
     "p": Pose(
-        "The K hand turned over: index finger points forward to the side, middle finger down, the "
+        "The K hand turned over: index finger points to the side, middle finger aslant down, the "
         "thumb's tip on the middle finger.",
-        ((8.0, 4.0, 4.0), (72.0, -4.0, 6.0), RING, LITTLE),
+        ((6.0, 4.0, 4.0), (58.0, -4.0, 6.0), RING, LITTLE),
         (20.0, 40.0, 30.0, 0.0, 5.0),
         Contact("middle", 0, 0.8, "radial"),
         orientation=(-80.0, 0.0, 90.0),
@@ -236,13 +236,13 @@ POSES: dict[str, Pose] = {
     ),
     "v": Pose(
         "Index and middle finger straight up, apart: a V; the thumb holds the others down.",
-        ((0.0, 11.0, 2.0), (0.0, -10.0, 2.0), RING, LITTLE),
+        ((0.0, 9.5, 2.0), (0.0, -9.0, 2.0), RING, LITTLE),
         ACROSS,
         Contact("ring", 1, 0.45, "dorsal"),
     ),
     "w": Pose(
         "Index, middle and ring finger straight up, apart: a W; the thumb holds the little finger.",
-        ((0.0, 13.0, 2.0), (0.0, 0.0, 2.0), (0.0, -13.0, 2.0), (78.0, 0.0, 95.0)),
+        ((0.0, 11.0, 2.0), (0.0, 0.0, 2.0), (0.0, -11.0, 2.0), (78.0, 0.0, 95.0)),
         (-10.0, 45.0, 60.0, 35.0, 40.0),
         Contact("little", 1, 0.5, "dorsal"),
     ),
