@@ -16,6 +16,7 @@ from sign_ensemble.data.synthetic.shape import Limb, Shape
 
 SKIN, CLOTH, THING = 0, 1, 2
 FOREARM = 330.0  # millimetres drawn; the picture ends before
+ARM = 4  # the first cones of a hand are its forearm and sleeve
 FINGER_OF_CONE = (-1,) * 11 + tuple(f for f in range(5) for _ in range(3))  # thumb last
 
 
@@ -95,7 +96,7 @@ def hand(bones: Bones, sizes: Proportions, sleeve: float | None = None) -> Cones
     arm = forearm(bones, sizes, sleeve)
     palm = sizes.palm
     knuckles = bones.fingers_F43[:, 0]
-    root_x = np.array([13.0, 4.0, -6.0, -15.0]) * (sizes.wrist[1] / 29)
+    root_x = np.array([13.0, 4.0, -6.0, -15.0]) * (sizes.wrist[1] / 31)
     ends: list[tuple[Array, Array]] = []
     radii: list[tuple[float, float]] = []
     for f in range(4):  # metacarpals
@@ -113,12 +114,12 @@ def hand(bones: Bones, sizes: Proportions, sleeve: float | None = None) -> Cones
     body = [(0, 14.0), (1, 14.0), *((c, 9.0) for c in range(4, 8)), (8, 9.0), (9, 10.0), (10, 12.0)]
     limbs = [Limb(tuple(body)), Limb(arm.limbs[1].cones)]
     for f in range(4):
-        first = 4 + len(ends)
+        first = ARM + len(ends)
         for s in range(3):
             ends.append((bones.fingers_F43[f, s], bones.fingers_F43[f, s + 1]))
             radii.append((sizes.radii_F4[f, s], sizes.radii_F4[f, s + 1]))
         limbs.append(Limb(tuple(zip(range(first, first + 3), (6.0, 2.5, 2.0), strict=True)), 0))
-    first = 4 + len(ends)
+    first = ARM + len(ends)
     for s in range(3):
         ends.append((bones.thumb_43[s], bones.thumb_43[s + 1]))
         radii.append((sizes.thumb_radii_4[s], sizes.thumb_radii_4[s + 1]))

@@ -4,11 +4,14 @@ The frame of a right hand, in millimetres: origin at the wrist, x towards the th
 (radial), y towards the fingers (distal), z out of the palm (palmar). A left hand is the mirror
 image of its picture.
 
-Sources: bone lengths after Buryanov and Kotiuk, "Proportions of hand segments" (International
-Journal of Morphology 28, 2010, 755–758); thickness after Greiner, "Hand anthropometry of U.S. Army
-personnel" (Natick TR-92/011, 1991); limits after Lin, Wu and Huang, "Modeling the constraints of
-human hand motion" (Workshop on Human Motion, 2000), with the thumb's and the wrist's after the
-American Academy of Orthopaedic Surgeons, "Joint motion" (1965).
+Sources: bone lengths are the means of Buryanov and Kotiuk, "Proportions of hand segments"
+(International Journal of Morphology 28, 2010, 755–758; 66 adults), the distal ones with the pulp and
+less the fingertip's radius. Breadth of hand and wrist and girth of PIP, DIP and the thumb's IP are
+men's means of Greiner, "Hand anthropometry of U.S. Army personnel" (Natick TR-92/011, 1991), times
+0.94 for the mean of both sexes; other thicknesses are drawn by eye. Limits after Lin, Wu and Huang,
+"Modeling the constraints of human hand motion" (Workshop on Human Motion, 2000), with the thumb's
+and the wrist's after the American Academy of Orthopaedic Surgeons, "Joint motion" (1965), both
+widened to what people reach.
 
 Letters: F four fingers (index, middle, ring, little), J joints, P points.
 """
@@ -63,29 +66,29 @@ class Proportions:
 
     knuckles_F3: Array = field(
         default_factory=lambda: np.array(
-            [(26.0, 89.0, 0.0), (5.0, 92.0, -2.0), (-15.0, 86.0, -1.0), (-33.0, 76.0, 2.0)]
+            [(28.0, 89.0, 0.0), (6.0, 92.0, -2.0), (-15.5, 86.0, -1.0), (-35.0, 76.0, 2.0)]
         )
     )
     lengths_F3: Array = field(
         default_factory=lambda: np.array(
-            [(39.8, 22.4, 13.7), (44.6, 26.3, 15.2), (41.4, 25.7, 15.4), (32.7, 18.1, 14.4)]
+            [(39.8, 22.4, 12.9), (44.6, 26.3, 14.4), (41.4, 25.7, 14.7), (32.7, 18.1, 13.8)]
         )
     )
     radii_F4: Array = field(
         default_factory=lambda: np.array(
             [
-                (10.6, 9.8, 8.5, 6.8),
-                (10.8, 9.9, 8.6, 6.9),
-                (10.2, 9.3, 8.1, 6.5),
-                (9.0, 8.1, 7.1, 5.8),
+                (10.9, 10.2, 8.6, 6.8),
+                (11.1, 10.4, 8.6, 6.9),
+                (10.4, 9.7, 8.1, 6.5),
+                (9.3, 8.6, 7.4, 5.9),
             ]
         )
     )
     thumb_base_3: Array = field(default_factory=lambda: np.array([17.0, 22.0, 8.0]))
-    thumb_lengths_3: Array = field(default_factory=lambda: np.array([46.2, 31.6, 20.4]))
-    thumb_radii_4: Array = field(default_factory=lambda: np.array([14.0, 11.6, 10.2, 7.2]))
+    thumb_lengths_3: Array = field(default_factory=lambda: np.array([46.2, 31.6, 20.2]))
+    thumb_radii_4: Array = field(default_factory=lambda: np.array([14.0, 11.8, 10.8, 7.2]))
     palm: float = 12.5
-    wrist: tuple[float, float] = (19.0, 29.0)
+    wrist: tuple[float, float] = (19.0, 31.0)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,9 @@ MONK = np.array(
 MEAN_TONE, TONES = 4.6, (3.0, 8.6)  # the lightest and darkest drawn; beyond, no camera exposes so
 LEFT_HANDED = 0.1  # share of people (Papadatou-Pastou et al., 2020: 10.6 %)
 SLEEVED = 0.5
-BREADTH_SD, LENGTH_SD, FINGER_SD = 0.055, 0.05, 0.03  # relative (Greiner, 1991)
+# Relative, of both sexes together: hand breadth 0.079, girth 0.081, length 0.063 (after Greiner,
+# 1991); single bones 0.08 to 0.12, size included (Buryanov and Kotiuk, 2010).
+BREADTH_SD, GIRTH_SD, LENGTH_SD, FINGER_SD = 0.079, 0.02, 0.063, 0.05
 # Standard deviations in degrees: of a person's habit in each label, of one image.
 FINGER_HABIT, FINGER_SD_DEGREES = (6.0, 1.8, 6.0, 5.0), (3.5, 0.9, 3.5, 3.0)
 THUMB_HABIT, THUMB_SD_DEGREES = (6.0, 5.0, 6.0, 7.0, 8.0), (3.0, 2.5, 3.0, 3.0, 3.0)
@@ -94,7 +96,7 @@ def draw_signer(seed: int, number: int, spread: float = 1.0) -> Signer:
     s = spread
     breadth = np.exp(s * BREADTH_SD * rng.standard_normal())
     length = np.exp(s * LENGTH_SD * rng.standard_normal())
-    thick = np.exp(s * BREADTH_SD * rng.standard_normal()) * breadth**0.6
+    thick = np.exp(s * GIRTH_SD * rng.standard_normal()) * breadth
     mean = Proportions()
     each = np.exp(s * FINGER_SD * rng.standard_normal((4, 3)))
     sizes = Proportions(
