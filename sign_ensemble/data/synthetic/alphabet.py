@@ -157,7 +157,7 @@ POSES: dict[str, Pose] = {
         "them, on the middle finger's first segment.",
         ((0.0, 5.0, 2.0), (20.0, -6.0, 4.0), RING, LITTLE),
         (16.0, 30.0, 25.0, -5.0, 0.0),
-        Contact("middle", 0, 0.75, "radial"),
+        Contact("middle", 0, 0.6, "radial"),
     ),
     "l": Pose(
         "Index finger straight up, thumb straight out to the side: an L; the rest folded.",
@@ -168,8 +168,8 @@ POSES: dict[str, Pose] = {
         "Index, middle and ring finger folded over the thumb, whose tip shows between ring and "
         "little finger.",
         ((72.0, 0.0, 74.0, 30.0), (74.0, 0.0, 74.0, 30.0), (72.0, 0.0, 76.0, 30.0), LITTLE),
-        (-10.0, 16.0, 0.0, 42.0, -5.0),
-        Contact("ring", 1, 0.15, "ulnar", 0.0),
+        (-10.0, 12.0, 0.0, 42.0, -5.0),
+        Contact("ring", 1, 0.0, "ulnar", 0.0),
         orientation=(0.0, 15.0, 0.0),
     ),
     "n": Pose(
@@ -177,7 +177,7 @@ POSES: dict[str, Pose] = {
         "finger.",
         ((72.0, 0.0, 74.0, 30.0), (74.0, 0.0, 74.0, 30.0), RING, LITTLE),
         (2.0, 20.0, 15.0, 34.0, 5.0),
-        Contact("middle", 1, 0.15, "ulnar", 0.0),
+        Contact("middle", 1, 0.0, "ulnar", 0.0),
         orientation=(0.0, 15.0, 0.0),
     ),
     "o": Pose(
