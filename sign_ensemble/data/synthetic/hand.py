@@ -5,13 +5,14 @@ The frame of a right hand, in millimetres: origin at the wrist, x towards the th
 image of its picture.
 
 Sources: bone lengths are the means of Buryanov and Kotiuk, "Proportions of hand segments"
-(International Journal of Morphology 28, 2010, 755–758; 66 adults), the distal ones with the pulp and
-less the fingertip's radius. Breadth of hand and wrist and girth of PIP, DIP and the thumb's IP are
-men's means of Greiner, "Hand anthropometry of U.S. Army personnel" (Natick TR-92/011, 1991), times
-0.94 for the mean of both sexes; other thicknesses are drawn by eye. Limits after Lin, Wu and Huang,
-"Modeling the constraints of human hand motion" (Workshop on Human Motion, 2000), with the thumb's
-and the wrist's after the American Academy of Orthopaedic Surgeons, "Joint motion" (1965), both
-widened to what people reach.
+(International Journal of Morphology 28, 2010, 755–758; 66 adults), the distal ones with the pulp
+and less the fingertip's radius. Breadth of hand and wrist and girth of PIP, DIP and the thumb's IP
+are men's means of Greiner, "Hand anthropometry of U.S. Army personnel" (Natick TR-92/011, 1991),
+times 0.94 for the mean of both sexes; other thicknesses are drawn by eye. Limits after Lin, Wu and
+Huang, "Modeling the constraints of human hand motion" (Workshop on Human Motion, 2000), the
+thumb's and the wrist's after the American Academy of Orthopaedic Surgeons, "Joint motion" (1965);
+some are wider by up to 20 degrees, as many people reach further, and the thumb's swing and
+pronation, counted from another zero than theirs, are set by eye.
 
 Letters: F four fingers (index, middle, ring, little), J joints, P points.
 """
