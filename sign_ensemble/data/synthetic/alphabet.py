@@ -116,9 +116,8 @@ POSES: dict[str, Pose] = {
         orientation=(0.0, 5.0, 0.0),
     ),
     "f": Pose(
-        "Thumb and index finger touch at their tips, a ring; the other three fingers stand up, a "
-        "little apart.",
-        ((58.0, 0.0, 58.0, 25.0), (6.0, 1.0, 6.0), (2.0, -4.0, 4.0), (2.0, -9.0, 6.0)),
+        "Thumb and index finger touch at their tips, a ring; the other three stand up.",
+        ((58.0, 0.0, 58.0, 25.0), (6.0, -1.0, 6.0), (2.0, -2.0, 4.0), (2.0, -4.0, 6.0)),
         (22.0, 48.0, 40.0, 5.0, 25.0),
         Contact("index", 2, 0.85, "palmar", -1.0),
     ),
@@ -126,7 +125,7 @@ POSES: dict[str, Pose] = {
         "Index finger points to the side, thumb parallel above it; the other fingers are folded, "
         "palm towards the body.",
         ((22.0, 0.0, 2.0), MIDDLE, RING, LITTLE),
-        (18.0, 18.0, 10.0, 0.0, 0.0),
+        (12.0, 18.0, 10.0, 0.0, 0.0),
         orientation=(-16.0, 0.0, 80.0),
         wrist=(15.0, 0.0),
     ),
@@ -242,7 +241,7 @@ POSES: dict[str, Pose] = {
     ),
     "w": Pose(
         "Index, middle and ring finger straight up, apart: a W; the thumb holds the little finger.",
-        ((0.0, 11.0, 2.0), (0.0, 0.0, 2.0), (0.0, -11.0, 2.0), (78.0, 0.0, 95.0)),
+        ((0.0, 13.0, 2.0), (0.0, 0.0, 2.0), (0.0, -13.0, 2.0), (78.0, 0.0, 95.0)),
         (-10.0, 45.0, 60.0, 35.0, 40.0),
         Contact("little", 1, 0.5, "dorsal"),
     ),
