@@ -33,8 +33,9 @@ def benchmark(name: str) -> ModuleType:
 def test_tables_are_made_from_results() -> None:
     results = ROOT / "benchmarks" / "results"
     assert benchmark("tables").filled(README, results) == README
-    stored = json.loads((results / "protocol_m.json").read_text())
-    assert benchmark("protocol_m").table(stored) == (results / "protocol_m.md").read_text()
+    for name in ("protocol_m", "cross_check"):
+        stored = json.loads((results / f"{name}.json").read_text())
+        assert benchmark(name).table(stored) == (results / f"{name}.md").read_text()
 
 
 def test_every_command_named_exists() -> None:
