@@ -22,6 +22,7 @@ from sign_ensemble.data.synthetic.signers import Signer, draw_scene, finished, r
 
 LETTERS = tuple(POSES)
 RANDOM_EVERY = 10  # of ten wrong gestures, one is a random pose
+BEHIND = 130.0  # millimetres; no hand goes through the other's arm
 STAVES = 44  # of a mug; their melting makes a wall
 BESIDE, WIDER = 0.45, 1.4  # shares of the frame: how far apart two hands are, and its growth
 GESTURE_KEY = 100  # habits of gestures are numbered after those of labels
@@ -51,7 +52,7 @@ def no_hand(signer: Signer, n: int, rng: np.random.Generator) -> Scene:
 
 
 def two_hands(signer: Signer, n: int, rng: np.random.Generator) -> Scene:
-    """A right hand's letter and another letter of the left hand beside it."""
+    """A right hand's letter, and another letter of the left hand beside it and farther away."""
     del n
     one, two = rng.choice(len(LETTERS), 2, replace=False)
     right = draw_scene(signer, POSES[LETTERS[one]], int(one), rng, (-BESIDE, 0.0))
@@ -60,8 +61,9 @@ def two_hands(signer: Signer, n: int, rng: np.random.Generator) -> Scene:
     flip = np.diag([-1.0, 1.0, 1.0])
     count = len(right.cones.kinds)
     worn = left.hands[0]
-    other = Worn(flip @ worn.turn_33, flip @ worn.shift_3, worn.marks, (count, 2 * count))
-    cones = beside(right.cones, left.cones.moved(flip, np.zeros(3)))
+    behind = np.array([0.0, 0.0, -BEHIND])
+    other = Worn(flip @ worn.turn_33, flip @ worn.shift_3 + behind, worn.marks, (count, 2 * count))
+    cones = beside(right.cones, left.cones.moved(flip, behind))
     both = finished(signer, rng, cones, (right.hands[0], other))
     return replace(both, frame=WIDER * both.frame)
 
