@@ -9,10 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from sign_ensemble.data.synthetic.alphabet import POSES, posed
-from sign_ensemble.data.synthetic.flesh import ARM, hand
+from sign_ensemble.data.synthetic.flesh import ARM, Cones, hand
 from sign_ensemble.data.synthetic.gestures import FAR, GESTURES, apart, far_pose
 from sign_ensemble.data.synthetic.hand import Array, Joints, Proportions, clamped, limits, place
 from sign_ensemble.data.synthetic.picture_set import LABELS
+from sign_ensemble.data.synthetic.shape import Limb
 from sign_ensemble.data.synthetic.signers import (
     TURN_SD,
     angles,
@@ -82,6 +83,15 @@ def test_thumb_reaches_its_place(name: str) -> None:
     assert missed < 4.0, f"{missed:.1f} mm off"
 
 
+def without_arm(cones: Cones) -> Cones:
+    """A hand that ends at the wrist."""
+    limbs = tuple(
+        Limb(tuple((c - ARM, melt) for c, melt in limb.cones if c >= ARM), limb.parent)
+        for limb in cones.limbs
+    )
+    return Cones(cones.ends_C23[ARM:], cones.radii_C2[ARM:], cones.kinds[ARM:], limbs)
+
+
 def relief(label: str, draw: int) -> NDArray[np.float64]:
     """One signer's image of a pose (S, S): millimetres towards the camera, NaN beside it.
 
@@ -96,12 +106,13 @@ def relief(label: str, draw: int) -> NDArray[np.float64]:
     turn_33 = rotation(*(np.array(pose.orientation) + own))
     cones = hand(bones, person.sizes)
     ends_P3 = cones.ends_C23[ARM:].reshape(-1, 3) @ turn_33.T
-    shape = cones.moved(turn_33, -(ends_P3.min(0) + ends_P3.max(0)) / 2).shape()
+    placed = without_arm(cones.moved(turn_33, -(ends_P3.min(0) + ends_P3.max(0)) / 2))
     picture = np.full((SIDE, SIDE), np.nan)
-    for patch in trace(shape.only([*range(ARM, len(cones.kinds))]), Camera(SIDE, SIDE, 700.0, 256)):
-        inside = patch.cover_BN[0].numpy() > 0.5
-        near = patch.points_BN3[0, :, 2].numpy()[inside]
-        picture[patch.rows_N.numpy()[inside], patch.columns_N.numpy()[inside]] = near
+    patch = trace(placed.shape(), Camera(SIDE, SIDE, 700.0, 256))
+    assert patch is not None
+    inside = patch.cover_BN[0].numpy() > 0.5
+    near = patch.points_BN3[0, :, 2].numpy()[inside]
+    picture[patch.rows_N.numpy()[inside], patch.columns_N.numpy()[inside]] = near
     return picture - np.nanmedian(picture)
 
 
