@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from math import inf
+from pathlib import Path
 
 from sign_ensemble.config import Config
 from sign_ensemble.errors import UserError
 
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for whatever `ray job submit` runs
 WITNESS_NAMES = ("total_uncertainty", "disagreement", "energy", "max_logit", "neighbour")
 
 
@@ -108,3 +111,34 @@ def check(config: Config) -> None:
                     f"rejection.combination names {witness!r}: it must be auto or join, with +, "
                     f"some of {', '.join(WITNESS_NAMES)}"
                 )
+
+
+def check_places(config: Config) -> None:
+    """Refuse relative paths in a Ray job: its working folder is a copy that goes with it.
+
+    Raises:
+        UserError: names the first setting that is one.
+    """
+    named = {
+        "run.root": config.run.root,
+        "data.root": config.data.root,
+        "data.table": config.data.table,
+        "data.cache": config.data.cache,
+        **{f"evaluate.near.{name}": path for name, path in config.evaluate.near.items()},
+        **{f"evaluate.far.{name}": path for name, path in config.evaluate.far.items()},
+    }
+    for name, path in named.items():
+        place_for_a_job(name, path)
+
+
+def place_for_a_job(name: str, path: str | None) -> None:
+    """Refuse a relative path in a Ray job.
+
+    Raises:
+        UserError: it is one.
+    """
+    if path and IN_A_JOB in os.environ and not Path(path).expanduser().is_absolute():
+        raise UserError(
+            f"{name} is {path}: in a Ray job it must be a path from /, on storage that all nodes "
+            "share; the job's own folder is a copy that is deleted after it"
+        )

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import register_type
 
-from sign_ensemble.check import check
+from sign_ensemble.check import check, check_places
 from sign_ensemble.config import Config, Name
 
 NAMED_PATHS = ("--evaluate.near", "--evaluate.far")
@@ -96,4 +96,5 @@ def config_of(parser: Parser, parsed: Namespace) -> Config:
     made: Any = parser.instantiate(parsed)
     config = Config(**{name: made[name] for name in Config.__annotations__})
     check(config)
+    check_places(config)
     return config

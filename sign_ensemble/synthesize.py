@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sign_ensemble.check import place_for_a_job
 from sign_ensemble.cli import Parser
 from sign_ensemble.console import exit_with
 from sign_ensemble.errors import UserError
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str]) -> None:
     at_least("seed", parsed.seed, 0, 2**63 - 1)
     at_least("spread", parsed.spread, 0, 3)
     at_least("workers", parsed.workers, 0, 100_000)
+    place_for_a_job("--out", parsed.out)
     from sign_ensemble.data.synthetic.picture_set import Recipe
     from sign_ensemble.stages.synthesize import synthesize
 

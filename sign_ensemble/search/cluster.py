@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,6 +26,9 @@ ENVIRONMENT = {
 def connected() -> Iterator[None]:
     """Ray for the length of the block: the cluster in RAY_ADDRESS or one running on this machine,
     else a new local one that ends with the block.
+
+    Raises:
+        UserError: no cluster answers at RAY_ADDRESS.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -37,11 +42,31 @@ def connected() -> Iterator[None]:
     except ValueError:  # a running cluster has its own dashboard and refuses the argument
         ray.init(log_to_driver=False, logging_level="ERROR")
     except ConnectionError as fault:
-        raise UserError(f"RAY_ADDRESS is {os.environ.get('RAY_ADDRESS')}: {fault}") from None
+        raise UserError(
+            f"RAY_ADDRESS is {os.environ.get('RAY_ADDRESS')}: {fault}; if one is up there, does "
+            "this machine have its token (RAY_AUTH_MODE=token)?"
+        ) from None
+    try:
+        with terminate_is_interrupt():
+            yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def terminate_is_interrupt() -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does: it comes from `ray job stop`, SLURM and Kubernetes.
+
+    For after ``ray.init``, whose own answer to it is a stack trace and no clean-up.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python allows it there alone
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        ray.shutdown()
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def concurrency(search: SearchConfig) -> int:
