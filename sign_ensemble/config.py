@@ -113,8 +113,9 @@ class SearchConfig:
     Args:
         trials: How many settings are tried, the default recipe first.
         time_budget: Seconds after which this call stops starting and running trials; null is none.
-        concurrent: Trials at once; null is as many as the cluster's CPUs and GPUs hold. With 1 the
-            search is repeatable to the bit.
+        concurrent: Trials at once; null is as many as the cluster's CPUs and GPUs hold when the
+            search starts. With 1 it is repeatable to the bit. More than the cluster holds wait for
+            room, which a cluster that scales by itself then makes.
         cpus_per_trial: CPU threads of one trial; one thread each keeps all cores busy best.
         gpus_per_trial: GPU share of one trial, for example 0.25; 0 trains on the CPU.
         seed: Seeds the sampler and every trial.

@@ -70,10 +70,11 @@ def terminate_is_interrupt() -> Iterator[None]:
 
 
 def concurrency(search: SearchConfig) -> int:
-    """How many trials the cluster holds at once.
+    """How many trials are begun at once: as many as the cluster holds now, or as many as were
+    asked for. Those without room wait, and make a cluster grow that scales by itself.
 
     Raises:
-        UserError: not even one.
+        UserError: the cluster holds not even one.
     """
     import ray
 
@@ -90,7 +91,7 @@ def concurrency(search: SearchConfig) -> int:
             raise UserError(
                 f"search.gpus_per_trial is {search.gpus_per_trial}: the cluster has {gpus:g} GPUs"
             )
-    return min(most, search.concurrent or most)
+    return search.concurrent or most
 
 
 def many_nodes() -> bool:
