@@ -76,7 +76,7 @@ def ordinary(run: RunFolder, data: Path, runs: Path) -> dict[str, Any]:
     def evidence(images: np.ndarray) -> Evidence:
         values = features_of_images(images, plain.weights)
         logits = np.stack([logits_of(head, values) for head in heads])
-        return Evidence(logits, np.ones(len(heads)), np.zeros(len(values)))
+        return Evidence(logits, np.ones(len(heads)), np.zeros(len(values)), np.zeros(len(values)))
 
     test = listed.rows("test")
     truth = np.array([labels.index(label) for label in test.column("label").to_pylist()])

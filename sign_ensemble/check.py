@@ -10,7 +10,14 @@ from sign_ensemble.config import Config
 from sign_ensemble.errors import UserError
 
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for whatever `ray job submit` runs
-WITNESS_NAMES = ("total_uncertainty", "disagreement", "energy", "max_logit", "neighbour")
+WITNESS_NAMES = (
+    "total_uncertainty",
+    "disagreement",
+    "energy",
+    "max_logit",
+    "neighbour",
+    "relative_mahalanobis",
+)
 
 
 def check(config: Config) -> None:
@@ -78,6 +85,7 @@ def check(config: Config) -> None:
         ("rejection.keep", rejection.keep, 0 < rejection.keep < 1, "above 0 and below 1"),
         ("rejection.neighbours", rejection.neighbours, rejection.neighbours >= 1, "1 or more"),
         ("rejection.bank", rejection.bank, rejection.bank >= 100, "100 or more"),
+        ("rejection.left_out", rejection.left_out, 0 <= rejection.left_out <= 5, "0 to 5"),
         ("rejection.negatives", rejection.negatives, rejection.negatives >= 10, "10 or more"),
         ("member.seed", member.seed, member.seed >= 0, "0 or more"),
         ("search.seed", search.seed, search.seed >= 0, "0 or more"),

@@ -179,12 +179,17 @@ class RejectionConfig:
     Args:
         keep: Share of a new signer's real signs that should be answered, 0 to 1 exclusive.
         combination: ``auto`` chooses on training signers and self-made negatives; otherwise
-            witnesses joined by + (total_uncertainty, disagreement, energy, max_logit, neighbour).
+            witnesses joined by + (total_uncertainty, disagreement, energy, max_logit, neighbour,
+            relative_mahalanobis).
         joined: How several witnesses are joined when combination is not auto: ``smallest`` p-value
             or ``fisher`` sum of logs.
         neighbours: The k of the k-th nearest training image.
-        bank: Most training images kept for the neighbour witness; a stratified draw of more.
+        bank: Most training images kept for the witnesses that measure distances; a stratified draw
+            of more.
         negatives: Self-made negatives of each kind, at most, per training signer.
+        left_out: Times that a fifth of the labels is left out of the training, so that those
+            labels' images stand for wrong gestures when the witnesses are chosen; 0 to 5. Each
+            trains one network per fold.
     """
 
     keep: float = 0.95
@@ -193,6 +198,7 @@ class RejectionConfig:
     neighbours: int = 5
     bank: int = 4000
     negatives: int = 60
+    left_out: int = 3
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,9 @@ NEGATIVES: dict[str, Negatives] = {
 }
 
 
+NO_HAND = ("shuffled", "phases", "polygons")  # of them; the others are joined from two hands
+
+
 def negative_images(n: int, seed: int, signs_NSS3: Images, labels_N: Labels) -> dict[str, Images]:
     """Make n negatives of each kind.
 

@@ -9,15 +9,21 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from sign_ensemble.console import say
+from sign_ensemble.learning.folds import recipe_of
 from sign_ensemble.run import read_arrays, read_json
-from sign_ensemble.search.records import out_of_fold
+from sign_ensemble.search.records import out_of_fold, read_records
+from sign_ensemble.stages.left_out import left_out_calibrations
 from sign_ensemble.stages.members import best_trial
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty import rejection
-from sign_ensemble.uncertainty.choose import Calibration, Candidate, choose
+from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration, Candidate, choose
 from sign_ensemble.uncertainty.ensemble import Evidence
+from sign_ensemble.uncertainty.gaussians import fit_clouds, strangers_distance
 from sign_ensemble.uncertainty.neighbours import draw_bank, neighbour_distance
 from sign_ensemble.uncertainty.scores import all_scores, max_prob
+
+BY_LABELS = "signs of left-out labels, plus the worst kind of negative without a hand"
+BY_IMAGES = "self-made negatives, mean over kinds plus the worst kind"
 
 
 def build_rule(prepared: Prepared) -> None:
@@ -31,13 +37,16 @@ def build_rule(prepared: Prepared) -> None:
     negatives, header = read_arrays(run.negatives)
     chosen = draw_bank(task.labels_N, task.folds_N, settings.bank, task.seed)
     plain = task.features.plain()
-    bank, groups = plain[chosen], task.folds_N[chosen]
+    bank, groups, bank_labels = plain[chosen], task.folds_N[chosen], task.labels_N[chosen]
+    best_place = best_trial(votes, run)
+    best_record = next(r for r in read_records(run) if r.number == list(votes)[best_place])
 
     def evidence(
         logits: tuple[Any, ...], features: NDArray[np.float16], of: NDArray[np.int64]
     ) -> Evidence:
         near = neighbour_distance(features, bank, settings.neighbours, of, groups)
-        return Evidence(np.stack(logits), votes_M, near)
+        cloud = strangers_distance(features, of, bank, bank_labels, groups)
+        return Evidence(np.stack(logits), votes_M, near, cloud)
 
     calibration = Calibration(
         scores=all_scores(evidence(signs, plain, task.folds_N)),
@@ -46,7 +55,8 @@ def build_rule(prepared: Prepared) -> None:
         groups_G=negatives["folds"],
         kinds_G=np.array(header["kinds"])[negatives["kinds"]],
     )
-    best, table = choose(calibration, tuple(calibration.scores))
+    others = left_out_calibrations(prepared, recipe_of(config.member, best_record.params), chosen)
+    best, table = choose([calibration, *others], tuple(calibration.scores))
     if settings.combination != "auto":
         best = Candidate(tuple(settings.combination.split("+")), settings.joined)
     say(f"rejection: {best.name}")
@@ -56,14 +66,15 @@ def build_rule(prepared: Prepared) -> None:
         keep=settings.keep,
         calibration=dict(calibration.scores),
         groups_C=task.folds_N,
-        single_C=max_prob(softmax(signs[best_trial(votes, run)].astype(np.float64), -1)),
+        single_C=max_prob(softmax(signs[best_place].astype(np.float64), -1)),
         neighbours=settings.neighbours,
         bank=bank,
+        clouds=fit_clouds(bank, bank_labels),
         choice={
             "chosen": best.name,
-            "by": "accepted self-made negatives at 95 % of signs kept, signer by signer; "
-            "mean over kinds plus the worst kind",
-            "negatives": header["kinds"],
+            "by": "what is accepted at 95 % of signs kept, signer by signer: "
+            + (BY_LABELS if others else BY_IMAGES),
+            "negatives": [*header["kinds"], *([LEFT_OUT] if others else [])],
             "candidates": table,
         },
     )

@@ -20,6 +20,7 @@ from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
+from sign_ensemble.uncertainty.gaussians import relative_distance
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import Scores, all_scores
@@ -30,6 +31,7 @@ REASONS = {
     "energy": "weak evidence for every label",
     "max_logit": "weak evidence for every label",
     "neighbour": "like nothing in the training images",
+    "relative_mahalanobis": "a hand that fits no label",
 }
 
 
@@ -46,6 +48,7 @@ class Reader:
             self.ensemble.logits(features_ND),
             self.ensemble.votes_M,
             neighbour_distance(features_ND, self.rule.bank, self.rule.neighbours),
+            relative_distance(features_ND, self.rule.clouds),
         )
 
     def answer(self, features_ND: NDArray[np.float16]) -> Answers:

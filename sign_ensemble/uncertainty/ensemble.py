@@ -28,11 +28,13 @@ class Evidence:
         logits_MNK: Each member's scores before LogSoftmax.
         votes_M: Each member's votes, at least 1.
         neighbour_N: Distance to the k-th nearest training image, see ``neighbours.py``.
+        cloud_N: Relative distance to the nearest label's cloud, see ``gaussians.py``.
     """
 
     logits_MNK: NDArray[np.float32]
     votes_M: NDArray[np.float64]
     neighbour_N: NDArray[np.float64]
+    cloud_N: NDArray[np.float64]
 
     @property
     def log_probs_MNK(self) -> NDArray[np.float64]:
@@ -52,7 +54,12 @@ class Evidence:
 
     def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Evidence:
         """The evidence on some of the images."""
-        return Evidence(self.logits_MNK[:, chosen], self.votes_M, self.neighbour_N[chosen])
+        return Evidence(
+            self.logits_MNK[:, chosen],
+            self.votes_M,
+            self.neighbour_N[chosen],
+            self.cloud_N[chosen],
+        )
 
 
 @dataclass(frozen=True)

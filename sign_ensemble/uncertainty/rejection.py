@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import file_sha256, read_arrays, read_json, write_arrays, write_json
+from sign_ensemble.uncertainty.gaussians import Clouds
 
 TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
 Floats = NDArray[np.float64]
@@ -129,6 +130,7 @@ class Rule:
             alone.
         neighbours: k of the neighbour witness.
         bank: Features (B, D) it looks among.
+        clouds: What the relative Mahalanobis witness measures to.
         choice: How the combination was chosen, for the report.
     """
 
@@ -140,6 +142,7 @@ class Rule:
     single_C: Floats
     neighbours: int
     bank: NDArray[np.float16]
+    clouds: Clouds
     choice: dict[str, Any]
 
     @property
@@ -189,6 +192,7 @@ def save(rule: Rule, path: Path) -> None:
     """Write rule.json and, beside it, its numbers as rule.safetensors; the json last."""
     arrays: dict[str, NDArray[Any]] = {f"scores.{k}": v for k, v in rule.calibration.items()}
     arrays |= {"groups": rule.groups_C, "single": rule.single_C, "bank": rule.bank}
+    arrays |= {f"clouds.{k}": v for k, v in rule.clouds.arrays().items()}
     sha256 = write_arrays(path.with_suffix(".safetensors"), arrays)
     write_json(
         path,
@@ -229,6 +233,9 @@ def load(path: Path) -> Rule:
             single_C=arrays["single"],
             neighbours=values["neighbours"],
             bank=arrays["bank"],
+            clouds=Clouds.of_arrays(
+                {k[7:]: v for k, v in arrays.items() if k.startswith("clouds.")}
+            ),
             choice=values["choice"],
         )
     except (KeyError, TypeError) as fault:

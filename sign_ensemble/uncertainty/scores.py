@@ -59,12 +59,22 @@ def neighbour(evidence: Evidence) -> Scores:
     return evidence.neighbour_N
 
 
+def relative_mahalanobis(evidence: Evidence) -> Scores:
+    """min_k M_k − M_0: how far outside every label's cloud of training images; unbounded.
+
+    Ren et al. 2021, arXiv 2106.09022, on the untouched ImageNet features; see ``gaussians.py``.
+    It sees the wrong gestures that look to every member like the nearest label.
+    """
+    return evidence.cloud_N
+
+
 WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     "total_uncertainty": total_uncertainty,
     "disagreement": disagreement,
     "energy": energy,
     "max_logit": max_logit,
     "neighbour": neighbour,
+    "relative_mahalanobis": relative_mahalanobis,
 }
 
 

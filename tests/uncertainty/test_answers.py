@@ -15,6 +15,7 @@ from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder
 from sign_ensemble.uncertainty.answers import REASONS, Answers, answer, load_reader
 from sign_ensemble.uncertainty.ensemble import Evidence
+from sign_ensemble.uncertainty.gaussians import fit_clouds
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import WITNESSES
 
@@ -33,7 +34,10 @@ def evidence(
     """Member m says votes_for[m][i] of image i, with probability tops[i]."""
     rows = [[probs(label, tops[i]) for i, label in enumerate(said)] for said in votes_for]
     return Evidence(
-        np.log(np.array(rows)).astype(np.float32), np.array(votes_M, np.float64), np.array(near)
+        np.log(np.array(rows)).astype(np.float32),
+        np.array(votes_M, np.float64),
+        np.array(near),
+        np.array(near) - 1,
     )
 
 
@@ -50,6 +54,7 @@ def rule(*witnesses: str, joined: Any = "smallest") -> Rule:
         single_C=np.arange(20) / 100,
         neighbours=1,
         bank=np.zeros((1, 2), np.float16),
+        clouds=fit_clouds(np.eye(2, dtype=np.float16), np.arange(2)),
         choice={},
     )
 
@@ -73,6 +78,14 @@ def test_like_nothing_in_the_training_images() -> None:
     said = answer(evidence(agreed, [SURE], [0.7], [1] * 4), rule("total_uncertainty", "neighbour"))
     assert said.witness_N.tolist() == ["neighbour"]
     assert said.why(0, LABELS) == "like nothing in the training images (4 say W)"
+
+
+def test_a_hand_that_fits_no_label() -> None:
+    # distances to the clouds are 1 less than to the neighbours: -0.3, calibrated up to 0.19
+    agreed = [[2, 2], [2, 2]]
+    said = answer(evidence(agreed, [SURE, SURE], [1.5, 0.7], [1, 1]), rule("relative_mahalanobis"))
+    assert said.accepted_N.tolist() == [False, True]
+    assert said.why(0, LABELS) == "a hand that fits no label (2 say W)"
 
 
 def test_an_answered_image_has_no_reason() -> None:
@@ -123,7 +136,8 @@ def test_the_most_surprised_witness_is_named_under_fisher_too() -> None:
 
 def test_no_images_get_no_answers() -> None:
     none: Answers = answer(
-        Evidence(np.zeros((2, 0, 3), np.float32), np.ones(2), np.zeros(0)), rule("energy")
+        Evidence(np.zeros((2, 0, 3), np.float32), np.ones(2), np.zeros(0), np.zeros(0)),
+        rule("energy"),
     )
     assert none.accepted_N.shape == none.p_values_N.shape == (0,)
 

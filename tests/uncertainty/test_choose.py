@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from sign_ensemble.uncertainty.choose import (
+    LEFT_OUT,
     Calibration,
     Candidate,
     accepted_negatives,
     candidates,
     choose,
     cost,
+    strangers,
 )
 from sign_ensemble.uncertainty.scores import WITNESSES
 
@@ -45,12 +47,13 @@ def planted(**shifts: tuple[float, float]) -> Calibration:
 # --- candidates -----------------------------------------------------------------------------------
 
 
-def test_five_witnesses_make_57_candidates() -> None:
+def test_six_witnesses_make_76_candidates() -> None:
     found = candidates(tuple(WITNESSES))
-    sets = sum(comb(5, size) for size in range(2, 6))
-    assert sets == 26
-    assert len(found) == len(set(found)) == 5 + 2 * sets
-    assert [each.witnesses for each in found[:5]] == [(name,) for name in WITNESSES]
+    sets = comb(6, 2) + comb(6, 3)
+    assert sets == 35
+    assert len(found) == len(set(found)) == 6 + 2 * sets
+    assert max(len(each.witnesses) for each in found) == 3
+    assert [each.witnesses for each in found[:6]] == [(name,) for name in WITNESSES]
     assert [each for each in found if each.joined == "fisher" and len(each.witnesses) == 1] == []
 
 
@@ -79,7 +82,7 @@ def test_accepted_negatives_by_hand() -> None:
     # negatives at 2.5 and 3; 3.5 lies above: 2 of 3 accepted. Signer 1 against 1 and 2: beyond the
     # highest the surprise goes on, so 4, the stranger sign, is the threshold: of x at 3.9 and 5 one
     # is accepted, y at 4 is.
-    shares = accepted_negatives(Candidate(("a",), "smallest"), by_hand())
+    shares = accepted_negatives(Candidate(("a",), "smallest"), strangers(by_hand()))
     assert shares == {"x": pytest.approx((2 / 3 + 1 / 2) / 2, **EXACT), "y": 1.0}
 
 
@@ -94,7 +97,7 @@ def test_a_signers_own_scores_do_not_calibrate_it() -> None:
     )
     # signer 0: the tail beyond signer 1 still ranks 101.5 <= 102 < 102.5. Signer 1 lies below all
     # of signer 0, where every surprise is 0: all accepted.
-    shares = accepted_negatives(Candidate(("a",), "smallest"), moved)
+    shares = accepted_negatives(Candidate(("a",), "smallest"), strangers(moved))
     assert shares == {"x": pytest.approx((2 / 3 + 1) / 2, **EXACT), "y": 1.0}
 
 
@@ -109,8 +112,8 @@ def test_both_ways_to_join_by_hand() -> None:
         groups_G=np.array([0, 0]),
         kinds_G=np.array(["both", "one"]),
     )
-    smallest = accepted_negatives(Candidate(("a", "b"), "smallest"), calibration)
-    fisher = accepted_negatives(Candidate(("a", "b"), "fisher"), calibration)
+    smallest = accepted_negatives(Candidate(("a", "b"), "smallest"), strangers(calibration))
+    fisher = accepted_negatives(Candidate(("a", "b"), "fisher"), strangers(calibration))
     assert smallest == {"both": 1.0, "one": 0.0}  # 45 < 50 < 90
     assert fisher == {"both": 0.0, "one": 0.0}  # twice -log(57/101) against -log(52/101)
 
@@ -126,9 +129,16 @@ def test_the_worst_kind_matters() -> None:
     assert even < blind_spot  # though its mean is worse
 
 
+def test_left_out_labels_take_the_place_of_joined_hands() -> None:
+    made = {"halves": 0.9, "phases": 0.1, "polygons": 0.2}
+    assert cost({**made, LEFT_OUT: 0.5}) == pytest.approx(0.5 + 0.2, **EXACT)
+    assert cost(made) == pytest.approx(0.4 + 0.9, **EXACT)
+    assert cost({"halves": 0.9, LEFT_OUT: 0.5}) == pytest.approx(0.5, **EXACT)
+
+
 def test_a_planted_witness_is_chosen_over_noise() -> None:
     names = ("noise", "planted", "chance")
-    best, table = choose(planted(noise=(0, 0), planted=(9, 9), chance=(0, 0)), names)
+    best, table = choose([planted(noise=(0, 0), planted=(9, 9), chance=(0, 0))], names)
     assert best == Candidate(("planted",), "smallest")
     assert table[0] == {"combination": "planted", "cost": 0.0,
                         "accepted": {"flat": 0.0, "mixed": 0.0}}  # fmt: skip
@@ -142,7 +152,7 @@ def test_a_planted_witness_is_chosen_over_noise() -> None:
 
 def test_two_half_blind_witnesses_are_chosen_together() -> None:
     best, table = choose(
-        planted(flat=(9, 0), noise=(0, 0), mixed=(0, 9)), ("flat", "noise", "mixed")
+        [planted(flat=(9, 0), noise=(0, 0), mixed=(0, 9))], ("flat", "noise", "mixed")
     )
     assert set(best.witnesses) == {"flat", "mixed"}
     of = {row["combination"]: row["accepted"] for row in table}
@@ -159,7 +169,29 @@ def test_ties_go_to_fewer_witnesses_and_then_to_the_earlier() -> None:
         groups_G=same.groups_G,
         kinds_G=same.kinds_G,
     )
-    best, table = choose(twins, ("first", "second"))
+    best, table = choose([twins], ("first", "second"))
     assert {row["cost"] for row in table} == {0.0}
     assert best == Candidate(("first",), "smallest")
-    assert choose(twins, ("second", "first"))[0] == Candidate(("second",), "smallest")
+    assert choose([twins], ("second", "first"))[0] == Candidate(("second",), "smallest")
+
+
+def test_several_calibrations_are_one_choice() -> None:
+    # without left-out labels both see everything; with them only the second does, and of the other
+    # kinds none is without a hand
+    images = planted(first=(9, 9), second=(9, 9))
+    left_out = planted(first=(0, 0), second=(9, 9))
+    wrong = Calibration(
+        scores=left_out.scores,
+        groups_C=left_out.groups_C,
+        negatives=left_out.negatives,
+        groups_G=left_out.groups_G,
+        kinds_G=np.full(len(left_out.kinds_G), LEFT_OUT),
+    )
+    assert choose([images], ("first", "second"))[0].witnesses == ("first",)
+    best, table = choose([images, wrong], ("first", "second"))
+    assert best == Candidate(("second",), "smallest")
+    assert table[0]["accepted"] == {"flat": 0.0, "mixed": 0.0, LEFT_OUT: 0.0}
+    share = accepted_negatives(Candidate(("first",), "smallest"), strangers(wrong))[LEFT_OUT]
+    assert {row["combination"]: row["cost"] for row in table}["first"] == pytest.approx(
+        share, **EXACT
+    )

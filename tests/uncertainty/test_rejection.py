@@ -16,6 +16,7 @@ import pytest
 
 from sign_ensemble.errors import UserError
 from sign_ensemble.uncertainty import rejection
+from sign_ensemble.uncertainty.gaussians import fit_clouds
 from sign_ensemble.uncertainty.rejection import (
     Rule,
     accepts,
@@ -45,6 +46,7 @@ def rule(**changed: Any) -> Rule:
         "single_C": f(0.1, 0.2, 0.3, 1 / 3),
         "neighbours": 5,
         "bank": np.random.default_rng(0).normal(size=(3, 7)).astype(np.float16),
+        "clouds": fit_clouds(np.eye(3, dtype=np.float16), np.array([0, 0, 1])),
         "choice": {"chosen": "energy+neighbour", "candidates": [{"cost": 0.1 + 0.2}]},
     }
     return Rule(**{**values, **changed})
@@ -257,9 +259,14 @@ def test_a_rule_comes_back_to_the_bit(tmp_path: Path) -> None:
         if isinstance(old, np.ndarray):
             assert (new.dtype, new.shape) == (old.dtype, old.shape), field.name
             assert new.tobytes() == old.tobytes(), field.name
-        elif field.name != "calibration":
+        elif field.name not in ("calibration", "clouds"):
             assert new == old, field.name
             assert type(new) is type(old), field.name
+    for name, values in before.clouds.arrays().items():
+        new = after.clouds.arrays()[name]
+        assert (new.dtype, new.shape, new.tobytes()) == (
+            values.dtype, values.shape, values.tobytes()
+        ), name  # fmt: skip
     assert after.calibration.keys() == before.calibration.keys()
     for name, values in before.calibration.items():
         assert after.calibration[name].tobytes() == values.tobytes()

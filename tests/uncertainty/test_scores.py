@@ -19,7 +19,7 @@ CLOSE: dict[str, Any] = {"abs": 1e-7, "rel": 0}  # logits are float32
 def evidence(logits_MNK: Any, votes_M: list[float] | None = None) -> Evidence:
     logits = np.array(logits_MNK, np.float32)
     votes = np.array(votes_M or np.ones(len(logits)), np.float64)
-    return Evidence(logits, votes, np.full(logits.shape[1], 0.25))
+    return Evidence(logits, votes, np.full(logits.shape[1], 0.25), np.full(logits.shape[1], -3.5))
 
 
 def of_probs(probs_MNK: Any, votes_M: list[float] | None = None) -> Evidence:
@@ -103,8 +103,9 @@ def test_energy_is_averaged_over_members_and_not_of_the_mean_logits() -> None:
     assert -log(2 * exp(2)) - scores.energy(opposed)[0] > 1  # what the mean logits would give
 
 
-def test_neighbour_is_the_distance_handed_in() -> None:
+def test_distances_are_those_handed_in() -> None:
     assert scores.neighbour(of_probs(TWO)).tolist() == [0.25]
+    assert scores.relative_mahalanobis(of_probs(TWO)).tolist() == [-3.5]
 
 
 @pytest.mark.parametrize("height", [1e4, 1e30, -1e30, 3e38])
@@ -120,7 +121,7 @@ def test_every_witness_is_higher_for_the_stranger_image() -> None:
     strange = evidence([[[9.0, 0.0], [1.0, 0.0]], [[9.0, 0.0], [0.0, 1.0]]])
     found = all_scores(strange)
     assert list(found) == list(WITNESSES)
-    for name in set(WITNESSES) - {"neighbour"}:
+    for name in set(WITNESSES) - {"neighbour", "relative_mahalanobis"}:
         assert found[name][1] > found[name][0], name
 
 

@@ -1,0 +1,95 @@
+"""Labels left out of the training: what a wrong gesture looks like, from training signers alone.
+
+A network and clouds that never saw the label X, shown an X by a signer they never saw, meet what a
+wrong gesture is to the finished ensemble: a real hand, well taken, with no label to it.
+
+Letters: N training images, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble.config import MemberConfig
+from sign_ensemble.console import progress
+from sign_ensemble.learning.folds import Task, fit_rows, logits_of, seed_of
+from sign_ensemble.stages.prepare import Prepared
+from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration
+from sign_ensemble.uncertainty.ensemble import Evidence
+from sign_ensemble.uncertainty.gaussians import strangers_distance
+from sign_ensemble.uncertainty.neighbours import neighbour_distance
+from sign_ensemble.uncertainty.scores import all_scores
+
+PARTS = 5  # a fifth of the labels at a time: enough wrong gestures, and the task stays itself
+
+
+def label_parts(labels: int, most: int, seed: int) -> list[NDArray[np.int64]]:
+    """At most ``most`` of PARTS random parts of K labels; none unless two labels are left."""
+    if labels < 3:
+        return []
+    order = np.random.default_rng(seed).permutation(labels)
+    return [np.sort(part) for part in np.array_split(order, min(PARTS, labels))][:most]
+
+
+def logits_without(
+    task: Task, recipe: MemberConfig, out: NDArray[np.int64], part: int
+) -> NDArray[np.float32]:
+    """Logits (N, kept labels) of all images, each by a network that saw neither its signer nor the
+    labels left out.
+    """
+    kept = np.setdiff1d(np.arange(len(task.labels)), out)
+    smaller = replace(
+        task,
+        labels=tuple(task.labels[label] for label in kept),
+        labels_N=np.searchsorted(kept, task.labels_N),  # of a left-out label's image never read
+    )
+    plain = task.features.plain()
+    logits_NK = np.zeros((len(task.labels_N), len(kept)), np.float32)
+    for fold in range(task.folds):
+        rows = np.flatnonzero((task.folds_N != fold) & np.isin(task.labels_N, kept))
+        head, _ = fit_rows(smaller, recipe, rows, seed_of(task.seed, part, fold))
+        logits_NK[task.folds_N == fold] = logits_of(head, plain[task.folds_N == fold])
+    return logits_NK
+
+
+def left_out_calibrations(
+    prepared: Prepared, recipe: MemberConfig, bank: NDArray[np.int64]
+) -> Sequence[Calibration]:
+    """A calibration per part of the labels: signs with other labels, and with those as negatives.
+
+    Args:
+        prepared: Images and folds.
+        recipe: The best trial's; one network speaks for the ensemble here, so that the members
+            never disagree and disagreement is judged by the other negatives.
+        bank: The training images that distances are measured to.
+    """
+    task, settings = prepared.task, prepared.config.rejection
+    plain, folds_N = task.features.plain(), task.folds_N
+    parts = label_parts(len(task.labels), settings.left_out, task.seed)
+    found = []
+    with progress("labels left out") as step:
+        for number, out in enumerate(parts):
+            strange_N = np.isin(task.labels_N, out)
+            left = bank[~strange_N[bank]]
+            there = plain[left], folds_N[left]
+            evidence = Evidence(
+                logits_without(task, recipe, out, number)[None],
+                np.ones(1),
+                neighbour_distance(plain, there[0], settings.neighbours, folds_N, there[1]),
+                strangers_distance(plain, folds_N, there[0], task.labels_N[left], there[1]),
+            )
+            found.append(
+                Calibration(
+                    scores=all_scores(evidence.rows(~strange_N)),
+                    groups_C=folds_N[~strange_N],
+                    negatives=all_scores(evidence.rows(strange_N)),
+                    groups_G=folds_N[strange_N],
+                    kinds_G=np.full(int(strange_N.sum()), LEFT_OUT),
+                )
+            )
+            step(number + 1, len(parts))
+    return found

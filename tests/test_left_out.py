@@ -1,0 +1,59 @@
+"""Labels left out of the training, and what stands for a wrong gesture then.
+
+Letters: N images, K labels, D features.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sign_ensemble.config import MemberConfig
+from sign_ensemble.data import backbone
+from sign_ensemble.data.features import Features
+from sign_ensemble.learning.folds import Task
+from sign_ensemble.stages.left_out import label_parts, logits_without
+
+
+@pytest.mark.parametrize(
+    ("labels", "sizes"), [(26, [6, 5, 5]), (5, [1, 1, 1]), (4, [1, 1, 1]), (3, [1, 1, 1])]
+)
+def test_a_fifth_of_the_labels_at_a_time(labels: int, sizes: list[int]) -> None:
+    parts = label_parts(labels, 3, seed=0)
+    assert [len(part) for part in parts] == sizes
+    together = np.concatenate(parts)
+    assert len(np.unique(together)) == len(together)
+    assert all((np.diff(part) > 0).all() for part in parts)
+
+
+def test_five_parts_hold_every_label_once() -> None:
+    assert np.sort(np.concatenate(label_parts(26, 5, seed=0))).tolist() == list(range(26))
+
+
+def test_two_labels_must_be_left() -> None:
+    assert label_parts(2, 3, seed=0) == []
+    assert label_parts(26, 0, seed=0) == []
+    assert all(len(part) == 1 for part in label_parts(3, 5, seed=0))
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    """Three labels by two signers, five images each; a label's own features are high."""
+    labels, folds = (x.ravel() for x in np.indices((3, 10)))
+    x_ND = np.random.default_rng(0).uniform(0, 0.1, (30, 1, backbone.D)).astype(np.float16)
+    for label in range(3):
+        x_ND[labels == label, 0, 40 * label : 40 * label + 40] = 4
+    x_ND.tofile(tmp_path / "features.f16")
+    features = Features(str(tmp_path / "features.f16"), np.arange(30), 0)
+    return Task(features, labels, folds % 2, ("eve", "fay"), ("a", "b", "c"), "", 0)
+
+
+def test_networks_do_not_know_the_label_left_out(task: Task) -> None:
+    recipe = MemberConfig(widths=(32, 16), dropout=0.0, learning_rate=1e-3, stop_share=0.0)
+    logits = logits_without(task, recipe, np.array([1]), 0)
+    assert logits.shape == (30, 2)
+    known = task.labels_N != 1
+    assert (logits[known].argmax(1) == task.labels_N[known] // 2).all()  # a and c, learnt
+    assert np.array_equal(logits, logits_without(task, recipe, np.array([1]), 0))
