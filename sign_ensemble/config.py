@@ -181,8 +181,9 @@ class RejectionConfig:
         combination: ``auto`` chooses on training signers and self-made negatives; otherwise
             witnesses joined by + (total_uncertainty, disagreement, energy, max_logit, neighbour,
             relative_mahalanobis).
-        joined: How several witnesses are joined when combination is not auto: ``smallest`` p-value
-            or ``fisher`` sum of logs.
+        joined: How several witnesses are joined when combination is not auto: ``smallest`` p-value,
+            ``fisher`` sum of logs, or ``guarded``: as smallest, but the last one named is a guard
+            that speaks up only for what is 20 times as rare.
         neighbours: The k of the k-th nearest training image.
         bank: Most training images kept for the witnesses that measure distances; a stratified draw
             of more.
@@ -194,7 +195,7 @@ class RejectionConfig:
 
     keep: float = 0.95
     combination: str = "auto"
-    joined: Literal["smallest", "fisher"] = "smallest"
+    joined: Literal["smallest", "fisher", "guarded"] = "smallest"
     neighbours: int = 5
     bank: int = 4000
     negatives: int = 60

@@ -101,7 +101,7 @@ def answer(evidence: Evidence, rule: Rule) -> Answers:
     scores = all_scores(evidence)
     probs_NK = evidence.probs_NK
     p_values = rule.p_values(scores)
-    most_surprised = rule.surprises(scores).argmax(0)
+    most_surprised = rejection.handicap(rule.surprises(scores), rule.joined).argmax(0)
     return Answers(
         evidence=evidence,
         scores=scores,

@@ -186,6 +186,16 @@ def test_join() -> None:
     assert join(surprises_WN, "fisher").tolist() == [2.0, 3.0, 0.0]
 
 
+def test_a_guard_gives_away_log_20() -> None:
+    surprises_WN = np.array([f(1.5, 1.0, 0.0), f(2.0, 4.5, 2.0)])
+    assert rejection.handicap(surprises_WN, "guarded") == pytest.approx(
+        np.array([f(1.5, 1.0, 0.0), f(2.0, 4.5, 2.0) - np.log(20)]), **EXACT
+    )
+    found = join(surprises_WN, "guarded")
+    assert found == pytest.approx([1.5, 4.5 - np.log(20), 0.0], **EXACT)  # log 20 is 2.996
+    assert rejection.handicap(surprises_WN, "fisher") is surprises_WN
+
+
 def test_signers_weigh_the_same() -> None:
     groups = np.array([7, 2, 7, 7, 9, 2])
     weights = signer_weights(groups)
@@ -304,7 +314,7 @@ def test_a_rule_that_is_not_there_or_not_whole_is_refused(tmp_path: Path) -> Non
             rejection.load(path)
 
 
-@pytest.mark.parametrize("how", ["smallest", "fisher"])
+@pytest.mark.parametrize("how", ["smallest", "fisher", "guarded"])
 @pytest.mark.parametrize("n", [39, 99])
 def test_several_witnesses_together_keep_what_one_keeps(how: Any, n: int) -> None:
     """2,000 draws of exchangeable images, five related witnesses: at most 5 % have p ≤ 0.05."""
