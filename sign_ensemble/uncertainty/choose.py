@@ -21,7 +21,7 @@ from sign_ensemble.uncertainty.rejection import Floats, Joined, join, signer_wei
 
 LEFT_OUT = "left-out labels"  # the kind of negative that stands for a wrong gesture
 FAR = "neighbour"  # the witness that has no blind spot far from the training images
-MOST = 3  # witnesses at once: searched without a limit, two were chosen on every signer measured
+MOST = 3  # witnesses at once: searched without a limit, two or three were chosen (protocol M)
 
 
 @dataclass(frozen=True)
