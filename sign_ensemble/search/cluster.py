@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from sign_ensemble.config import SearchConfig
 from sign_ensemble.errors import UserError
@@ -47,26 +48,50 @@ def connected() -> Iterator[None]:
             "this machine have its token (RAY_AUTH_MODE=token)?"
         ) from None
     try:
-        with terminate_is_interrupt():
+        with interrupts_are_kept():
             yield
     finally:
         ray.shutdown()
 
 
-@contextmanager
-def terminate_is_interrupt() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does: it comes from `ray job stop`, SLURM and Kubernetes.
+_INTERRUPTED = threading.Event()
 
-    For after ``ray.init``, whose own answer to it is a stack trace and no clean-up.
+
+@contextmanager
+def interrupts_are_kept() -> Iterator[None]:
+    """No interrupt is lost in the block: one that a library swallows is raised again at its end,
+    and wherever :func:`raise_if_interrupted` is called.
+
+    SIGTERM does what Ctrl-C does: it comes from `ray job stop`, SLURM and Kubernetes. For after
+    ``ray.init``, whose own answer to it is a stack trace and no clean-up.
     """
     if threading.current_thread() is not threading.main_thread():  # Python allows it there alone
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def note(number: int, frame: object) -> NoReturn:
+        _INTERRUPTED.set()
+        raise KeyboardInterrupt
+
+    _INTERRUPTED.clear()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield
+        raise_if_interrupted()
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def raise_if_interrupted() -> None:
+    """Raise an interrupt that has come and was swallowed: Optuna's lock of its journal does so.
+
+    Raises:
+        KeyboardInterrupt: one has.
+    """
+    if _INTERRUPTED.is_set():
+        raise KeyboardInterrupt
 
 
 def concurrency(search: SearchConfig) -> int:

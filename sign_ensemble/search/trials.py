@@ -16,7 +16,7 @@ from sign_ensemble.config import MemberConfig, SearchConfig
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, recipe_of
 from sign_ensemble.run import RunFolder, read_arrays
-from sign_ensemble.search.cluster import concurrency
+from sign_ensemble.search.cluster import concurrency, raise_if_interrupted
 from sign_ensemble.search.records import (
     TrialRecord,
     judge_fold,
@@ -63,6 +63,10 @@ class Recorder(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles callbacks for a restore that is never asked for here."""
         return {}
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Ray Tune has gone once round; an interrupt that a library swallowed ends the search."""
+        raise_if_interrupted()
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """A worker took the trial up."""
