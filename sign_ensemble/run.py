@@ -1,7 +1,7 @@
 """The run folder: names, atomic writes, reading back.
 
 runs/<name>/  config.yaml  manifest.parquet  negatives.safetensors  trials/  trials.parquet
-              study.journal  members/  rule.json  rule.safetensors  metrics.json
+              study.journal  members/  left-out/  rule.json  rule.safetensors  metrics.json
 """
 
 from __future__ import annotations
@@ -82,6 +82,10 @@ class RunFolder:
     def rule(self) -> Path:
         """The rejection rule; its numbers lie in rule.safetensors beside it."""
         return self.path / "rule.json"
+
+    def left_out(self, part: int) -> Path:
+        """What networks said that had not seen some labels."""
+        return self.path / "left-out" / f"{part}.safetensors"
 
     @property
     def metrics(self) -> Path:

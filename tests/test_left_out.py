@@ -6,6 +6,8 @@ Letters: N images, K labels, D features.
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from sign_ensemble.config import MemberConfig
 from sign_ensemble.data import backbone
 from sign_ensemble.data.features import Features
 from sign_ensemble.learning.folds import Task
+from sign_ensemble.run import RunFolder
+from sign_ensemble.stages import left_out
 from sign_ensemble.stages.left_out import label_parts, logits_without
 
 
@@ -57,3 +61,15 @@ def test_networks_do_not_know_the_label_left_out(task: Task) -> None:
     known = task.labels_N != 1
     assert (logits[known].argmax(1) == task.labels_N[known] // 2).all()  # a and c, learnt
     assert np.array_equal(logits, logits_without(task, recipe, np.array([1]), 0))
+
+
+def test_what_was_done_before_an_interruption_is_kept(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = MemberConfig(widths=(8, 4), epochs=1, stop_share=0.0)
+    prepared: Any = SimpleNamespace(run=RunFolder(tmp_path / "run"), task=task)
+    first = left_out._kept_logits(prepared, recipe, np.array([1]), 0)
+    monkeypatch.delattr(left_out, "logits_without")
+    assert np.array_equal(left_out._kept_logits(prepared, recipe, np.array([1]), 0), first)
+    with pytest.raises(NameError):
+        left_out._kept_logits(prepared, recipe, np.array([2]), 1)

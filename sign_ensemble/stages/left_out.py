@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.console import progress
 from sign_ensemble.learning.folds import Task, fit_rows, logits_of, seed_of
+from sign_ensemble.run import read_arrays, write_arrays
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration
 from sign_ensemble.uncertainty.ensemble import Evidence
-from sign_ensemble.uncertainty.gaussians import strangers_distance
+from sign_ensemble.uncertainty.gaussians import clouds_of_others, strangers_distance
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
 from sign_ensemble.uncertainty.scores import all_scores
 
@@ -56,6 +57,17 @@ def logits_without(
     return logits_NK
 
 
+def _kept_logits(
+    prepared: Prepared, recipe: MemberConfig, out: NDArray[np.int64], part: int
+) -> NDArray[np.float32]:
+    """:func:`logits_without`, from the run folder if an earlier call came that far."""
+    path = prepared.run.left_out(part)
+    if not path.exists():
+        write_arrays(path, {"logits": logits_without(prepared.task, recipe, out, part)})
+    logits_NK: NDArray[np.float32] = read_arrays(path)[0]["logits"]
+    return logits_NK
+
+
 def left_out_calibrations(
     prepared: Prepared, recipe: MemberConfig, bank: NDArray[np.int64]
 ) -> Sequence[Calibration]:
@@ -77,10 +89,14 @@ def left_out_calibrations(
             left = bank[~strange_N[bank]]
             there = plain[left], folds_N[left]
             evidence = Evidence(
-                logits_without(task, recipe, out, number)[None],
+                _kept_logits(prepared, recipe, out, number)[None],
                 np.ones(1),
                 neighbour_distance(plain, there[0], settings.neighbours, folds_N, there[1]),
-                strangers_distance(plain, folds_N, there[0], task.labels_N[left], there[1]),
+                strangers_distance(
+                    plain,
+                    folds_N,
+                    clouds_of_others(folds_N, there[0], task.labels_N[left], there[1]),
+                ),
             )
             found.append(
                 Calibration(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration, Candidate, choose
 from sign_ensemble.uncertainty.ensemble import Evidence
-from sign_ensemble.uncertainty.gaussians import fit_clouds, strangers_distance
+from sign_ensemble.uncertainty.gaussians import clouds_of_others, fit_clouds, strangers_distance
 from sign_ensemble.uncertainty.neighbours import draw_bank, neighbour_distance
 from sign_ensemble.uncertainty.scores import all_scores, max_prob
 
@@ -38,6 +39,7 @@ def build_rule(prepared: Prepared) -> None:
     chosen = draw_bank(task.labels_N, task.folds_N, settings.bank, task.seed)
     plain = task.features.plain()
     bank, groups, bank_labels = plain[chosen], task.folds_N[chosen], task.labels_N[chosen]
+    others = clouds_of_others(task.folds_N, bank, bank_labels, groups)
     best_place = best_trial(votes, run)
     best_record = next(r for r in read_records(run) if r.number == list(votes)[best_place])
 
@@ -45,7 +47,7 @@ def build_rule(prepared: Prepared) -> None:
         logits: tuple[Any, ...], features: NDArray[np.float16], of: NDArray[np.int64]
     ) -> Evidence:
         near = neighbour_distance(features, bank, settings.neighbours, of, groups)
-        cloud = strangers_distance(features, of, bank, bank_labels, groups)
+        cloud = strangers_distance(features, of, others)
         return Evidence(np.stack(logits), votes_M, near, cloud)
 
     calibration = Calibration(
@@ -55,8 +57,11 @@ def build_rule(prepared: Prepared) -> None:
         groups_G=negatives["folds"],
         kinds_G=np.array(header["kinds"])[negatives["kinds"]],
     )
-    others = left_out_calibrations(prepared, recipe_of(config.member, best_record.params), chosen)
-    best, table = choose([calibration, *others], tuple(calibration.scores))
+    left_out: Sequence[Calibration] = ()
+    if settings.combination == "auto":
+        recipe = recipe_of(config.member, best_record.params)
+        left_out = left_out_calibrations(prepared, recipe, chosen)
+    best, table = choose([calibration, *left_out], tuple(calibration.scores))
     if settings.combination != "auto":
         best = Candidate(tuple(settings.combination.split("+")), settings.joined)
     say(f"rejection: {best.name}")
@@ -73,8 +78,8 @@ def build_rule(prepared: Prepared) -> None:
         choice={
             "chosen": best.name,
             "by": "what is accepted at 95 % of signs kept, signer by signer: "
-            + (BY_LABELS if others else BY_IMAGES),
-            "negatives": [*header["kinds"], *([LEFT_OUT] if others else [])],
+            + (BY_LABELS if left_out else BY_IMAGES),
+            "negatives": [*header["kinds"], *([LEFT_OUT] if left_out else [])],
             "candidates": table,
         },
     )

@@ -168,21 +168,29 @@ def relative_distance(features_ND: NDArray[np.float16], clouds: Clouds) -> Float
     return np.concatenate(out) if out else np.zeros(0)
 
 
-def strangers_distance(
-    features_ND: NDArray[np.float16],
-    groups_N: NDArray[np.int64],
+def clouds_of_others(
+    groups: NDArray[np.int64],
     bank_BD: NDArray[np.float16],
     labels_B: NDArray[np.int64],
     groups_B: NDArray[np.int64],
-) -> Floats:
-    """:func:`relative_distance` of each image to clouds of the other groups' training images.
+) -> dict[int, Clouds]:
+    """For each of the groups asked about, the clouds of all other groups' training images.
 
     Raises:
         ValueError: a group is left with nobody to compare with.
     """
+    return {
+        int(group): fit_clouds(bank_BD[groups_B != group], labels_B[groups_B != group])
+        for group in np.unique(groups)
+    }
+
+
+def strangers_distance(
+    features_ND: NDArray[np.float16], groups_N: NDArray[np.int64], others: Mapping[int, Clouds]
+) -> Floats:
+    """:func:`relative_distance` of each image to the clouds of the groups that it is not of."""
     found_N = np.zeros(len(features_ND))
     for group in np.unique(groups_N):
-        others, mine = groups_B != group, groups_N == group
-        clouds = fit_clouds(bank_BD[others], labels_B[others])
-        found_N[mine] = relative_distance(features_ND[mine], clouds)
+        mine = groups_N == group
+        found_N[mine] = relative_distance(features_ND[mine], others[int(group)])
     return found_N

@@ -14,6 +14,7 @@ import torch
 
 from sign_ensemble.uncertainty.gaussians import (
     Clouds,
+    clouds_of_others,
     covariances,
     fit_clouds,
     main_directions,
@@ -137,7 +138,7 @@ def test_nobody_to_learn_from_is_refused() -> None:
     bank = half([1, 2], [2, 1])
     group = np.zeros(2, np.int64)
     with pytest.raises(ValueError, match="no training images"):
-        strangers_distance(bank, group, bank, np.array([0, 1]), group)
+        clouds_of_others(group, bank, np.array([0, 1]), group)
 
 
 # --- fits -----------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ def test_a_fit_is_repeated_to_the_bit() -> None:
 
 def test_images_are_strangers_to_their_own_signer() -> None:
     bank, labels, people = crowd(0, [[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
-    found = strangers_distance(bank, people, bank, labels, people)
+    found = strangers_distance(bank, people, clouds_of_others(people, bank, labels, people))
     for person in (0, 1):
         others = fit_clouds(bank[people != person], labels[people != person])
         expected = relative_distance(bank[people == person], others)

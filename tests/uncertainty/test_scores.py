@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sign_ensemble.check import WITNESS_NAMES
 from sign_ensemble.uncertainty import scores
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.scores import WITNESSES, all_scores
@@ -128,3 +129,7 @@ def test_every_witness_is_higher_for_the_stranger_image() -> None:
 def test_max_prob_is_what_the_best_label_leaves() -> None:
     probs = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0], [0.25, 0.25, 0.5]])
     assert scores.max_prob(probs) == pytest.approx([0.3, 0.0, 0.5], **EXACT)
+
+
+def test_settings_know_every_witness() -> None:
+    assert tuple(WITNESSES) == WITNESS_NAMES
