@@ -19,22 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from hardware import hardware  # type: ignore[import-not-found]
+from hardware import hardware
+from heads import trained
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_fill_holes, gaussian_filter
 
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.data.backbone import D
 from sign_ensemble.data.features import features_of_images
 from sign_ensemble.data.images import fit_square
 from sign_ensemble.data.synthetic.flesh import ARM
 from sign_ensemble.data.synthetic.picture_set import Picture, Recipe, plan, scene_of
 from sign_ensemble.data.views import augment
-from sign_ensemble.learning.fit import FeatureBatches, fit
 from sign_ensemble.learning.folds import logits_of
-from sign_ensemble.learning.network import Head
 from sign_ensemble.run import write_json
 from sign_ensemble.stages.synthesize import synthesize
 
@@ -128,16 +125,6 @@ def with_views(images_NSS3: Images, keys: list[str]) -> NDArray[np.float16]:
     return np.stack(each, 1)
 
 
-def trained(features_RVD: NDArray[np.float16], labels_N: NDArray[np.int64], seed: int) -> Head:
-    """A head of the default recipe with views."""
-    torch.manual_seed(seed)
-    head = Head(D, HEAD.widths, len(LETTERS), HEAD.dropout)
-    rows = np.arange(len(labels_N))
-    batches = FeatureBatches(features_RVD, rows, labels_N, HEAD.batch_size, HEAD.view_share)
-    fit(head, batches, HEAD, np.random.default_rng(seed), torch.device("cpu"))
-    return head
-
-
 def figures(
     logits_HNK: NDArray[np.float32], labels_N: NDArray[np.int64], people_N: NDArray[np.str_]
 ) -> dict[str, Any]:
@@ -207,7 +194,7 @@ def main() -> None:
     squares, labels_real_N, people_N = real(arguments.real)
     images, keys, labels_N = built_in(arguments.signs)
     features = with_views(images, keys)
-    heads = [trained(features, labels_N, seed) for seed in SEEDS]
+    heads = [trained(HEAD, len(LETTERS), features, labels_N, seed) for seed in SEEDS]
     results: dict[str, Any] = {
         "command": "python benchmarks/cross_check.py",
         "hardware": hardware(),

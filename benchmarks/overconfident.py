@@ -20,16 +20,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from hardware import hardware  # type: ignore[import-not-found]
+from hardware import hardware
+from heads import trained
 from numpy.typing import NDArray
 
 from sign_ensemble.config import DataConfig, MemberConfig
 from sign_ensemble.console import progress
-from sign_ensemble.data.backbone import D
 from sign_ensemble.data.features import features_of_images
 from sign_ensemble.data.images import load_square
 from sign_ensemble.data.synthetic.picture_set import LABELS, Picture, Recipe, plan
-from sign_ensemble.learning.fit import FeatureBatches, fit
 from sign_ensemble.learning.folds import logits_of
 from sign_ensemble.learning.network import Head
 from sign_ensemble.run import write_json
@@ -72,16 +71,6 @@ def probabilities(head: Head, features_ND: Features) -> NDArray[np.float32]:
     return torch.softmax(torch.from_numpy(logits_of(head, features_ND)), -1).numpy()
 
 
-def trained(features_ND: Features, labels_N: NDArray[np.int64], seed: int) -> Head:
-    """A head of the default recipe, fitted on all of these."""
-    torch.manual_seed(seed)
-    head = Head(D, HEAD.widths, len(LABELS), HEAD.dropout)
-    rows = np.arange(len(labels_N))
-    batches = FeatureBatches(features_ND[:, None], rows, labels_N, HEAD.batch_size, 0.0)
-    fit(head, batches, HEAD, np.random.default_rng(seed), torch.device("cpu"))
-    return head
-
-
 def of(values: list[float]) -> dict[str, float]:
     """Mean and standard deviation over heads."""
     return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))}
@@ -121,7 +110,8 @@ def main() -> None:
     back_N = np.array([p.number % HELD_BACK == 0 for p in pictures])
     labels_N = np.array([LABELS.index(p.name) if p.kind == "sign" else -1 for p in pictures])
     learn_N = own_N & ~back_N
-    heads = [trained(features[learn_N], labels_N[learn_N], seed) for seed in SEEDS]
+    learned, as_labels = features[learn_N][:, None], labels_N[learn_N]
+    heads = [trained(HEAD, len(LABELS), learned, as_labels, seed) for seed in SEEDS]
     probs = [probabilities(head, features) for head in heads]
 
     def sure(rows_N: NDArray[np.bool_]) -> dict[str, float]:

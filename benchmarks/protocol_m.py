@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hardware import hardware  # type: ignore[import-not-found]
+from hardware import hardware
 
 from sign_ensemble import metrics
 from sign_ensemble.config import Config, EvaluateConfig, MemberConfig, RejectionConfig

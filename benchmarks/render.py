@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hardware import hardware  # type: ignore[import-not-found]
+from hardware import hardware
 
 from sign_ensemble.data.synthetic.picture_set import Picture, Recipe, plan, rendered
 from sign_ensemble.run import write_json
