@@ -68,13 +68,14 @@ class Camera:
 
 @dataclass(frozen=True)
 class Patch:
-    """The pixels that the shape covers, wholly or in part.
+    """The pixels that the shape covers, or is beside.
 
     Args:
         rows_N: Pixel row.
         columns_N: Pixel column.
         points_BN3: Where the ray meets the shape or comes nearest to it, millimetres.
-        cover_BN: Share of the pixel that the shape covers, 0 to 1.
+        cover_BN: How opaque the shape is there: 1 where the ray meets it, falling to 0 over one
+            pixel outside its silhouette.
     """
 
     rows_N: Tensor
@@ -177,7 +178,7 @@ class _Rays:
 
     @classmethod
     def at(cls, pixels: Blocks) -> _Rays:
-        """Pixels' rays at their clear depth."""
+        """Pixels' rays at their clear depth, with a past that makes the first step the distance."""
         rows, columns, depth = pixels
         far_off = torch.full_like(depth, 1e6)
         return cls(rows, columns, torch.stack([depth, far_off, depth, far_off, depth]))
