@@ -48,6 +48,17 @@ def ray_two_cpus() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small products and pictures are done sooner by one thread than by several."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def torchvision_loads() -> Iterator[None]:
     """Makes torchvision importable, also where its compiled operators do not load.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -254,11 +257,25 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         open_run(config(tmp_path / "file"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "one").mkdir(mode=0o500)
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A folder whose folder "one" cannot be written; root, whom nothing refuses, is nobody then."""
+    place, root = Path(tempfile.mkdtemp()), os.geteuid() == 0
+    place.chmod(0o755)
+    (place / "one").mkdir(mode=0o555)
+    if root:
+        os.seteuid(65534)
+    yield place
+    if root:
+        os.seteuid(0)
+    (place / "one").chmod(0o700)
+    shutil.rmtree(place)
+
+
+def test_a_read_only_folder_is_named(read_only: Path) -> None:
+    assert list((read_only / "one").iterdir()) == []  # it can be looked into
     with pytest.raises(UserError, match=r"one: the run folder cannot be written"):
-        open_run(config(tmp_path))
+        open_run(config(read_only))
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:

@@ -51,11 +51,15 @@ def wait_for(holds: Callable[[], Any], seconds: float) -> bool:
 class Command:
     """A command of the package in a session of its own, as from a terminal that can be closed."""
 
-    def __init__(self, name: str, *arguments: str, folder: Path) -> None:
+    def __init__(self, name: str, *arguments: str, folder: Path, before: str = "") -> None:
+        """With ``before``, lines that this process alone runs first."""
+        module = f"sign_ensemble.{name}"
+        line = f"{before}\nimport runpy\nrunpy.run_module({module!r}, None, '__main__')"
+        how = ["-c", line] if before else ["-m", module]
         self._out, self._err = folder / "out.txt", folder / "err.txt"
         with self._out.open("w") as out, self._err.open("w") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"sign_ensemble.{name}", *arguments],
+                [sys.executable, *how, *arguments],
                 stdout=out,
                 stderr=err,
                 stdin=subprocess.DEVNULL,
@@ -100,10 +104,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
     """Starts commands; none of them outlives the test."""
     begun: list[Command] = []
 
-    def starter(name: str, *arguments: str) -> Command:
+    def starter(name: str, *arguments: str, before: str = "") -> Command:
         folder = tmp_path / f"command-{len(begun)}"
         folder.mkdir()
-        begun.append(Command(name, *arguments, folder=folder))
+        begun.append(Command(name, *arguments, folder=folder, before=before))
         return begun[-1]
 
     yield starter
@@ -343,6 +347,31 @@ def test_interrupt_ends_the_search_in_one_line(
     said = finish(start("tune", *arguments))
     assert f"{len(kept)} trials are kept from before" in said
     assert sorted(records(run)) == list(range(20))
+
+
+SWALLOWED = """
+import contextlib, os, signal
+from sign_ensemble.search.suggest import RecordedOptuna
+drawn = RecordedOptuna.suggest
+def suggest(self, trial_id):
+    if len(self._used) == 2:  # Ctrl-C comes while a library catches everything
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    return drawn(self, trial_id)
+RecordedOptuna.suggest = suggest
+"""
+
+
+@pytest.mark.timeout(2 * SLOW)
+def test_a_swallowed_interrupt_ends_the_search(
+    home: Path, signs_folder: Path, start: Callable[..., Command]
+) -> None:
+    """Once seen: the interrupt came inside Optuna, which dropped it, and the search went on."""
+    arguments = [*settings(home, signs_folder, "swallowed", 20), "--until", "search"]
+    command = start("tune", *arguments, before=SWALLOWED)
+    assert command.ended() == 130, command.err
+    assert command.err == "interrupted: what is done is kept; the same command goes on\n"
+    assert len(records(home / "swallowed")) < 6
 
 
 @pytest.mark.timeout(3 * SLOW)

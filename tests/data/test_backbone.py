@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,7 @@ SIDE = 64  # the smallest images that all layers take, nearly
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def images(n: int, side: int = SIDE, seed: int = 0) -> np.ndarray:

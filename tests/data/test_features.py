@@ -11,12 +11,12 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
 
 from sign_ensemble.config import DataConfig
@@ -36,12 +36,7 @@ DATA = DataConfig(size=64, views=2, weights="random")
 SLOT = 3 * 2 * backbone.D  # bytes of an image and two views
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -217,10 +212,10 @@ def test_progress_counts_what_is_missing(root: Path, tmp_path: Path) -> None:
     [{"size": 72}, {"fit": "squash"}, {"views": 1}, {"mirror": True}, {"weights": "shipped"}],
 )
 def test_other_pictures_have_another_folder(
-    change: dict[str, object], root: Path, tmp_path: Path
+    change: dict[str, Any], root: Path, tmp_path: Path
 ) -> None:
     one = compute(root, tmp_path / "cache", ["0.png"])
-    other = compute(root, tmp_path / "cache", ["0.png"], replace(DATA, **change))  # type: ignore[arg-type]
+    other = compute(root, tmp_path / "cache", ["0.png"], replace(DATA, **change))
     assert Path(one.path).parent != Path(other.path).parent
     assert len(list((tmp_path / "cache").iterdir())) == 2
 

@@ -36,12 +36,7 @@ QUICK = MemberConfig(widths=(8, 4), dropout=0.2, learning_rate=3e-3, epochs=3, b
 NONE_G = np.zeros((0, D), np.float16)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ Letters: N images, G negatives, K labels, D features.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.backbone import D
@@ -39,12 +37,7 @@ FOLDS_N = np.array([1, 0, 2, 2, 1, 0, 0, 2, 1, 1])
 FOLDS_G = np.array([2, 0, 0, 1])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
