@@ -1,7 +1,8 @@
 """Protocol M: leave each of five signers out and run the main job on the other four.
 
-    python benchmarks/protocol_m.py --data ../shared/data
+    python benchmarks/protocol_m.py --data ../shared/data [--search.trials 10 ...]
 
+What it does not know itself goes to the main job; runs that are there already are not made again.
 Beside the main job's own figures it measures an ordinary implementation on the same splits: the
 default recipe on plain features (no views), one model with max-prob, and five such models of varied
 width, dropout and learning rate with entropy and with mutual information. Writes
@@ -24,7 +25,7 @@ import torch
 from hardware import hardware
 
 from sign_ensemble import metrics
-from sign_ensemble.config import Config, EvaluateConfig, MemberConfig, RejectionConfig
+from sign_ensemble.config import Config, EvaluateConfig, MemberConfig
 from sign_ensemble.data import manifest
 from sign_ensemble.data.features import features_of_images, features_of_rows
 from sign_ensemble.data.strange import FAR_SETS, far_images, folder_images
@@ -44,14 +45,16 @@ ORDINARY = [
 ]
 
 
-def main_job(data: Path, runs: Path, signer: int) -> tuple[RunFolder, float | None]:
+def main_job(
+    data: Path, runs: Path, signer: int, more: list[str]
+) -> tuple[RunFolder, float | None]:
     """Run the main job as a user does; the run, and its seconds unless it only went on."""
     name = f"protocol-m-{signer}"
     command = [
         sys.executable, "-m", "sign_ensemble.tune", "--config", "configs/massey.yaml",
         "--data.root", str(data / "massey-asl"), "--data.test_signers", f"[{signer}]",
         "--evaluate.far", f"foreign-hands={data}/asl-digits/[134578]",
-        "--run.root", str(runs), "--run.name", name, "--wandb.mode", "disabled",
+        "--run.root", str(runs), "--run.name", name, "--wandb.mode", "disabled", *more,
     ]  # fmt: skip
     fresh = not (runs / name).exists()
     began = time.monotonic()
@@ -205,13 +208,20 @@ def table(results: dict[str, Any]) -> str:
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     seconds = [float(s["seconds"]) for s in signers.values() if s["seconds"] is not None]
+    trials = sorted({s["settings"]["trials"] for s in signers.values()})
+    took = (
+        f"The main job took {np.min(seconds):.0f} to {np.max(seconds):.0f} s per signer "
+        f"(n = {len(seconds)}), beside other work on the same cores."
+        if seconds
+        else "The main job's time is not known: its runs were there already."
+    )
     lines += [
         "",
         "Combinations chosen: "
         + "; ".join(f"hand{n}: {s['shipped']['combination']}" for n, s in signers.items())
         + ".",
-        f"The main job took {np.min(seconds):.0f} to {np.max(seconds):.0f} s per signer "
-        f"(n = {len(seconds)}; {results['hardware']}), beside other work on the same cores.",
+        f"Trials per search: {', '.join(map(str, trials))} (default {Config().search.trials}). "
+        f"{took} Hardware: {results['hardware']}.",
         f"FPR95 is the share of a strange set accepted when the threshold keeps 95 % of the test "
         f"signer's signs. Made by `{results['command']}`.",
     ]
@@ -225,29 +235,34 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--signers", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--table", action="store_true", help="only write the table anew")
-    arguments = parser.parse_args()
+    arguments, more = parser.parse_known_args()
     path = RESULTS / "protocol_m.json"
     results = read_json(path) if path.exists() else {"signers": {}}
     if not arguments.table:
         for signer in arguments.signers:
-            run, seconds = main_job(arguments.data, arguments.runs, signer)
+            run, seconds = main_job(arguments.data, arguments.runs, signer, more)
+            used = load_config(run)
+            settings = {
+                "rejection": vars(used.rejection),
+                "trials": used.search.trials,
+                "members": used.ensemble.size,
+                "seed": used.search.seed,
+            }
             before = results["signers"].get(str(signer), {})
+            if seconds is None and before.get("settings") == settings:
+                seconds = before["seconds"]
             tree = read_json(run.metrics)
             torch.set_num_threads(2)
             results["signers"][str(signer)] = {
-                "seconds": before.get("seconds") if seconds is None else seconds,
+                "seconds": seconds,
+                "settings": settings,
                 "shipped": shipped(tree),
                 "ordinary": before.get("ordinary") or ordinary(run, arguments.data, arguments.runs),
             }
             results["signers"] = dict(sorted(results["signers"].items()))
+            results.pop("settings", None)  # of all signers, in older files
             results["hardware"] = hardware()
-            results["command"] = "python benchmarks/protocol_m.py"
-            results["settings"] = {
-                "rejection": vars(RejectionConfig()),
-                "trials": Config().search.trials,
-                "members": Config().ensemble.size,
-                "seed": Config().search.seed,
-            }
+            results["command"] = " ".join(["python benchmarks/protocol_m.py", *more])
             write_json(path, results)
     text = table(results)
     (RESULTS / "protocol_m.md").write_text(text)
