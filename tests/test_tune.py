@@ -291,6 +291,20 @@ def assert_kept(run: Path, before: dict[str, tuple[str, int]]) -> None:
         assert now[name] == content, name
 
 
+def assert_same_outcome(run: Path, whole: Path) -> None:
+    """Trials, members, rule and figures are those of the run that nothing interrupted."""
+    expected = {n: without_seconds(record) for n, record in records(whole).items()}
+    assert {n: without_seconds(record) for n, record in records(run).items()} == expected
+    same = ("members/*", "rule.*", "trials/*/*.safetensors", "negatives.safetensors")
+    here, there = shas(run, *same), shas(whole, *same)
+    for name in set(here) | set(there):
+        if "fold-" not in name:  # their headers hold seconds
+            assert here.get(name) == there.get(name), name
+    assert set(here) == set(there)
+    figures, expected_figures = (json.loads((r / "metrics.json").read_text()) for r in (run, whole))
+    assert figures == expected_figures
+
+
 @pytest.mark.timeout(2 * SLOW)
 def test_killed_twice_it_ends_as_if_never_interrupted(
     whole: Path, signs_folder: Path, start: Callable[..., Command]
@@ -318,16 +332,82 @@ def test_killed_twice_it_ends_as_if_never_interrupted(
     assert_kept(run, second)
     assert sorted(records(run)) == list(range(TRIALS))
 
-    expected = {n: without_seconds(record) for n, record in records(whole).items()}
-    assert {n: without_seconds(record) for n, record in records(run).items()} == expected
-    same = ("members/*", "rule.*", "trials/*/*.safetensors", "negatives.safetensors")
-    here, there = shas(run, *same), shas(whole, *same)
-    for name in set(here) | set(there):
-        if "fold-" not in name:  # their headers hold seconds
-            assert here.get(name) == there.get(name), name
-    assert set(here) == set(there)
-    figures, expected_figures = (json.loads((r / "metrics.json").read_text()) for r in (run, whole))
-    assert figures == expected_figures
+    assert_same_outcome(run, whole)
+
+
+@pytest.fixture
+def three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster of a head that runs no trials and two nodes of one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE))  # the package, as if installed on every node
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def trial_process(node: Any) -> int:
+    """The process of a trial that runs on a node of the cluster, 0 if there is none."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    for line in listed.splitlines():
+        pid, parent, args = line.split(maxsplit=2)
+        if int(parent) == raylet and args.startswith("ray::ImplicitFunc"):
+            return int(pid)
+    return 0
+
+
+@pytest.mark.timeout(3 * SLOW)
+def test_a_cluster_may_lose_a_trial_a_node_and_the_driver(
+    whole: Path,
+    signs_folder: Path,
+    start: Callable[..., Command],
+    three_nodes: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = whole.parent / "cluster"
+    arguments = settings(whole.parent, signs_folder, "cluster", TRIALS)
+    monkeypatch.setenv("RAY_ADDRESS", three_nodes.address)
+
+    def ended() -> int:
+        return len(list(run.glob("trials/*/trial.json")))
+
+    busy: list[tuple[Any, int]] = []
+
+    def at_work(least: int) -> bool:
+        """Whether so many have ended and a node runs a trial now."""
+        if ended() >= least:
+            nodes = three_nodes.worker_nodes
+            busy[:] = [(node, pid) for node in nodes if (pid := trial_process(node))]
+        return bool(busy)
+
+    command = start("tune", *arguments)
+    assert wait_for(lambda: at_work(1), SLOW), command.err
+    os.kill(busy.pop()[1], signal.SIGKILL)
+    busy.clear()
+    after_the_trial = ended()
+    assert wait_for(lambda: at_work(after_the_trial + 2), SLOW), command.err
+    three_nodes.remove_node(busy.pop()[0], allow_graceful=False)
+    after_the_node = ended()
+    killed(command, lambda: ended() >= after_the_node + 2)
+    # Seldom (one of seven times) Ray Tune gives the trial up whose node died; the next call asks
+    # again, but the trials in between were judged without it.
+    given_up = [record for record in records(run).values() if record["status"] == "failed"]
+    kept = ended() - len(given_up)
+    assert len(given_up) <= 1
+    assert 4 <= kept < TRIALS
+    said = finish(start("tune", *arguments))
+    assert f"{kept} trials are kept from before" in said
+    assert sorted(records(run)) == list(range(TRIALS))
+    assert {record["error"] for record in records(run).values()} == {""}
+    if not given_up:
+        assert_same_outcome(run, whole)
 
 
 @pytest.mark.timeout(2 * SLOW)
