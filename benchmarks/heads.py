@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.learning.fit import FeatureBatches, fit
+from sign_ensemble.learning.fit import FeatureBatches, adam, course_of, fit
 from sign_ensemble.learning.network import Head
 
 
@@ -22,6 +22,10 @@ def trained(
     torch.manual_seed(seed)
     head = Head(features_RVD.shape[2], recipe.widths, labels, recipe.dropout)
     rows = np.arange(len(labels_R))
-    batches = FeatureBatches(features_RVD, rows, labels_R, recipe.batch_size, recipe.view_share)
-    fit(head, batches, recipe, np.random.default_rng(seed), torch.device("cpu"))
+    rng = np.random.default_rng(seed)
+    batches = FeatureBatches(
+        features_RVD, rows, labels_R, recipe.batch_size, recipe.view_share, rng
+    )
+    optimiser = adam((head, recipe.learning_rate), weight_decay=recipe.weight_decay)
+    fit(head, batches, course_of(recipe), optimiser, torch.device("cpu"))
     return head

@@ -173,6 +173,61 @@ class EnsembleConfig:
 
 
 @dataclass(frozen=True)
+class FinetuneConfig:
+    """The second stage: each member's convolutions learn too, from its trained head on.
+
+    Args:
+        layers: Which convolutions learn: ``none`` (members are heads on frozen features), ``last``
+            (the fifth), ``conv3+`` or ``all``. Fewer learn faster and forget less.
+        epochs: Passes over the training images; few, since everything begins trained.
+        learning_rate: AdamW's highest step size for the head.
+        backbone_rate: The same for the convolutions; lower, since they begin nearer to their end.
+        weight_decay: Decoupled decay per step, on weight matrices only.
+        warmup: Share of all steps in which the step size rises to its highest; it then falls to
+            nothing along a cosine.
+        clip: Longest gradient over all weights; longer ones are shortened to it.
+        batch_size: Images per step over all workers together.
+        view_share: Share of images that each epoch replaces by a fresh augmented view.
+    """
+
+    layers: Literal["none", "last", "conv3+", "all"] = "none"
+    epochs: int = 8
+    learning_rate: float = 3e-4
+    backbone_rate: float = 5e-5
+    weight_decay: float = 1e-4
+    warmup: float = 0.05
+    clip: float = 5.0
+    batch_size: int = 64
+    view_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class ScaleConfig:
+    """How fine-tuning is spread over a cluster; what comes out does not depend on it.
+
+    Args:
+        workers: Processes that share each step of one training: a number, or ``1:4`` for as many
+            as the cluster has room for, from 1 to 4.
+        cpus_per_worker: CPU threads of one; null shares the cluster's CPUs among those that train
+            at once.
+        gpus_per_worker: GPU share of one, for example 1 or 0.5; 0 trains on the CPU.
+        at_once: Members trained side by side; null is as many as there are GPUs for, on CPUs one.
+        micro_batch: Images of a step that one worker holds at a time; less needs less memory.
+        checkpoint_minutes: A checkpoint is written after every epoch, and whenever the last is
+            this old.
+        max_failures: Times a training that lost a worker goes on from its last checkpoint.
+    """
+
+    workers: str = "1"
+    cpus_per_worker: Optional[int] = None
+    gpus_per_worker: float = 0.0
+    at_once: Optional[int] = None
+    micro_batch: int = 64
+    checkpoint_minutes: float = 5.0
+    max_failures: int = 3
+
+
+@dataclass(frozen=True)
 class RejectionConfig:
     """When an image gets no answer.
 
@@ -262,6 +317,8 @@ class Config:
     member: MemberConfig = field(default_factory=MemberConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    scale: ScaleConfig = field(default_factory=ScaleConfig)
     rejection: RejectionConfig = field(default_factory=RejectionConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     run: RunConfig = field(default_factory=RunConfig)

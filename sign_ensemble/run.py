@@ -1,7 +1,8 @@
 """The run folder: names, atomic writes, reading back.
 
 runs/<name>/  config.yaml  manifest.parquet  negatives.safetensors  trials/  trials.parquet
-              study.journal  members/  left-out/  rule.json  rule.safetensors  metrics.json
+              study.journal  heads/  train/  members/  left-out/  rule.json  rule.safetensors
+              metrics.json
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ FREE = {
     "run.root",
     "run.name",
 }
-FREE_GROUPS = {"wandb", "evaluate"}
+FREE_GROUPS = {"wandb", "evaluate", "scale"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,21 @@ class RunFolder:
     def members(self) -> Path:
         """Folder of members with their index.json."""
         return self.path / "members"
+
+    @property
+    def heads(self) -> Path:
+        """Folder of the heads that fine-tuning begins with."""
+        return self.path / "heads"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Ray Train's folder, with the checkpoints of trainings under way."""
+        return self.path / "train"
+
+    @property
+    def unseen(self) -> Path:
+        """What fine-tuned networks say of the training images whose signer they never saw."""
+        return self.path / "members" / "unseen.safetensors"
 
     @property
     def rule(self) -> Path:

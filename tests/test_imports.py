@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN = {
     "ray": (
         "learning/distributed.py",
+        "learning/worker.py",
         "search/",
         "data/spread.py",
         "data/synthetic/spread.py",

@@ -6,7 +6,7 @@ Letters: N images, S side in pixels, D features.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -58,6 +58,13 @@ class Convolutions(nn.Module):
         return self.avgpool(self.features(images_N3SS)).flatten(1)
 
 
+@lru_cache(maxsize=1)
+def convolution_shapes() -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor of the convolutions, by torchvision's names."""
+    with torch.device("meta"):
+        return {name: tuple(value.shape) for name, value in Convolutions().state_dict().items()}
+
+
 @dataclass(frozen=True)
 class Backbone:
     """Loaded convolutions, where they run and what identifies their weights."""
@@ -76,20 +83,41 @@ class Backbone:
         Yields:
             float16 features (N, 9216) of one batch, in order.
         """
-        mean = torch.tensor(MEAN, device=self.device).view(1, 3, 1, 1) * 255
-        std = torch.tensor(STD, device=self.device).view(1, 3, 1, 1) * 255
         for images_NSS3 in batches:
             n = len(images_NSS3)
             if n < BATCH:
                 short = np.zeros((BATCH - n, *images_NSS3.shape[1:]), np.uint8)
                 images_NSS3 = np.concatenate([images_NSS3, short])
-            pixels = torch.from_numpy(images_NSS3).to(self.device).permute(0, 3, 1, 2)
+            pixels = torch.from_numpy(images_NSS3).to(self.device)
             with (
                 torch.inference_mode(),
                 torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
             ):
-                values_ND = self.layers((pixels - mean) / std)
+                values_ND = self.layers(normalised(pixels))
             yield values_ND[:n].clamp(max=65504).to(torch.float16).cpu().numpy()
+
+    def of_images(
+        self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
+    ) -> NDArray[np.float16]:
+        """Features (N, 9216) of images in memory; progress is called with (images done, images)."""
+        if not len(images_NSS3):
+            return np.zeros((0, D), np.float16)
+        starts = range(0, len(images_NSS3), BATCH)
+        parts = []
+        for part in self.features(images_NSS3[i : i + BATCH] for i in starts):
+            parts.append(part)
+            if progress:
+                progress(min(len(parts) * BATCH, len(images_NSS3)), len(images_NSS3))
+        return np.concatenate(parts)
+
+
+def normalised(images_NSS3: torch.Tensor) -> torch.Tensor:
+    """uint8 images (N, S, S, 3) as the convolutions take them: float32 (N, 3, S, S), each channel
+    minus ImageNet's mean, over its standard deviation.
+    """
+    mean = torch.tensor(MEAN, device=images_NSS3.device) * 255
+    std = torch.tensor(STD, device=images_NSS3.device) * 255
+    return ((images_NSS3 - mean) / std).permute(0, 3, 1, 2)
 
 
 def bf16_is_fast(device: torch.device) -> bool:
@@ -141,9 +169,31 @@ def load(weights: str = "shipped") -> Backbone:
             raise UserError(
                 f"data.weights is {weights}: not AlexNet's convolutions ({reason})"
             ) from fault
+    return ready(layers, sha256)
+
+
+def ready(layers: Convolutions, sha256: str) -> Backbone:
+    """These convolutions on the best device here."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     layers = layers.eval().requires_grad_(False).to(device)
     for weight in layers.parameters():
         if weight.ndim == 4:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     return Backbone(layers, sha256, device, bf16_is_fast(device))
+
+
+def finetuned(weights: str, learned: dict[str, NDArray[np.float32]]) -> Backbone:
+    """The convolutions of ``weights`` with some tensors replaced by those that learned.
+
+    Args:
+        weights: See :func:`load`.
+        learned: Tensors by torchvision's names.
+    """
+    layers = Convolutions()
+    layers.load_state_dict(
+        {
+            **load(weights).layers.state_dict(),
+            **{k: torch.from_numpy(v) for k, v in learned.items()},
+        }
+    )
+    return ready(layers, "")

@@ -128,16 +128,7 @@ def features_of_images(
     images_NSS3: NDArray[np.uint8], weights: str, progress: Progress | None = None
 ) -> NDArray[np.float16]:
     """Features (N, D) of images that are already in memory, for strange sets and predictions."""
-    if not len(images_NSS3):
-        return np.zeros((0, backbone.D), np.float16)
-    starts = range(0, len(images_NSS3), backbone.BATCH)
-    parts = []
-    passes = backbone.load(weights).features(images_NSS3[i : i + backbone.BATCH] for i in starts)
-    for part in passes:
-        parts.append(part)
-        if progress:
-            progress(min(len(parts) * backbone.BATCH, len(images_NSS3)), len(images_NSS3))
-    return np.concatenate(parts)
+    return backbone.load(weights).of_images(images_NSS3, progress)
 
 
 def features_of_rows(

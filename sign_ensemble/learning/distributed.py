@@ -1,31 +1,29 @@
-"""Members trained over the Ray cluster, one task each."""
+"""Members trained over the Ray cluster: heads as one task each, whole networks by Ray Train."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
+import ray.train
+import ray.train.torch
 import torch
 
+from sign_ensemble.config import ScaleConfig
 from sign_ensemble.errors import UserError
+from sign_ensemble.learning.finetune import PixelTask
 from sign_ensemble.learning.folds import Task, fit_rows
-from sign_ensemble.learning.member import Card, Member, load, save
+from sign_ensemble.learning.member import Member, load, save
+from sign_ensemble.learning.worker import Job, worker_loop
 from sign_ensemble.run import file_sha256
 
 
-@dataclass(frozen=True)
-class Job:
-    """A member to be trained and the file it goes to."""
-
-    card: Card
-    path: str
-
-
 def fit_member(job: Job, task: Task, threads: int) -> str:
-    """Train one member on all training images, or on all but its fold's, and save it.
+    """Train one member's head on all training images, or on all but its fold's, and save it.
 
     Returns:
         sha256 of the file.
@@ -55,7 +53,7 @@ def fit_members(
     gpus: float,
     progress: Callable[[int, int], None],
 ) -> list[str]:
-    """Train members, as many at once as the cluster holds.
+    """Train heads, as many at once as the cluster holds.
 
     Args:
         jobs: What to train.
@@ -80,3 +78,170 @@ def fit_members(
             done += 1
             progress(done, len(jobs))
     return hashes
+
+
+# --- fine-tuning ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Means:
+    """How trainings share a cluster: ``at_once`` of them, each with ``least`` to ``most`` workers
+    of so many CPUs and GPUs.
+    """
+
+    at_once: int
+    least: int
+    most: int
+    cpus: int
+    gpus: float
+
+
+def means_of(scale: ScaleConfig, have: Mapping[str, float], members: int) -> Means:
+    """Share a cluster's resources among trainings.
+
+    Args:
+        scale: What was asked for.
+        have: The cluster's resources, as Ray names them.
+        members: How many are to be trained.
+
+    Raises:
+        UserError: the cluster does not hold the fewest workers asked for.
+    """
+    least, most = workers_of(scale.workers)
+    cpus, gpus = int(have.get("CPU", 0)), float(have.get("GPU", 0))
+    if scale.gpus_per_worker and gpus < least * scale.gpus_per_worker:
+        raise UserError(
+            f"scale.gpus_per_worker is {scale.gpus_per_worker:g} and scale.workers "
+            f"{scale.workers}: the cluster has {gpus:g} GPUs; 0 trains on CPUs"
+        )
+    needed = least * (scale.cpus_per_worker or 1)
+    if cpus < needed:
+        raise UserError(
+            f"scale.workers is {scale.workers}: the cluster has {cpus} CPUs, these need {needed}; "
+            "give fewer workers or start Ray with more CPUs"
+        )
+    fit_in = int(gpus / (most * scale.gpus_per_worker)) if scale.gpus_per_worker else 1
+    at_once = min(scale.at_once or max(1, fit_in), members)
+    each = scale.cpus_per_worker or max(1, cpus // (at_once * most))
+    return Means(at_once, least, most, each, scale.gpus_per_worker)
+
+
+def workers_of(text: str) -> tuple[int, int]:
+    """``4`` or ``1:4`` to the fewest and the most workers.
+
+    Raises:
+        UserError: it is neither.
+    """
+    parts = text.split(":")
+    if len(parts) <= 2 and all(part.isdecimal() for part in parts):
+        least, most = int(parts[0]), int(parts[-1])
+        if 1 <= least <= most:
+            return least, most
+    raise UserError(f"scale.workers is {text}: it must be a number from 1, or two, like 1:4")
+
+
+@ray.remote(num_cpus=0)
+class Board:
+    """Where trainings say how far they are."""
+
+    def __init__(self) -> None:
+        self.passes: dict[str, float] = {}
+
+    def tell(self, path: str, passes: float) -> None:
+        """A member has come through so many passes."""
+        self.passes[path] = passes
+
+    def read(self) -> float:
+        """Passes of all members."""
+        return sum(self.passes.values())
+
+
+def run_lane(
+    jobs: Sequence[Job],
+    task: PixelTask,
+    means: Means,
+    folder: str,
+    name: str,
+    scale: ScaleConfig,
+    board: Any,
+) -> None:
+    """One Ray Train run over some members, one after another."""
+    workers = means.least if means.least == means.most else (means.least, means.most)
+    resources = {"CPU": means.cpus} | ({"GPU": means.gpus} if means.gpus else {})
+    one_each = means.gpus >= 1  # NCCL refuses two workers on one GPU
+    ray.train.torch.TorchTrainer(
+        worker_loop,
+        train_loop_config={
+            "jobs": jobs,
+            "task": task,
+            "scale": scale,
+            "board": board,
+            "threads": means.cpus,
+        },
+        torch_config=ray.train.torch.TorchConfig(backend="nccl" if one_each else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers, use_gpu=bool(means.gpus), resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=folder,
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+            failure_config=ray.train.FailureConfig(max_failures=scale.max_failures),
+        ),
+    ).fit()
+
+
+def finetune_members(
+    jobs: Sequence[Job],
+    task: PixelTask,
+    folder: Path,
+    scale: ScaleConfig,
+    progress: Callable[[int, int], None],
+) -> list[str]:
+    """Fine-tune members with Ray Train; what an interrupted call has made or begun is kept.
+
+    Args:
+        jobs: What to train; their heads' files are there.
+        task: Images and labels.
+        folder: For Ray Train's checkpoints.
+        scale: Workers and resources.
+        progress: Called with (passes done, passes).
+
+    Returns:
+        sha256 of each member's file, in the order of the jobs.
+
+    Raises:
+        UserError: the cluster is too small, or a training failed more often than allowed.
+    """
+    missing = [job for job in jobs if not finished(job)]
+    passes = sum(job.card.finetune.epochs for job in jobs)
+    before = passes - sum(job.card.finetune.epochs for job in missing)
+    progress(before, passes)
+    if missing:
+        means = means_of(scale, ray.cluster_resources(), len(missing))
+        board = Board.remote()  # type: ignore[attr-defined]
+        shared = ray.put(task)
+        lane = ray.remote(run_lane).options(num_cpus=0, max_retries=0)
+        waiting = [
+            lane.remote(
+                missing[i :: means.at_once], shared, means, str(folder), f"lane-{i}",
+                scale, board,
+            )
+            for i in range(means.at_once)
+        ]  # fmt: skip
+        try:
+            while waiting:
+                ready, waiting = ray.wait(waiting, timeout=1)
+                progress(before + int(ray.get(board.read.remote())), passes)
+                for reference in ready:
+                    ray.get(reference)
+        except ray.exceptions.RayTaskError as fault:
+            raise UserError(f"fine-tuning failed: {reason(fault)}") from None
+        progress(passes, passes)
+    return [file_sha256(Path(job.path)) for job in jobs]
+
+
+def reason(fault: BaseException) -> str:
+    """The last line of what went wrong in a worker."""
+    lines = [line for line in str(fault).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(fault).__name__

@@ -18,7 +18,7 @@ from sign_ensemble import metrics
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.backbone import D
 from sign_ensemble.data.features import Features
-from sign_ensemble.learning.fit import FeatureBatches, Fitted, fit
+from sign_ensemble.learning.fit import FeatureBatches, Fitted, adam, course_of, fit
 from sign_ensemble.learning.network import Head
 
 
@@ -142,9 +142,16 @@ def fit_rows(
         torch.manual_seed(seed)
         head = Head(D, recipe.widths, len(task.labels), recipe.dropout).to(device)
         batches = FeatureBatches(
-            features_RVD, slots_N[~stop_N], labels_N[~stop_N], recipe.batch_size, recipe.view_share
+            features_RVD,
+            slots_N[~stop_N],
+            labels_N[~stop_N],
+            recipe.batch_size,
+            recipe.view_share,
+            rng,
         )
-        fitted = fit(head, batches, recipe, rng, device, stop_nll if stop_N.any() else None)
+        optimiser = adam((head, recipe.learning_rate), weight_decay=recipe.weight_decay)
+        stop = stop_nll if stop_N.any() else None
+        fitted = fit(head, batches, course_of(recipe), optimiser, device, stop)
     return head, fitted
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.config import MemberConfig
+from sign_ensemble.config import FinetuneConfig, MemberConfig
+from sign_ensemble.data.backbone import convolution_shapes
 from sign_ensemble.errors import UserError
+from sign_ensemble.learning.network import FROZEN
 from sign_ensemble.run import file_sha256, read_arrays, write_arrays
 
 TENSORS = tuple(f"layers.{i}.{part}" for i in (0, 3, 6) for part in ("weight", "bias"))
@@ -31,6 +33,7 @@ class Card:
         nll: The trial's objective, nats per image on unseen signers.
         preprocessing: size and fit of the image, sha256 of the convolutions.
         manifest: sha256 of the manifest it was trained on.
+        finetune: How its convolutions were trained; by default they were not.
     """
 
     labels: tuple[str, ...]
@@ -42,11 +45,20 @@ class Card:
     nll: float
     preprocessing: dict[str, Any]
     manifest: str
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """Names of the convolutions' tensors that are the member's own."""
+        frozen = FROZEN[self.finetune.layers]
+        return tuple(name for name in convolution_shapes() if int(name.split(".")[1]) >= frozen)
 
 
 @dataclass(frozen=True)
 class Member:
-    """A card and the six tensors of the head, float32 arrays named as in the network."""
+    """A card and float32 arrays named as in the network: the six tensors of the head and those of
+    the convolutions that learned.
+    """
 
     card: Card
     tensors: dict[str, NDArray[np.float32]]
@@ -80,8 +92,10 @@ def load(path: Path, sha256: str | None = None) -> Member:
         recipe["widths"] = tuple(recipe["widths"])
         values["recipe"] = MemberConfig(**recipe)
         values["labels"] = tuple(values["labels"])
+        values["finetune"] = FinetuneConfig(**values.get("finetune", {}))
         card = Card(**values)
         h1, h2 = card.recipe.widths
+        learned = card.learned
     except (KeyError, TypeError, ValueError) as fault:
         raise UserError(f"{path}: not a member of this version ({fault})") from None
     shapes = {
@@ -91,6 +105,7 @@ def load(path: Path, sha256: str | None = None) -> Member:
         "layers.3.bias": (h2,),
         "layers.6.weight": (len(card.labels), h2),
         "layers.6.bias": (len(card.labels),),
+        **{name: convolution_shapes()[name] for name in learned},
     }
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != shapes:

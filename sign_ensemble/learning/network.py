@@ -1,12 +1,18 @@
-"""The head on AlexNet's features: D → h1 → h2 → labels, ReLU, dropout, LogSoftmax.
+"""The head on AlexNet's features: D → h1 → h2 → labels, ReLU, dropout, LogSoftmax; and the whole
+network, of whose convolutions some or all learn too.
 
-Letters: N images, D features, K labels.
+Letters: N images, S side in pixels, D features, H units of a hidden layer, K labels.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import nn
+
+from sign_ensemble.data.backbone import Convolutions
+
+# What learns → how many layers of the convolutions, ReLUs and pools counted, stay as they are.
+FROZEN = {"none": 13, "last": 10, "conv3+": 6, "all": 0}
 
 
 class Head(nn.Module):
@@ -37,6 +43,56 @@ class Head(nn.Module):
         """Scores before LogSoftmax, (N, K): what energy and max-logit are computed from."""
         return self.layers(features_ND)
 
-    def forward(self, features_ND: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities, (N, K)."""
-        return torch.log_softmax(self.logits(features_ND), -1)
+    def forward(self, features_ND: torch.Tensor, *masks_NH: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities, (N, K).
+
+        Args:
+            features_ND: The features.
+            masks_NH: For each hidden layer, what dropout multiplies it by; drawn by torch if none
+                are given. Workers that share a step give theirs, so that the masks do not depend
+                on how many share it.
+        """
+        if not masks_NH:
+            return torch.log_softmax(self.logits(features_ND), -1)
+        masks = iter(masks_NH)
+        hidden = features_ND
+        for layer in self.layers:
+            hidden = hidden * next(masks) if isinstance(layer, nn.Dropout) else layer(hidden)
+        return torch.log_softmax(hidden, -1)
+
+
+class Network(nn.Module):
+    """Convolutions and head, for fine-tuning.
+
+    Args:
+        convolutions: AlexNet's.
+        head: On their features.
+        layers: What learns: last, conv3+ or all; the rest of the convolutions gets no gradient.
+    """
+
+    def __init__(self, convolutions: Convolutions, head: Head, layers: str) -> None:
+        super().__init__()
+        self.convolutions = convolutions
+        self.head = head
+        self.frozen = FROZEN[layers]
+        for parameter in convolutions.features[: self.frozen].parameters():
+            parameter.requires_grad_(False)
+        for parameter in convolutions.features[self.frozen :].parameters():
+            parameter.requires_grad_(True)
+
+    def forward(self, images_N3SS: torch.Tensor, *masks_NH: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities (N, K) of normalised images; for the masks see the head."""
+        with torch.no_grad():
+            below = self.convolutions.features[: self.frozen](images_N3SS)
+        features = self.convolutions.avgpool(self.convolutions.features[self.frozen :](below))
+        return self.head(features.flatten(1), *masks_NH)
+
+    def learned(self) -> dict[str, torch.Tensor]:
+        """What training changed, by the names of a member's file: ``features.*``, ``layers.*``."""
+        parts = (self.convolutions, self.head)
+        return {
+            name: value.detach()
+            for part in parts
+            for name, value in part.named_parameters()
+            if value.requires_grad
+        }

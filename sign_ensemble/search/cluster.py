@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from sign_ensemble.config import SearchConfig
+from sign_ensemble.config import ScaleConfig, SearchConfig
 from sign_ensemble.errors import UserError
 
 ENVIRONMENT = {
@@ -20,6 +20,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_COLOR_PREFIX": "0",  # no control codes before what Ray says of a lost node
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how soon Train sees an end; its own is 2
+    "RAY_TRAIN_METRICS_ENABLED": "0",  # else 7 s after the last report until a training ends
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future behaviour; its absence warns
 }
 
@@ -118,6 +120,19 @@ def concurrency(search: SearchConfig) -> int:
                 f"search.gpus_per_trial is {search.gpus_per_trial}: the cluster has {gpus:g} GPUs"
             )
     return search.concurrent or most
+
+
+def room_for(scale: ScaleConfig) -> None:
+    """Refuse workers of a fine-tuning that the cluster does not hold.
+
+    Raises:
+        UserError: it does not.
+    """
+    import ray
+
+    from sign_ensemble.learning.distributed import means_of
+
+    means_of(scale, ray.cluster_resources(), 1)
 
 
 def many_nodes() -> bool:

@@ -13,13 +13,13 @@ from sign_ensemble import __version__, tracking
 from sign_ensemble.config import Config, EvaluateConfig
 from sign_ensemble.console import progress, say, show_metrics
 from sign_ensemble.data import manifest
-from sign_ensemble.data.features import features_of_images
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.strange import FAR_SETS, far_images, folder_images, image_files
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, load_config, read_json, write_json
 from sign_ensemble.stages.prepare import squares
-from sign_ensemble.uncertainty.answers import Answers, Reader, load_reader
+from sign_ensemble.uncertainty.answers import Answers, Reader, answer, load_reader
+from sign_ensemble.uncertainty.ensemble import Evidence, joined
 from sign_ensemble.uncertainty.evaluation import StrangeSet, evaluate
 from sign_ensemble.uncertainty.rejection import resolution
 
@@ -31,14 +31,14 @@ def answers_of_rows(
     rows: pa.Table, listed: Manifest, reader: Reader, config: Config, title: str
 ) -> Answers:
     """Answers to manifest rows, a few hundred images in memory at a time."""
-    parts = []
+    parts: list[Evidence] = []
     with progress(title) as step:
         for start in range(0, len(rows), AT_ONCE):
             some = rows.slice(start, AT_ONCE)
             images = squares(some, listed.root, config.data)
-            parts.append(features_of_images(images, config.data.weights))
+            parts.append(reader.evidence(images))
             step(start + len(some), len(rows))
-    return reader.answer(np.concatenate(parts))
+    return answer(joined(parts), reader.rule)
 
 
 def check_sets(settings: EvaluateConfig) -> None:
@@ -79,8 +79,7 @@ def strange_sets(
     for name in FAR_SETS:
         images = far_images(name, settings.images, config.data.size, settings.seed, signs)
         with progress(name) as step:
-            features = features_of_images(images, config.data.weights, step)
-        sets[name] = StrangeSet("far", reader.answer(features))
+            sets[name] = StrangeSet("far", reader.answer(images, step))
     data = config.data
     for name, path, kind in folders:
         images, _, aside = folder_images(
@@ -89,8 +88,7 @@ def strange_sets(
         for file, reason in aside:
             say(f"set aside: {file}: {reason}")
         with progress(name) as step:
-            features = features_of_images(images, data.weights, step)
-        sets[name] = StrangeSet(kind, reader.answer(features))
+            sets[name] = StrangeSet(kind, reader.answer(images, step))
     return sets
 
 

@@ -15,12 +15,13 @@ from sign_ensemble.console import say
 from sign_ensemble.data import backbone
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, open_run
-from sign_ensemble.search.cluster import concurrency, connected
+from sign_ensemble.search.cluster import concurrency, connected, room_for
 from sign_ensemble.search.records import TrialRecord, judge_all, read_records, write_table
 from sign_ensemble.search.space import default_params
 from sign_ensemble.stages.evaluate import check_sets, evaluate_run
+from sign_ensemble.stages.finetune import build_finetuned
 from sign_ensemble.stages.members import build_members
-from sign_ensemble.stages.prepare import list_images, prepare
+from sign_ensemble.stages.prepare import Prepared, list_images, prepare
 from sign_ensemble.stages.rule import build_rule
 from sign_ensemble.stages.search import search, searched
 
@@ -59,6 +60,8 @@ def ready(config: Config, run: RunFolder) -> Iterator[None]:
     list_images(config, run)
     with connected():
         concurrency(config.search)
+        if config.finetune.layers != "none":
+            room_for(config.scale)
         yield
 
 
@@ -85,6 +88,12 @@ def tune(config: Config, until: str = "evaluate") -> None:
             evaluate_run(run, config.evaluate, tracker)
 
 
+def make_members(prepared: Prepared) -> None:
+    """Heads on frozen features, or fine-tuned networks that begin with them."""
+    stage = build_members if prepared.config.finetune.layers == "none" else build_finetuned
+    stage(prepared, read_records(prepared.run))
+
+
 def _build(config: Config, run: RunFolder, until: str, tracker: tracking.Tracker) -> None:
     """Everything before the evaluation."""
     prepared = prepare(config)
@@ -93,7 +102,7 @@ def _build(config: Config, run: RunFolder, until: str, tracker: tracking.Tracker
     if until == "search":
         return
     if not (run.members / "index.json").exists():
-        build_members(prepared, read_records(run))
+        make_members(prepared)
     if not run.rule.exists():
         build_rule(prepared)
 
@@ -125,7 +134,7 @@ def train(config: Config) -> TrialRecord:
                     record = judge_all(run, prepared.task, one.member, params, 0)
                     write_table(run, [record], prepared.task.fold_names)
                 if not (run.members / "index.json").exists():
-                    build_members(prepared, read_records(run))
+                    make_members(prepared)
                 build_rule(prepared)
         record = read_records(run)[0]
         tracker.setting(record.params, record)

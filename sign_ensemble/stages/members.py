@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
@@ -46,47 +47,77 @@ def member_recipe(default: MemberConfig, record: TrialRecord, fold: int) -> Memb
     return replace(recipe, epochs=max(1, round(record.mean("best_epoch"))), stop_share=0.0)
 
 
-def build_members(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
-    """Select trials, train the members, write them and then their index."""
-    from sign_ensemble.learning.distributed import Job, fit_members
+def card_of(prepared: Prepared, record: TrialRecord, fold: int, weight: int) -> Card:
+    """The card of a head of this trial that has not seen the fold; -1 has seen all."""
+    config, task = prepared.config, prepared.task
+    return Card(
+        labels=task.labels,
+        recipe=member_recipe(config.member, record, fold),
+        seed=seed_of(task.seed, record.number, task.folds if fold < 0 else fold),
+        trial=record.number,
+        fold=fold,
+        weight=weight,
+        nll=record.nll,
+        preprocessing={
+            "size": config.data.size,
+            "fit": config.data.fit,
+            "weights": backbone.load(config.data.weights).sha256,
+        },
+        manifest=prepared.manifest.sha256,
+    )
 
-    config, run, task = prepared.config, prepared.run, prepared.task
+
+def train_heads(prepared: Prepared, cards: Sequence[Card], folder: Path) -> list[tuple[Path, str]]:
+    """Train a head per card over the cluster; their files and sha256."""
+    from sign_ensemble.learning.distributed import fit_members
+    from sign_ensemble.learning.worker import Job
+
+    search = prepared.config.search
+    name = folder.name.removesuffix("s")
+    jobs = [Job(card, str(folder / f"{name}-{i:02d}.safetensors")) for i, card in enumerate(cards)]
+    with progress(f"{folder.name} trained") as step:
+        hashes = fit_members(
+            jobs, prepared.task, search.cpus_per_trial, search.gpus_per_trial, step
+        )
+    return [(Path(job.path), sha256) for job, sha256 in zip(jobs, hashes, strict=True)]
+
+
+def write_index(
+    prepared: Prepared, cards: Sequence[Card], files: Sequence[tuple[Path, str]], **more: Any
+) -> None:
+    """Write index.json, which says that the members are there."""
+    config = prepared.config
+    entries = [
+        {"file": path.name, "sha256": sha256, "trial": card.trial,
+         "fold": card.fold, "votes": card.weight}
+        for card, (path, sha256) in zip(cards, files, strict=True)
+    ]  # fmt: skip
+    index = {"method": config.ensemble.method, "of": config.ensemble.members, "members": entries}
+    write_json(prepared.run.members / "index.json", {**index, **more})
+
+
+def selected(prepared: Prepared, records: Sequence[TrialRecord]) -> dict[int, int]:
+    """:func:`select`, and a word where there are fewer than asked for."""
+    config = prepared.config
     votes = select(prepared, records)
     if len(votes) < config.ensemble.size and config.ensemble.method == "top_k":
         say(f"only {len(votes)} trials were completed: the ensemble has as many members")
+    return votes
+
+
+def build_members(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
+    """Select trials, train the members, write them and then their index."""
+    votes = selected(prepared, records)
     by_number = {record.number: record for record in records}
-    folds = [-1] if config.ensemble.members == "refit" else list(range(task.folds))
-    preprocessing = {
-        "size": config.data.size,
-        "fit": config.data.fit,
-        "weights": backbone.load(config.data.weights).sha256,
-    }
-    jobs: list[Job] = []
-    for number, weight in votes.items():
-        for fold in folds:
-            card = Card(
-                labels=task.labels,
-                recipe=member_recipe(config.member, by_number[number], fold),
-                seed=seed_of(task.seed, number, task.folds if fold < 0 else fold),
-                trial=number,
-                fold=fold,
-                weight=weight,
-                nll=by_number[number].nll,
-                preprocessing=preprocessing,
-                manifest=prepared.manifest.sha256,
-            )
-            jobs.append(Job(card, str(run.members / f"member-{len(jobs):02d}.safetensors")))
-    with progress("members trained") as step:
-        hashes = fit_members(
-            jobs, task, config.search.cpus_per_trial, config.search.gpus_per_trial, step
-        )
-    entries = [
-        {"file": Path(job.path).name, "sha256": sha256, "trial": job.card.trial,
-         "fold": job.card.fold, "votes": job.card.weight}
-        for job, sha256 in zip(jobs, hashes, strict=True)
-    ]  # fmt: skip
-    index = {"method": config.ensemble.method, "of": config.ensemble.members, "members": entries}
-    write_json(run.members / "index.json", index)
+    refit = prepared.config.ensemble.members == "refit"
+    folds = [-1] if refit else list(range(prepared.task.folds))
+    cards = [
+        card_of(prepared, by_number[number], fold, weight)
+        for number, weight in votes.items()
+        for fold in folds
+    ]
+    files = train_heads(prepared, cards, prepared.run.members)
+    write_index(prepared, cards, files)
 
 
 def best_trial(votes: dict[int, int], run: RunFolder) -> int:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import DataConfig
 from sign_ensemble.console import progress
-from sign_ensemble.data.features import features_of_images
 from sign_ensemble.data.images import IMAGE_SUFFIXES, SetAside, load_square
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, load_config, whole
@@ -95,7 +94,7 @@ def _answer_some(paths: list[Path], reader: Reader, data: DataConfig) -> list[di
         read = list(pool.map(square, paths))
     images = [image for image in read if not isinstance(image, str)]
     stacked = np.stack(images) if images else np.zeros((0, data.size, data.size, 3), np.uint8)
-    answers = reader.answer(features_of_images(stacked, data.weights))
+    answers = reader.answer(stacked)
     labels = reader.ensemble.labels
     rows: list[dict[str, Any]] = []
     i = 0

@@ -104,23 +104,28 @@ def list_images(config: Config, run: RunFolder) -> Manifest:
     return listed
 
 
+def negatives_of(prepared: Prepared, fold: int) -> dict[str, NDArray[np.uint8]]:
+    """Self-made negatives from a fold's images, by kind; none if these have but one label."""
+    config, task = prepared.config, prepared.task
+    mine = np.flatnonzero(task.folds_N == fold)
+    seed = seed_of(config.search.seed, fold)
+    chosen = np.sort(np.random.default_rng(seed).permutation(mine)[:PER_FOLD])
+    signs = squares(prepared.rows, prepared.manifest.root, config.data, chosen.tolist())
+    labels = task.labels_N[chosen]
+    if len(np.unique(labels)) < 2:
+        return {}
+    return negative_images(config.rejection.negatives, seed, signs, labels)
+
+
 def write_negatives(prepared: Prepared) -> None:
     """Make the self-made negatives of every fold and write their features."""
-    config, task, rows = prepared.config, prepared.task, prepared.rows
+    config, task = prepared.config, prepared.task
     parts: list[NDArray[np.float16]] = []
     folds: list[int] = []
     kinds: list[str] = []
     with progress("negatives made") as step:
         for fold in range(task.folds):
-            mine = np.flatnonzero(task.folds_N == fold)
-            rng = np.random.default_rng(seed_of(config.search.seed, fold))
-            chosen = np.sort(rng.permutation(mine)[:PER_FOLD])
-            signs = squares(rows, prepared.manifest.root, config.data, chosen.tolist())
-            labels = task.labels_N[chosen]
-            if len(np.unique(labels)) < 2:
-                continue
-            seed = seed_of(config.search.seed, fold)
-            made = negative_images(config.rejection.negatives, seed, signs, labels)
+            made = negatives_of(prepared, fold)
             for kind, images in made.items():
                 parts.append(features_of_images(images, config.data.weights))
                 folds += [fold] * len(images)

@@ -13,6 +13,7 @@ from sign_ensemble.console import say
 from sign_ensemble.learning.folds import recipe_of
 from sign_ensemble.run import read_arrays, read_json
 from sign_ensemble.search.records import out_of_fold, read_records
+from sign_ensemble.stages.finetune import unseen
 from sign_ensemble.stages.left_out import left_out_calibrations
 from sign_ensemble.stages.members import best_trial
 from sign_ensemble.stages.prepare import Prepared
@@ -33,14 +34,19 @@ def build_rule(prepared: Prepared) -> None:
     settings = config.rejection
     index = read_json(run.members / "index.json")["members"]
     votes = {entry["trial"]: entry["votes"] for entry in index}
-    votes_M = np.array(list(votes.values()), np.float64)
-    signs, unlike = zip(*(out_of_fold(run, task, number) for number in votes), strict=True)
+    if run.unseen.exists():
+        signs, unlike = unseen(run)
+        votes_M = np.ones(len(signs))
+    else:
+        signs, unlike = zip(*(out_of_fold(run, task, number) for number in votes), strict=True)
+        votes_M = np.array(list(votes.values()), np.float64)
     negatives, header = read_arrays(run.negatives)
     chosen = draw_bank(task.labels_N, task.folds_N, settings.bank, task.seed)
     plain = task.features.plain()
     bank, groups, bank_labels = plain[chosen], task.folds_N[chosen], task.labels_N[chosen]
     others = clouds_of_others(task.folds_N, bank, bank_labels, groups)
     best_place = best_trial(votes, run)
+    single = 0 if run.unseen.exists() else best_place
     best_record = next(r for r in read_records(run) if r.number == list(votes)[best_place])
 
     def evidence(
@@ -71,7 +77,7 @@ def build_rule(prepared: Prepared) -> None:
         keep=settings.keep,
         calibration=dict(calibration.scores),
         groups_C=task.folds_N,
-        single_C=max_prob(softmax(signs[best_place].astype(np.float64), -1)),
+        single_C=max_prob(softmax(signs[single].astype(np.float64), -1)),
         neighbours=settings.neighbours,
         bank=bank,
         clouds=fit_clouds(bank, bank_labels),

@@ -1,14 +1,15 @@
-"""The one path of a prediction: features → members → scores → rule → answers.
+"""The one path of a prediction: images → members → scores → rule → answers.
 
 evaluate, predict and whatever else answers calls :func:`answer`; so what is measured is what is
 shipped.
 
-Letters: M members, N images, D features.
+Letters: M members, N images, S side in pixels.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,19 +42,30 @@ class Reader:
 
     ensemble: Ensemble
     rule: Rule
+    weights: str
 
-    def evidence(self, features_ND: NDArray[np.float16]) -> Evidence:
-        """What members and training images say of N images."""
+    def evidence(
+        self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
+    ) -> Evidence:
+        """What members and training images say of N images.
+
+        Args:
+            images_NSS3: The images.
+            progress: Called with (images whose frozen features are there, images).
+        """
+        features_ND = backbone.load(self.weights).of_images(images_NSS3, progress)
         return Evidence(
-            self.ensemble.logits(features_ND),
+            self.ensemble.logits(features_ND, images_NSS3),
             self.ensemble.votes_M,
             neighbour_distance(features_ND, self.rule.bank, self.rule.neighbours),
             relative_distance(features_ND, self.rule.clouds),
         )
 
-    def answer(self, features_ND: NDArray[np.float16]) -> Answers:
+    def answer(
+        self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
+    ) -> Answers:
         """Label or refusal for N images."""
-        return answer(self.evidence(features_ND), self.rule)
+        return answer(self.evidence(images_NSS3, progress), self.rule)
 
 
 @dataclass(frozen=True)
@@ -121,8 +133,9 @@ def load_reader(run: RunFolder) -> Reader:
         UserError: the run has not come that far, a file was damaged or changed, or images would be
             prepared otherwise than in training.
     """
-    reader = Reader(load_ensemble(Path(run.members)), rejection.load(run.rule))
     data = load_config(run).data
+    members = load_ensemble(Path(run.members), data.weights)
+    reader = Reader(members, rejection.load(run.rule), data.weights)
     now = {"size": data.size, "fit": data.fit, "weights": backbone.load(data.weights).sha256}
     for name, then in reader.ensemble.members[0].card.preprocessing.items():
         if now.get(name) != then:

@@ -1,6 +1,6 @@
-"""Members side by side: features in, evidence out.
+"""Members side by side: images and their features in, evidence out.
 
-Letters: M members, N images, K labels, D features, H1 and H2 the widest hidden layers.
+Letters: M members, N images, S side in pixels, K labels, D features.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from sign_ensemble.data.backbone import Backbone, finetuned
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.member import Member, load
 from sign_ensemble.run import read_json
-
-CHUNK = 1024  # images per product: 5 members of width 1024 then need 20 MB
+from sign_ensemble.uncertainty.heads import Heads, side_by_side
 
 
 @dataclass(frozen=True)
@@ -62,21 +61,35 @@ class Evidence:
         )
 
 
-@dataclass(frozen=True)
-class Ensemble:
-    """Members whose heads run as one batched product.
+def joined(parts: Sequence[Evidence]) -> Evidence:
+    """The evidence on some images after that on others, by the same members."""
+    return Evidence(
+        np.concatenate([part.logits_MNK for part in parts], 1),
+        parts[0].votes_M,
+        np.concatenate([part.neighbour_N for part in parts]),
+        np.concatenate([part.cloud_N for part in parts]),
+    )
 
-    The first layers stand side by side in one (D, M·H1) matrix. The others are padded with zeros to
-    the widest and multiplied as a batch of M; a padded unit is ReLU(0) = 0 and adds nothing.
+
+@dataclass(frozen=True)
+class Part:
+    """Heads that read the same features: the frozen ones, or those of a member's own convolutions.
+
+    Args:
+        heads: The heads.
+        backbone: The convolutions, if they are a member's own.
     """
 
+    heads: Heads
+    backbone: Backbone | None
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members in parts, in the order of the members."""
+
     members: tuple[Member, ...]
-    first_DH: torch.Tensor
-    first_bias_H: torch.Tensor
-    second_MHH: torch.Tensor
-    second_bias_MH: torch.Tensor
-    third_MHK: torch.Tensor
-    third_bias_MK: torch.Tensor
+    parts: tuple[Part, ...]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -88,27 +101,31 @@ class Ensemble:
         """Each member's votes."""
         return np.array([member.card.weight for member in self.members], np.float64)
 
-    def logits(self, features_ND: NDArray[np.float16]) -> NDArray[np.float32]:
-        """Every member's logits (M, N, K) for features (N, D)."""
-        parts = []
-        m = len(self.members)
-        with torch.inference_mode():
-            for start in range(0, len(features_ND), CHUNK):
-                rows = np.ascontiguousarray(features_ND[start : start + CHUNK])
-                x_ND = torch.from_numpy(rows).to(self.first_DH.device).float()
-                hidden_NH = torch.relu(x_ND @ self.first_DH + self.first_bias_H)
-                hidden_MNH = hidden_NH.view(len(rows), m, -1).transpose(0, 1)
-                hidden_MNH = torch.relu(
-                    torch.baddbmm(self.second_bias_MH[:, None], hidden_MNH, self.second_MHH)
-                )
-                parts.append(torch.baddbmm(self.third_bias_MK[:, None], hidden_MNH, self.third_MHK))
-        if not parts:
-            return np.zeros((m, 0, len(self.labels)), np.float32)
-        return torch.cat(parts, 1).cpu().numpy()
+    def logits(
+        self, features_ND: NDArray[np.float16], images_NSS3: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.float32]:
+        """Every member's logits (M, N, K).
+
+        Args:
+            features_ND: Frozen features of the images.
+            images_NSS3: The images; needed if a member has convolutions of its own.
+        """
+        each = []
+        for part in self.parts:
+            features = features_ND
+            if part.backbone is not None:
+                assert images_NSS3 is not None
+                features = part.backbone.of_images(images_NSS3)
+            each.append(part.heads.logits(features))
+        return np.concatenate(each)
 
 
-def stack(members: Sequence[Member]) -> Ensemble:
+def stack(members: Sequence[Member], weights: str = "shipped") -> Ensemble:
     """Put members side by side.
+
+    Args:
+        members: In the order wanted.
+        weights: The convolutions that those of fine-tuned members began as, as in data.weights.
 
     Raises:
         UserError: there are none, or they disagree on labels, preprocessing or training images.
@@ -123,37 +140,25 @@ def stack(members: Sequence[Member]) -> Ensemble:
                     f"members of trials {first.trial} and {member.card.trial} differ "
                     f"in {name}: they are not of one ensemble"
                 )
-    m, k = len(members), len(first.labels)
-    h1 = max(member.card.recipe.widths[0] for member in members)
-    h2 = max(member.card.recipe.widths[1] for member in members)
-    d = members[0].tensors["layers.0.weight"].shape[1]
-    first_DMH = torch.zeros(d, m, h1)
-    first_bias_MH = torch.zeros(m, h1)
-    second_MHH, second_bias_MH = torch.zeros(m, h1, h2), torch.zeros(m, h2)
-    third_MHK, third_bias_MK = torch.zeros(m, h2, k), torch.zeros(m, k)
-    for i, member in enumerate(members):
-        w1, w2 = member.card.recipe.widths
-        part = {name: torch.from_numpy(value) for name, value in member.tensors.items()}
-        first_DMH[:, i, :w1] = part["layers.0.weight"].T
-        first_bias_MH[i, :w1] = part["layers.0.bias"]
-        second_MHH[i, :w1, :w2] = part["layers.3.weight"].T
-        second_bias_MH[i, :w2] = part["layers.3.bias"]
-        third_MHK[i, :w2] = part["layers.6.weight"].T
-        third_bias_MK[i] = part["layers.6.bias"]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Ensemble(
-        tuple(members),
-        first_DMH.reshape(d, m * h1).to(device),
-        first_bias_MH.flatten().to(device),
-        second_MHH.to(device),
-        second_bias_MH.to(device),
-        third_MHK.to(device),
-        third_bias_MK.to(device),
-    )
+    frozen = [member for member in members if not member.card.learned]
+    if len(frozen) == len(members):
+        return Ensemble(tuple(members), (Part(side_by_side(members), None),))
+    return Ensemble(tuple(members), tuple(part_of(member, weights) for member in members))
 
 
-def load_ensemble(folder: Path) -> Ensemble:
+def part_of(member: Member, weights: str) -> Part:
+    """One member with its own convolutions, or with the frozen ones."""
+    learned = {name: member.tensors[name] for name in member.card.learned}
+    own = finetuned(weights, learned) if learned else None
+    return Part(side_by_side([member]), own)
+
+
+def load_ensemble(folder: Path, weights: str = "shipped") -> Ensemble:
     """Read the members that index.json lists, each checked against its sha256.
+
+    Args:
+        folder: The members' folder.
+        weights: See :func:`stack`.
 
     Raises:
         UserError: a file is missing, changed, damaged or of another ensemble.
@@ -164,4 +169,4 @@ def load_ensemble(folder: Path) -> Ensemble:
         files = [(folder / entry["file"], str(entry["sha256"])) for entry in index["members"]]
     except (KeyError, TypeError) as fault:
         raise UserError(f"{path}: not an index of members ({fault})") from None
-    return stack([load(file, sha256) for file, sha256 in files])
+    return stack([load(file, sha256) for file, sha256 in files], weights)

@@ -1,0 +1,175 @@
+"""What every worker of Ray Train runs: members fine-tuned one after another, with checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from sign_ensemble.config import ScaleConfig
+from sign_ensemble.learning.finetune import (
+    PixelBatches,
+    PixelTask,
+    as_header,
+    course_of,
+    network_of,
+    optimiser_of,
+    restore,
+    state_of,
+)
+from sign_ensemble.learning.fit import Position, fit
+from sign_ensemble.learning.member import Card, Member, load, save
+from sign_ensemble.learning.network import Network
+
+ASK_EVERY = 16  # steps between two looks at the clock, which workers must agree on
+
+
+@dataclass(frozen=True)
+class Job:
+    """A member to be trained, the file it goes to and, for fine-tuning, its head's."""
+
+    card: Card
+    path: str
+    head: str = ""
+
+    @property
+    def key(self) -> str:
+        """What a checkpoint of this training is known by."""
+        return hashlib.sha256(json.dumps(asdict(self.card), sort_keys=True).encode()).hexdigest()
+
+
+def worker_loop(config: dict[str, Any]) -> None:
+    """Train a lane's members one after another.
+
+    A checkpoint names the member that it belongs to. Members before that one are done: so all
+    workers agree on where to go on, whoever of them was lost.
+    """
+    torch.set_num_threads(config["threads"])
+    jobs: Sequence[Job] = config["jobs"]
+    header, tensors = read_checkpoint()
+    keys = [job.key for job in jobs]
+    first = keys.index(header["key"]) if header.get("key") in keys else 0
+    for job in jobs[first + (first < len(keys) and header.get("done") == keys[first]) :]:
+        mine = header.get("key") == job.key
+        begin = Position(header["epoch"], header["step"], tuple(header["losses"])) if mine else None
+        finetune_member(job, config, begin, tensors if mine else {})
+
+
+def finetune_member(
+    job: Job,
+    config: dict[str, Any],
+    begin: Position | None,
+    tensors: dict[str, torch.Tensor],
+) -> None:
+    """Train one member together with the other workers, report checkpoints, save it."""
+    task: PixelTask = config["task"]
+    scale: ScaleConfig = config["scale"]
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    settings, recipe = job.card.finetune, job.card.recipe
+    torch.manual_seed(job.card.seed)
+    network = network_of(load(Path(job.head)), settings, task.weights).to(device)
+    optimiser = optimiser_of(network, settings)
+    if tensors:
+        restore(network, optimiser, tensors)
+    shared = ray.train.torch.prepare_model(network)
+    batches = PixelBatches(
+        task,
+        np.flatnonzero(task.folds_N != job.card.fold),
+        settings,
+        scale.micro_batch,
+        recipe.widths if recipe.dropout else (),
+        recipe.dropout,
+        job.card.seed,
+        rank,
+        workers,
+        device,
+    )
+    clock = Clock(60 * scale.checkpoint_minutes, workers, device)
+
+    def after_step(position: Position) -> None:
+        if rank == 0 and position.step % ASK_EVERY == 0:
+            config["board"].tell.remote(
+                job.path, position.epoch - 1 + position.step / batches.steps
+            )
+        if position.step == 0 or (position.step % ASK_EVERY == 0 and clock.rang()):
+            write_checkpoint(job, position, network, optimiser, rank)
+            clock.begin()
+
+    course = course_of(settings, recipe.label_smoothing)
+    fit(shared, batches, course, optimiser, device, None, begin, after_step)
+    if rank == 0:
+        learned = {
+            name: value.cpu().contiguous().numpy() for name, value in network.learned().items()
+        }
+        save(Member(job.card, learned), Path(job.path))
+    report({"key": job.key, "done": job.key}, {}, rank)
+
+
+class Clock:
+    """Rank 0's clock, which all workers go by."""
+
+    def __init__(self, seconds: float, workers: int, device: torch.device) -> None:
+        self.seconds, self.workers, self.device = seconds, workers, device
+        self.begin()
+
+    def begin(self) -> None:
+        """Start anew."""
+        self.began = time.monotonic()
+
+    def rang(self) -> bool:
+        """Whether the time is over; all workers must ask together."""
+        rang = torch.tensor(
+            [float(time.monotonic() - self.began > self.seconds)], device=self.device
+        )
+        if self.workers > 1:
+            torch.distributed.broadcast(rang, 0)
+        return bool(rang)
+
+
+def write_checkpoint(
+    job: Job,
+    position: Position,
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    rank: int,
+) -> None:
+    """Report where a training stands, with all that it needs to go on."""
+    tensors = state_of(network, optimiser) if rank == 0 else {}
+    report({"key": job.key, **as_header(position)}, tensors, rank)
+
+
+def report(header: dict[str, Any], tensors: dict[str, torch.Tensor], rank: int) -> None:
+    """Report a checkpoint; all workers must, and rank 0's is kept."""
+    if rank:
+        ray.train.report({})
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        named = {key: json.dumps(value) for key, value in header.items()}
+        save_file(tensors, Path(folder) / "state.safetensors", named)
+        ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def read_checkpoint() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Header and tensors of the lane's last checkpoint; empty if there is none."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return {}, {}
+    with checkpoint.as_directory() as folder:
+        path = Path(folder) / "state.safetensors"
+        with safe_open(path, "pt") as opened:
+            header = {key: json.loads(value) for key, value in (opened.metadata() or {}).items()}
+        return header, load_file(path)

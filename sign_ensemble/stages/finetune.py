@@ -1,0 +1,167 @@
+"""Judged trials to fine-tuned members, and what these say of people they never saw.
+
+The best trials' heads are trained once more, one for each fold that it has not seen, and from there
+the convolutions learn too. These networks are the members. Each is also asked about the fold it
+has not seen: so the rule is calibrated on the very networks that answer.
+
+Letters: R networks per fold, N training images, G negatives, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from sign_ensemble import metrics
+from sign_ensemble.console import progress, say
+from sign_ensemble.data import backbone
+from sign_ensemble.data.pixels import pixels_of_rows
+from sign_ensemble.learning.finetune import PixelTask
+from sign_ensemble.learning.member import Card, load
+from sign_ensemble.run import RunFolder, read_arrays, write_arrays
+from sign_ensemble.search.records import TrialRecord
+from sign_ensemble.stages.members import card_of, selected, train_heads, write_index
+from sign_ensemble.stages.prepare import Prepared, negatives_of
+from sign_ensemble.uncertainty.ensemble import Ensemble, stack
+
+AT_ONCE = 512  # images in memory: 77 MB
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How networks did on signers they had not seen, each fold counting once; nll in nats."""
+
+    nll: float
+    accuracy: float
+    worst: float
+
+
+def seats(votes: Mapping[int, int], folds: int, size: int) -> list[tuple[int, int]]:
+    """Trial and fold of each member: every fold has the same number of members, at least one, and
+    the trials take turns, the best first.
+
+    Args:
+        votes: Trial number → votes, best first.
+        folds: How many folds there are.
+        size: Members wanted; rounded down to whole rounds of folds.
+    """
+    turns = [number for number, weight in votes.items() for _ in range(weight)]
+    rounds = max(1, size // folds)
+    return [(turns[i % len(turns)], i % folds) for i in range(rounds * folds)]
+
+
+def pixel_task(prepared: Prepared) -> PixelTask:
+    """Decode the training images once, and say where they lie."""
+    config, rows = prepared.config, prepared.rows
+    cache = Path(config.data.cache or Path(config.run.root) / "features")
+    with progress("images decoded") as step:
+        pixels = pixels_of_rows(rows, prepared.manifest.root, config.data, cache, step)
+    keys = tuple(rows.column("sha256").to_pylist())
+    task = prepared.task
+    return PixelTask(
+        pixels, keys, task.labels_N, task.folds_N, config.data.mirror, config.data.weights
+    )
+
+
+def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
+    """Select trials, train heads, fine-tune, ask each network about its fold, write the index."""
+    from sign_ensemble.learning.distributed import finetune_members
+    from sign_ensemble.learning.worker import Job
+
+    config, run = prepared.config, prepared.run
+    by_number = {record.number: record for record in records}
+    votes = selected(prepared, records)
+    planned = seats(votes, prepared.task.folds, config.ensemble.size)
+    heads = [card_of(prepared, by_number[number], fold, 1) for number, fold in planned]
+    files = train_heads(prepared, heads, run.heads)
+    cards = [replace(card, finetune=config.finetune) for card in heads]
+    jobs = [
+        Job(card, str(run.members / f"member-{i:02d}.safetensors"), str(head))
+        for i, (card, (head, _)) in enumerate(zip(cards, files, strict=True))
+    ]
+    task = pixel_task(prepared)
+    with progress("passes of fine-tuning") as step:
+        hashes = finetune_members(jobs, task, run.checkpoints, config.scale, step)
+    before = judge(prepared, task, cards, [Path(job.head) for job in jobs], "heads asked")
+    after = judge(prepared, task, cards, [Path(job.path) for job in jobs], "networks asked")
+    write_arrays(run.unseen, {"logits": after[0], "negative_logits": after[1]})
+    gains = {
+        "heads": vars(gain_of(prepared, before[0])),
+        "finetuned": vars(gain_of(prepared, after[0])),
+    }
+    for name, gain in gains.items():
+        say(
+            f"{name} on signers they never saw: nll {gain['nll']:.4f}, accuracy "
+            f"{gain['accuracy']:.3f}, worst signer {gain['worst']:.3f}"
+        )
+    members = [(Path(job.path), sha256) for job, sha256 in zip(jobs, hashes, strict=True)]
+    write_index(prepared, cards, members, finetuned=config.finetune.layers, gains=gains)
+
+
+def judge(
+    prepared: Prepared,
+    task: PixelTask,
+    cards: Sequence[Card],
+    paths: Sequence[Path],
+    title: str,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What each network says of the images and negatives of the fold it has not seen.
+
+    Returns:
+        logits (R, N, K) in the order of the task, and (R, G, K) in that of the negatives' file.
+    """
+    negatives, _ = read_arrays(prepared.run.negatives)
+    folds_G = negatives["folds"]
+    rounds, labels = len(cards) // prepared.task.folds, len(prepared.task.labels)
+    logits_RNK = np.zeros((rounds, len(task.labels_N), labels), np.float32)
+    negative_RGK = np.zeros((rounds, len(folds_G), labels), np.float32)
+    with progress(title) as step:
+        for i, (card, path) in enumerate(zip(cards, paths, strict=True)):
+            network = stack([load(path)], prepared.config.data.weights)
+            mine = np.flatnonzero(task.folds_N == card.fold)
+            turn = i // prepared.task.folds
+            images = task.pixels.open()
+            for start in range(0, len(mine), AT_ONCE):
+                some = mine[start : start + AT_ONCE]
+                shown = images[task.pixels.slots_N[some]]
+                logits_RNK[turn, some] = asked(network, prepared, shown)
+            made = negatives_of(prepared, card.fold)
+            if made:
+                negative_RGK[turn, folds_G == card.fold] = np.concatenate(
+                    [asked(network, prepared, shown) for shown in made.values()]
+                )
+            step(i + 1, len(cards))
+    return logits_RNK, negative_RGK
+
+
+def asked(
+    network: Ensemble, prepared: Prepared, images_NSS3: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """One member's logits (N, K)."""
+    features_ND = np.zeros((0, backbone.D), np.float16)
+    if network.parts[0].backbone is None:
+        features_ND = backbone.load(prepared.config.data.weights).of_images(images_NSS3)
+    logits_NK: NDArray[np.float32] = network.logits(features_ND, images_NSS3)[0]
+    return logits_NK
+
+
+def gain_of(prepared: Prepared, logits_RNK: NDArray[np.float32]) -> Gain:
+    """Figures of the mean of probabilities over the networks that had not seen the signer."""
+    task = prepared.task
+    probs_NK = softmax(logits_RNK.astype(np.float64), -1).mean(0)
+    folds = [task.folds_N == fold for fold in range(task.folds)]
+    nll = [float(metrics.nll(probs_NK[mine], task.labels_N[mine])) for mine in folds]
+    hit = [float(metrics.accuracy(probs_NK[mine], task.labels_N[mine])) for mine in folds]
+    return Gain(float(np.mean(nll)), float(np.mean(hit)), min(hit))
+
+
+def unseen(run: RunFolder) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
+    """What :func:`judge` wrote: per round, logits (N, K) and negatives' logits (G, K)."""
+    arrays, _ = read_arrays(run.unseen)
+    return tuple(arrays["logits"]), tuple(arrays["negative_logits"])

@@ -1,0 +1,84 @@
+"""Heads side by side as one batched product: features in, logits out.
+
+Letters: M members, N images, K labels, D features, H1 and H2 the widest hidden layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sign_ensemble.learning.member import Member
+
+CHUNK = 1024  # images per product: 5 members of width 1024 then need 20 MB
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Heads that run as one batched product.
+
+    The first layers stand side by side in one (D, M·H1) matrix. The others are padded with zeros to
+    the widest and multiplied as a batch of M; a padded unit is ReLU(0) = 0 and adds nothing.
+    """
+
+    labels: int
+    first_DH: torch.Tensor
+    first_bias_H: torch.Tensor
+    second_MHH: torch.Tensor
+    second_bias_MH: torch.Tensor
+    third_MHK: torch.Tensor
+    third_bias_MK: torch.Tensor
+
+    def logits(self, features_ND: NDArray[np.float16]) -> NDArray[np.float32]:
+        """Every member's logits (M, N, K) for features (N, D)."""
+        parts = []
+        m = len(self.third_MHK)
+        with torch.inference_mode():
+            for start in range(0, len(features_ND), CHUNK):
+                rows = np.ascontiguousarray(features_ND[start : start + CHUNK])
+                x_ND = torch.from_numpy(rows).to(self.first_DH.device).float()
+                hidden_NH = torch.relu(x_ND @ self.first_DH + self.first_bias_H)
+                hidden_MNH = hidden_NH.view(len(rows), m, -1).transpose(0, 1)
+                hidden_MNH = torch.relu(
+                    torch.baddbmm(self.second_bias_MH[:, None], hidden_MNH, self.second_MHH)
+                )
+                parts.append(torch.baddbmm(self.third_bias_MK[:, None], hidden_MNH, self.third_MHK))
+        if not parts:
+            return np.zeros((m, 0, self.labels), np.float32)
+        return torch.cat(parts, 1).cpu().numpy()
+
+
+def side_by_side(members: Sequence[Member]) -> Heads:
+    """Put members' heads side by side; there is at least one."""
+    first = members[0].card
+    m, k = len(members), len(first.labels)
+    h1 = max(member.card.recipe.widths[0] for member in members)
+    h2 = max(member.card.recipe.widths[1] for member in members)
+    d = members[0].tensors["layers.0.weight"].shape[1]
+    first_DMH = torch.zeros(d, m, h1)
+    first_bias_MH = torch.zeros(m, h1)
+    second_MHH, second_bias_MH = torch.zeros(m, h1, h2), torch.zeros(m, h2)
+    third_MHK, third_bias_MK = torch.zeros(m, h2, k), torch.zeros(m, k)
+    for i, member in enumerate(members):
+        w1, w2 = member.card.recipe.widths
+        part = {name: torch.from_numpy(value) for name, value in member.tensors.items()}
+        first_DMH[:, i, :w1] = part["layers.0.weight"].T
+        first_bias_MH[i, :w1] = part["layers.0.bias"]
+        second_MHH[i, :w1, :w2] = part["layers.3.weight"].T
+        second_bias_MH[i, :w2] = part["layers.3.bias"]
+        third_MHK[i, :w2] = part["layers.6.weight"].T
+        third_bias_MK[i] = part["layers.6.bias"]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Heads(
+        k,
+        first_DMH.reshape(d, m * h1).to(device),
+        first_bias_MH.flatten().to(device),
+        second_MHH.to(device),
+        second_bias_MH.to(device),
+        third_MHK.to(device),
+        third_bias_MK.to(device),
+    )
