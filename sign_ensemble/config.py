@@ -191,8 +191,8 @@ class FinetuneConfig:
     """
 
     layers: Literal["none", "last", "conv3+", "all"] = "none"
-    epochs: int = 8
-    learning_rate: float = 3e-4
+    epochs: int = 6
+    learning_rate: float = 1e-4
     backbone_rate: float = 5e-5
     weight_decay: float = 1e-4
     warmup: float = 0.05
