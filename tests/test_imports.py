@@ -54,6 +54,7 @@ ONLY_IN = {
     "wandb": ("tracking.py",),
 }
 MOST_LINES = 320
+LONGER = {"config.py": 400}  # every setting with its reason, in one place
 EMPTY_NAMES = {"utils", "util", "helpers", "common", "misc"}
 
 
@@ -150,7 +151,9 @@ def test_config_loads_no_engine() -> None:
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_file_is_short_and_has_a_name(file: Path) -> None:
     lines = len(file.read_text(encoding="utf-8").splitlines())
-    assert lines <= MOST_LINES, f"{name_of(file)} has {lines} lines: split it by idea"
+    assert lines <= LONGER.get(name_of(file), MOST_LINES), (
+        f"{name_of(file)} has {lines} lines: split it by idea"
+    )
     parts = file.relative_to(PACKAGE).with_suffix("").parts
     empty = EMPTY_NAMES.intersection(parts)
     assert not empty, f"{name_of(file)}: {empty} says nothing about what is inside"

@@ -18,7 +18,15 @@ import torch
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.backbone import D
 from sign_ensemble.data.features import Features
-from sign_ensemble.learning.fit import FeatureBatches, adam, fit, smoothed_nll
+from sign_ensemble.learning.fit import (
+    Course,
+    FeatureBatches,
+    Fitted,
+    Piece,
+    adam,
+    fit,
+    smoothed_nll,
+)
 from sign_ensemble.learning.folds import (
     Task,
     fit_fold,
@@ -152,7 +160,7 @@ def test_smoothed_nll_by_hand() -> None:
 
 def test_decay_spares_the_biases() -> None:
     head = Head(5, (4, 3), 2, dropout=0.0)
-    weights, biases = adam(head, MemberConfig(weight_decay=0.25, learning_rate=0.01)).param_groups
+    weights, biases = adam((head, 0.01), weight_decay=0.25).param_groups
     assert [p.ndim for p in weights["params"]] == [2, 2, 2]
     assert [p.ndim for p in biases["params"]] == [1, 1, 1]
     assert (weights["weight_decay"], biases["weight_decay"]) == (0.25, 0.0)
@@ -165,14 +173,19 @@ def test_an_epoch_shows_each_image_once_as_itself_or_in_a_view(
 ) -> None:
     features = np.arange(7 * 3, dtype=np.float16).reshape(7, 3, 1)  # slot 3 r + v
     rows, labels = np.array([6, 0, 2, 5, 1]), np.array([60, 0, 20, 50, 10])
-    batches = FeatureBatches(features, rows, labels, size=2, view_share=view_share)
     rng = np.random.default_rng(0)
+    batches = FeatureBatches(features, rows, labels, size=2, view_share=view_share, rng=rng)
+    assert batches.steps == 3
     epochs = []
-    for _ in range(200):
-        parts = list(batches.epoch(rng))
-        assert [len(part[1]) for part in parts] == [2, 2, 1]
-        values = torch.cat([inputs[:, 0] for inputs, _ in parts]).numpy().astype(int)
-        shown = torch.cat([labels for _, labels in parts]).numpy()
+    for number in range(1, 201):
+        parts = [piece for (piece,) in batches.epoch(number, 0)]
+        assert [(len(part.labels_N), part.weight) for part in parts] == [
+            (2, 1.0),
+            (2, 1.0),
+            (1, 1.0),
+        ]
+        values = torch.cat([part.inputs[0][:, 0] for part in parts]).numpy().astype(int)
+        shown = torch.cat([part.labels_N for part in parts]).numpy()
         assert (values // 3 * 10).tolist() == shown.tolist()  # features and labels stay together
         assert sorted(shown) == [0, 10, 20, 50, 60]
         epochs.append(values)
@@ -184,9 +197,10 @@ def test_an_epoch_shows_each_image_once_as_itself_or_in_a_view(
 
 def test_images_without_views_are_shown_as_they_are() -> None:
     features = np.arange(4, dtype=np.float16).reshape(4, 1, 1)
-    batches = FeatureBatches(features, np.arange(4), np.arange(4), size=9, view_share=1.0)
-    ((inputs, labels),) = batches.epoch(np.random.default_rng(0))
-    assert inputs[:, 0].tolist() == labels.tolist()
+    rng = np.random.default_rng(0)
+    batches = FeatureBatches(features, np.arange(4), np.arange(4), size=9, view_share=1.0, rng=rng)
+    (((piece,)),) = batches.epoch(1, 0)
+    assert piece.inputs[0][:, 0].tolist() == piece.labels_N.tolist()
 
 
 # --- the training loop ----------------------------------------------------------------------------
@@ -195,8 +209,15 @@ def test_images_without_views_are_shown_as_they_are() -> None:
 class Line:
     """One batch of four points on a line; the label is the side."""
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        yield torch.tensor([[-2.0], [-1.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
+    steps = 1
+
+    def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
+        inputs = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]])
+        yield [Piece((inputs,), torch.tensor([0, 0, 1, 1]))]
+
+
+def fitted_with(net: torch.nn.Module, rate: float, course: Course, stop_nll: Any = None) -> Fitted:
+    return fit(net, Line(), course, adam((net, rate), weight_decay=0.0), CPU, stop_nll)
 
 
 def network() -> torch.nn.Module:
@@ -206,7 +227,6 @@ def network() -> torch.nn.Module:
 
 def run_with(losses: list[float], patience: int) -> tuple[Any, torch.nn.Module, list[Any]]:
     """A training whose loss on kept-back images is given; also the weights after each epoch."""
-    recipe = MemberConfig(learning_rate=0.1, epochs=len(losses), patience=patience)
     net, seen = network(), []
 
     def stop_nll(given: torch.nn.Module) -> float:
@@ -214,8 +234,7 @@ def run_with(losses: list[float], patience: int) -> tuple[Any, torch.nn.Module, 
         seen.append({k: v.clone() for k, v in given.state_dict().items()})
         return losses[len(seen) - 1]
 
-    rng = np.random.default_rng(0)
-    return fit(net, Line(), recipe, rng, CPU, stop_nll), net, seen
+    return fitted_with(net, 0.1, Course(len(losses), patience=patience), stop_nll), net, seen
 
 
 @pytest.mark.parametrize(
@@ -243,9 +262,8 @@ def test_the_best_epochs_weights_are_kept(
 
 
 def test_without_images_kept_back_all_epochs_are_run() -> None:
-    recipe = MemberConfig(learning_rate=0.1, epochs=7, patience=1)
     net = network()
-    fitted = fit(net, Line(), recipe, np.random.default_rng(0), CPU)
+    fitted = fitted_with(net, 0.1, Course(7))
     assert (fitted.epochs, fitted.best_epoch, fitted.stop_nll) == (7, 7, None)
     assert fitted.losses == tuple(sorted(fitted.losses, reverse=True))
     assert not net.training
@@ -253,10 +271,10 @@ def test_without_images_kept_back_all_epochs_are_run() -> None:
 
 def test_the_first_loss_is_the_untrained_networks() -> None:
     net = network()
-    inputs, labels = next(Line().epoch(np.random.default_rng(0)))
+    ((piece,),) = Line().epoch(1, 0)
     with torch.no_grad():
-        untrained = float(torch.nn.functional.nll_loss(net(inputs), labels))
-    fitted = fit(net, Line(), MemberConfig(epochs=1), np.random.default_rng(0), CPU)
+        untrained = float(torch.nn.functional.nll_loss(net(*piece.inputs), piece.labels_N))
+    fitted = fitted_with(net, 1e-4, Course(1))
     assert fitted.losses[0] == pytest.approx(untrained, rel=0.01)  # bf16 where it is fast
 
 

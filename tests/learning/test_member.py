@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from sign_ensemble.config import MemberConfig
+from sign_ensemble.config import FinetuneConfig, MemberConfig
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.member import TENSORS, Card, Member, load, save
 from sign_ensemble.learning.network import Head
@@ -55,6 +55,26 @@ def test_a_member_comes_back_to_the_bit(tmp_path: Path) -> None:
         assert after.tensors[name].dtype == np.float32
         assert after.tensors[name].shape == values.shape
         assert after.tensors[name].tobytes() == values.tobytes(), name
+
+
+def test_a_fine_tuned_member_brings_the_convolutions_that_learned(tmp_path: Path) -> None:
+    card = replace(CARD, finetune=FinetuneConfig(layers="last", learning_rate=0.1 + 0.2))
+    assert card.learned == ("features.10.weight", "features.10.bias")
+    own = {
+        "features.10.weight": np.random.default_rng(0).random((256, 256, 3, 3), np.float32),
+        "features.10.bias": np.arange(256, dtype=np.float32),
+    }
+    before = Member(card, {**member().tensors, **own})
+    save(before, tmp_path / "m.safetensors")
+    after = load(tmp_path / "m.safetensors")
+    assert after.card == card
+    assert all(np.array_equal(after.tensors[name], own[name]) for name in own)
+    save(Member(card, member().tensors), tmp_path / "m.safetensors")
+    with pytest.raises(UserError, match="do not fit its card"):
+        load(tmp_path / "m.safetensors")
+    save(replace(before, card=CARD), tmp_path / "m.safetensors")
+    with pytest.raises(UserError, match="do not fit its card"):
+        load(tmp_path / "m.safetensors")
 
 
 def test_saving_gives_the_files_own_hash(tmp_path: Path) -> None:
@@ -132,9 +152,10 @@ def test_a_missing_tensor_is_noticed(name: str, tmp_path: Path) -> None:
         {},
         {"card": {}},
         {"card": "member"},
-        {"card": {**vars(CARD), "recipe": {"widths": [4, 2], "depth": 3}}},  # of a later version
-        {"card": {**vars(CARD), "recipe": {"widths": [4, 3, 2]}}},
-        {"card": {k: v for k, v in vars(CARD).items() if k != "manifest"} | {"recipe": {}}},
+        {"card": {**asdict(CARD), "recipe": {"widths": [4, 2], "depth": 3}}},  # of a later version
+        {"card": {**asdict(CARD), "recipe": {"widths": [4, 3, 2]}}},
+        {"card": {**asdict(CARD), "finetune": {"layers": "conv9"}}},
+        {"card": {k: v for k, v in asdict(CARD).items() if k != "manifest"} | {"recipe": {}}},
     ],
 )
 def test_a_file_without_a_readable_card_is_no_member(

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sign_ensemble.config import Config, RunConfig
 from sign_ensemble.errors import UserError
-from sign_ensemble.run import RunFolder
+from sign_ensemble.run import open_run
 from sign_ensemble.uncertainty.answers import REASONS, Answers, answer, load_reader
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.gaussians import fit_clouds
@@ -151,5 +152,6 @@ def test_no_images_get_no_answers() -> None:
 
 
 def test_a_run_without_members_cannot_answer(tmp_path: Any) -> None:
+    run = open_run(Config(run=RunConfig(root=str(tmp_path))))
     with pytest.raises(UserError, match=r"index\.json: not there"):
-        load_reader(RunFolder(tmp_path))
+        load_reader(run)

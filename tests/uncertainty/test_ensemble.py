@@ -18,7 +18,7 @@ from sign_ensemble.config import MemberConfig
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.member import Card, Member, save
 from sign_ensemble.learning.network import Head
-from sign_ensemble.uncertainty import ensemble
+from sign_ensemble.uncertainty import heads
 from sign_ensemble.uncertainty.ensemble import Evidence, load_ensemble, stack
 
 D = 12
@@ -67,7 +67,7 @@ def written(folder: Path, count: int = 2) -> list[Member]:
 def test_members_of_different_widths_answer_as_each_alone(
     n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ensemble, "CHUNK", 4)  # several products, the last one short
+    monkeypatch.setattr(heads, "CHUNK", 4)  # several products, the last one short
     pairs = [member(widths, trial=i) for i, widths in enumerate(WIDTHS)]
     found_MNK = stack([one for one, _ in pairs]).logits(features(n))
     x_ND = torch.from_numpy(features(n)).float()
