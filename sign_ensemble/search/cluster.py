@@ -57,7 +57,7 @@ def connected() -> Iterator[None]:
         ray.shutdown()
 
 
-_INTERRUPTED = threading.Event()
+_interrupted = False  # no Event: a second signal inside its lock would wait for the first forever
 
 
 @contextmanager
@@ -73,10 +73,12 @@ def interrupts_are_kept() -> Iterator[None]:
         return
 
     def note(number: int, frame: object) -> NoReturn:
-        _INTERRUPTED.set()
+        global _interrupted
+        _interrupted = True
         raise KeyboardInterrupt
 
-    _INTERRUPTED.clear()
+    global _interrupted
+    _interrupted = False
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, note) for number in numbers}
     try:
@@ -85,6 +87,7 @@ def interrupts_are_kept() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+        _interrupted = False
 
 
 def raise_if_interrupted() -> None:
@@ -93,7 +96,7 @@ def raise_if_interrupted() -> None:
     Raises:
         KeyboardInterrupt: one has.
     """
-    if _INTERRUPTED.is_set():
+    if _interrupted:
         raise KeyboardInterrupt
 
 

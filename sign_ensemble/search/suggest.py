@@ -15,6 +15,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from sign_ensemble.learning.folds import seed_of
@@ -80,7 +81,8 @@ class RecordedOptuna(OptunaSearch):
     """OptunaSearch that begins with ended trials and names each new one by the next free number.
 
     A trial that ASHA stopped is told to Optuna as pruned: its loss after one fold is not comparable
-    with others' after all folds, and Optuna's TPE ranks pruned trials accordingly.
+    with others' after all folds, and Optuna's TPE ranks pruned trials accordingly. Once there is a
+    trial in ``given_up``, no further ones begin: they would be drawn without knowing how it ends.
     """
 
     def __init__(
@@ -91,13 +93,14 @@ class RecordedOptuna(OptunaSearch):
         default: dict[str, Any],
         ended: Sequence[TrialRecord],
         pruned: set[str],
+        given_up: Sequence[TrialRecord],
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._tpe = RepeatableTPE(seed)
         super().__init__(space, metric="nll", mode="min", sampler=self._tpe, storage=storage)
         self._default = default
         self._used = {record.number for record in ended}
-        self._pruned = pruned
+        self._pruned, self._given_up = pruned, given_up
         for record in ended:
             self._ot_study.add_trial(as_optuna(record, space))
         if 0 not in self._used:
@@ -105,6 +108,9 @@ class RecordedOptuna(OptunaSearch):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Parameters and the trial's number."""
+        if self._given_up:
+            finished: Any = Searcher.FINISHED
+            return finished
         number = next(n for n in count() if n not in self._used)
         self._used.add(number)
         self._tpe.begin(number)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import Any, Protocol
+import time
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,31 +16,18 @@ from ray import tune
 from sign_ensemble.config import MemberConfig, SearchConfig
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, recipe_of
-from sign_ensemble.run import RunFolder, read_arrays
-from sign_ensemble.search.cluster import concurrency, raise_if_interrupted
+from sign_ensemble.run import RunFolder
+from sign_ensemble.search.cluster import concurrency
+from sign_ensemble.search.recorder import Observer, Recorder, end
 from sign_ensemble.search.records import (
     TrialRecord,
     judge_fold,
     read_records,
-    write_record,
     write_table,
 )
 from sign_ensemble.search.select import worth_finishing
 from sign_ensemble.search.space import default_params, distributions
 from sign_ensemble.search.suggest import RecordedASHA, RecordedOptuna
-
-
-class Observer(Protocol):
-    """Who is told how the search goes."""
-
-    def started(self, number: int) -> None:
-        """A trial began."""
-
-    def progressed(self, number: int, folds: int, nll: float) -> None:
-        """A trial has ended a fold; ``nll`` is its mean so far."""
-
-    def ended(self, record: TrialRecord) -> None:
-        """A trial ended."""
 
 
 def run_trial(
@@ -52,59 +40,6 @@ def run_trial(
     for fold in range(task.folds):
         losses.append(judge_fold(run, task, recipe, config["trial"]["number"], fold)["nll"])
         tune.report({"fold": fold + 1, "nll": float(np.mean(losses))})  # as its record has it
-
-
-class Recorder(tune.Callback):
-    """Writes each ended trial's record and tells the observer."""
-
-    def __init__(self, run: RunFolder, task: Task, observer: Observer, pruned: set[str]) -> None:
-        self._run, self._task, self._observer, self._pruned = run, task, observer, pruned
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray pickles callbacks for a restore that is never asked for here."""
-        return {}
-
-    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Ray Tune has gone once round; an interrupt that a library swallowed ends the search."""
-        raise_if_interrupted()
-
-    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """A worker took the trial up."""
-        self._observer.started(trial.config["trial"]["number"])
-
-    def on_trial_result(
-        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """A fold has ended."""
-        self._observer.progressed(trial.config["trial"]["number"], result["fold"], result["nll"])
-
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """All folds have ended, or ASHA stopped the trial; a spent time budget is no end."""
-        done = (trial.last_result or {}).get("fold", 0)
-        if done == self._task.folds:
-            self._record(trial, "complete", done)
-        elif trial.trial_id in self._pruned:
-            self._record(trial, "pruned", done)
-
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """The trial broke more often than allowed."""
-        file = Path(
-            trial.error_file or ""
-        )  # trial.get_error reads where it is copied to only later
-        text = (file.read_text() if file.is_file() else "unknown").strip().splitlines()
-        self._record(trial, "failed", 0, text[-1] if text else "unknown")
-
-    def _record(self, trial: Any, status: Any, done: int, error: str = "") -> None:
-        number, params = trial.config["trial"]["number"], trial.config["trial"]["params"]
-        folds = tuple(judged_fold(self._run, number, fold) for fold in range(done))
-        record = TrialRecord(number, status, dict(params), folds, error)
-        write_record(self._run, record)
-        self._observer.ended(record)
-
-
-def judged_fold(run: RunFolder, number: int, fold: int) -> dict[str, Any]:
-    """The figures that a worker wrote for one fold."""
-    return dict(read_arrays(run.trial(number) / f"fold-{fold}.safetensors")[1]["figures"])
 
 
 def search_trials(
@@ -134,28 +69,8 @@ def search_trials(
     for record in read_records(run):
         if record.status == "failed":  # starting again is asking again
             (run.trial(record.number) / "trial.json").unlink()
-    ended = read_records(run)
-    missing = search.trials - len(ended)
-    if missing > 0:
-        pruned: set[str] = set()
-        for file in run.path.glob(f"{run.study.name}*"):  # a killed driver leaves a lock beside it
-            file.unlink()  # made anew from the records, which are the truth
-        storage = JournalStorage(JournalFileBackend(str(run.study)))
-        space = distributions(search)
-        means = {
-            "search_alg": RecordedOptuna(
-                space, storage, search.seed, default_params(default), ended, pruned
-            ),
-            "scheduler": RecordedASHA(task.folds, search.reduction, ended, pruned),
-            "num_samples": missing,
-            "time_budget_s": search.time_budget,
-        }
-        _tune(run, task, default, search, Recorder(run, task, observer, pruned), {}, means)
-    revived = worth_finishing(read_records(run), size)
-    if revived:
-        again = [{"number": record.number, "params": record.params} for record in revived]
-        recorder = Recorder(run, task, observer, set())
-        _tune(run, task, default, search, recorder, {"trial": tune.grid_search(again)}, {})
+    _try_missing(run, task, default, search, observer)
+    _complete(run, task, default, search, observer, worth_finishing(read_records(run), size))
     records = read_records(run)
     complete = sum(record.status == "complete" for record in records)
     if not complete:
@@ -166,6 +81,70 @@ def search_trials(
         )
     write_table(run, records, task.fold_names)
     return records
+
+
+def _try_missing(
+    run: RunFolder, task: Task, default: MemberConfig, search: SearchConfig, observer: Observer
+) -> None:
+    """Try new settings until ``search.trials`` have ended or the time is over.
+
+    That is one call of Ray Tune. Where it gives a trial up too early, no further ones begin, and
+    another call goes on from the records: as if the search had been interrupted there.
+    """
+    began, ended = time.monotonic(), read_records(run)
+    space = distributions(search)
+    while len(ended) < search.trials:
+        for file in run.path.glob(f"{run.study.name}*"):  # a killed driver leaves a lock beside it
+            file.unlink()  # made anew from the records, which are the truth
+        storage = JournalStorage(JournalFileBackend(str(run.study)))
+        pruned: set[str] = set()
+        given_up: list[TrialRecord] = []
+        means = {
+            "search_alg": RecordedOptuna(
+                space, storage, search.seed, default_params(default), ended, pruned, given_up
+            ),
+            "scheduler": RecordedASHA(task.folds, search.reduction, ended, pruned),
+            "num_samples": search.trials - len(ended),
+            "time_budget_s": seconds_left(search.time_budget, time.monotonic() - began),
+        }
+        recorder = Recorder(run, task, observer, pruned, given_up)
+        _tune(run, task, default, search, recorder, {}, means)
+        before, ended = len(ended), read_records(run)
+        left = seconds_left(search.time_budget, time.monotonic() - began)
+        if not is_worth_another_call(len(given_up), len(ended) - before, left):
+            for record in given_up:
+                end(run, observer, record)
+            break
+
+
+def _complete(
+    run: RunFolder,
+    task: Task,
+    default: MemberConfig,
+    search: SearchConfig,
+    observer: Observer,
+    asked: Sequence[TrialRecord],
+) -> None:
+    """Judge pruned trials on all folds; those that Ray Tune gives up too early, in another call."""
+    while asked:
+        given_up: list[TrialRecord] = []
+        again = [{"number": record.number, "params": record.params} for record in asked]
+        recorder = Recorder(run, task, observer, set(), given_up)
+        _tune(run, task, default, search, recorder, {"trial": tune.grid_search(again)}, {})
+        ended = len(asked) - len(given_up)
+        asked = given_up if is_worth_another_call(len(given_up), ended, None) else []
+
+
+def seconds_left(budget: float | None, spent: float) -> float | None:
+    """What of a time budget is left, at least 0; None if there is no budget."""
+    return None if budget is None else max(0.0, budget - spent)
+
+
+def is_worth_another_call(given_up: int, ended: int, seconds: float | None) -> bool:
+    """Whether Ray Tune is called again for trials that it gave up too early: others ended in the
+    last call (so calls come to an end), and time is left.
+    """
+    return given_up > 0 and ended > 0 and seconds != 0
 
 
 def _tune(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
+from typing import Any
 
 import pytest
 
@@ -34,5 +36,33 @@ def test_a_swallowed_interrupt_is_raised_again(number: signal.Signals) -> None:
 def test_an_old_interrupt_does_not_end_the_next_search() -> None:
     with contextlib.suppress(KeyboardInterrupt), interrupts_are_kept():
         os.kill(os.getpid(), signal.SIGINT)
+    raise_if_interrupted()  # nor does it outlive its block
     with interrupts_are_kept():
         raise_if_interrupted()
+
+
+@pytest.mark.timeout(20)
+def test_a_second_interrupt_does_not_wait_for_the_first() -> None:
+    """It comes while the first is being noted, at each line of that in turn."""
+
+    def interrupted_at(line: int) -> bool:
+        """Whether the noting had so many lines."""
+        seen = 0
+
+        def at_event(frame: Any, event: str, value: object) -> Any:
+            nonlocal seen
+            seen += event == "line"
+            if event == "line" and seen == line:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return at_event
+
+        with contextlib.suppress(KeyboardInterrupt), interrupts_are_kept():
+            sys.settrace(at_event)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            finally:
+                sys.settrace(None)
+        return seen >= line
+
+    assert [interrupted_at(line) for line in (1, 2)] == [True, True]
+    assert not all(interrupted_at(line) for line in range(3, 30))

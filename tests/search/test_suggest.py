@@ -11,6 +11,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from ray.tune.search import Searcher
 
 from sign_ensemble.config import MemberConfig, SearchConfig
 from sign_ensemble.search.records import TrialRecord
@@ -29,7 +30,7 @@ def loss(params: dict[str, Any], fold: int) -> float:
 
 def searcher(path: Path, ended: list[TrialRecord]) -> RecordedOptuna:
     storage = JournalStorage(JournalFileBackend(str(path)))
-    return RecordedOptuna(SPACE, storage, 7, DEFAULT, ended, set())
+    return RecordedOptuna(SPACE, storage, 7, DEFAULT, ended, set(), [])
 
 
 def run_on(search: RecordedOptuna, records: list[TrialRecord], until: int) -> list[TrialRecord]:
@@ -89,6 +90,17 @@ def test_numbers_fill_the_gaps(tmp_path: Path) -> None:
         assert trial is not None
         numbers.append(trial["trial"]["number"])
     assert numbers == [1, 3, 4]
+
+
+def test_no_trial_begins_after_one_was_given_up_early(tmp_path: Path) -> None:
+    """It would be drawn without the losses of that one, which is asked for again."""
+    given_up: list[TrialRecord] = []
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study")))
+    search = RecordedOptuna(SPACE, storage, 7, DEFAULT, [], set(), given_up)
+    assert search.suggest("t0") is not None
+    given_up.append(TrialRecord(0, "failed", DEFAULT, ()))
+    assert str(search.suggest("t1")) == Searcher.FINISHED
+    assert len(search._ot_study.trials) == 1
 
 
 def test_pruned_trials_reach_optuna_as_pruned(tmp_path: Path) -> None:

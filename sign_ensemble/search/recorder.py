@@ -1,0 +1,121 @@
+"""What Ray Tune tells of its trials, written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ray import tune
+
+from sign_ensemble.learning.folds import Task
+from sign_ensemble.run import RunFolder, read_arrays
+from sign_ensemble.search.cluster import raise_if_interrupted
+from sign_ensemble.search.records import TrialRecord, write_record
+
+
+class Observer(Protocol):
+    """Who is told how the search goes."""
+
+    def started(self, number: int) -> None:
+        """A trial began."""
+
+    def progressed(self, number: int, folds: int, nll: float) -> None:
+        """A trial has ended a fold; ``nll`` is its mean so far."""
+
+    def ended(self, record: TrialRecord) -> None:
+        """A trial ended."""
+
+
+class Recorder(tune.Callback):
+    """Writes each ended trial's record and tells the observer.
+
+    A trial that Ray Tune gave up too early has not ended: what would be its record is added to
+    ``given_up``.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        task: Task,
+        observer: Observer,
+        pruned: set[str],
+        given_up: list[TrialRecord],
+    ) -> None:
+        self._run, self._task, self._observer = run, task, observer
+        self._pruned, self._given_up = pruned, given_up
+        self._recovered: dict[str, int] = {}  # trial → Tune's iteration
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles callbacks for a restore that is never asked for here."""
+        return {}
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Ray Tune has gone once round; an interrupt that a library swallowed ends the search."""
+        raise_if_interrupted()
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """A worker took the trial up."""
+        self._observer.started(trial.config["trial"]["number"])
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A fold has ended."""
+        self._observer.progressed(trial.config["trial"]["number"], result["fold"], result["nll"])
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """All folds have ended, or ASHA stopped the trial; a spent time budget is no end."""
+        done = (trial.last_result or {}).get("fold", 0)
+        if done == self._task.folds:
+            self._record(trial, "complete", done)
+        elif trial.trial_id in self._pruned:
+            self._record(trial, "pruned", done)
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """The trial broke and is started again."""
+        self._recovered[trial.trial_id] = iteration
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """The trial broke more often than allowed, or Ray Tune gave it up too early."""
+        file = Path(
+            trial.error_file or ""
+        )  # trial.get_error reads where it is copied to only later
+        text = (file.read_text() if file.is_file() else "unknown").strip().splitlines()
+        number, params = trial.config["trial"]["number"], trial.config["trial"]["params"]
+        record = TrialRecord(number, "failed", dict(params), (), text[-1] if text else "unknown")
+        if is_given_up_too_early(self._recovered.get(trial.trial_id), iteration):
+            self._given_up.append(record)
+        else:
+            end(self._run, self._observer, record)
+
+    def _record(self, trial: Any, status: Literal["complete", "pruned"], done: int) -> None:
+        number, params = trial.config["trial"]["number"], trial.config["trial"]["params"]
+        folds = tuple(judged_fold(self._run, number, fold) for fold in range(done))
+        end(self._run, self._observer, TrialRecord(number, status, dict(params), folds))
+
+
+def is_given_up_too_early(recovered: int | None, given_up: int) -> bool:
+    """Whether Ray Tune gave a trial up for a failure that it had just forgiven.
+
+    Where a worker that is kept for the next trial (``reuse_actors``) dies, Tune hears of it twice
+    in one iteration: from the worker, upon which the trial is started again, and from the task
+    that would have handed the trial over, upon which a trial that waits is given up at once,
+    whatever ``search.max_failures`` allows. Source: ``RayActorManager._actor_task_failed`` and
+    ``TuneController._process_trial_failure`` of Ray 2.60.
+
+    Args:
+        recovered: Tune's iteration in which the trial was last started again.
+        given_up: Tune's iteration now.
+    """
+    return recovered == given_up
+
+
+def end(run: RunFolder, observer: Observer, record: TrialRecord) -> None:
+    """A trial has ended, and this is its record."""
+    write_record(run, record)
+    observer.ended(record)
+
+
+def judged_fold(run: RunFolder, number: int, fold: int) -> dict[str, Any]:
+    """The figures that a worker wrote for one fold."""
+    return dict(read_arrays(run.trial(number) / f"fold-{fold}.safetensors")[1]["figures"])

@@ -1,0 +1,186 @@
+"""How often Ray Tune is called, and for what: its calls are played, trial by trial.
+
+That real calls behave so is tested with the main job.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from sign_ensemble.config import MemberConfig, SearchConfig
+from sign_ensemble.data.features import Features
+from sign_ensemble.learning.folds import Task
+from sign_ensemble.run import RunFolder, write_arrays
+from sign_ensemble.search import trials
+from sign_ensemble.search.recorder import is_given_up_too_early
+from sign_ensemble.search.records import TrialRecord, read_records, write_record
+from sign_ensemble.search.space import default_params
+from sign_ensemble.search.trials import is_worth_another_call, search_trials, seconds_left
+
+DEFAULT = MemberConfig()
+PARAMS = default_params(DEFAULT)
+FIGURES = {"nll": 0.5, "accuracy": 0.5, "ece": 0.25, "seconds": 1.0}
+
+Fate = Literal["complete", "lost while idle", "broken"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    run = RunFolder(tmp_path / "run")
+    run.trials.mkdir(parents=True)
+    return run
+
+
+class Quiet:
+    """An observer that notes how trials ended."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, str]] = []
+
+    def started(self, number: int) -> None: ...
+
+    def progressed(self, number: int, folds: int, nll: float) -> None: ...
+
+    def ended(self, record: TrialRecord) -> None:
+        self.seen.append((record.number, record.status))
+
+
+class Played:
+    """Calls of Ray Tune in which the trials end as given, one list of fates per call."""
+
+    def __init__(self, *calls: list[Fate]) -> None:
+        self._calls = list(calls)
+        self.asked: list[list[int]] = []
+        self.budgets: list[float | None] = []
+        self.clock = 0.0  # seconds; a trial takes one
+
+    def __call__(
+        self, run: Any, task: Any, default: Any, search: Any, recorder: Any, space: Any, means: Any
+    ) -> None:
+        fates, numbers = self._calls.pop(0), []
+        self.budgets.append(means.get("time_budget_s"))
+        for i, fate in enumerate(fates):
+            if means:
+                config = means["search_alg"].suggest(f"t{i}")
+            else:
+                config = {"trial": space["trial"]["grid_search"][i]}
+            number = config["trial"]["number"]
+            numbers.append(number)
+            self._play(run, recorder, config, number, fate)
+        if means and len(fates) < means["num_samples"] and "lost while idle" in fates:
+            assert means["search_alg"].suggest("one more") == "FINISHED"
+        self.asked.append(numbers)
+
+    def _play(self, run: RunFolder, recorder: Any, config: Any, number: int, fate: Fate) -> None:
+        self.clock += 1
+        trial = SimpleNamespace(
+            trial_id=f"t{number}", config=config, last_result={"fold": 1}, error_file=None
+        )
+        about: dict[str, Any] = {"trials": [], "trial": trial}
+        if fate == "complete":
+            path = run.trial(number) / "fold-0.safetensors"
+            write_arrays(path, {"logits": np.zeros(1)}, {"figures": FIGURES})
+            recorder.on_trial_complete(10 * number, **about)
+            return
+        recorder.on_trial_recover(10 * number, **about)
+        later = 0 if fate == "lost while idle" else 1
+        recorder.on_trial_error(10 * number + later, **about)
+
+
+def searched(
+    monkeypatch: pytest.MonkeyPatch, run: RunFolder, played: Played, size: int = 1, **more: Any
+) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    """Number and status of each trial as recorded, and as the observer was told."""
+    monkeypatch.setattr(trials, "_tune", played)
+    monkeypatch.setattr("time.monotonic", lambda: played.clock)
+    features = Features("", np.arange(1), views=0)
+    task = Task(features, np.zeros(1, np.int64), np.zeros(1, np.int64), ("ada",), ("U",), "", 0)
+    observer = Quiet()
+    search = SearchConfig(**{"trials": 4, **more})
+    found = search_trials(run, task, DEFAULT, search, size, observer)
+    return [(record.number, record.status) for record in found], observer.seen
+
+
+def test_a_trial_given_up_too_early_is_asked_for_again(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Played(["complete", "lost while idle"], ["complete"] * 3)
+    found, seen = searched(monkeypatch, run, played)
+    assert played.asked == [[0, 1], [1, 2, 3]]
+    assert found == seen == [(number, "complete") for number in range(4)]
+
+
+def test_a_broken_trial_is_recorded_and_not_asked_for_again(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Played(["complete", "broken", "complete", "complete"])
+    found, _ = searched(monkeypatch, run, played)
+    assert [number for number, status in found if status == "failed"] == [1]
+
+
+def test_calls_end_where_no_trial_does(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(["complete", "lost while idle"], ["lost while idle"])
+    found, _ = searched(monkeypatch, run, played)
+    assert played.asked == [[0, 1], [1]]
+    assert found == [(0, "complete"), (1, "failed")]
+
+
+def test_another_call_has_the_time_that_is_left(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Played(["complete", "lost while idle"], ["complete", "lost while idle"])
+    found, _ = searched(monkeypatch, run, played, time_budget=3.5)
+    assert played.budgets == [3.5, 1.5]
+    assert found == [(0, "complete"), (1, "complete"), (2, "failed")]
+
+
+def test_a_revived_trial_given_up_too_early_is_asked_for_again(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        status: Literal["complete", "pruned"] = "complete" if number == 0 else "pruned"
+        write_record(run, TrialRecord(number, status, PARAMS, (FIGURES,)))
+    played = Played(["complete", "lost while idle"], ["complete"])
+    found, seen = searched(monkeypatch, run, played, size=3, trials=3)
+    assert played.asked == [[1, 2], [2]]
+    assert found == [(number, "complete") for number in range(3)]
+    assert seen == [(1, "complete"), (2, "complete")]
+
+
+def test_a_revived_trial_that_cannot_be_judged_stays_pruned(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_record(run, TrialRecord(0, "complete", PARAMS, (FIGURES,)))
+    write_record(run, TrialRecord(1, "pruned", PARAMS, (FIGURES,)))
+    searched(monkeypatch, run, Played(["lost while idle"]), size=2, trials=2)
+    assert [record.status for record in read_records(run)] == ["complete", "pruned"]
+
+
+@pytest.mark.parametrize(
+    ("recovered", "given_up", "early"), [(7, 7, True), (6, 7, False), (None, 7, False)]
+)
+def test_one_failure_counted_twice_is_told_from_two(
+    recovered: int | None, given_up: int, early: bool
+) -> None:
+    assert is_given_up_too_early(recovered, given_up) == early
+
+
+@pytest.mark.parametrize(
+    ("given_up", "ended", "seconds", "again"),
+    [(1, 1, None, True), (0, 1, None, False), (1, 0, None, False), (1, 1, 0.0, False)],
+)
+def test_when_another_call_is_made(
+    given_up: int, ended: int, seconds: float | None, again: bool
+) -> None:
+    assert is_worth_another_call(given_up, ended, seconds) == again
+
+
+def test_time_that_is_left() -> None:
+    assert seconds_left(None, 9.0) is None
+    assert seconds_left(10.0, 2.5) == 7.5
+    assert seconds_left(10.0, 12.0) == 0.0
