@@ -229,7 +229,7 @@ def test_steps_of_the_convolutions_are_smaller() -> None:
 
 @pytest.mark.parametrize("stop", [1, 3, 4])
 def test_going_on_from_a_checkpoint_gives_the_same_bits(task: PixelTask, stop: int) -> None:
-    """Six steps in all; a checkpoint after the first, at the end of a pass, and after the fourth."""
+    """Six steps in all: a checkpoint after the first, at the end of a pass, after the fourth."""
     course = course_of(SETTINGS, 0.01)
     whole = network()
     fit(whole, batches(task), course, optimiser_of(whole, SETTINGS), CPU)
@@ -255,5 +255,5 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(task: PixelTask, stop: i
 def test_a_checkpoint_of_another_network_is_refused() -> None:
     net = network()
     other = network_of(member(), replace(SETTINGS, layers="conv3+"), "shipped")
-    with pytest.raises(UserError, match="another network.*delete the run's folder train"):
+    with pytest.raises(UserError, match=r"another network.*delete the run's folder train"):
         restore(net, optimiser_of(net, SETTINGS), state_of(other, optimiser_of(other, SETTINGS)))
