@@ -93,7 +93,7 @@ class Backbone:
                 torch.inference_mode(),
                 torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
             ):
-                values_ND = self.layers(normalised(pixels))
+                values_ND = self.layers(normalised(pixels.permute(0, 3, 1, 2)))
             yield values_ND[:n].clamp(max=65504).to(torch.float16).cpu().numpy()
 
     def of_images(
@@ -111,13 +111,13 @@ class Backbone:
         return np.concatenate(parts)
 
 
-def normalised(images_NSS3: torch.Tensor) -> torch.Tensor:
-    """uint8 images (N, S, S, 3) as the convolutions take them: float32 (N, 3, S, S), each channel
-    minus ImageNet's mean, over its standard deviation.
+def normalised(levels_N3SS: torch.Tensor) -> torch.Tensor:
+    """Levels from 0 to 255 (N, 3, S, S) as the convolutions take them, float32: each channel minus
+    ImageNet's mean, over its standard deviation.
     """
-    mean = torch.tensor(MEAN, device=images_NSS3.device) * 255
-    std = torch.tensor(STD, device=images_NSS3.device) * 255
-    return ((images_NSS3 - mean) / std).permute(0, 3, 1, 2)
+    mean = torch.tensor(MEAN, device=levels_N3SS.device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(STD, device=levels_N3SS.device).view(1, 3, 1, 1) * 255
+    return (levels_N3SS - mean) / std
 
 
 def bf16_is_fast(device: torch.device) -> bool:

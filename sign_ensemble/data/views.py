@@ -159,7 +159,9 @@ def tone_curves(
 def warped(
     images_NSS3: torch.Tensor, keys: Sequence[str], view: int, mirror: bool, ranges: ViewRanges
 ) -> torch.Tensor:
-    """One drawn view of each image; see :func:`augment`."""
+    """One drawn view of each image, float32 levels (N, 3, S, S) from 0 to 255; see
+    :func:`augment`.
+    """
     n, side = images_NSS3.shape[:2]
     device = images_NSS3.device
     draws_ND = uniforms(keys, view)
@@ -186,8 +188,29 @@ def warped(
     places = torch.stack([u / w, v / w], -1)
 
     lit_N3SS = lit.view(n, side, side, 3).permute(0, 3, 1, 2)
-    warped_N3SS = grid_sample(lit_N3SS, places, padding_mode="border", align_corners=False)
-    return warped_N3SS.add_(0.5).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return grid_sample(lit_N3SS, places, padding_mode="border", align_corners=False)
+
+
+def levels(
+    images_NSS3: torch.Tensor,
+    keys: Sequence[str],
+    view: int,
+    mirror: bool,
+    ranges: ViewRanges = RANGES,
+) -> torch.Tensor:
+    """One view of each image as :func:`augment` draws it, not rounded to whole levels.
+
+    Training reads these: rounding and turning them costs as much as drawing them.
+
+    Returns:
+        float32 (N, 3, S, S), levels from 0 to 255.
+    """
+    n, side = images_NSS3.shape[:2]
+    levels_N3SS = torch.empty(n, 3, side, side, device=images_NSS3.device)
+    for i in range(0, len(keys), CHUNK):
+        chunk = images_NSS3[i : i + CHUNK].contiguous()
+        levels_N3SS[i : i + CHUNK] = warped(chunk, keys[i : i + CHUNK], view, mirror, ranges)
+    return levels_N3SS
 
 
 def augment(
@@ -226,5 +249,6 @@ def augment(
     views_NSS3 = torch.empty_like(images_NSS3, memory_format=torch.contiguous_format)
     for i in range(0, len(keys), CHUNK):
         chunk = images_NSS3[i : i + CHUNK].contiguous()
-        views_NSS3[i : i + CHUNK] = warped(chunk, keys[i : i + CHUNK], view, mirror, ranges)
+        drawn_N3SS = warped(chunk, keys[i : i + CHUNK], view, mirror, ranges).add_(0.5)
+        views_NSS3[i : i + CHUNK] = drawn_N3SS.to(torch.uint8).permute(0, 2, 3, 1)
     return views_NSS3

@@ -127,12 +127,16 @@ class PixelBatches:
         read = torch.from_numpy(images_RSS3[self.task.pixels.slots_N[rows]])
         if self.device.type == "cuda":
             read = read.pin_memory().to(self.device, non_blocking=True)
+        view = 1 + seed_of(self.seed, number)
+        keys = [self.task.keys[row] for row in rows]
+        if viewed.all():
+            return normalised(views.levels(read, keys, view, self.task.mirror))
+        levels = read.permute(0, 3, 1, 2).float()
         if viewed.any():
             places = torch.from_numpy(np.flatnonzero(viewed)).to(self.device)
-            keys = [self.task.keys[row] for row in rows[viewed]]
-            view = 1 + seed_of(self.seed, number)
-            read[places] = views.augment(read[places], keys, view, self.task.mirror)
-        return normalised(read)
+            some = [keys[i] for i in np.flatnonzero(viewed)]
+            levels[places] = views.levels(read[places], some, view, self.task.mirror)
+        return normalised(levels)
 
 
 def course_of(settings: FinetuneConfig, label_smoothing: float) -> Course:

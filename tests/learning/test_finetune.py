@@ -81,6 +81,10 @@ def weights(net: Network) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in net.learned().items()}
 
 
+def normal(images_NSS3: np.ndarray) -> torch.Tensor:
+    return backbone.normalised(torch.from_numpy(np.array(images_NSS3)).permute(0, 3, 1, 2))
+
+
 # --- batches --------------------------------------------------------------------------------------
 
 
@@ -91,7 +95,7 @@ def test_a_pass_shows_each_image_once_normalised(task: PixelTask) -> None:
     assert [len(piece.labels_N) for (piece,) in steps] == [4, 4, 2]
     shown = torch.cat([piece.inputs[0] for (piece,) in steps])
     images = task.pixels.open()[task.pixels.slots_N]
-    every = backbone.normalised(torch.from_numpy(images))
+    every = normal(images)
     labels = torch.cat([piece.labels_N for (piece,) in steps])
     places = [next(i for i in range(N) if torch.equal(every[i], one)) for one in shown]
     assert sorted(places) == list(range(N))
@@ -105,9 +109,27 @@ def test_views_are_drawn_anew_in_every_pass(task: PixelTask) -> None:
     )
     assert torch.equal(one, again)
     images = task.pixels.open()[task.pixels.slots_N]
-    every = backbone.normalised(torch.from_numpy(images))
+    every = normal(images)
     assert not any(torch.equal(a, b) for a in one for b in [*every, *two])
-    assert views.augment(images, task.keys, 1, False).shape == images.shape
+
+
+def test_views_in_training_are_those_of_the_cache_but_for_rounding(task: PixelTask) -> None:
+    images = torch.from_numpy(np.array(task.pixels.open()))
+    exact = views.levels(images, task.keys, 3, False)
+    rounded = views.augment(images, task.keys, 3, False).permute(0, 3, 1, 2)
+    assert torch.equal((exact + 0.5).to(torch.uint8), rounded)
+
+
+def test_some_images_are_shown_as_they_are(task: PixelTask) -> None:
+    half = batches(task, settings=replace(SETTINGS, view_share=0.5))
+    every = normal(task.pixels.open()[task.pixels.slots_N])
+    plain = sum(
+        any(torch.equal(one, image) for image in every)
+        for number in range(1, 11)
+        for (piece,) in half.epoch(number, 0)
+        for one in piece.inputs[0]
+    )
+    assert 30 <= plain <= 70  # of 100
 
 
 @pytest.mark.parametrize("begin", [0, 1, 2, 3])
@@ -209,7 +231,7 @@ def test_untouched_it_says_what_its_head_says_on_frozen_features(task: PixelTask
     features = backbone.load("shipped").of_images(images)
     net = network().eval()
     with torch.inference_mode():
-        whole = net(backbone.normalised(torch.from_numpy(images)))
+        whole = net(normal(images))
         alone = net.head(torch.from_numpy(features).float())
     assert torch.allclose(whole, alone, atol=0.05)  # features are bf16 or fp16
 
