@@ -553,3 +553,95 @@ def test_one_setting_makes_a_run(
     assert figures["about"]["members"] == 1
     assert 0 <= figures["known"]["accuracy"]["value"] <= 1
     assert_kept(run, before)
+
+
+# --- fine-tuning ----------------------------------------------------------------------------------
+
+TUNED = (
+    "--finetune.layers=last", "--finetune.epochs=12", "--finetune.batch_size=8",
+    "--rejection.left_out=0", "--data.labels=[bar,cross,disc,triangle]",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tuned(home: Path, signs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with fine-tuned members that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("tuned")
+    command = Command("tune", *settings(home, signs_folder, "tuned", 2, *TUNED), folder=folder)
+    try:
+        finish(command)
+    finally:
+        command.close()
+    (home / "tuned-out.txt").write_text(command.out)
+    return home / "tuned"
+
+
+@pytest.mark.timeout(SLOW)
+def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
+    index = json.loads((tuned / "members/index.json").read_text())
+    assert index["finetuned"] == "last"
+    assert [entry["fold"] for entry in index["members"]] == [0, 1, 2]
+    assert len({entry["sha256"] for entry in index["members"]}) == 3
+    said = (tuned.parent / "tuned-out.txt").read_text()
+    for stage in ("heads", "finetuned"):
+        gain = index["gains"][stage]
+        assert f"{stage} on signers they never saw: nll {gain['nll']:.4f}, accuracy" in said
+    figures = json.loads((tuned / "metrics.json").read_text())
+    assert figures["about"]["members"] == 3
+
+
+@pytest.mark.timeout(SLOW)
+def test_fine_tuned_members_answer_images(
+    tuned: Path, signs_folder: Path, tmp_path: Path, start: Callable[..., Command]
+) -> None:
+    """The rule's p-values in predict are those of evaluate: one path."""
+    figures = json.loads((tuned / "metrics.json").read_text())
+    out = tmp_path / "answers.parquet"
+    held_out = pq.read_table(tuned / "manifest.parquet").to_pylist()
+    rows = [row for row in held_out if row["split"] == "test"]
+    images = [str(signs_folder / row["path"]) for row in rows]
+    finish(start("predict", f"--run={tuned}", f"--out={out}", *images))
+    answers = pq.read_table(out).to_pylist()
+    right = [a["likeliest"] == row["label"] for a, row in zip(answers, rows, strict=True)]
+    kept = [a["answer"] != "rejected" for a in answers]
+    assert np.mean(right) == pytest.approx(figures["known"]["accuracy"]["value"])
+    assert np.mean(kept) == pytest.approx(figures["known"]["coverage"]["value"])
+
+
+def train_worker(session: int) -> int:
+    """The process of a Ray Train worker below a command, 0 if there is none."""
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,sid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    for line in listed.splitlines():
+        pid, sid, args = line.split(maxsplit=2)
+        if int(sid) == session and args.startswith("ray::RayTrainWorker"):
+            return int(pid)
+    return 0
+
+
+@pytest.mark.timeout(3 * SLOW)
+def test_fine_tuning_goes_on_after_its_worker_and_its_driver_were_killed(
+    tuned: Path, signs_folder: Path, start: Callable[..., Command]
+) -> None:
+    run = tuned.parent / "hurt"
+    shutil.copytree(tuned, run, ignore=shutil.ignore_patterns(
+        "members", "heads", "train", "rule.*", "metrics.json", "ray"))  # fmt: skip
+    arguments = settings(tuned.parent, signs_folder, "hurt", 2, *TUNED)
+
+    def checkpoints() -> set[Path]:
+        return set(run.glob("train/lane-0/checkpoint_*"))
+
+    command = start("tune", *arguments)
+    assert wait_for(lambda: len(checkpoints()) > 0, SLOW), command.err
+    worker = train_worker(command.process.pid)
+    os.kill(worker, signal.SIGKILL)
+    lost = checkpoints()
+    assert wait_for(lambda: train_worker(command.process.pid) not in (0, worker), SLOW)
+    killed(command, lambda: (run / "members/member-00.safetensors").exists()
+           and not checkpoints() & lost)  # fmt: skip
+    before = contents(run)
+    assert not (run / "members/index.json").exists()
+    finish(start("tune", *arguments))
+    assert contents(run)["members/member-00.safetensors"] == before["members/member-00.safetensors"]
+    assert_same_outcome(run, tuned)

@@ -21,6 +21,7 @@ from sign_ensemble.learning.finetune import PixelTask
 from sign_ensemble.learning.member import Card, Member, load, save
 from sign_ensemble.learning.network import Head
 from sign_ensemble.learning.worker import Job
+from sign_ensemble.run import read_arrays, write_arrays
 
 CPU = torch.device("cpu")
 SIDE, N, WIDTHS = 64, 10, (6, 5)
@@ -128,7 +129,7 @@ def alone_or_shared(rank: int, workers: int, folder: Path) -> None:
     from sign_ensemble.learning.finetune import PixelBatches, course_of, network_of, optimiser_of
 
     torch.set_num_threads(1)
-    loop.bf16_is_fast = lambda device: False  # type: ignore[assignment]
+    vars(loop)["bf16_is_fast"] = lambda device: False
     distributed.init_process_group(
         "gloo", f"file://{folder}/meet-{workers}", rank=rank, world_size=workers
     )
@@ -144,7 +145,9 @@ def alone_or_shared(rank: int, workers: int, folder: Path) -> None:
     fitted = loop.fit(shared, given, course_of(SETTINGS, 0.1), optimiser_of(net, SETTINGS), CPU)
     if rank == 0:
         values = {name: value.numpy() for name, value in net.learned().items()}
-        np.savez(folder / f"{workers}.npz", losses=np.array(fitted.losses), **values)
+        write_arrays(
+            folder / f"{workers}.safetensors", {**values, "losses": np.array(fitted.losses)}
+        )
     distributed.barrier()
     distributed.destroy_process_group()
 
@@ -154,9 +157,9 @@ def test_one_worker_and_three_give_the_same_weights(tmp_path: Path) -> None:
     """In float32, with a last batch of two images for three workers."""
     for workers in (1, 3):
         torch.multiprocessing.spawn(alone_or_shared, (workers, tmp_path), workers)  # type: ignore[attr-defined]
-    one, three = (np.load(tmp_path / f"{workers}.npz") for workers in (1, 3))
+    one, three = (read_arrays(tmp_path / f"{workers}.safetensors")[0] for workers in (1, 3))
     begin = {**head().tensors, **{k: v.numpy() for k, v in shipped().items()}}
-    for name in one.files:
+    for name in one:
         assert np.allclose(one[name], three[name], rtol=1e-3, atol=1e-6), name
         if name != "losses":
             assert not np.allclose(one[name], begin[name], rtol=1e-3, atol=1e-6), name
