@@ -28,6 +28,7 @@ def check(config: Config) -> None:
     """
     data, member, search = config.data, config.member, config.search
     ensemble, rejection, evaluate = config.ensemble, config.rejection, config.evaluate
+    finetune, scale = config.finetune, config.scale
     rules = [
         ("data.test_share", data.test_share, 0 < data.test_share < 1, "above 0 and below 1"),
         ("data.size", data.size, 63 <= data.size <= 1024, "63 to 1024 pixels"),
@@ -82,6 +83,56 @@ def check(config: Config) -> None:
             ensemble.size <= search.trials,
             f"at most search.trials, which is {search.trials}",
         ),
+        ("finetune.epochs", finetune.epochs, finetune.epochs >= 1, "1 or more"),
+        (
+            "finetune.learning_rate",
+            finetune.learning_rate,
+            0 < finetune.learning_rate < inf,
+            "above 0",
+        ),
+        (
+            "finetune.backbone_rate",
+            finetune.backbone_rate,
+            0 < finetune.backbone_rate < inf,
+            "above 0",
+        ),
+        (
+            "finetune.weight_decay",
+            finetune.weight_decay,
+            0 <= finetune.weight_decay < inf,
+            "0 or more",
+        ),
+        ("finetune.warmup", finetune.warmup, 0 <= finetune.warmup <= 1, "0 to 1"),
+        ("finetune.clip", finetune.clip, finetune.clip > 0, "above 0"),
+        ("finetune.batch_size", finetune.batch_size, finetune.batch_size >= 1, "1 or more"),
+        ("finetune.view_share", finetune.view_share, 0 <= finetune.view_share <= 1, "0 to 1"),
+        (
+            "scale.workers",
+            scale.workers,
+            scale.least_and_most is not None,
+            "a number from 1, or two, like 1:4",
+        ),
+        (
+            "scale.cpus_per_worker",
+            scale.cpus_per_worker,
+            scale.cpus_per_worker is None or scale.cpus_per_worker >= 1,
+            "1 or more, or null",
+        ),
+        ("scale.gpus_per_worker", scale.gpus_per_worker, scale.gpus_per_worker >= 0, "0 or more"),
+        (
+            "scale.at_once",
+            scale.at_once,
+            scale.at_once is None or scale.at_once >= 1,
+            "1 or more, or null",
+        ),
+        ("scale.micro_batch", scale.micro_batch, scale.micro_batch >= 1, "1 or more"),
+        (
+            "scale.checkpoint_minutes",
+            scale.checkpoint_minutes,
+            scale.checkpoint_minutes > 0,
+            "above 0",
+        ),
+        ("scale.max_failures", scale.max_failures, scale.max_failures >= 0, "0 or more"),
         ("rejection.keep", rejection.keep, 0 < rejection.keep < 1, "above 0 and below 1"),
         ("rejection.neighbours", rejection.neighbours, rejection.neighbours >= 1, "1 or more"),
         ("rejection.bank", rejection.bank, rejection.bank >= 100, "100 or more"),

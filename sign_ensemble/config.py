@@ -226,6 +226,15 @@ class ScaleConfig:
     checkpoint_minutes: float = 5.0
     max_failures: int = 3
 
+    @property
+    def least_and_most(self) -> tuple[int, int] | None:
+        """Fewest and most workers; None if ``workers`` is neither a number nor two."""
+        parts = self.workers.split(":")
+        if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+            return None
+        least, most = int(parts[0]), int(parts[-1])
+        return (least, most) if 1 <= least <= most else None
+
 
 @dataclass(frozen=True)
 class RejectionConfig:

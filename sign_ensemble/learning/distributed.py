@@ -107,7 +107,7 @@ def means_of(scale: ScaleConfig, have: Mapping[str, float], members: int) -> Mea
     Raises:
         UserError: the cluster does not hold the fewest workers asked for.
     """
-    least, most = workers_of(scale.workers)
+    least, most = scale.least_and_most or (1, 1)
     cpus, gpus = int(have.get("CPU", 0)), float(have.get("GPU", 0))
     if scale.gpus_per_worker and gpus < least * scale.gpus_per_worker:
         raise UserError(
@@ -124,20 +124,6 @@ def means_of(scale: ScaleConfig, have: Mapping[str, float], members: int) -> Mea
     at_once = min(scale.at_once or max(1, fit_in), members)
     each = scale.cpus_per_worker or max(1, cpus // (at_once * most))
     return Means(at_once, least, most, each, scale.gpus_per_worker)
-
-
-def workers_of(text: str) -> tuple[int, int]:
-    """``4`` or ``1:4`` to the fewest and the most workers.
-
-    Raises:
-        UserError: it is neither.
-    """
-    parts = text.split(":")
-    if len(parts) <= 2 and all(part.isdecimal() for part in parts):
-        least, most = int(parts[0]), int(parts[-1])
-        if 1 <= least <= most:
-            return least, most
-    raise UserError(f"scale.workers is {text}: it must be a number from 1, or two, like 1:4")
 
 
 @ray.remote(num_cpus=0)

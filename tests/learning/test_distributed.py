@@ -11,12 +11,13 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from sign_ensemble.config import FinetuneConfig, MemberConfig, ScaleConfig
+from sign_ensemble.check import check
+from sign_ensemble.config import Config, FinetuneConfig, MemberConfig, ScaleConfig
 from sign_ensemble.data import backbone
 from sign_ensemble.data.pixels import Pixels
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning import fit as loop
-from sign_ensemble.learning.distributed import Means, finetune_members, means_of, workers_of
+from sign_ensemble.learning.distributed import Means, finetune_members, means_of
 from sign_ensemble.learning.finetune import PixelTask
 from sign_ensemble.learning.member import Card, Member, load, save
 from sign_ensemble.learning.network import Head
@@ -79,13 +80,13 @@ def test_what_the_cluster_does_not_hold_is_refused(
     ("text", "expected"), [("1", (1, 1)), ("8", (8, 8)), ("1:4", (1, 4)), ("3:3", (3, 3))]
 )
 def test_workers_are_one_number_or_two(text: str, expected: tuple[int, int]) -> None:
-    assert workers_of(text) == expected
+    assert ScaleConfig(workers=text).least_and_most == expected
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "two", "4:1", "1:2:3", "0:4", "1.5", ":4", "1:"])
 def test_other_workers_are_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"scale\.workers is .* a number from 1, or two, like 1:4"):
-        workers_of(text)
+        check(Config(scale=ScaleConfig(workers=text)))
 
 
 # --- one worker and several -----------------------------------------------------------------------
