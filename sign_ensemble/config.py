@@ -164,7 +164,8 @@ class EnsembleConfig:
             the one that most lowers the ensemble's loss on unseen signers.
         members: ``refit`` trains each setting again on all training signers, for as many epochs as
             were best in its folds; ``folds`` uses the models of the trials' own folds, each of
-            which has missed a signer.
+            which has missed a signer. Fine-tuned members are likewise trained on all training
+            signers, or are the networks, one per fold, that the rule is calibrated on anyway.
     """
 
     size: int = 5

@@ -1,8 +1,8 @@
 """The run folder: names, atomic writes, reading back.
 
 runs/<name>/  config.yaml  manifest.parquet  negatives.safetensors  trials/  trials.parquet
-              study.journal  heads/  train/  members/  left-out/  rule.json  rule.safetensors
-              metrics.json
+              study.journal  heads/  train/  judges/  members/  left-out/  rule.json
+              rule.safetensors  metrics.json
 """
 
 from __future__ import annotations
@@ -83,6 +83,11 @@ class RunFolder:
     def heads(self) -> Path:
         """Folder of the heads that fine-tuning begins with."""
         return self.path / "heads"
+
+    @property
+    def judges(self) -> Path:
+        """Folder of fine-tuned networks that only judge the fold they have not seen."""
+        return self.path / "judges"
 
     @property
     def checkpoints(self) -> Path:

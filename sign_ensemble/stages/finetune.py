@@ -1,8 +1,9 @@
 """Judged trials to fine-tuned members, and what these say of people they never saw.
 
-The best trials' heads are trained once more, one for each fold that it has not seen, and from there
-the convolutions learn too. These networks are the members. Each is also asked about the fold it
-has not seen: so the rule is calibrated on the very networks that answer.
+The best trials' heads are trained once more, and from there the convolutions learn too. For each
+fold there is a network that has not seen it, its judge, which is asked about it; the rule is
+calibrated on what judges say. With ensemble.members ``folds`` the judges are the members
+themselves; with ``refit`` the members are networks that have seen every training signer.
 
 Letters: R networks per fold, N training images, G negatives, K labels.
 """
@@ -42,17 +43,16 @@ class Gain:
     worst: float
 
 
-def seats(votes: Mapping[int, int], folds: int, size: int) -> list[tuple[int, int]]:
-    """Trial and fold of each member: every fold has the same number of members, at least one, and
-    the trials take turns, the best first.
+def seats(votes: Mapping[int, int], folds: int, rounds: int) -> list[tuple[int, int]]:
+    """Trial and fold of each judge: every fold has as many as there are rounds, and the trials
+    take turns, the best first.
 
     Args:
         votes: Trial number → votes, best first.
         folds: How many folds there are.
-        size: Members wanted; rounded down to whole rounds of folds.
+        rounds: Judges of each fold.
     """
     turns = [number for number, weight in votes.items() for _ in range(weight)]
-    rounds = max(1, size // folds)
     return [(turns[i % len(turns)], i % folds) for i in range(rounds * folds)]
 
 
@@ -74,22 +74,27 @@ def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
     from sign_ensemble.learning.distributed import finetune_members
     from sign_ensemble.learning.worker import Job
 
-    config, run = prepared.config, prepared.run
+    config, run, folds = prepared.config, prepared.run, prepared.task.folds
     by_number = {record.number: record for record in records}
     votes = selected(prepared, records)
-    planned = seats(votes, prepared.task.folds, config.ensemble.size)
-    heads = [card_of(prepared, by_number[number], fold, 1) for number, fold in planned]
-    files = train_heads(prepared, heads, run.heads)
-    cards = [replace(card, finetune=config.finetune) for card in heads]
+    refit = config.ensemble.members == "refit"
+    rounds = 1 if refit else max(1, config.ensemble.size // folds)
+    judges = [card_of(prepared, by_number[n], fold, 1) for n, fold in seats(votes, folds, rounds)]
+    others = [card_of(prepared, by_number[n], -1, votes[n]) for n in votes] if refit else []
+    heads = train_heads(prepared, [*judges, *others], run.heads)
+    folder = run.judges if refit else run.members
+    names = [folder / f"{'judge' if refit else 'member'}-{i:02d}" for i in range(len(judges))]
+    names += [run.members / f"member-{i:02d}" for i in range(len(others))]
     jobs = [
-        Job(card, str(run.members / f"member-{i:02d}.safetensors"), str(head))
-        for i, (card, (head, _)) in enumerate(zip(cards, files, strict=True))
+        Job(replace(card, finetune=config.finetune), f"{name}.safetensors", str(head))
+        for card, name, (head, _) in zip([*judges, *others], names, heads, strict=True)
     ]
     task = pixel_task(prepared)
     with progress("passes of fine-tuning") as step:
         hashes = finetune_members(jobs, task, run.checkpoints, config.scale, step)
-    before = judge(prepared, task, cards, [Path(job.head) for job in jobs], "heads asked")
-    after = judge(prepared, task, cards, [Path(job.path) for job in jobs], "networks asked")
+    asked_jobs = jobs[: len(judges)]
+    before = judge(prepared, task, judges, [Path(job.head) for job in asked_jobs], "heads asked")
+    after = judge(prepared, task, judges, [Path(job.path) for job in asked_jobs], "networks asked")
     write_arrays(run.unseen, {"logits": after[0], "negative_logits": after[1]})
     gains = {
         "heads": vars(gain_of(prepared, before[0])),
@@ -100,7 +105,9 @@ def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
             f"{name} on signers they never saw: nll {gain['nll']:.4f}, accuracy "
             f"{gain['accuracy']:.3f}, worst signer {gain['worst']:.3f}"
         )
-    members = [(Path(job.path), sha256) for job, sha256 in zip(jobs, hashes, strict=True)]
+    first = len(judges) if refit else 0
+    members = [(Path(job.path), sha256) for job, sha256 in zip(jobs, hashes, strict=True)][first:]
+    cards = [job.card for job in jobs][first:]
     write_index(prepared, cards, members, finetuned=config.finetune.layers, gains=gains)
 
 
