@@ -580,14 +580,15 @@ def tuned(home: Path, signs_folder: Path, tmp_path_factory: pytest.TempPathFacto
 def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
     index = json.loads((tuned / "members/index.json").read_text())
     assert index["finetuned"] == "last"
-    assert [entry["fold"] for entry in index["members"]] == [0, 1, 2]
-    assert len({entry["sha256"] for entry in index["members"]}) == 3
+    assert [entry["fold"] for entry in index["members"]] == [-1, -1]
+    assert len({entry["sha256"] for entry in index["members"]}) == 2
+    assert len(list(tuned.glob("judges/*"))) == 3  # a fold each
     said = (tuned.parent / "tuned-out.txt").read_text()
     for stage in ("heads", "finetuned"):
         gain = index["gains"][stage]
         assert f"{stage} on signers they never saw: nll {gain['nll']:.4f}, accuracy" in said
     figures = json.loads((tuned / "metrics.json").read_text())
-    assert figures["about"]["members"] == 3
+    assert figures["about"]["members"] == 2
 
 
 @pytest.mark.timeout(SLOW)
@@ -626,7 +627,7 @@ def test_fine_tuning_goes_on_after_its_worker_and_its_driver_were_killed(
 ) -> None:
     run = tuned.parent / "hurt"
     shutil.copytree(tuned, run, ignore=shutil.ignore_patterns(
-        "members", "heads", "train", "rule.*", "metrics.json", "ray"))  # fmt: skip
+        "members", "judges", "heads", "train", "rule.*", "metrics.json", "ray"))  # fmt: skip
     arguments = settings(tuned.parent, signs_folder, "hurt", 2, *TUNED)
 
     def checkpoints() -> set[Path]:
@@ -638,10 +639,47 @@ def test_fine_tuning_goes_on_after_its_worker_and_its_driver_were_killed(
     os.kill(worker, signal.SIGKILL)
     lost = checkpoints()
     assert wait_for(lambda: train_worker(command.process.pid) not in (0, worker), SLOW)
-    killed(command, lambda: (run / "members/member-00.safetensors").exists()
+    killed(command, lambda: (run / "judges/judge-00.safetensors").exists()
            and not checkpoints() & lost)  # fmt: skip
     before = contents(run)
     assert not (run / "members/index.json").exists()
     finish(start("tune", *arguments))
-    assert contents(run)["members/member-00.safetensors"] == before["members/member-00.safetensors"]
+    assert contents(run)["judges/judge-00.safetensors"] == before["judges/judge-00.safetensors"]
     assert_same_outcome(run, tuned)
+
+
+@pytest.mark.timeout(2 * SLOW)
+def test_one_setting_fine_tuned_by_two_workers(
+    home: Path, signs_folder: Path, start: Callable[..., Command]
+) -> None:
+    """Also ensemble.members folds: the judges are the members."""
+    arguments = settings(
+        home, signs_folder, "two", 1, "--ensemble.size=1", "--finetune.layers=conv3+",
+        "--finetune.epochs=1", "--finetune.batch_size=16", "--ensemble.members=folds",
+        "--scale.workers=2", "--rejection.left_out=0",
+    )  # fmt: skip
+    finish(start("train", *arguments))
+    run = home / "two"
+    index = json.loads((run / "members/index.json").read_text())
+    assert [entry["fold"] for entry in index["members"]] == [0, 1, 2]
+    assert not (run / "judges").exists()
+    finish(start("evaluate", f"--run={run}", "--evaluate.images=10", "--evaluate.bootstrap=20"))
+    assert json.loads((run / "metrics.json").read_text())["about"]["members"] == 3
+
+
+@pytest.mark.timeout(SLOW)
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("--scale.workers=64", "error: scale.workers is 64: the cluster has "),
+        ("--scale.gpus_per_worker=1", "the cluster has 0 GPUs; 0 trains on CPUs"),
+    ],
+)
+def test_workers_that_do_not_fit_are_refused_before_the_search(
+    home: Path, signs_folder: Path, start: Callable[..., Command], asked: str, message: str
+) -> None:
+    command = start("tune", *settings(home, signs_folder, "large", 2, *TUNED, asked))
+    assert command.ended() == 2
+    assert message in command.err
+    assert len(command.err.splitlines()) == 1
+    assert not (home / "large").exists()
