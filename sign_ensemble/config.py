@@ -182,7 +182,7 @@ class FinetuneConfig:
             (the fifth), ``conv3+`` or ``all``. Fewer learn faster and forget less.
         epochs: Passes over the training images; few, since everything begins trained.
         learning_rate: AdamW's highest step size for the head.
-        backbone_rate: The same for the convolutions; lower, since they begin nearer to their end.
+        backbone_rate: The same for the convolutions.
         weight_decay: Decoupled decay per step, on weight matrices only.
         warmup: Share of all steps in which the step size rises to its highest; it then falls to
             nothing along a cosine.
@@ -192,9 +192,9 @@ class FinetuneConfig:
     """
 
     layers: Literal["none", "last", "conv3+", "all"] = "none"
-    epochs: int = 6
+    epochs: int = 8
     learning_rate: float = 1e-4
-    backbone_rate: float = 5e-5
+    backbone_rate: float = 2e-4
     weight_decay: float = 1e-4
     warmup: float = 0.05
     clip: float = 5.0
