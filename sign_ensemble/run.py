@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from safetensors.numpy import save as save_safetensors
 
 from sign_ensemble.config import Config
 from sign_ensemble.errors import UserError
+from sign_ensemble.storage import Place, StorageError, place
 
 # Settings that change how fast or where, never what comes out.
 FREE = {
@@ -33,6 +35,7 @@ FREE = {
     "search.time_budget",
     "search.max_failures",
     "run.root",
+    "run.storage",
     "run.name",
 }
 FREE_GROUPS = {"wandb", "evaluate", "scale"}
@@ -42,85 +45,91 @@ FREE_GROUPS = {"wandb", "evaluate", "scale"}
 class RunFolder:
     """Where each result of one run lies."""
 
-    path: Path
+    path: Place
 
     @property
-    def config(self) -> Path:
+    def config(self) -> Place:
         """The settings that made this run."""
         return self.path / "config.yaml"
 
     @property
-    def manifest(self) -> Path:
+    def manifest(self) -> Place:
         """A row per image."""
         return self.path / "manifest.parquet"
 
     @property
-    def negatives(self) -> Path:
+    def negatives(self) -> Place:
         """Features of the self-made negatives."""
         return self.path / "negatives.safetensors"
 
     @property
-    def trials(self) -> Path:
+    def trials(self) -> Place:
         """Folder with one folder per trial."""
         return self.path / "trials"
 
     @property
-    def trials_table(self) -> Path:
+    def trials_table(self) -> Place:
         """A row per finished trial; written when the search has ended."""
         return self.path / "trials.parquet"
 
     @property
-    def study(self) -> Path:
+    def study(self) -> Place:
         """The Optuna study, for optuna-dashboard."""
         return self.path / "study.journal"
 
     @property
-    def members(self) -> Path:
+    def members(self) -> Place:
         """Folder of members with their index.json."""
         return self.path / "members"
 
     @property
-    def heads(self) -> Path:
+    def heads(self) -> Place:
         """Folder of the heads that fine-tuning begins with."""
         return self.path / "heads"
 
     @property
-    def judges(self) -> Path:
+    def judges(self) -> Place:
         """Folder of fine-tuned networks that only judge the fold they have not seen."""
         return self.path / "judges"
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> Place:
         """Ray Train's folder, with the checkpoints of trainings under way."""
         return self.path / "train"
 
     @property
-    def unseen(self) -> Path:
+    def unseen(self) -> Place:
         """What fine-tuned networks say of the training images whose signer they never saw."""
         return self.path / "members" / "unseen.safetensors"
 
     @property
-    def rule(self) -> Path:
+    def rule(self) -> Place:
         """The rejection rule; its numbers lie in rule.safetensors beside it."""
         return self.path / "rule.json"
 
-    def left_out(self, part: int) -> Path:
+    def left_out(self, part: int) -> Place:
         """What networks said that had not seen some labels."""
         return self.path / "left-out" / f"{part}.safetensors"
 
     @property
-    def metrics(self) -> Path:
+    def metrics(self) -> Place:
         """The evaluation."""
         return self.path / "metrics.json"
 
-    def trial(self, number: int) -> Path:
+    def trial(self, number: int) -> Place:
         """Folder of one trial."""
         return self.trials / f"{number:04d}"
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path to write to: renamed to ``path`` when the block ends well, else removed."""
+def whole(path: Place) -> Iterator[Path]:
+    """A file to write to: it becomes ``path`` when the block ends well, else it is removed."""
+    if not isinstance(path, Path):
+        with TemporaryDirectory(prefix="sign_ensemble-") as folder:
+            here = Path(folder) / path.name
+            yield here
+            path.write_bytes(here.read_bytes())
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -130,13 +139,35 @@ def whole(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
+@contextmanager
+def at_hand(path: Place) -> Iterator[Path]:
+    """The file, or the folder with the files in it, on this machine; a copy for the length of the
+    block if it lies elsewhere.
+
+    Raises:
+        FileNotFoundError: a file elsewhere is not there.
+    """
+    if isinstance(path, Path):
+        yield path
+        return
+    with TemporaryDirectory(prefix="sign_ensemble-") as folder:
+        here = Path(folder) / path.name
+        if path.is_dir():
+            here.mkdir()
+            for each in path.glob("*"):
+                (here / each.name).write_bytes(each.read_bytes())
+        else:
+            here.write_bytes(path.read_bytes())
+        yield here
+
+
+def write_json(path: Place, value: Any) -> None:
     """Write ``value`` as JSON, whole or not at all; floats come back to the bit."""
     with whole(path) as beside:
         beside.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Place) -> Any:
     """Read a JSON file of a run folder.
 
     Raises:
@@ -151,7 +182,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_arrays(
-    path: Path, arrays: dict[str, NDArray[Any]], metadata: dict[str, Any] | None = None
+    path: Place, arrays: dict[str, NDArray[Any]], metadata: dict[str, Any] | None = None
 ) -> str:
     """Write arrays as one safetensors file, whole or not at all.
 
@@ -171,26 +202,28 @@ def write_arrays(
     return hashlib.sha256(content).hexdigest()
 
 
-def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def read_arrays(path: Place) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Arrays and metadata of a safetensors file.
 
     Raises:
         UserError: missing or damaged.
     """
     try:
-        with safe_open(path, "np") as opened:
+        with at_hand(path) as file, safe_open(file, "np") as opened:
             arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
             header = {key: json.loads(value) for key, value in (opened.metadata() or {}).items()}
     except FileNotFoundError:
         raise UserError(f"{path}: not there; has this stage of the run ended?") from None
+    except StorageError:
+        raise
     except Exception as fault:  # safetensors raises its own untyped error for damage
         raise UserError(f"{path}: damaged ({fault})") from None
     return arrays, header
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: Place) -> str:
     """sha256 of a file's bytes."""
-    with path.open("rb") as opened:
+    with at_hand(path) as file, file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
@@ -213,19 +246,33 @@ def default_name(config: Config) -> str:
     return f"{Path(source).resolve().stem}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
 
+def root_of(config: Config) -> Place:
+    """Where all runs lie."""
+    return place(config.run.storage or config.run.root, "run.storage")
+
+
+def cache_of(config: Config) -> Place:
+    """Where everything computed from images alone is kept, for all runs."""
+    return place(config.data.cache) if config.data.cache else root_of(config) / "features"
+
+
 def open_run(config: Config) -> RunFolder:
     """The run's folder, made if new.
 
     Raises:
         UserError: the folder cannot be written, or was made with other settings.
     """
-    path = (Path(config.run.root) / (config.run.name or default_name(config))).resolve()
+    path = (root_of(config) / (config.run.name or default_name(config))).resolve()
     folder = RunFolder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write-test.{os.getpid()}"
-        probe.touch()
+        probe.write_bytes(b"")
         probe.unlink()
+    except StorageError as fault:
+        raise UserError(
+            f"run.storage is {config.run.storage}: it cannot be written ({fault.reason})"
+        ) from None
     except OSError as fault:
         raise UserError(f"{path}: the run folder cannot be written ({fault.strerror})") from None
     now = settings_of(config)
