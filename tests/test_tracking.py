@@ -18,6 +18,7 @@ from sign_ensemble.config import WandbConfig
 from sign_ensemble.logged import described, flat
 from sign_ensemble.run import RunFolder, file_sha256
 from sign_ensemble.search.records import TrialRecord
+from sign_ensemble.storage import beside
 from sign_ensemble.tracking import Tracker, open_tracker, stricter
 
 wandb = pytest.importorskip("wandb")
@@ -115,7 +116,7 @@ class Logged:
 
 
 def logged(run: RunFolder) -> list[Logged]:
-    return [Logged(folder) for folder in sorted((run.path / "wandb").glob("offline-run-*"))]
+    return [Logged(folder) for folder in sorted((beside(run.path) / "wandb").glob("offline-run-*"))]
 
 
 def test_trial_is_a_run_of_the_group_with_a_row_per_fold(run, capfd):
@@ -168,8 +169,8 @@ def test_trial_logged_again_is_the_same_run(run, tmp_path):
     assert {seen.run.run_id for seen in again} == first and len(again) == len(first) == 2
     assert [len(seen.history) for seen in again] == [3, 3]
     moved = RunFolder(tmp_path / "moved")
-    run.path.rename(moved.path)
-    (synced,) = (moved.path / "wandb").glob("offline-run-*/*-t3.wandb")
+    beside(run.path).rename(beside(moved.path))
+    (synced,) = (beside(moved.path) / "wandb").glob("offline-run-*/*-t3.wandb")
     synced.with_name(f"{synced.name}.synced").touch()
     tracker = open_tracker(WandbConfig("offline"), moved, pytest.fail)
     tracker.trial(record(3), SIGNERS)
