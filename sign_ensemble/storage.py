@@ -237,8 +237,8 @@ def opened(where: Place) -> tuple[Any, str]:
 
 def reason_of(fault: Exception) -> str:
     """A fault of the system or of pyarrow, short: pyarrow's speak of requests and their numbers."""
-    if isinstance(fault, OSError) and fault.strerror:
-        return fault.strerror
+    if isinstance(fault, OSError) and fault.errno:
+        return os.strerror(fault.errno)
     text = " ".join(str(fault).split())
     aws = re.search(
         r"AWS Error (\w+) during \w+ operation: (.*?)\.?( \(Request ID|; Details|$)", text

@@ -441,6 +441,47 @@ def test_a_worker_that_dies_between_trials_costs_nothing(
 
 
 @pytest.mark.timeout(2 * SLOW)
+def test_nodes_that_lack_the_package_or_the_storage_are_named(
+    home: Path,
+    signs_folder: Path,
+    start: Callable[..., Command],
+    s3: S3,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3.port}")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    try:
+        bare = cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": ""})
+        arguments = settings(home, signs_folder, "refused", 2)
+        command = start("tune", *arguments)
+        assert command.ended() == 2, command.err
+        assert re.fullmatch(
+            r"error: node [\d.]+ has no module sign_ensemble: install .*--working-dir \.`\n",
+            command.err,
+        )
+        assert not (home / "refused").exists()
+
+        cluster.remove_node(bare)
+        nobody = {"PYTHONPATH": str(SOURCE), "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+        cluster.add_node(num_cpus=1, env_vars=nobody)
+        at = f"s3://{s3.bucket}/runs"
+        command = start("tune", *arguments, f"--run.storage={at}")
+        assert command.ended() == 2, command.err
+        assert re.fullmatch(
+            rf"error: run\.storage is {at}/refused: node [\d.]+ cannot read it "
+            r"\(NETWORK_CONNECTION, .* fit it\?\); its environment counts\n",
+            command.err,
+        )
+        assert not list(place(at).glob("*"))
+    finally:
+        cluster.shutdown()
+
+
+@pytest.mark.timeout(2 * SLOW)
 def test_interrupt_ends_the_search_in_one_line(
     home: Path, signs_folder: Path, start: Callable[..., Command]
 ) -> None:

@@ -16,6 +16,7 @@ from sign_ensemble.data import backbone
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, open_run
 from sign_ensemble.search.cluster import concurrency, connected, room_for
+from sign_ensemble.search.nodes import check_nodes
 from sign_ensemble.search.records import TrialRecord, judge_all, read_records, write_table
 from sign_ensemble.search.space import default_params
 from sign_ensemble.stages.evaluate import check_sets, evaluate_run
@@ -62,6 +63,7 @@ def ready(config: Config, run: RunFolder) -> Iterator[None]:
         concurrency(config.search)
         if config.finetune.layers != "none":
             room_for(config.scale)
+        check_nodes(config, run)
         yield
 
 
