@@ -175,7 +175,8 @@ def _tune(
     means: dict[str, Any],
 ) -> None:
     """One call of Ray Tune; its own files go to a new folder below ``ray``, for TensorBoard."""
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # records say which trial failed, why
+    for name in ("ray.tune", "ray.train._internal.storage"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # records say which trial failed, why
     attempts = run.path / "ray"
     name = f"search-{len(list(attempts.glob('search-*')))}"
     files, where = opened(attempts)
@@ -198,4 +199,15 @@ def _tune(
             verbose=0,
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except tune.TuneError as fault:
+        raise told(fault) from None
+
+
+def told(fault: BaseException) -> BaseException:
+    """What kept a record from being written, which Ray Tune wraps in a fault of its own."""
+    within: BaseException | None = fault
+    while within is not None and not isinstance(within, UserError):
+        within = within.__cause__ or within.__context__
+    return within or fault

@@ -25,6 +25,7 @@ from sign_ensemble.stages.members import build_members
 from sign_ensemble.stages.prepare import Prepared, list_images, prepare
 from sign_ensemble.stages.rule import build_rule
 from sign_ensemble.stages.search import search, searched
+from sign_ensemble.storage import StorageError
 
 
 @contextmanager
@@ -34,6 +35,8 @@ def empty_removed(run: RunFolder) -> Iterator[None]:
     """
     try:
         yield
+    except StorageError:  # it may be a matter of minutes, and nothing can be taken back now
+        raise
     except UserError:
         if not run.negatives.exists():
             run.config.unlink(missing_ok=True)
