@@ -152,12 +152,14 @@ def at_hand(path: Place) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="sign_ensemble-") as folder:
         here = Path(folder) / path.name
-        if path.is_dir():
+        try:
+            here.write_bytes(path.read_bytes())
+        except FileNotFoundError:
+            if not path.is_dir():
+                raise
             here.mkdir()
             for each in path.glob("*"):
                 (here / each.name).write_bytes(each.read_bytes())
-        else:
-            here.write_bytes(path.read_bytes())
         yield here
 
 

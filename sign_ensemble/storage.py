@@ -241,9 +241,10 @@ def reason_of(fault: Exception) -> str:
         return os.strerror(fault.errno)
     text = " ".join(str(fault).split())
     aws = re.search(
-        r"AWS Error (\w+) during \w+ operation: (.*?)\.?( \(Request ID|; Details|$)", text
+        r"AWS Error (\w+)(?: \(.*?\))? during \w+ operation: ?(.*?)\.?( \(Request ID|; Details|$)",
+        text,
     )
-    return f"{aws[1]}, {aws[2]}" if aws else text[:200]
+    return ", ".join(filter(None, aws.groups()[:2])) if aws else text[:200]
 
 
 def scratch() -> Path:
@@ -256,7 +257,7 @@ def scratch() -> Path:
     """
     folder = Path(tempfile.gettempdir()) / f"sign_ensemble-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
+    if folder.lstat().st_uid != os.getuid():
         raise UserError(f"{folder}: it belongs to another user; give TMPDIR another folder")
     return folder
 

@@ -473,7 +473,7 @@ def test_nodes_that_lack_the_package_or_the_storage_are_named(
         assert command.ended() == 2, command.err
         assert re.fullmatch(
             rf"error: run\.storage is {at}/refused: node [\d.]+ cannot read it "
-            r"\(NETWORK_CONNECTION, .* fit it\?\); its environment counts\n",
+            r"\(NETWORK_CONNECTION, .* fit it\?; the node's environment counts\)\n",
             command.err,
         )
         assert not list(place(at).glob("*"))

@@ -66,7 +66,8 @@ def complaint(name: str, where: Place | None, address: str, reason: str) -> str:
             f"{name} is {where}: node {address} cannot read it ({reason}); give a folder that all "
             f"nodes share, or an object store (--{other} s3://bucket/folder)"
         )
-    return f"{name} is {where}: node {address} cannot read it ({reason}); its environment counts"
+    counts = "the node's environment counts"
+    return f"{name} is {where}: node {address} cannot read it ({reason}; {counts})"
 
 
 @contextmanager

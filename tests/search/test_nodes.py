@@ -63,8 +63,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
          "data.cache is /f: node 10.0.0.2 cannot read it (Permission denied); give a folder that "
          "all nodes share, or an object store (--data.cache s3://bucket/folder)"),
         ("run.storage", Remote("s3://b", "a"), "ACCESS_DENIED; do keys fit it?",
-         "run.storage is s3://b/a: node 10.0.0.2 cannot read it (ACCESS_DENIED; do keys fit it?); "
-         "its environment counts"),
+         "run.storage is s3://b/a: node 10.0.0.2 cannot read it (ACCESS_DENIED; do keys fit it?; "
+         "the node's environment counts)"),
         ("", None, "sign_ensemble",
          "node 10.0.0.2 has no module sign_ensemble: install this version of the package on every "
          "node, or submit it with `ray job submit --working-dir .`"),
