@@ -2,8 +2,8 @@
 
 A :data:`Place` is a ``pathlib.Path`` (a local disk, NFS) or a :class:`Remote`, which has the same
 names for what is done with files of a run: ``/``, ``exists``, ``read_bytes``, ``glob``, ``unlink``.
-Code that needs a real file takes :func:`sign_ensemble.run.whole` to write and
-:func:`sign_ensemble.run.at_hand` to read.
+Code that needs a real file takes :func:`sign_ensemble.files.whole` to write and
+:func:`sign_ensemble.files.at_hand` to read.
 
 Credentials come from the environment, as pyarrow and the clouds' own libraries read them; a URI may
 not hold any, since it is written to ``config.yaml``.

@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = {"tune", "train", "evaluate", "predict", "serve", "synthesize"}
 RECORDS = "search.records"  # plain records, which what shows results may know
 
-BASE = {"errors", "config", "metrics", "storage", "run"}
+BASE = {"errors", "config", "metrics", "storage", "files", "run"}
 STAGES = BASE | {"data", "learning", "search", "uncertainty", "report", "tracking"}
 # Top-level module or folder: what of the package it may import, besides itself if it is a folder.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -27,7 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": set(),
     "config": {"errors"},
     "storage": {"errors"},
-    "run": {"errors", "config", "metrics", "storage"},
+    "files": {"errors", "storage"},
+    "run": {"errors", "config", "metrics", "storage", "files"},
     "data": BASE,
     "learning": BASE | {"data"},
     "search": BASE | {"data", "learning"},
