@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sign_ensemble.config import Config
 from sign_ensemble.errors import UserError
+from sign_ensemble.storage import place
 
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for whatever `ray job submit` runs
 WITNESS_NAMES = (
@@ -163,6 +164,9 @@ def check(config: Config) -> None:
     for name, value, holds, rule in rules:
         if not holds:
             raise UserError(f"{name} is {value}: it must be {rule}")
+    for name, where in (("run.storage", config.run.storage), ("data.cache", data.cache)):
+        if where is not None:
+            place(where, name)
     if rejection.combination != "auto":
         for witness in rejection.combination.split("+"):
             if witness not in WITNESS_NAMES:
@@ -180,6 +184,7 @@ def check_places(config: Config) -> None:
     """
     named = {
         "run.root": config.run.root,
+        "run.storage": config.run.storage,
         "data.root": config.data.root,
         "data.table": config.data.table,
         "data.cache": config.data.cache,
@@ -196,7 +201,8 @@ def place_for_a_job(name: str, path: str | None) -> None:
     Raises:
         UserError: it is one.
     """
-    if path and IN_A_JOB in os.environ and not Path(path).expanduser().is_absolute():
+    where = place(path, name) if path else None
+    if IN_A_JOB in os.environ and isinstance(where, Path) and not where.expanduser().is_absolute():
         raise UserError(
             f"{name} is {path}: in a Ray job it must be a path from /, on storage that all nodes "
             "share; the job's own folder is a copy that is deleted after it"

@@ -48,7 +48,8 @@ class DataConfig:
             read.
         weights: AlexNet's convolutions: ``shipped`` (ImageNet, inside the package), ``random``, or
             a safetensors file with torchvision's keys.
-        cache: Folder of computed features, shared by all runs; null is ``<run.root>/features``.
+        cache: Folder or URI of computed features, shared by all runs; null is ``features`` beside
+            the runs. Of what lies on an object store every machine keeps a copy in TMPDIR.
         engine: ``local`` computes features in this process, ``ray`` spreads them over the cluster
             with Ray Data, ``auto`` uses ray when the cluster has more than one node.
     """
@@ -295,12 +296,16 @@ class RunConfig:
 
     Args:
         root: Folder of all runs.
-        name: Folder of this run below root; null derives it from the data and the settings, so that
+        name: Folder of this run there; null derives it from the data and the settings, so that
             the same command finds its own run again.
+        storage: Where all runs lie instead of root, on storage that pyarrow reaches:
+            ``s3://bucket/folder``, ``gs://bucket/folder``, a path. Credentials come from the
+            environment. null is root.
     """
 
     root: str = "runs"
     name: Optional[str] = None
+    storage: Optional[str] = None
 
 
 @dataclass(frozen=True)

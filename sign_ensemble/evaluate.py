@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from sign_ensemble.check import check
 from sign_ensemble.cli import Parser, named_paths
 from sign_ensemble.config import Config, EvaluateConfig, WandbConfig
 from sign_ensemble.console import exit_with, say
+from sign_ensemble.storage import place
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         prog="python -m sign_ensemble.evaluate", description=str(__doc__).split("\n")[0]
     )
-    parser.add_argument("--run", required=True, type=str, help="the run's folder")
+    parser.add_argument("--run", required=True, type=str, help="the run's folder or URI")
     parser.add_class_arguments(EvaluateConfig, "evaluate")
     parser.add_class_arguments(WandbConfig, "wandb")
     made = parser.instantiate(parser.parse_args(named_paths(arguments)))
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     from sign_ensemble.run import RunFolder, load_config
     from sign_ensemble.stages.evaluate import evaluate_run
 
-    run = RunFolder(Path(made.run).resolve())
+    run = RunFolder(place(made.run, "--run").resolve())
     load_config(run)  # refuses what is no run before anything is written
     tracker = tracking.open_tracker(made.wandb, run, say)
     try:

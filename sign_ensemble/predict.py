@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sign_ensemble.cli import Parser
 from sign_ensemble.console import exit_with, say, show_answers
 from sign_ensemble.errors import UserError
-
-if TYPE_CHECKING:
-    from sign_ensemble.run import RunFolder
+from sign_ensemble.storage import place
 
 OUTPUTS = (".csv", ".parquet")
 
@@ -25,16 +22,16 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, answer, print or write a table."""
     parser = Parser(prog="python -m sign_ensemble.predict", description=str(__doc__).split("\n")[0])
     parser.add_argument("images", nargs="+", type=str, help="image files or folders of them")
-    parser.add_argument("--run", required=True, type=str, help="the run's folder")
+    parser.add_argument("--run", required=True, type=str, help="the run's folder or URI")
     parser.add_argument("--out", type=str, default=None, help="a .csv or .parquet file to write")
     made = parser.parse_args(arguments)
-    out = Path(made.out) if made.out else None
+    out = place(made.out, "--out") if made.out else None
     if out and out.suffix.lower() not in OUTPUTS:
         raise UserError(f"--out is {out}: it must end in .csv or .parquet")
     from sign_ensemble.run import RunFolder
     from sign_ensemble.stages.predict import answer_files, write_answers
 
-    run: RunFolder = RunFolder(Path(made.run).resolve())
+    run = RunFolder(place(made.run, "--run").resolve())
     rows: list[dict[str, Any]] = answer_files(run, made.images)
     if out:
         write_answers(rows, out)

@@ -10,20 +10,30 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.numpy import save as save_safetensors
 
 from sign_ensemble.config import Config
 from sign_ensemble.errors import UserError
+from sign_ensemble.files import (
+    at_hand,
+    file_sha256,
+    read_arrays,
+    read_json,
+    whole,
+    write_arrays,
+    write_json,
+)
+from sign_ensemble.storage import Place, StorageError, place
+
+__all__ = [  # the folder, and how its files are read and written
+    "FREE", "FREE_GROUPS", "RunFolder", "at_hand", "cache_of", "default_name", "file_sha256",
+    "load_config", "open_run", "read_arrays", "read_json", "root_of", "settings_of", "whole",
+    "write_arrays", "write_json",
+]  # fmt: skip
 
 # Settings that change how fast or where, never what comes out.
 FREE = {
@@ -33,6 +43,7 @@ FREE = {
     "search.time_budget",
     "search.max_failures",
     "run.root",
+    "run.storage",
     "run.name",
 }
 FREE_GROUPS = {"wandb", "evaluate", "scale"}
@@ -42,156 +53,80 @@ FREE_GROUPS = {"wandb", "evaluate", "scale"}
 class RunFolder:
     """Where each result of one run lies."""
 
-    path: Path
+    path: Place
 
     @property
-    def config(self) -> Path:
+    def config(self) -> Place:
         """The settings that made this run."""
         return self.path / "config.yaml"
 
     @property
-    def manifest(self) -> Path:
+    def manifest(self) -> Place:
         """A row per image."""
         return self.path / "manifest.parquet"
 
     @property
-    def negatives(self) -> Path:
+    def negatives(self) -> Place:
         """Features of the self-made negatives."""
         return self.path / "negatives.safetensors"
 
     @property
-    def trials(self) -> Path:
+    def trials(self) -> Place:
         """Folder with one folder per trial."""
         return self.path / "trials"
 
     @property
-    def trials_table(self) -> Path:
+    def trials_table(self) -> Place:
         """A row per finished trial; written when the search has ended."""
         return self.path / "trials.parquet"
 
     @property
-    def study(self) -> Path:
+    def study(self) -> Place:
         """The Optuna study, for optuna-dashboard."""
         return self.path / "study.journal"
 
     @property
-    def members(self) -> Path:
+    def members(self) -> Place:
         """Folder of members with their index.json."""
         return self.path / "members"
 
     @property
-    def heads(self) -> Path:
+    def heads(self) -> Place:
         """Folder of the heads that fine-tuning begins with."""
         return self.path / "heads"
 
     @property
-    def judges(self) -> Path:
+    def judges(self) -> Place:
         """Folder of fine-tuned networks that only judge the fold they have not seen."""
         return self.path / "judges"
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> Place:
         """Ray Train's folder, with the checkpoints of trainings under way."""
         return self.path / "train"
 
     @property
-    def unseen(self) -> Path:
+    def unseen(self) -> Place:
         """What fine-tuned networks say of the training images whose signer they never saw."""
         return self.path / "members" / "unseen.safetensors"
 
     @property
-    def rule(self) -> Path:
+    def rule(self) -> Place:
         """The rejection rule; its numbers lie in rule.safetensors beside it."""
         return self.path / "rule.json"
 
-    def left_out(self, part: int) -> Path:
+    def left_out(self, part: int) -> Place:
         """What networks said that had not seen some labels."""
         return self.path / "left-out" / f"{part}.safetensors"
 
     @property
-    def metrics(self) -> Path:
+    def metrics(self) -> Place:
         """The evaluation."""
         return self.path / "metrics.json"
 
-    def trial(self, number: int) -> Path:
+    def trial(self, number: int) -> Place:
         """Folder of one trial."""
         return self.trials / f"{number:04d}"
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path to write to: renamed to ``path`` when the block ends well, else removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON, whole or not at all; floats come back to the bit."""
-    with whole(path) as beside:
-        beside.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run folder.
-
-    Raises:
-        UserError: missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: not there; has this stage of the run ended?") from None
-    except ValueError as fault:
-        raise UserError(f"{path}: not valid JSON ({fault})") from None
-
-
-def write_arrays(
-    path: Path, arrays: dict[str, NDArray[Any]], metadata: dict[str, Any] | None = None
-) -> str:
-    """Write arrays as one safetensors file, whole or not at all.
-
-    Args:
-        path: The file.
-        arrays: Named arrays of any shape.
-        metadata: JSON values kept in the file's header.
-
-    Returns:
-        The file's sha256.
-    """
-    header = {key: json.dumps(value) for key, value in (metadata or {}).items()}
-    arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
-    content = save_safetensors(arrays, header)
-    with whole(path) as beside:
-        beside.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
-
-
-def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Arrays and metadata of a safetensors file.
-
-    Raises:
-        UserError: missing or damaged.
-    """
-    try:
-        with safe_open(path, "np") as opened:
-            arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-            header = {key: json.loads(value) for key, value in (opened.metadata() or {}).items()}
-    except FileNotFoundError:
-        raise UserError(f"{path}: not there; has this stage of the run ended?") from None
-    except Exception as fault:  # safetensors raises its own untyped error for damage
-        raise UserError(f"{path}: damaged ({fault})") from None
-    return arrays, header
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -213,19 +148,33 @@ def default_name(config: Config) -> str:
     return f"{Path(source).resolve().stem}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
 
+def root_of(config: Config) -> Place:
+    """Where all runs lie."""
+    return place(config.run.storage or config.run.root, "run.storage")
+
+
+def cache_of(config: Config) -> Place:
+    """Where everything computed from images alone is kept, for all runs."""
+    return place(config.data.cache) if config.data.cache else root_of(config) / "features"
+
+
 def open_run(config: Config) -> RunFolder:
     """The run's folder, made if new.
 
     Raises:
         UserError: the folder cannot be written, or was made with other settings.
     """
-    path = (Path(config.run.root) / (config.run.name or default_name(config))).resolve()
+    path = (root_of(config) / (config.run.name or default_name(config))).resolve()
     folder = RunFolder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write-test.{os.getpid()}"
-        probe.touch()
+        probe.write_bytes(b"")
         probe.unlink()
+    except StorageError as fault:
+        raise UserError(
+            f"run.storage is {config.run.storage}: it cannot be written ({fault.reason})"
+        ) from None
     except OSError as fault:
         raise UserError(f"{path}: the run folder cannot be written ({fault.strerror})") from None
     now = settings_of(config)

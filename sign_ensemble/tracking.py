@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from sign_ensemble.config import WandbConfig
 from sign_ensemble.logged import TABLE, described, flat, set_rows, trial_figures
-from sign_ensemble.run import RunFolder, file_sha256, whole
+from sign_ensemble.run import RunFolder, at_hand, file_sha256, whole
+from sign_ensemble.storage import Place, beside
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -55,7 +56,8 @@ def open_tracker(wandb: WandbConfig, run: RunFolder, say: Callable[[str], None])
 
     Args:
         wandb: Mode, project and entity.
-        run: Its folder gets wandb's files, its name becomes the group.
+        run: Its folder gets wandb's files (of a run on an object store, one in TMPDIR), its name
+            becomes the group.
         say: Shows one line to the user.
     """
     tracker = Tracker(wandb, run, say)
@@ -114,7 +116,7 @@ class Tracker:
         self._attempt(lambda: self._log_setting(params, record))
 
     def evaluation(
-        self, config: dict[str, Any], metrics: dict[str, Any], artifacts: Sequence[Path]
+        self, config: dict[str, Any], metrics: dict[str, Any], artifacts: Sequence[Place]
     ) -> None:
         """Log the finished ensemble: figures, the table of sets, and the files as an artifact.
 
@@ -182,7 +184,7 @@ class Tracker:
             run.summary.update(trial_figures(record))
 
     def _log_evaluation(
-        self, config: dict[str, Any], metrics: dict[str, Any], artifacts: Sequence[Path]
+        self, config: dict[str, Any], metrics: dict[str, Any], artifacts: Sequence[Place]
     ) -> None:
         import wandb
 
@@ -190,11 +192,24 @@ class Tracker:
             run.summary.update(flat(metrics))
             rows = set_rows(metrics.get("sets", {}))
             run.log({"sets": wandb.Table(columns=list(TABLE), data=rows)})
-            size = size_of(artifacts)
+            paths = [self._here(place) for place in artifacts]
+            size = size_of(paths)
             if size > ARTIFACT_BYTES:
                 self._say(f"W&B: the ensemble has {size / 1e9:.1f} GB, its files are not logged")
-            elif artifacts:
-                run.log_artifact(self._artifact(artifacts))
+            elif paths:
+                run.log_artifact(self._artifact(paths))
+
+    def _here(self, place: Place) -> Path:
+        """The file or folder, or a lasting copy: an offline run is read when it is synced."""
+        if isinstance(place, Path):
+            return place
+        kept = beside(self._run.path) / place.name
+        with at_hand(place) as found:
+            if found.is_dir():
+                shutil.copytree(found, kept, dirs_exist_ok=True)
+            else:
+                shutil.copy(found, kept)
+        return kept
 
     def _artifact(self, paths: Sequence[Path]) -> Any:
         import wandb
@@ -234,7 +249,7 @@ class Tracker:
             settings.project, settings.entity = self._config.project, self._config.entity
             settings.run_id, settings.resume = run_id, "allow"
         run = wandb.init(
-            dir=str(self._run.path.resolve()),
+            dir=str(beside(self._run.path)),
             mode="online" if self.mode == "online" else "offline",
             group=self._run.path.name[:128],
             job_type=job_type,
@@ -254,13 +269,13 @@ class Tracker:
         """What makes ids this folder's own: kept in it, so it survives a move or another mount."""
         path = self._run.path / "wandb" / "token"
         if not path.is_file():
-            with whole(path) as beside:
-                beside.write_text(secrets.token_hex(4))
+            with whole(path) as file:
+                file.write_text(secrets.token_hex(4))
         return path.read_text()
 
     def _unsynced(self, run_id: str) -> list[Path]:
         """Offline folders of a run that is about to be logged again; syncing one will do."""
-        files = (self._run.path / "wandb").glob(f"offline-run-*/run-{run_id}.wandb")
+        files = (beside(self._run.path) / "wandb").glob(f"offline-run-*/run-{run_id}.wandb")
         return [file.parent for file in files if not any(file.parent.glob("*.synced"))]
 
     def _attempt(self, log: Callable[[], None]) -> None:
@@ -281,7 +296,7 @@ class Tracker:
 
     def _go_offline(self, reason: str) -> None:
         self.mode = "offline"
-        folders = f"{shlex.quote(str(self._run.path.resolve()))}/wandb/offline-run-*"
+        folders = f"{shlex.quote(str(beside(self._run.path)))}/wandb/offline-run-*"
         self._say(f"W&B: logging offline ({reason}); to upload later: wandb sync {folders}")
 
     def _stop(self, fault: BaseException) -> None:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
+import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +37,7 @@ LOOKS = {  # signer: skin colour, size as a share of the side, tilt in degrees
 }
 IMAGES = 6
 SCALE = 4  # drawn larger, then reduced: smooth edges
+_BUCKETS = count()
 
 
 @pytest.fixture(scope="session")
@@ -133,3 +141,50 @@ def _outlines(label: str) -> list[list[tuple[float, float]]]:
         "triangle": [[(0.0, -1.0), (0.9, 0.8), (-0.9, 0.8)]],
         "wave": [top + [(x, y + 0.4) for x, y in reversed(top)]],
     }[label]
+
+
+@dataclass(frozen=True)
+class S3:
+    """An S3 server of this test run's own, with one bucket."""
+
+    port: int
+    bucket: str
+
+    @property
+    def uri(self) -> str:
+        """The bucket, with all that pyarrow needs to find the server."""
+        return f"s3://{self.bucket}?region=us-east-1&endpoint_override=http://127.0.0.1:{self.port}"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[int]:
+    """The port of a real S3 server, a process that listens on the loopback address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    silent = subprocess.DEVNULL
+    server = subprocess.Popen(command, stdin=silent, stdout=silent, stderr=silent)
+    try:
+        for _ in range(600):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert server.poll() is None, "the S3 server ended"
+            time.sleep(0.1)
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def s3(s3_server: int, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """A new bucket on it; processes started by the test have the credentials too."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anyone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "is let in")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    bucket = f"bucket-{next(_BUCKETS)}"
+    where = f"http://127.0.0.1:{s3_server}/{bucket}"
+    with urllib.request.urlopen(urllib.request.Request(where, method="PUT")) as answer:
+        assert answer.status == 200
+    return S3(s3_server, bucket)

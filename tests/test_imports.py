@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = {"tune", "train", "evaluate", "predict", "serve", "synthesize"}
 RECORDS = "search.records"  # plain records, which what shows results may know
 
-BASE = {"errors", "config", "metrics", "run"}
+BASE = {"errors", "config", "metrics", "storage", "files", "run"}
 STAGES = BASE | {"data", "learning", "search", "uncertainty", "report", "tracking"}
 # Top-level module or folder: what of the package it may import, besides itself if it is a folder.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -26,7 +26,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "metrics": set(),
     "config": {"errors"},
-    "run": {"errors", "config", "metrics"},
+    "storage": {"errors"},
+    "files": {"errors", "storage"},
+    "run": {"errors", "config", "metrics", "storage", "files"},
     "data": BASE,
     "learning": BASE | {"data"},
     "search": BASE | {"data", "learning"},
@@ -34,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logged": {RECORDS},
     "tracking": BASE | {RECORDS, "logged"},
     "report": BASE | {RECORDS},
-    "check": {"errors", "config"},
+    "check": {"errors", "config", "storage"},
     "cli": {"errors", "config", "check"},
     "console": {"errors", "config", RECORDS},
     "stages": STAGES | {"console"},

@@ -18,6 +18,7 @@ from sign_ensemble.config import WandbConfig
 from sign_ensemble.logged import described, flat
 from sign_ensemble.run import RunFolder, file_sha256
 from sign_ensemble.search.records import TrialRecord
+from sign_ensemble.storage import beside, place
 from sign_ensemble.tracking import Tracker, open_tracker, stricter
 
 wandb = pytest.importorskip("wandb")
@@ -115,7 +116,7 @@ class Logged:
 
 
 def logged(run: RunFolder) -> list[Logged]:
-    return [Logged(folder) for folder in sorted((run.path / "wandb").glob("offline-run-*"))]
+    return [Logged(folder) for folder in sorted((beside(run.path) / "wandb").glob("offline-run-*"))]
 
 
 def test_trial_is_a_run_of_the_group_with_a_row_per_fold(run, capfd):
@@ -168,8 +169,8 @@ def test_trial_logged_again_is_the_same_run(run, tmp_path):
     assert {seen.run.run_id for seen in again} == first and len(again) == len(first) == 2
     assert [len(seen.history) for seen in again] == [3, 3]
     moved = RunFolder(tmp_path / "moved")
-    run.path.rename(moved.path)
-    (synced,) = (moved.path / "wandb").glob("offline-run-*/*-t3.wandb")
+    beside(run.path).rename(beside(moved.path))
+    (synced,) = (beside(moved.path) / "wandb").glob("offline-run-*/*-t3.wandb")
     synced.with_name(f"{synced.name}.synced").touch()
     tracker = open_tracker(WandbConfig("offline"), moved, pytest.fail)
     tracker.trial(record(3), SIGNERS)
@@ -240,6 +241,28 @@ def test_evaluation_has_figures_table_and_files(run, capfd):
         "rule.json": str(run.rule),
     }
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_on_an_object_store_is_logged_from_this_machines_disk(tmp_path, s3, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    run = RunFolder(place(s3.uri) / "runs" / "my run")
+    (run.members / "0.safetensors").write_bytes(b"weights")
+    run.rule.write_bytes(b"rule")
+    ids = []
+    for _ in range(2):  # logged again, after a resume: the same W&B run, which the bucket names
+        tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+        tracker.trial(record(), SIGNERS)
+        tracker.close()
+        (seen,) = logged(run)
+        ids.append(seen.run.run_id)
+    assert ids[0] == ids[1] and seen.run.run_group == "my run"
+    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+    tracker.evaluation({}, METRICS, [run.members, run.rule])
+    tracker.close()
+    (artifact,) = [s.artifacts["ensemble"] for s in logged(run) if "ensemble" in s.artifacts]
+    files = {file.path: Path(file.local_path).read_bytes() for file in artifact.manifest.contents}
+    assert files == {"members/0.safetensors": b"weights", "rule.json": b"rule"}
+    assert sorted(path.name for path in run.path.glob("*")) == ["members", "rule.json", "wandb"]
 
 
 def test_large_ensemble_is_not_uploaded(run):

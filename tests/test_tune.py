@@ -10,11 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,6 +23,11 @@ import pytest
 import yaml
 
 import sign_ensemble
+from sign_ensemble.run import at_hand, read_json
+from sign_ensemble.storage import place
+
+if TYPE_CHECKING:
+    from tests.conftest import S3
 
 SOURCE = Path(sign_ensemble.__file__).parents[1]  # the package need not be installed
 SLOW = 240  # seconds: a run takes a tenth of it on two quiet cores
@@ -435,6 +441,47 @@ def test_a_worker_that_dies_between_trials_costs_nothing(
 
 
 @pytest.mark.timeout(2 * SLOW)
+def test_nodes_that_lack_the_package_or_the_storage_are_named(
+    home: Path,
+    signs_folder: Path,
+    start: Callable[..., Command],
+    s3: S3,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3.port}")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    try:
+        bare = cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": ""})
+        arguments = settings(home, signs_folder, "refused", 2)
+        command = start("tune", *arguments)
+        assert command.ended() == 2, command.err
+        assert re.fullmatch(
+            r"error: node [\d.]+ has no module sign_ensemble: install .*--working-dir \.`\n",
+            command.err,
+        )
+        assert not (home / "refused").exists()
+
+        cluster.remove_node(bare)
+        nobody = {"PYTHONPATH": str(SOURCE), "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+        cluster.add_node(num_cpus=1, env_vars=nobody)
+        at = f"s3://{s3.bucket}/runs"
+        command = start("tune", *arguments, f"--run.storage={at}")
+        assert command.ended() == 2, command.err
+        assert re.fullmatch(
+            rf"error: run\.storage is {at}/refused: node [\d.]+ cannot read it "
+            r"\(NETWORK_CONNECTION, .* fit it\?; the node's environment counts\)\n",
+            command.err,
+        )
+        assert not list(place(at).glob("*"))
+    finally:
+        cluster.shutdown()
+
+
+@pytest.mark.timeout(2 * SLOW)
 def test_interrupt_ends_the_search_in_one_line(
     home: Path, signs_folder: Path, start: Callable[..., Command]
 ) -> None:
@@ -683,3 +730,60 @@ def test_workers_that_do_not_fit_are_refused_before_the_search(
     assert message in command.err
     assert len(command.err.splitlines()) == 1
     assert not (home / "large").exists()
+
+
+# --- elsewhere ------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(2 * SLOW)
+def test_a_run_on_an_object_store(
+    signs_folder: Path,
+    tmp_path: Path,
+    start: Callable[..., Command],
+    s3: S3,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed and gone on with, its copies lost meanwhile; evaluated, and asked for answers."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3.port}")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("RAY_TMPDIR", tempfile.gettempdir())  # its sockets' paths must be short
+    at = f"s3://{s3.bucket}/signs"
+    run = place(f"{at}/one")
+    arguments = settings(
+        tmp_path / "nowhere", signs_folder, "one", 4, f"--run.storage={at}",
+        "--data.cache=null", "--search.concurrent=2", "--rejection.left_out=1",
+    )  # fmt: skip
+
+    def on_another_machine(number: int) -> None:
+        """Nothing but what the bucket holds goes from one call to the next."""
+        (tmp_path / f"tmp-{number}").mkdir()
+        monkeypatch.setenv("TMPDIR", str(tmp_path / f"tmp-{number}"))
+
+    on_another_machine(1)
+    killed(start("tune", *arguments), lambda: any(run.glob("trials/*/trial.json")))
+    kept = {path.parent.name: path.read_bytes() for path in run.glob("trials/*/trial.json")}
+    shards = sorted(place(at).glob("features/*/shards/*"))
+    assert kept and shards
+
+    on_another_machine(2)
+    said = finish(start("tune", *arguments, "--until", "ensemble"))
+    assert said.startswith(f"run folder: {run}\n")
+    assert f"{len(kept)} trials are kept from before" in said
+    assert "features computed" not in said
+    assert sorted(place(at).glob("features/*/shards/*")) == shards
+    records = {path.parent.name: path.read_bytes() for path in run.glob("trials/*/trial.json")}
+    assert sorted(records) == ["0000", "0001", "0002", "0003"]
+    assert {name: records[name] for name in kept} == kept
+    with at_hand(run / "study.journal") as journal:
+        assert '"state":1,' in journal.read_text()  # Optuna's word for a complete trial
+    assert any(run.glob("ray/search-*"))
+
+    on_another_machine(3)
+    few = ("--evaluate.images=10", "--evaluate.bootstrap=20", "--wandb.mode=disabled")
+    finish(start("evaluate", "--run", str(run), *few))
+    assert read_json(run / "metrics.json")["readings"] == 1
+    said = finish(start("predict", "--run", str(run), str(signs_folder / "dan" / "bar")))
+    assert len(said.splitlines()) == 7  # images and how long they took
+    assert not [path for path in run.glob("*") if path.name.startswith(".")]  # nothing half done
+    assert not (tmp_path / "nowhere").exists()
+    assert not list(tmp_path.rglob("s3*"))

@@ -1,9 +1,8 @@
 """Rows of the manifest to frozen features, computed once and read from one memory-mapped file.
 
 A cache folder belongs to one set of weights and one way of making images and views. In it,
-``features.f16`` holds a slot per image content: 1 + V float16 rows of D values, the image and its V
-views. ``index.parquet`` says which sha256 has which slot; it is written after the rows, so that a
-slot that it names is whole, and whatever an interruption left beyond is written over.
+``features.f16`` holds a slot per image content, see ``slots.py``: 1 + V float16 rows of D values,
+the image and its V views.
 
 Letters: N images, V views, D features, S side in pixels.
 """
@@ -13,40 +12,41 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from sign_ensemble.config import DataConfig
 from sign_ensemble.data import backbone, views
 from sign_ensemble.data.images import load_square
-from sign_ensemble.errors import UserError
-from sign_ensemble.run import whole, write_json
-
-COMMIT = 512  # images between two writes of the index: at most this much work is lost
-Progress = Callable[[int, int], None]
+from sign_ensemble.data.shards import Copy, Progress
+from sign_ensemble.data.slots import Kind, slots_of
+from sign_ensemble.storage import Place
 
 
 @dataclass(frozen=True)
 class Features:
-    """Which rows of which file belong to some images; small enough to send anywhere."""
+    """Which rows of which file belong to some images; small enough to send anywhere.
+
+    ``copy`` makes the file on a machine that lacks it, where the cache lies on an object store.
+    """
 
     path: str
     slots_N: NDArray[np.int64]
     views: int
+    copy: Copy | None = None
 
     def open(self) -> NDArray[np.float16]:
         """The memory-mapped file as (slots, 1 + V, D); index it with ``slots_N``."""
+        path = self.path if self.copy is None else self.copy.file()
         row = (1 + self.views, backbone.D)
-        slots = os.path.getsize(self.path) // (2 * row[0] * row[1])
-        return np.memmap(self.path, np.float16, "r", shape=(slots, *row))
+        slots = os.path.getsize(path) // (2 * row[0] * row[1])
+        return np.memmap(path, np.float16, "r", shape=(slots, *row))
 
     def plain(self) -> NDArray[np.float16]:
         """The features of the images themselves, without views: (N, D)."""
@@ -135,7 +135,7 @@ def features_of_rows(
     rows: pa.Table,
     root: Path,
     data: DataConfig,
-    cache: Path,
+    cache: Place,
     progress: Progress | None = None,
     spread: bool = False,
 ) -> Features:
@@ -155,101 +155,19 @@ def features_of_rows(
     Raises:
         UserError: the cache cannot be written.
     """
-    key = cache_key(data, backbone.load(data.weights).sha256)
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    folder = cache / name
-    wanted = rows.column("sha256").to_pylist()
-    paths = rows.column("path").to_pylist()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
-            slot_of = read_index(folder / "index.parquet")
-            missing = {sha: str(root / path) for sha, path in zip(wanted, paths, strict=True)}
-            missing = {sha: path for sha, path in missing.items() if sha not in slot_of}
-            first = max(slot_of.values(), default=-1) + 1
-            check_length(folder, first, data)
-            works = [Work(p, sha, first + i) for i, (sha, p) in enumerate(missing.items())]
-            if works:
-                write_json(folder / "settings.json", key)
-                fill(folder, works, slot_of, data, progress, spread)
-    except OSError as fault:
-        raise UserError(f"{folder}: features cannot be written ({fault})") from None
-    slots_N = np.array([slot_of[sha] for sha in wanted], np.int64)
-    return Features(str((folder / "features.f16").resolve()), slots_N, data.views)
-
-
-def fill(
-    folder: Path,
-    works: Sequence[Work],
-    slot_of: dict[str, int],
-    data: DataConfig,
-    progress: Progress | None,
-    spread: bool,
-) -> None:
-    """Compute features and write them into their slots; the index follows every 512 images."""
     if spread:
         from sign_ensemble.data.spread import compute_on_cluster as compute
     else:
         compute = compute_here
-    per_slot = slot_bytes(data)
-    path = folder / "features.f16"
-    path.touch()
-    with path.open("r+b") as opened:
-        opened.truncate(works[0].slot * per_slot)
-        opened.seek(works[0].slot * per_slot)
-        for done, (work, values_VD) in enumerate(zip(works, compute(works, data), strict=True), 1):
-            opened.write(values_VD.tobytes())
-            slot_of[work.sha256] = work.slot
-            if done % COMMIT == 0 or done == len(works):
-                opened.flush()
-                os.fsync(opened.fileno())
-                write_index(folder / "index.parquet", slot_of)
-            if progress:
-                progress(done, len(works))
+    key = cache_key(data, backbone.load(data.weights).sha256)
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    wanted = rows.column("sha256").to_pylist()
+    path_of = dict(zip(wanted, rows.column("path").to_pylist(), strict=True))
 
+    def make(missing: Sequence[tuple[str, int]]) -> Iterator[NDArray[np.float16]]:
+        works = [Work(str(root / path_of[sha]), sha, slot) for sha, slot in missing]
+        return compute(works, data)
 
-def check_length(folder: Path, slots: int, data: DataConfig) -> None:
-    """Refuse a features file that is shorter than its index says: what lacks would read as zeros.
-
-    Raises:
-        UserError: it is shorter.
-    """
-    path = folder / "features.f16"
-    length = path.stat().st_size if path.exists() else 0
-    if length < slots * slot_bytes(data):
-        raise UserError(
-            f"{path}: damaged (it has {length} bytes, index.parquet names {slots} images of "
-            f"{slot_bytes(data)}); delete its folder to compute it anew"
-        )
-
-
-def slot_bytes(data: DataConfig) -> int:
-    """Bytes of one image's features and its views'."""
-    return 2 * (1 + data.views) * backbone.D
-
-
-def read_index(path: Path) -> dict[str, int]:
-    """sha256 → slot; empty if there is no index yet.
-
-    Raises:
-        UserError: the index is damaged.
-    """
-    if not path.exists():
-        return {}
-    content = pa.BufferReader(path.read_bytes())  # from here on an OSError is the content's
-    try:
-        table = pq.read_table(content, page_checksum_verification=True)
-        return dict(
-            zip(table.column("sha256").to_pylist(), table.column("slot").to_pylist(), strict=True)
-        )
-    except (pa.ArrowException, OSError, KeyError, ValueError) as fault:
-        raise UserError(
-            f"{path}: damaged ({fault}); delete its folder to compute it anew"
-        ) from None
-
-
-def write_index(path: Path, slot_of: dict[str, int]) -> None:
-    """Write the index whole."""
-    table = pa.table({"sha256": list(slot_of), "slot": list(slot_of.values())})
-    with whole(path) as beside:
-        pq.write_table(table, beside, write_page_checksum=True)
+    kind = Kind("features.f16", (1 + data.views, backbone.D), "float16", key)
+    found = slots_of(cache / name, kind, wanted, make, progress)
+    return Features(found.path, found.slots_N, data.views, found.copy)

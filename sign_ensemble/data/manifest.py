@@ -25,6 +25,8 @@ from sign_ensemble.data.images import SetAside, decode_rgb, read_file
 from sign_ensemble.data.sources import PRESETS, Row, find
 from sign_ensemble.data.splits import SPLITS, Split, assign, without_duplicates
 from sign_ensemble.errors import UserError
+from sign_ensemble.run import at_hand, whole
+from sign_ensemble.storage import Place
 
 __all__ = ["PRESETS", "SCHEMA", "SPLITS", "Manifest", "build", "changed", "gaps", "read", "write"]
 
@@ -148,27 +150,23 @@ def changed(manifest: Manifest) -> list[str]:
     ]
 
 
-def write(manifest: Manifest, path: Path) -> None:
+def write(manifest: Manifest, path: Place) -> None:
     """Write the Parquet file, whole or not at all."""
     about = json.dumps({"root": str(manifest.root), "other_files": manifest.other_files})
     table = manifest.table.replace_schema_metadata({_METADATA_KEY: about.encode()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole(path) as beside:
         pa.parquet.write_table(table, beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
-def read(path: Path) -> Manifest:
+def read(path: Place) -> Manifest:
     """Read what :func:`write` wrote.
 
     Raises:
         UserError: the file is missing, unreadable or no manifest.
     """
     try:
-        table = pa.parquet.read_table(path, partitioning=None)
+        with at_hand(path) as file:
+            table = pa.parquet.read_table(file, partitioning=None)
         about = json.loads((table.schema.metadata or {})[_METADATA_KEY])
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())

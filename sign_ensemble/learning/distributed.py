@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from sign_ensemble.learning.folds import Task, fit_rows
 from sign_ensemble.learning.member import Member, load, save
 from sign_ensemble.learning.worker import Job, worker_loop
 from sign_ensemble.run import file_sha256
+from sign_ensemble.storage import Place, opened, place
 
 
 def fit_member(job: Job, task: Task, threads: int) -> str:
@@ -32,12 +32,12 @@ def fit_member(job: Job, task: Task, threads: int) -> str:
     rows = np.flatnonzero(task.folds_N != job.card.fold)
     head, _ = fit_rows(task, job.card.recipe, rows, job.card.seed)
     tensors = {name: tensor.cpu().numpy() for name, tensor in head.state_dict().items()}
-    return save(Member(job.card, tensors), Path(job.path))
+    return save(Member(job.card, tensors), place(job.path))
 
 
 def finished(job: Job) -> str:
     """sha256 of the file if an interrupted call has already made that very member, else ""."""
-    path = Path(job.path)
+    path = place(job.path)
     if not path.exists():
         return ""
     try:
@@ -155,6 +155,7 @@ def run_lane(
     workers = means.least if means.least == means.most else (means.least, means.most)
     resources = {"CPU": means.cpus} | ({"GPU": means.gpus} if means.gpus else {})
     one_each = means.gpus >= 1  # NCCL refuses two workers on one GPU
+    files, where = opened(place(folder))
     ray.train.torch.TorchTrainer(
         worker_loop,
         train_loop_config={
@@ -170,7 +171,8 @@ def run_lane(
         ),
         run_config=ray.train.RunConfig(
             name=name,
-            storage_path=folder,
+            storage_path=where,
+            storage_filesystem=files,
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
             failure_config=ray.train.FailureConfig(max_failures=scale.max_failures),
         ),
@@ -180,7 +182,7 @@ def run_lane(
 def finetune_members(
     jobs: Sequence[Job],
     task: PixelTask,
-    folder: Path,
+    folder: Place,
     scale: ScaleConfig,
     progress: Callable[[int, int], None],
 ) -> list[str]:
@@ -224,7 +226,7 @@ def finetune_members(
         except ray.exceptions.RayTaskError as fault:
             raise UserError(f"fine-tuning failed: {reason(fault)}") from None
         progress(passes, passes)
-    return [file_sha256(Path(job.path)) for job in jobs]
+    return [file_sha256(place(job.path)) for job in jobs]
 
 
 def reason(fault: BaseException) -> str:

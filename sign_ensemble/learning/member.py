@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from sign_ensemble.data.backbone import convolution_shapes
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.network import FROZEN
 from sign_ensemble.run import file_sha256, read_arrays, write_arrays
+from sign_ensemble.storage import Place
 
 TENSORS = tuple(f"layers.{i}.{part}" for i in (0, 3, 6) for part in ("weight", "bias"))
 
@@ -64,7 +64,7 @@ class Member:
     tensors: dict[str, NDArray[np.float32]]
 
 
-def save(member: Member, path: Path) -> str:
+def save(member: Member, path: Place) -> str:
     """Write a member as safetensors, the card in its header.
 
     Returns:
@@ -73,7 +73,7 @@ def save(member: Member, path: Path) -> str:
     return write_arrays(path, dict(member.tensors), {"card": asdict(member.card)})
 
 
-def load(path: Path, sha256: str | None = None) -> Member:
+def load(path: Place, sha256: str | None = None) -> Member:
     """Read and check a member.
 
     Args:

@@ -32,6 +32,7 @@ from sign_ensemble.learning.finetune import (
 from sign_ensemble.learning.fit import Position, fit
 from sign_ensemble.learning.member import Card, Member, load, save
 from sign_ensemble.learning.network import Network
+from sign_ensemble.storage import place
 
 ASK_EVERY = 16  # steps between two looks at the clock, which workers must agree on
 
@@ -81,7 +82,7 @@ def finetune_member(
     device = ray.train.torch.get_device()
     settings, recipe = job.card.finetune, job.card.recipe
     torch.manual_seed(job.card.seed)
-    network = network_of(load(Path(job.head)), settings, task.weights).to(device)
+    network = network_of(load(place(job.head)), settings, task.weights).to(device)
     optimiser = optimiser_of(network, settings)
     if tensors:
         restore(network, optimiser, tensors)
@@ -115,7 +116,7 @@ def finetune_member(
         learned = {
             name: value.cpu().contiguous().numpy() for name, value in network.learned().items()
         }
-        save(Member(job.card, learned), Path(job.path))
+        save(Member(job.card, learned), place(job.path))
     report({"key": job.key, "done": job.key}, {}, rank)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,7 @@ from sign_ensemble.config import MemberConfig
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, fit_fold, recipe_of, seed_of
 from sign_ensemble.run import RunFolder, read_arrays, read_json, whole, write_arrays, write_json
+from sign_ensemble.storage import Place, Remote, place
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,17 @@ def fold_key(task: Task, recipe: MemberConfig, fold: int, seed: int) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def negatives_of(task: Task) -> dict[str, NDArray[Any]]:
+    """The self-made negatives' features and folds; from an object store fetched once a process."""
+    where = place(task.negatives)
+    return read_arrays(where)[0] if isinstance(where, Path) else _fetched(where)
+
+
+@lru_cache(maxsize=1)
+def _fetched(where: Remote) -> dict[str, NDArray[Any]]:
+    return read_arrays(where)[0]
+
+
 def judge_fold(
     run: RunFolder, task: Task, recipe: MemberConfig, number: int, fold: int
 ) -> dict[str, Any]:
@@ -79,7 +93,7 @@ def judge_fold(
             header = {}
         if header.get("key") == key:
             return dict(header["figures"])
-    negatives, _ = read_arrays(Path(task.negatives))
+    negatives = negatives_of(task)
     mine = negatives["features"][negatives["folds"] == fold]
     result, _ = fit_fold(task, recipe, fold, seed, mine)
     arrays = {"logits": result.logits_FK, "negative_logits": result.negative_logits_GK}
@@ -105,7 +119,7 @@ def out_of_fold(run: RunFolder, task: Task, number: int) -> tuple[NDArray[np.flo
     Returns:
         logits_NK in the order of the task, negative_logits in the order of the negatives file.
     """
-    negatives, _ = read_arrays(Path(task.negatives))
+    negatives = negatives_of(task)
     logits_NK = np.zeros((len(task.labels_N), len(task.labels)), np.float32)
     negative_logits_GK = np.zeros((len(negatives["folds"]), len(task.labels)), np.float32)
     for fold in range(task.folds):
@@ -127,12 +141,13 @@ def read_records(run: RunFolder) -> list[TrialRecord]:
         UserError: a record is damaged.
     """
     records = []
-    for path in sorted(run.trials.glob("*/trial.json")):
-        try:
-            values = read_json(path)
-            records.append(TrialRecord(**{**values, "folds": tuple(values["folds"])}))
-        except (KeyError, TypeError) as fault:
-            raise UserError(f"{path}: not a trial's record ({fault})") from None
+    paths: list[Place] = sorted(run.trials.glob("*/trial.json"), key=str)
+    with ThreadPoolExecutor(16) as pool:  # an object store answers many as fast as one
+        for path, values in zip(paths, pool.map(read_json, paths), strict=True):
+            try:
+                records.append(TrialRecord(**{**values, "folds": tuple(values["folds"])}))
+            except (KeyError, TypeError) as fault:
+                raise UserError(f"{path}: not a trial's record ({fault})") from None
     return records
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from ray import tune
 from sign_ensemble.config import MemberConfig, SearchConfig
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, recipe_of
-from sign_ensemble.run import RunFolder
+from sign_ensemble.run import RunFolder, whole
 from sign_ensemble.search.cluster import concurrency
 from sign_ensemble.search.recorder import Observer, Recorder, end
 from sign_ensemble.search.records import (
@@ -28,6 +30,7 @@ from sign_ensemble.search.records import (
 from sign_ensemble.search.select import worth_finishing
 from sign_ensemble.search.space import default_params, distributions
 from sign_ensemble.search.suggest import RecordedASHA, RecordedOptuna
+from sign_ensemble.storage import opened
 
 
 def run_trial(
@@ -40,6 +43,22 @@ def run_trial(
     for fold in range(task.folds):
         losses.append(judge_fold(run, task, recipe, config["trial"]["number"], fold)["nll"])
         tune.report({"fold": fold + 1, "nll": float(np.mean(losses))})  # as its record has it
+
+
+@contextmanager
+def journal(run: RunFolder) -> Iterator[Path]:
+    """A new file for Optuna's study, which is made anew from the records: they are the truth.
+
+    The journal grows line by line, which an object store cannot do: there the whole study appears
+    when the search has ended.
+    """
+    for file in run.path.glob(f"{run.study.name}*"):  # a killed driver leaves a lock beside it
+        file.unlink()
+    if isinstance(run.study, Path):
+        yield run.study
+    else:
+        with whole(run.study) as here:
+            yield here
 
 
 def search_trials(
@@ -94,21 +113,20 @@ def _try_missing(
     began, ended = time.monotonic(), read_records(run)
     space = distributions(search)
     while len(ended) < search.trials:
-        for file in run.path.glob(f"{run.study.name}*"):  # a killed driver leaves a lock beside it
-            file.unlink()  # made anew from the records, which are the truth
-        storage = JournalStorage(JournalFileBackend(str(run.study)))
         pruned: set[str] = set()
         given_up: list[TrialRecord] = []
-        means = {
-            "search_alg": RecordedOptuna(
-                space, storage, search.seed, default_params(default), ended, pruned, given_up
-            ),
-            "scheduler": RecordedASHA(task.folds, search.reduction, ended, pruned),
-            "num_samples": search.trials - len(ended),
-            "time_budget_s": seconds_left(search.time_budget, time.monotonic() - began),
-        }
         recorder = Recorder(run, task, observer, pruned, given_up)
-        _tune(run, task, default, search, recorder, {}, means)
+        with journal(run) as file:
+            storage = JournalStorage(JournalFileBackend(str(file)))
+            means = {
+                "search_alg": RecordedOptuna(
+                    space, storage, search.seed, default_params(default), ended, pruned, given_up
+                ),
+                "scheduler": RecordedASHA(task.folds, search.reduction, ended, pruned),
+                "num_samples": search.trials - len(ended),
+                "time_budget_s": seconds_left(search.time_budget, time.monotonic() - began),
+            }
+            _tune(run, task, default, search, recorder, {}, means)
         before, ended = len(ended), read_records(run)
         left = seconds_left(search.time_budget, time.monotonic() - began)
         if not is_worth_another_call(len(given_up), len(ended) - before, left):
@@ -157,9 +175,11 @@ def _tune(
     means: dict[str, Any],
 ) -> None:
     """One call of Ray Tune; its own files go to a new folder below ``ray``, for TensorBoard."""
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # records say which trial failed, why
+    for name in ("ray.tune", "ray.train._internal.storage"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # records say which trial failed, why
     attempts = run.path / "ray"
     name = f"search-{len(list(attempts.glob('search-*')))}"
+    files, where = opened(attempts)
     work = tune.with_parameters(
         run_trial, run=run, task=task, default=default, threads=search.cpus_per_trial
     )
@@ -172,10 +192,22 @@ def _tune(
         ),
         run_config=tune.RunConfig(
             name=name,
-            storage_path=str(attempts),
+            storage_path=where,
+            storage_filesystem=files,
             callbacks=[recorder],
             failure_config=tune.FailureConfig(max_failures=search.max_failures),
             verbose=0,
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except tune.TuneError as fault:
+        raise told(fault) from None
+
+
+def told(fault: BaseException) -> BaseException:
+    """What kept a record from being written, which Ray Tune wraps in a fault of its own."""
+    within: BaseException | None = fault
+    while within is not None and not isinstance(within, UserError):
+        within = within.__cause__ or within.__context__
+    return within or fault

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,11 @@ from sign_ensemble.data import backbone
 from sign_ensemble.data.pixels import pixels_of_rows
 from sign_ensemble.learning.finetune import PixelTask
 from sign_ensemble.learning.member import Card, load
-from sign_ensemble.run import RunFolder, read_arrays, write_arrays
+from sign_ensemble.run import RunFolder, cache_of, read_arrays, write_arrays
 from sign_ensemble.search.records import TrialRecord
 from sign_ensemble.stages.members import card_of, selected, train_heads, write_index
 from sign_ensemble.stages.prepare import Prepared, negatives_of
+from sign_ensemble.storage import Place, place
 from sign_ensemble.uncertainty.ensemble import Ensemble, stack
 
 AT_ONCE = 512  # images in memory: 77 MB
@@ -59,7 +59,7 @@ def seats(votes: Mapping[int, int], folds: int, rounds: int) -> list[tuple[int, 
 def pixel_task(prepared: Prepared) -> PixelTask:
     """Decode the training images once, and say where they lie."""
     config, rows = prepared.config, prepared.rows
-    cache = Path(config.data.cache or Path(config.run.root) / "features")
+    cache = cache_of(config)
     with progress("images decoded") as step:
         pixels = pixels_of_rows(rows, prepared.manifest.root, config.data, cache, step)
     keys = tuple(rows.column("sha256").to_pylist())
@@ -93,8 +93,8 @@ def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
     with progress("passes of fine-tuning") as step:
         hashes = finetune_members(jobs, task, run.checkpoints, config.scale, step)
     asked_jobs = jobs[: len(judges)]
-    before = judge(prepared, task, judges, [Path(job.head) for job in asked_jobs], "heads asked")
-    after = judge(prepared, task, judges, [Path(job.path) for job in asked_jobs], "networks asked")
+    before = judge(prepared, task, judges, [place(job.head) for job in asked_jobs], "heads asked")
+    after = judge(prepared, task, judges, [place(job.path) for job in asked_jobs], "networks asked")
     write_arrays(run.unseen, {"logits": after[0], "negative_logits": after[1]})
     gains = {
         "heads": vars(gain_of(prepared, before[0])),
@@ -106,7 +106,7 @@ def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
             f"{gain['accuracy']:.3f}, worst signer {gain['worst']:.3f}"
         )
     first = len(judges) if refit else 0
-    members = [(Path(job.path), sha256) for job, sha256 in zip(jobs, hashes, strict=True)][first:]
+    members = [(place(job.path), sha256) for job, sha256 in zip(jobs, hashes, strict=True)][first:]
     cards = [job.card for job in jobs][first:]
     write_index(prepared, cards, members, finetuned=config.finetune.layers, gains=gains)
 
@@ -115,7 +115,7 @@ def judge(
     prepared: Prepared,
     task: PixelTask,
     cards: Sequence[Card],
-    paths: Sequence[Path],
+    paths: Sequence[Place],
     title: str,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What each network says of the images and negatives of the fold it has not seen.

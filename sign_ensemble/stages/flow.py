@@ -16,6 +16,7 @@ from sign_ensemble.data import backbone
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, open_run
 from sign_ensemble.search.cluster import concurrency, connected, room_for
+from sign_ensemble.search.nodes import check_nodes
 from sign_ensemble.search.records import TrialRecord, judge_all, read_records, write_table
 from sign_ensemble.search.space import default_params
 from sign_ensemble.stages.evaluate import check_sets, evaluate_run
@@ -24,6 +25,7 @@ from sign_ensemble.stages.members import build_members
 from sign_ensemble.stages.prepare import Prepared, list_images, prepare
 from sign_ensemble.stages.rule import build_rule
 from sign_ensemble.stages.search import search, searched
+from sign_ensemble.storage import StorageError
 
 
 @contextmanager
@@ -33,6 +35,8 @@ def empty_removed(run: RunFolder) -> Iterator[None]:
     """
     try:
         yield
+    except StorageError:  # it may be a matter of minutes, and nothing can be taken back now
+        raise
     except UserError:
         if not run.negatives.exists():
             run.config.unlink(missing_ok=True)
@@ -62,6 +66,7 @@ def ready(config: Config, run: RunFolder) -> Iterator[None]:
         concurrency(config.search)
         if config.finetune.layers != "none":
             room_for(config.scale)
+        check_nodes(config, run)
         yield
 
 

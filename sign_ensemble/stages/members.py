@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from sign_ensemble.run import RunFolder, write_json
 from sign_ensemble.search.records import TrialRecord, out_of_fold, read_records
 from sign_ensemble.search.select import greedy, ranked, top_k
 from sign_ensemble.stages.prepare import Prepared
+from sign_ensemble.storage import Place, place
 
 
 def select(prepared: Prepared, records: Sequence[TrialRecord]) -> dict[int, int]:
@@ -67,7 +67,9 @@ def card_of(prepared: Prepared, record: TrialRecord, fold: int, weight: int) -> 
     )
 
 
-def train_heads(prepared: Prepared, cards: Sequence[Card], folder: Path) -> list[tuple[Path, str]]:
+def train_heads(
+    prepared: Prepared, cards: Sequence[Card], folder: Place
+) -> list[tuple[Place, str]]:
     """Train a head per card over the cluster; their files and sha256."""
     from sign_ensemble.learning.distributed import fit_members
     from sign_ensemble.learning.worker import Job
@@ -79,11 +81,11 @@ def train_heads(prepared: Prepared, cards: Sequence[Card], folder: Path) -> list
         hashes = fit_members(
             jobs, prepared.task, search.cpus_per_trial, search.gpus_per_trial, step
         )
-    return [(Path(job.path), sha256) for job, sha256 in zip(jobs, hashes, strict=True)]
+    return [(place(job.path), sha256) for job, sha256 in zip(jobs, hashes, strict=True)]
 
 
 def write_index(
-    prepared: Prepared, cards: Sequence[Card], files: Sequence[tuple[Path, str]], **more: Any
+    prepared: Prepared, cards: Sequence[Card], files: Sequence[tuple[Place, str]], **more: Any
 ) -> None:
     """Write index.json, which says that the members are there."""
     config = prepared.config

@@ -18,6 +18,7 @@ from sign_ensemble.console import progress
 from sign_ensemble.data.images import IMAGE_SUFFIXES, SetAside, load_square
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, load_config, whole
+from sign_ensemble.storage import Place
 from sign_ensemble.uncertainty.answers import Reader, load_reader
 
 AT_ONCE = 512  # images in memory: 77 MB
@@ -120,7 +121,7 @@ def _answer_some(paths: list[Path], reader: Reader, data: DataConfig) -> list[di
     return rows
 
 
-def write_answers(rows: list[dict[str, Any]], out: Path) -> None:
+def write_answers(rows: list[dict[str, Any]], out: Place) -> None:
     """Write the table as CSV or Parquet, by the file's ending, whole or not at all."""
     table = pa.Table.from_pylist(rows, SCHEMA)
     with whole(out) as beside:

@@ -21,7 +21,7 @@ from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.negatives import negative_images
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, fold_of_each, seed_of
-from sign_ensemble.run import RunFolder, open_run, write_arrays
+from sign_ensemble.run import RunFolder, cache_of, open_run, write_arrays
 
 PER_FOLD = 200  # signs of each fold that negatives are made from: enough for all label pairs met
 
@@ -147,7 +147,7 @@ def prepare(config: Config) -> Prepared:
     run = open_run(config)
     listed = list_images(config, run)
     rows = listed.rows("train")
-    cache = Path(config.data.cache or Path(config.run.root) / "features")
+    cache = cache_of(config)
     with progress("features computed") as step:
         try:
             features = features_of_rows(

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,7 +133,7 @@ def load_reader(run: RunFolder) -> Reader:
             prepared otherwise than in training.
     """
     data = load_config(run).data
-    members = load_ensemble(Path(run.members), data.weights)
+    members = load_ensemble(run.members, data.weights)
     reader = Reader(members, rejection.load(run.rule), data.weights)
     now = {"size": data.size, "fit": data.fit, "weights": backbone.load(data.weights).sha256}
     for name, then in reader.ensemble.members[0].card.preprocessing.items():

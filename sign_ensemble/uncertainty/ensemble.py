@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from sign_ensemble.data.backbone import Backbone, finetuned
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.member import Member, load
 from sign_ensemble.run import read_json
+from sign_ensemble.storage import Place
 from sign_ensemble.uncertainty.heads import Heads, side_by_side
 
 
@@ -153,7 +153,7 @@ def part_of(member: Member, weights: str) -> Part:
     return Part(side_by_side([member]), own)
 
 
-def load_ensemble(folder: Path, weights: str = "shipped") -> Ensemble:
+def load_ensemble(folder: Place, weights: str = "shipped") -> Ensemble:
     """Read the members that index.json lists, each checked against its sha256.
 
     Args:

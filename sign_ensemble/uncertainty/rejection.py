@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import file_sha256, read_arrays, read_json, write_arrays, write_json
+from sign_ensemble.storage import Place
 from sign_ensemble.uncertainty.gaussians import Clouds
 
 TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
@@ -201,7 +201,7 @@ def resolution(groups_C: NDArray[np.int64]) -> float:
     return 1.0 / (len(np.unique(groups_C)) + 1)
 
 
-def save(rule: Rule, path: Path) -> None:
+def save(rule: Rule, path: Place) -> None:
     """Write rule.json and, beside it, its numbers as rule.safetensors; the json last."""
     arrays: dict[str, NDArray[Any]] = {f"scores.{k}": v for k, v in rule.calibration.items()}
     arrays |= {"groups": rule.groups_C, "single": rule.single_C, "bank": rule.bank}
@@ -225,7 +225,7 @@ def save(rule: Rule, path: Path) -> None:
     )
 
 
-def load(path: Path) -> Rule:
+def load(path: Place) -> Rule:
     """Read a rule.
 
     Raises:

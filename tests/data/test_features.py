@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from sign_ensemble.config import DataConfig
-from sign_ensemble.data import backbone, features
+from sign_ensemble.data import backbone, features, slots
 from sign_ensemble.data.features import (
     Features,
     Work,
@@ -254,7 +254,7 @@ def test_an_interrupted_fill_keeps_what_the_index_names(
     monkeypatch: pytest.MonkeyPatch,
     computed: list[str],
 ) -> None:
-    monkeypatch.setattr(features, "COMMIT", 2)
+    monkeypatch.setattr(slots, "COMMIT", 2)
     with monkeypatch.context() as patch:
         patch.setattr(features, "compute_here", breaks_after(count, KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
@@ -304,7 +304,7 @@ def test_an_index_with_other_columns_is_named(root: Path, tmp_path: Path) -> Non
 
 def test_no_flipped_bit_of_the_index_moves_a_hash_or_crashes(tmp_path: Path) -> None:
     path, index = tmp_path / "index.parquet", {f"{i:064x}": i for i in range(3)}
-    features.write_index(path, index)
+    slots.write_index(path, index)
     content = path.read_bytes()
     refused = 0
     for place in range(0, len(content), 3):
@@ -312,7 +312,7 @@ def test_no_flipped_bit_of_the_index_moves_a_hash_or_crashes(tmp_path: Path) -> 
         broken[place] ^= 255
         path.write_bytes(broken)
         try:
-            found = features.read_index(path)
+            found = slots.read_index(path)
             assert all(index.get(sha256, slot) == slot for sha256, slot in found.items())
         except UserError:
             refused += 1
