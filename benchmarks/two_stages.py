@@ -104,7 +104,9 @@ def main() -> None:
         "settings": f"layers {config.finetune.layers}, {config.finetune.epochs} passes, "
         f"{config.ensemble.size} members",
         "hardware": hardware(),
-        "command": " ".join(["python", "benchmarks/two_stages.py", *more]),
+        "command": " ".join(
+            ["python benchmarks/two_stages.py --signers", *map(str, known.signers), *more]
+        ),
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "two_stages.json").write_text(json.dumps(tree, indent=1) + "\n")

@@ -684,10 +684,8 @@ def test_fine_tuning_goes_on_after_its_worker_and_its_driver_were_killed(
     assert wait_for(lambda: len(checkpoints()) > 0, SLOW), command.err
     worker = train_worker(command.process.pid)
     os.kill(worker, signal.SIGKILL)
-    lost = checkpoints()
     assert wait_for(lambda: train_worker(command.process.pid) not in (0, worker), SLOW)
-    killed(command, lambda: (run / "judges/judge-00.safetensors").exists()
-           and not checkpoints() & lost)  # fmt: skip
+    killed(command, lambda: (run / "judges/judge-00.safetensors").exists())
     before = contents(run)
     assert not (run / "members/index.json").exists()
     finish(start("tune", *arguments))
