@@ -192,6 +192,7 @@ def test_a_failed_write_leaves_what_was(before: bytes | None, folder: Place) -> 
 
 KILLED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job may ignore it
 from sign_ensemble import storage
 put = storage._put
 def half(files, key, content):

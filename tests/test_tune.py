@@ -444,6 +444,7 @@ def test_a_worker_that_dies_between_trials_costs_nothing(
 def test_nodes_that_lack_the_package_or_the_storage_are_named(
     home: Path,
     signs_folder: Path,
+    tmp_path: Path,
     start: Callable[..., Command],
     s3: S3,
     monkeypatch: pytest.MonkeyPatch,
@@ -455,7 +456,12 @@ def test_nodes_that_lack_the_package_or_the_storage_are_named(
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3.port}")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     try:
-        bare = cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": ""})
+        lacking = tmp_path / "lacking"  # before an installed package on the node's path
+        lacking.mkdir()
+        (lacking / "sign_ensemble.py").write_text(
+            "raise ModuleNotFoundError(\"No module named 'sign_ensemble'\", name='sign_ensemble')"
+        )
+        bare = cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(lacking)})
         arguments = settings(home, signs_folder, "refused", 2)
         command = start("tune", *arguments)
         assert command.ended() == 2, command.err
