@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader, Dataset
 from sign_ensemble.config import FinetuneConfig, MemberConfig
 from sign_ensemble.data import backbone
 from sign_ensemble.data.images import load_square
-from sign_ensemble.data.pixels import Pixels
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.finetune import (
     PixelBatches,
     PixelTask,
@@ -69,7 +69,7 @@ def make_images(folder: Path) -> None:
 def task_in(folder: Path) -> PixelTask:
     """The images as the main job hands them to a worker."""
     return PixelTask(
-        Pixels(str(folder / "pixels.u8"), np.arange(IMAGES), SIDE),
+        Slots(str(folder / "pixels.u8"), np.arange(IMAGES), (SIDE, SIDE, 3), "uint8"),
         tuple(str(i) for i in range(IMAGES)),
         np.arange(IMAGES) % LABELS,
         np.zeros(IMAGES, np.int64),
@@ -144,7 +144,7 @@ def shared(rank: int, workers: int, folder: str, settings: FinetuneConfig) -> No
 def two_workers(folder: Path, settings: FinetuneConfig) -> float:
     """Images per second of two workers together."""
     (folder / "meet").unlink(missing_ok=True)
-    spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]
+    spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]  # no stubs
     spawn(shared, (2, str(folder), settings), 2)
     return float(json.loads((folder / "shared.json").read_text()))
 

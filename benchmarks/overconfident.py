@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from sign_ensemble.config import DataConfig, MemberConfig
 from sign_ensemble.console import progress
 from sign_ensemble.data.features import features_of_images
-from sign_ensemble.data.images import load_square
+from sign_ensemble.data.images import square_of
 from sign_ensemble.data.synthetic.picture_set import LABELS, Picture, Recipe, plan
 from sign_ensemble.learning.folds import logits_of
 from sign_ensemble.learning.network import Head
@@ -50,13 +50,7 @@ Features = NDArray[np.float16]
 def features_of(folder: Path, pictures: list[Picture]) -> Features:
     """Features (N, D) of pictures as the package reads them."""
     data = DataConfig()
-    load = partial(
-        load_square,
-        size=data.size,
-        fit=data.fit,
-        max_pixels=data.max_pixels,
-        min_side=data.min_side,
-    )
+    load = partial(square_of, data=data)
     found = []
     with ThreadPoolExecutor(2) as readers, progress("pictures read") as step:
         for start in range(0, len(pictures), AT_ONCE):

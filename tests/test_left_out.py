@@ -14,7 +14,7 @@ import pytest
 
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.data import backbone
-from sign_ensemble.data.features import Features
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.run import RunFolder
 from sign_ensemble.stages import left_out
@@ -50,7 +50,7 @@ def task(tmp_path: Path) -> Task:
     for label in range(3):
         x_ND[labels == label, 0, 40 * label : 40 * label + 40] = 4
     x_ND.tofile(tmp_path / "features.f16")
-    features = Features(str(tmp_path / "features.f16"), np.arange(30), 0)
+    features = Slots(str(tmp_path / "features.f16"), np.arange(30), (1, backbone.D), "float16")
     return Task(features, labels, folds % 2, ("eve", "fay"), ("a", "b", "c"), "", 0)
 
 

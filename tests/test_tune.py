@@ -358,17 +358,24 @@ def three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         cluster.shutdown()
 
 
+def process(name: str, of: str, number: int) -> int:
+    """The process whose command line begins so and whose parent ("ppid") or session ("sid") has
+    that number, 0 if there is none.
+    """
+    listed = subprocess.run(
+        ["ps", "-eo", f"pid=,{of}=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    for line in listed.splitlines():
+        pid, other, args = line.split(maxsplit=2)
+        if int(other) == number and args.startswith(name):
+            return int(pid)
+    return 0
+
+
 def trial_process(node: Any) -> int:
     """The process of a trial that runs on a node of the cluster, 0 if there is none."""
     raylet = node.all_processes["raylet"][0].process.pid
-    listed = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-    ).stdout
-    for line in listed.splitlines():
-        pid, parent, args = line.split(maxsplit=2)
-        if int(parent) == raylet and args.startswith("ray::ImplicitFunc"):
-            return int(pid)
-    return 0
+    return process("ray::ImplicitFunc", "ppid", raylet)
 
 
 @pytest.mark.timeout(3 * SLOW)
@@ -664,14 +671,7 @@ def test_fine_tuned_members_answer_images(
 
 def train_worker(session: int) -> int:
     """The process of a Ray Train worker below a command, 0 if there is none."""
-    listed = subprocess.run(
-        ["ps", "-eo", "pid=,sid=,args="], capture_output=True, text=True, check=True
-    ).stdout
-    for line in listed.splitlines():
-        pid, sid, args = line.split(maxsplit=2)
-        if int(sid) == session and args.startswith("ray::RayTrainWorker"):
-            return int(pid)
-    return 0
+    return process("ray::RayTrainWorker", "sid", session)
 
 
 @pytest.mark.timeout(3 * SLOW)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,34 +22,16 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import DataConfig
 from sign_ensemble.data import backbone, views
-from sign_ensemble.data.images import load_square
-from sign_ensemble.data.shards import Copy, Progress
-from sign_ensemble.data.slots import Kind, slots_of
+from sign_ensemble.data.images import square_of
+from sign_ensemble.data.shards import Progress
+from sign_ensemble.data.slots import Kind, Slots, slots_of
 from sign_ensemble.storage import Place
 
 
-@dataclass(frozen=True)
-class Features:
-    """Which rows of which file belong to some images; small enough to send anywhere.
-
-    ``copy`` makes the file on a machine that lacks it, where the cache lies on an object store.
-    """
-
-    path: str
-    slots_N: NDArray[np.int64]
-    views: int
-    copy: Copy | None = None
-
-    def open(self) -> NDArray[np.float16]:
-        """The memory-mapped file as (slots, 1 + V, D); index it with ``slots_N``."""
-        path = self.path if self.copy is None else self.copy.file()
-        row = (1 + self.views, backbone.D)
-        slots = os.path.getsize(path) // (2 * row[0] * row[1])
-        return np.memmap(path, np.float16, "r", shape=(slots, *row))
-
-    def plain(self) -> NDArray[np.float16]:
-        """The features of the images themselves, without views: (N, D)."""
-        return self.open()[self.slots_N, 0]
+def plain(features: Slots) -> NDArray[np.float16]:
+    """The features of the images themselves, without views: (N, D)."""
+    values: NDArray[np.float16] = features.open()[features.slots_N, 0]
+    return values
 
 
 @dataclass(frozen=True)
@@ -81,18 +62,7 @@ def images_with_views(works: Sequence[Work], data: DataConfig) -> NDArray[np.uin
     Returns:
         uint8 (len(works) * (1 + V), S, S, 3), an image and then its views, image by image.
     """
-    images_NSS3 = np.stack(
-        [
-            load_square(
-                Path(work.path),
-                size=data.size,
-                fit=data.fit,
-                max_pixels=data.max_pixels,
-                min_side=data.min_side,
-            )
-            for work in works
-        ]
-    )
+    images_NSS3 = np.stack([square_of(Path(work.path), data) for work in works])
     keys = [work.sha256 for work in works]
     each = [images_NSS3]
     for view in range(1, data.views + 1):
@@ -138,7 +108,7 @@ def features_of_rows(
     cache: Place,
     progress: Progress | None = None,
     spread: bool = False,
-) -> Features:
+) -> Slots:
     """Features of the images in these rows and of their views, computing only what is missing.
 
     Args:
@@ -169,5 +139,4 @@ def features_of_rows(
         return compute(works, data)
 
     kind = Kind("features.f16", (1 + data.views, backbone.D), "float16", key)
-    found = slots_of(cache / name, kind, wanted, make, progress)
-    return Features(found.path, found.slots_N, data.views, found.copy)
+    return slots_of(cache / name, kind, wanted, make, progress)

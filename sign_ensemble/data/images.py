@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from sign_ensemble.config import DataConfig
+
 Fit = Literal["pad", "squash", "crop"]
 Pixels = NDArray[np.uint8]
 
@@ -127,6 +129,17 @@ def load_square(path: Path, *, size: int, fit: Fit, max_pixels: int, min_side: i
     """
     content, _ = read_file(path)
     return fit_square(decode_rgb(content, max_pixels=max_pixels, min_side=min_side), size, fit)
+
+
+def square_of(path: Path, data: DataConfig) -> Pixels:
+    """:func:`load_square` as a run's settings say."""
+    return load_square(
+        path,
+        size=data.size,
+        fit=data.fit,
+        max_pixels=data.max_pixels,
+        min_side=data.min_side,
+    )
 
 
 def read_file(path: Path) -> tuple[bytes, int]:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,46 +21,15 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import DataConfig
 from sign_ensemble.data.features import Work
-from sign_ensemble.data.images import load_square
-from sign_ensemble.data.shards import Copy, Progress
-from sign_ensemble.data.slots import Kind, slots_of
-from sign_ensemble.errors import UserError
+from sign_ensemble.data.images import square_of
+from sign_ensemble.data.shards import Progress
+from sign_ensemble.data.slots import Kind, Slots, slots_of
 from sign_ensemble.storage import Place
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Which slots of which file belong to some images; small enough to send anywhere.
-
-    ``copy`` makes the file on a machine that lacks it, where the cache lies on an object store.
-    """
-
-    path: str
-    slots_N: NDArray[np.int64]
-    side: int
-    copy: Copy | None = None
-
-    def open(self) -> NDArray[np.uint8]:
-        """The memory-mapped file as (slots, S, S, 3); index it with ``slots_N``.
-
-        Raises:
-            UserError: this machine cannot read it.
-        """
-        path = self.path if self.copy is None else self.copy.file()
-        row = (self.side, self.side, 3)
-        try:
-            slots = os.path.getsize(path) // int(np.prod(row))
-            return np.memmap(path, np.uint8, "r", shape=(slots, *row))
-        except OSError as fault:
-            raise UserError(
-                f"{path}: cannot be read on this node ({fault.strerror}); data.cache must lie on "
-                "storage that all nodes share"
-            ) from None
 
 
 def pixels_of_rows(
     rows: pa.Table, root: Path, data: DataConfig, cache: Place, progress: Progress | None = None
-) -> Pixels:
+) -> Slots:
     """Decoded images of these rows, decoding only those that are missing.
 
     Args:
@@ -85,21 +52,14 @@ def pixels_of_rows(
         return decoded(works, data)
 
     kind = Kind("pixels.u8", (data.size, data.size, 3), "uint8", key)
-    found = slots_of(cache / name, kind, wanted, make, progress)
-    return Pixels(found.path, found.slots_N, data.size, found.copy)
+    return slots_of(cache / name, kind, wanted, make, progress)
 
 
 def decoded(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.uint8]]:
     """Each image in turn, (S, S, 3), decoding a few ahead."""
 
     def square(work: Work) -> NDArray[np.uint8]:
-        return load_square(
-            Path(work.path),
-            size=data.size,
-            fit=data.fit,
-            max_pixels=data.max_pixels,
-            min_side=data.min_side,
-        )
+        return square_of(Path(work.path), data)
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(works), 64):

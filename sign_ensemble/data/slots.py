@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,12 +57,35 @@ class Kind:
 class Slots:
     """Which rows of which file belong to some keys; small enough to send anywhere.
 
-    ``copy`` makes the file where it is missing, if it is a copy.
+    Args:
+        path: The file.
+        slots_N: The row of each key.
+        shape: Shape of a row.
+        dtype: Its numpy type's name.
+        copy: Makes the file on a machine that lacks it, where it is a copy from an object store.
     """
 
     path: str
     slots_N: NDArray[np.int64]
+    shape: tuple[int, ...]
+    dtype: str
     copy: Copy | None = None
+
+    def open(self) -> NDArray[Any]:
+        """The memory-mapped file as (rows, *shape); index it with ``slots_N``.
+
+        Raises:
+            UserError: this machine cannot read it.
+        """
+        path = self.path if self.copy is None else self.copy.file()
+        try:
+            rows = os.path.getsize(path) // (prod(self.shape) * np.dtype(self.dtype).itemsize)
+            return np.memmap(path, self.dtype, "r", shape=(rows, *self.shape))
+        except OSError as fault:
+            raise UserError(
+                f"{path}: cannot be read on this node ({fault.strerror}); data.cache must lie on "
+                "storage that all nodes share"
+            ) from None
 
 
 def slots_of(
@@ -93,7 +117,8 @@ def slots_of(
     except OSError as fault:
         what = kind.file.partition(".")[0]
         raise UserError(f"{folder}: {what} cannot be written ({fault})") from None
-    return Slots(str(path), np.array([slot_of[key] for key in keys], np.int64), copy)
+    slots_N = np.array([slot_of[key] for key in keys], np.int64)
+    return Slots(str(path), slots_N, kind.shape, kind.dtype, copy)
 
 
 def _in_one_file(

@@ -207,7 +207,7 @@ def finetune_members(
     progress(before, passes)
     if missing:
         means = means_of(scale, ray.cluster_resources(), len(missing))
-        board = Board.remote()  # type: ignore[attr-defined]
+        board = Board.remote()  # type: ignore[attr-defined]  # Ray adds it
         shared = ray.put(task)
         lane = ray.remote(run_lane).options(num_cpus=0, max_retries=0)
         waiting = [

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sign_ensemble.config import FinetuneConfig
 from sign_ensemble.data import backbone, views
 from sign_ensemble.data.backbone import normalised
-from sign_ensemble.data.pixels import Pixels
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.fit import Course, Piece, Position, adam
 from sign_ensemble.learning.folds import seed_of
@@ -41,7 +41,7 @@ class PixelTask:
         weights: The convolutions to begin from, as in data.weights.
     """
 
-    pixels: Pixels
+    pixels: Slots
     keys: tuple[str, ...]
     labels_N: NDArray[np.int64]
     folds_N: NDArray[np.int64]
@@ -164,7 +164,7 @@ def network_of(member: Member, settings: FinetuneConfig, weights: str) -> Networ
 
 
 def optimiser_of(network: Network, settings: FinetuneConfig) -> torch.optim.Optimizer:
-    """AdamW with lower steps for the convolutions than for the head."""
+    """AdamW, with a step size of its own for the convolutions and for the head."""
     return adam(
         (network.head, settings.learning_rate),
         (network.convolutions, settings.backbone_rate),

@@ -17,7 +17,7 @@ from scipy.special import softmax
 from sign_ensemble import metrics
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.backbone import D
-from sign_ensemble.data.features import Features
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.fit import FeatureBatches, Fitted, adam, course_of, fit
 from sign_ensemble.learning.network import Head
 
@@ -37,7 +37,7 @@ class Task:
         seed: The search's seed.
     """
 
-    features: Features
+    features: Slots
     labels_N: NDArray[np.int64]
     folds_N: NDArray[np.int64]
     fold_names: tuple[str, ...]
@@ -120,7 +120,7 @@ def fit_rows(
     """Train a new head on some of the task's images.
 
     Args:
-        task: Features and labels.
+        task: Slots and labels.
         recipe: Hyperparameters.
         rows: Which training images, by their place in the task.
         seed: Decides initial weights, dropout, order, views and the images kept back; the same
@@ -161,11 +161,11 @@ def fit_fold(
     """Train on all folds but one and look at that one.
 
     Args:
-        task: Features, labels and folds.
+        task: Slots, labels and folds.
         recipe: Hyperparameters.
         fold: The fold left out.
         seed: See :func:`fit_rows`.
-        negatives_GD: Features of that fold's negatives.
+        negatives_GD: Slots of that fold's negatives.
     """
     began = time.monotonic()
     head, fitted = fit_rows(task, recipe, np.flatnonzero(task.folds_N != fold), seed)

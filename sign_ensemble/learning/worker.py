@@ -6,7 +6,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import ray.train
 import ray.train.torch
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from sign_ensemble.config import ScaleConfig
 from sign_ensemble.learning.finetune import (
@@ -60,12 +60,21 @@ def worker_loop(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     jobs: Sequence[Job] = config["jobs"]
     header, tensors = read_checkpoint()
-    keys = [job.key for job in jobs]
-    first = keys.index(header["key"]) if header.get("key") in keys else 0
-    for job in jobs[first + (first < len(keys) and header.get("done") == keys[first]) :]:
+    for job in still_to_do(jobs, header):
         mine = header.get("key") == job.key
         begin = Position(header["epoch"], header["step"], tuple(header["losses"])) if mine else None
         finetune_member(job, config, begin, tensors if mine else {})
+
+
+def still_to_do(jobs: Sequence[Job], header: Mapping[str, Any]) -> Sequence[Job]:
+    """The jobs from the one on that a checkpoint belongs to, or after it if that is done; all, if
+    it belongs to none.
+    """
+    keys = [job.key for job in jobs]
+    if header.get("key") not in keys:
+        return jobs
+    first = keys.index(header["key"])
+    return jobs[first + 1 :] if header["done"] else jobs[first:]
 
 
 def finetune_member(
@@ -117,7 +126,7 @@ def finetune_member(
             name: value.cpu().contiguous().numpy() for name, value in network.learned().items()
         }
         save(Member(job.card, learned), place(job.path))
-    report({"key": job.key, "done": job.key}, {}, rank)
+    report({"key": job.key, "done": True}, {}, rank)
 
 
 class Clock:
@@ -150,7 +159,7 @@ def write_checkpoint(
 ) -> None:
     """Report where a training stands, with all that it needs to go on."""
     tensors = state_of(network, optimiser) if rank == 0 else {}
-    report({"key": job.key, **as_header(position)}, tensors, rank)
+    report({"key": job.key, "done": False, **as_header(position)}, tensors, rank)
 
 
 def report(header: dict[str, Any], tensors: dict[str, torch.Tensor], rank: int) -> None:
@@ -173,4 +182,5 @@ def read_checkpoint() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         path = Path(folder) / "state.safetensors"
         with safe_open(path, "pt") as opened:
             header = {key: json.loads(value) for key, value in (opened.metadata() or {}).items()}
-        return header, load_file(path)
+            names = opened.keys()  # it is no mapping: it cannot be iterated
+            return header, {name: opened.get_tensor(name) for name in names}

@@ -25,10 +25,10 @@ from sign_ensemble.data.pixels import pixels_of_rows
 from sign_ensemble.learning.finetune import PixelTask
 from sign_ensemble.learning.member import Card, load
 from sign_ensemble.run import RunFolder, cache_of, read_arrays, write_arrays
-from sign_ensemble.search.records import TrialRecord
+from sign_ensemble.search.records import TrialRecord, out_of_fold
 from sign_ensemble.stages.members import card_of, selected, train_heads, write_index
 from sign_ensemble.stages.prepare import Prepared, negatives_of
-from sign_ensemble.storage import Place, place
+from sign_ensemble.storage import Place
 from sign_ensemble.uncertainty.ensemble import Ensemble, stack
 
 AT_ONCE = 512  # images in memory: 77 MB
@@ -71,44 +71,74 @@ def pixel_task(prepared: Prepared) -> PixelTask:
 
 def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
     """Select trials, train heads, fine-tune, ask each network about its fold, write the index."""
+    config, run = prepared.config, prepared.run
+    votes = selected(prepared, records)
+    by_number = {record.number: record for record in records}
+    refit = config.ensemble.members == "refit"
+    folds = prepared.task.folds
+    rounds = 1 if refit else max(1, config.ensemble.size // folds)
+    seated = seats(votes, folds, rounds)
+    judges = [card_of(prepared, by_number[number], fold, 1) for number, fold in seated]
+    others = [card_of(prepared, by_number[n], -1, votes[n]) for n in votes] if refit else []
+    folder, name = (run.judges, "judge") if refit else (run.members, "member")
+    paths = [folder / f"{name}-{i:02d}.safetensors" for i in range(len(judges))]
+    paths += [run.members / f"member-{i:02d}.safetensors" for i in range(len(others))]
+    task = pixel_task(prepared)
+    files = finetuned(prepared, task, [*judges, *others], paths)
+    signs, unlike = judge(prepared, task, judges, paths[: len(judges)])
+    write_arrays(run.unseen, {"logits": signs, "negative_logits": unlike})
+    gains = {
+        "heads": gain_of(prepared, heads_logits(prepared, seated)),
+        "finetuned": gain_of(prepared, signs),
+    }
+    for stage, gain in gains.items():
+        say(
+            f"{stage} on signers they never saw: nll {gain.nll:.4f}, accuracy "
+            f"{gain.accuracy:.3f}, worst signer {gain.worst:.3f}"
+        )
+    first = len(judges) if refit else 0
+    write_index(
+        prepared,
+        [card for card, _ in files[first:]],
+        [file for _, file in files[first:]],
+        finetuned=config.finetune.layers,
+        gains={stage: vars(gain) for stage, gain in gains.items()},
+    )
+
+
+def finetuned(
+    prepared: Prepared, task: PixelTask, cards: Sequence[Card], paths: Sequence[Place]
+) -> list[tuple[Card, tuple[Place, str]]]:
+    """Train the heads of these cards and fine-tune them; each one's card, file and sha256."""
     from sign_ensemble.learning.distributed import finetune_members
     from sign_ensemble.learning.worker import Job
 
-    config, run, folds = prepared.config, prepared.run, prepared.task.folds
-    by_number = {record.number: record for record in records}
-    votes = selected(prepared, records)
-    refit = config.ensemble.members == "refit"
-    rounds = 1 if refit else max(1, config.ensemble.size // folds)
-    judges = [card_of(prepared, by_number[n], fold, 1) for n, fold in seats(votes, folds, rounds)]
-    others = [card_of(prepared, by_number[n], -1, votes[n]) for n in votes] if refit else []
-    heads = train_heads(prepared, [*judges, *others], run.heads)
-    folder = run.judges if refit else run.members
-    names = [folder / f"{'judge' if refit else 'member'}-{i:02d}" for i in range(len(judges))]
-    names += [run.members / f"member-{i:02d}" for i in range(len(others))]
+    config, run = prepared.config, prepared.run
+    heads = train_heads(prepared, cards, run.heads)
     jobs = [
-        Job(replace(card, finetune=config.finetune), f"{name}.safetensors", str(head))
-        for card, name, (head, _) in zip([*judges, *others], names, heads, strict=True)
+        Job(replace(card, finetune=config.finetune), str(path), str(head))
+        for card, path, (head, _) in zip(cards, paths, heads, strict=True)
     ]
-    task = pixel_task(prepared)
     with progress("passes of fine-tuning") as step:
         hashes = finetune_members(jobs, task, run.checkpoints, config.scale, step)
-    asked_jobs = jobs[: len(judges)]
-    before = judge(prepared, task, judges, [place(job.head) for job in asked_jobs], "heads asked")
-    after = judge(prepared, task, judges, [place(job.path) for job in asked_jobs], "networks asked")
-    write_arrays(run.unseen, {"logits": after[0], "negative_logits": after[1]})
-    gains = {
-        "heads": vars(gain_of(prepared, before[0])),
-        "finetuned": vars(gain_of(prepared, after[0])),
-    }
-    for name, gain in gains.items():
-        say(
-            f"{name} on signers they never saw: nll {gain['nll']:.4f}, accuracy "
-            f"{gain['accuracy']:.3f}, worst signer {gain['worst']:.3f}"
-        )
-    first = len(judges) if refit else 0
-    members = [(place(job.path), sha256) for job, sha256 in zip(jobs, hashes, strict=True)][first:]
-    cards = [job.card for job in jobs][first:]
-    write_index(prepared, cards, members, finetuned=config.finetune.layers, gains=gains)
+    return [
+        (job.card, (path, sha256)) for job, path, sha256 in zip(jobs, paths, hashes, strict=True)
+    ]
+
+
+def heads_logits(prepared: Prepared, seated: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
+    """What the judges' heads said of their folds before they were fine-tuned: logits (R, N, K).
+
+    They are the networks of the trials' own folds, trained again, so the trials have recorded it.
+    """
+    run, task = prepared.run, prepared.task
+    recorded = {number: out_of_fold(run, task, number)[0] for number, _ in seated}
+    rounds = len(seated) // task.folds
+    logits_RNK = np.zeros((rounds, len(task.labels_N), len(task.labels)), np.float32)
+    for i, (number, fold) in enumerate(seated):
+        mine = task.folds_N == fold
+        logits_RNK[i // task.folds, mine] = recorded[number][mine]
+    return logits_RNK
 
 
 def judge(
@@ -116,7 +146,6 @@ def judge(
     task: PixelTask,
     cards: Sequence[Card],
     paths: Sequence[Place],
-    title: str,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What each network says of the images and negatives of the fold it has not seen.
 
@@ -128,7 +157,7 @@ def judge(
     rounds, labels = len(cards) // prepared.task.folds, len(prepared.task.labels)
     logits_RNK = np.zeros((rounds, len(task.labels_N), labels), np.float32)
     negative_RGK = np.zeros((rounds, len(folds_G), labels), np.float32)
-    with progress(title) as step:
+    with progress("networks asked") as step:
         for i, (card, path) in enumerate(zip(cards, paths, strict=True)):
             network = stack([load(path)], prepared.config.data.weights)
             mine = np.flatnonzero(task.folds_N == card.fold)
@@ -168,7 +197,11 @@ def gain_of(prepared: Prepared, logits_RNK: NDArray[np.float32]) -> Gain:
     return Gain(float(np.mean(nll)), float(np.mean(hit)), min(hit))
 
 
-def unseen(run: RunFolder) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
-    """What :func:`judge` wrote: per round, logits (N, K) and negatives' logits (G, K)."""
+def unseen(run: RunFolder) -> tuple[list[NDArray[Any]], list[NDArray[Any]]] | None:
+    """What :func:`judge` said: per round, logits (N, K) and negatives' logits (G, K); None if the
+    members are heads.
+    """
+    if not run.unseen.exists():
+        return None
     arrays, _ = read_arrays(run.unseen)
-    return tuple(arrays["logits"]), tuple(arrays["negative_logits"])
+    return list(arrays["logits"]), list(arrays["negative_logits"])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.console import progress
+from sign_ensemble.data.features import plain
 from sign_ensemble.learning.folds import Task, fit_rows, logits_of, seed_of
 from sign_ensemble.run import read_arrays, write_arrays
 from sign_ensemble.stages.prepare import Prepared
@@ -48,12 +49,12 @@ def logits_without(
         labels=tuple(task.labels[label] for label in kept),
         labels_N=np.searchsorted(kept, task.labels_N),  # of a left-out label's image never read
     )
-    plain = task.features.plain()
+    plain_ND = plain(task.features)
     logits_NK = np.zeros((len(task.labels_N), len(kept)), np.float32)
     for fold in range(task.folds):
         rows = np.flatnonzero((task.folds_N != fold) & np.isin(task.labels_N, kept))
         head, _ = fit_rows(smaller, recipe, rows, seed_of(task.seed, part, fold))
-        logits_NK[task.folds_N == fold] = logits_of(head, plain[task.folds_N == fold])
+        logits_NK[task.folds_N == fold] = logits_of(head, plain_ND[task.folds_N == fold])
     return logits_NK
 
 
@@ -80,20 +81,20 @@ def left_out_calibrations(
         bank: The training images that distances are measured to.
     """
     task, settings = prepared.task, prepared.config.rejection
-    plain, folds_N = task.features.plain(), task.folds_N
+    plain_ND, folds_N = plain(task.features), task.folds_N
     parts = label_parts(len(task.labels), settings.left_out, task.seed)
     found = []
     with progress("labels left out") as step:
         for number, out in enumerate(parts):
             strange_N = np.isin(task.labels_N, out)
             left = bank[~strange_N[bank]]
-            there = plain[left], folds_N[left]
+            there = plain_ND[left], folds_N[left]
             evidence = Evidence(
                 _kept_logits(prepared, recipe, out, number)[None],
                 np.ones(1),
-                neighbour_distance(plain, there[0], settings.neighbours, folds_N, there[1]),
+                neighbour_distance(plain_ND, there[0], settings.neighbours, folds_N, there[1]),
                 strangers_distance(
-                    plain,
+                    plain_ND,
                     folds_N,
                     clouds_of_others(folds_N, there[0], task.labels_N[left], there[1]),
                 ),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import DataConfig
 from sign_ensemble.console import progress
-from sign_ensemble.data.images import IMAGE_SUFFIXES, SetAside, load_square
+from sign_ensemble.data.images import IMAGE_SUFFIXES, SetAside, square_of
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, load_config, whole
 from sign_ensemble.storage import Place
@@ -81,13 +81,7 @@ def answer_files(run: RunFolder, given: Sequence[str]) -> list[dict[str, Any]]:
 def _answer_some(paths: list[Path], reader: Reader, data: DataConfig) -> list[dict[str, Any]]:
     def square(path: Path) -> NDArray[np.uint8] | str:
         try:
-            return load_square(
-                path,
-                size=data.size,
-                fit=data.fit,
-                max_pixels=data.max_pixels,
-                min_side=data.min_side,
-            )
+            return square_of(path, data)
         except SetAside as reason:
             return str(reason)
 

@@ -16,7 +16,7 @@ from sign_ensemble.config import Config, DataConfig
 from sign_ensemble.console import progress, say
 from sign_ensemble.data import manifest
 from sign_ensemble.data.features import features_of_images, features_of_rows
-from sign_ensemble.data.images import SetAside, load_square
+from sign_ensemble.data.images import SetAside, square_of
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.negatives import negative_images
 from sign_ensemble.errors import UserError
@@ -54,13 +54,7 @@ def squares(
 
     def square(path: Path) -> NDArray[np.uint8]:
         try:
-            return load_square(
-                path,
-                size=data.size,
-                fit=data.fit,
-                max_pixels=data.max_pixels,
-                min_side=data.min_side,
-            )
+            return square_of(path, data)
         except SetAside as reason:
             raise UserError(f"{path}: was in order before, now it is not: {reason}") from None
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from sign_ensemble.console import say
+from sign_ensemble.data.features import plain
 from sign_ensemble.learning.folds import recipe_of
 from sign_ensemble.run import read_arrays, read_json
 from sign_ensemble.search.records import out_of_fold, read_records
@@ -34,30 +35,30 @@ def build_rule(prepared: Prepared) -> None:
     settings = config.rejection
     index = read_json(run.members / "index.json")["members"]
     votes = {entry["trial"]: entry["votes"] for entry in index}
-    if run.unseen.exists():
-        signs, unlike = unseen(run)
+    best_place = best_trial(votes, run)
+    if judged := unseen(run):
+        (signs, unlike), single = judged, 0
         votes_M = np.ones(len(signs))
     else:
-        signs, unlike = zip(*(out_of_fold(run, task, number) for number in votes), strict=True)
-        votes_M = np.array(list(votes.values()), np.float64)
+        recorded = [out_of_fold(run, task, number) for number in votes]
+        signs, unlike = ([pair[i] for pair in recorded] for i in (0, 1))
+        votes_M, single = np.array(list(votes.values()), np.float64), best_place
     negatives, header = read_arrays(run.negatives)
     chosen = draw_bank(task.labels_N, task.folds_N, settings.bank, task.seed)
-    plain = task.features.plain()
-    bank, groups, bank_labels = plain[chosen], task.folds_N[chosen], task.labels_N[chosen]
+    plain_ND = plain(task.features)
+    bank, groups, bank_labels = plain_ND[chosen], task.folds_N[chosen], task.labels_N[chosen]
     others = clouds_of_others(task.folds_N, bank, bank_labels, groups)
-    best_place = best_trial(votes, run)
-    single = 0 if run.unseen.exists() else best_place
     best_record = next(r for r in read_records(run) if r.number == list(votes)[best_place])
 
     def evidence(
-        logits: tuple[Any, ...], features: NDArray[np.float16], of: NDArray[np.int64]
+        logits: Sequence[NDArray[Any]], features: NDArray[np.float16], of: NDArray[np.int64]
     ) -> Evidence:
         near = neighbour_distance(features, bank, settings.neighbours, of, groups)
         cloud = strangers_distance(features, of, others)
         return Evidence(np.stack(logits), votes_M, near, cloud)
 
     calibration = Calibration(
-        scores=all_scores(evidence(signs, plain, task.folds_N)),
+        scores=all_scores(evidence(signs, plain_ND, task.folds_N)),
         groups_C=task.folds_N,
         negatives=all_scores(evidence(unlike, negatives["features"], negatives["folds"])),
         groups_G=negatives["folds"],

@@ -22,13 +22,14 @@ from PIL import Image
 from sign_ensemble.config import DataConfig
 from sign_ensemble.data import backbone, features, slots
 from sign_ensemble.data.features import (
-    Features,
     Work,
     cache_key,
     features_of_images,
     features_of_rows,
+    plain,
 )
 from sign_ensemble.data.images import load_square
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.data.views import augment
 from sign_ensemble.errors import UserError
 
@@ -57,7 +58,7 @@ def rows(root: Path, names: Sequence[str] | None = None) -> pa.Table:
 
 def compute(
     root: Path, cache: Path, names: Sequence[str] | None = None, data: DataConfig = DATA
-) -> Features:
+) -> Slots:
     return features_of_rows(rows(root, names), root, data, cache)
 
 
@@ -109,7 +110,7 @@ def test_a_slot_holds_the_image_and_then_its_views(views: int, root: Path, tmp_p
     assert slots_NVD.dtype == np.float16
     for i in range(7):
         assert np.array_equal(slots_NVD[i], expected(root, f"{i}.png", data))
-    assert np.array_equal(found.plain(), slots_NVD[:, 0])
+    assert np.array_equal(plain(found), slots_NVD[:, 0])
     if views:  # they differ, so that an order was tested
         assert not np.array_equal(slots_NVD[0, 1], slots_NVD[0, 2])
 
@@ -136,7 +137,7 @@ def test_rows_are_answered_in_their_own_order(root: Path, tmp_path: Path) -> Non
     found = compute(root, tmp_path / "cache", names)
     assert first.slots_N.tolist() == [0]
     assert found.slots_N.tolist() == [1, 2, 0]
-    for name, values in zip(names, found.plain(), strict=True):
+    for name, values in zip(names, plain(found), strict=True):
         assert np.array_equal(values, expected(root, name)[0])
 
 
@@ -174,7 +175,7 @@ def test_a_second_call_computes_nothing(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = compute(root, tmp_path / "cache")
-    values = first.plain()
+    values = plain(first)
 
     def never(works: Sequence[Work], data: DataConfig) -> Iterator[np.ndarray]:
         raise AssertionError(f"computed again: {works}")
@@ -182,22 +183,22 @@ def test_a_second_call_computes_nothing(
     monkeypatch.setattr(features, "compute_here", never)
     again = compute(root, tmp_path / "cache")
     assert again.slots_N.tolist() == first.slots_N.tolist()
-    assert np.array_equal(again.plain(), values)
+    assert np.array_equal(plain(again), values)
     assert compute(root, tmp_path / "cache", ["4.png", "2.png"]).slots_N.tolist() == [4, 2]
 
 
 def test_a_changed_image_computes_itself_alone(
     root: Path, tmp_path: Path, computed: list[str]
 ) -> None:
-    before = compute(root, tmp_path / "cache").plain()
+    before = plain(compute(root, tmp_path / "cache"))
     computed.clear()
     Image.new("RGB", (80, 90), "teal").save(root / "3.png")
     (root / "5.png").rename(root / "six.png")  # the same content elsewhere is known
     after = compute(root, tmp_path / "cache", [f"{i}.png" for i in range(5)] + ["six.png"])
     assert computed == ["3.png"]
     assert after.slots_N.tolist() == [0, 1, 2, 7, 4, 5]
-    assert np.array_equal(np.delete(after.plain(), 3, 0), np.delete(before, [3, 6], 0))
-    assert np.array_equal(after.plain()[3], expected(root, "3.png")[0])
+    assert np.array_equal(np.delete(plain(after), 3, 0), np.delete(before, [3, 6], 0))
+    assert np.array_equal(plain(after)[3], expected(root, "3.png")[0])
 
 
 def test_progress_counts_what_is_missing(root: Path, tmp_path: Path) -> None:

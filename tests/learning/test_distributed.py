@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sign_ensemble.check import check
 from sign_ensemble.config import Config, FinetuneConfig, MemberConfig, ScaleConfig
 from sign_ensemble.data import backbone
-from sign_ensemble.data.pixels import Pixels
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning import fit as loop
 from sign_ensemble.learning.distributed import Means, finetune_members, means_of
@@ -96,7 +96,7 @@ def pixel_task(folder: Path) -> PixelTask:
     """Ten random images of two labels in two folds."""
     images = np.random.default_rng(0).integers(0, 256, (N, SIDE, SIDE, 3), np.uint8)
     images.tofile(folder / "pixels.u8")
-    pixels = Pixels(str(folder / "pixels.u8"), np.arange(N), SIDE)
+    pixels = Slots(str(folder / "pixels.u8"), np.arange(N), (SIDE, SIDE, 3), "uint8")
     keys = tuple(f"sha-{i}" for i in range(N))
     labels_N = np.arange(N) % 2
     return PixelTask(pixels, keys, labels_N, (np.arange(N) > 7).astype(np.int64), False, "shipped")
@@ -138,7 +138,8 @@ def alone_or_shared(rank: int, workers: int, folder: Path) -> None:
     task = pixel_task(folder) if rank == 0 else None
     distributed.barrier()
     task = task or PixelTask(
-        Pixels(str(folder / "pixels.u8"), np.arange(N), SIDE), tuple(f"sha-{i}" for i in range(N)),
+        Slots(str(folder / "pixels.u8"), np.arange(N), (SIDE, SIDE, 3), "uint8"),
+        tuple(f"sha-{i}" for i in range(N)),
         np.arange(N) % 2, np.zeros(N, np.int64), False, "shipped",
     )  # fmt: skip
     given = PixelBatches(task, np.arange(N), SETTINGS, 3, WIDTHS, 0.5, 7, rank, workers, CPU)
@@ -157,7 +158,7 @@ def alone_or_shared(rank: int, workers: int, folder: Path) -> None:
 def test_one_worker_and_three_give_the_same_weights(tmp_path: Path) -> None:
     """In float32, with a last batch of two images for three workers."""
     for workers in (1, 3):
-        torch.multiprocessing.spawn(alone_or_shared, (workers, tmp_path), workers)  # type: ignore[attr-defined]
+        torch.multiprocessing.spawn(alone_or_shared, (workers, tmp_path), workers)  # type: ignore[attr-defined]  # no stubs
     one, three = (read_arrays(tmp_path / f"{workers}.safetensors")[0] for workers in (1, 3))
     begin = {**head().tensors, **{k: v.numpy() for k, v in shipped().items()}}
     for name in one:

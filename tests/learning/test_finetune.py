@@ -16,7 +16,7 @@ import torch
 
 from sign_ensemble.config import FinetuneConfig, MemberConfig
 from sign_ensemble.data import backbone, views
-from sign_ensemble.data.pixels import Pixels
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.finetune import (
     PixelBatches,
@@ -48,7 +48,7 @@ def task(tmp_path: Path) -> PixelTask:
     on_disk[slots] = images
     on_disk.tofile(tmp_path / "pixels.u8")
     return PixelTask(
-        Pixels(str(tmp_path / "pixels.u8"), slots, SIDE),
+        Slots(str(tmp_path / "pixels.u8"), slots, (SIDE, SIDE, 3), "uint8"),
         tuple(f"sha-{i}" for i in range(N)),
         np.arange(N) % 2,
         np.zeros(N, np.int64),
@@ -236,7 +236,7 @@ def test_untouched_it_says_what_its_head_says_on_frozen_features(task: PixelTask
     assert torch.allclose(whole, alone, atol=0.05)  # features are bf16 or fp16
 
 
-def test_steps_of_the_convolutions_are_smaller() -> None:
+def test_head_and_convolutions_have_step_sizes_of_their_own() -> None:
     rates = {
         parameter.data_ptr(): group["lr"]
         for net in [network()]

@@ -17,7 +17,8 @@ import torch
 
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.backbone import D
-from sign_ensemble.data.features import Features
+from sign_ensemble.data.features import plain
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.fit import (
     Course,
     FeatureBatches,
@@ -61,7 +62,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     values[slots_N] = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 3, D))
     path = tmp_path_factory.mktemp("task") / "features.f16"
     path.write_bytes(values.tobytes())
-    features = Features(str(path), slots_N, views=2)
+    features = Slots(str(path), slots_N, (3, D), "float16")
     return Task(features, labels_N, folds_N, ("ada", "ben", "cleo"), ("a", "b", "c"), "", 0)
 
 
@@ -306,8 +307,8 @@ def test_a_separable_problem_is_learned(task: Task) -> None:
     assert (result.epochs, result.best_epoch) == (10, 10)
     assert (result.fold, result.n) == (1, 20)
     assert result.negative_logits_GK.shape == (0, 3)
-    plain = task.features.plain()[task.folds_N == 1]
-    assert np.array_equal(result.logits_FK, logits_of(head, plain))
+    values_ND = plain(task.features)[task.folds_N == 1]
+    assert np.array_equal(result.logits_FK, logits_of(head, values_ND))
 
 
 def test_figures_of_a_fold_are_those_of_its_logits(task: Task) -> None:
@@ -350,6 +351,6 @@ def test_logits_come_in_thousands_and_in_order() -> None:
 def test_a_features_file_is_read_where_the_slots_say(tmp_path: Path) -> None:
     values = np.arange(4 * 2 * D, dtype=np.int64).reshape(4, 2, D) % 2048
     (tmp_path / "f").write_bytes(values.astype(np.float16).tobytes())
-    features = Features(str(tmp_path / "f"), np.array([3, 0, 3]), views=1)
+    features = Slots(str(tmp_path / "f"), np.array([3, 0, 3]), (2, D), "float16")
     assert features.open().shape == (4, 2, D)
-    assert np.array_equal(features.plain(), values[[3, 0, 3], 0].astype(np.float16))
+    assert np.array_equal(plain(features), values[[3, 0, 3], 0].astype(np.float16))

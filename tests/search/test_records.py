@@ -16,7 +16,7 @@ import pytest
 
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.backbone import D
-from sign_ensemble.data.features import Features
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import FoldResult, Task, fit_fold, seed_of
 from sign_ensemble.run import RunFolder, write_arrays
@@ -53,7 +53,7 @@ def task(tmp_path: Path, run: RunFolder) -> Task:
     negatives = rng.normal(size=(4, D)).astype(np.float16)
     write_arrays(run.negatives, {"features": negatives, "folds": FOLDS_G})
     return Task(
-        features=Features(str(tmp_path / "features.f16"), np.arange(10), views=0),
+        features=Slots(str(tmp_path / "features.f16"), np.arange(10), (1, D), "float16"),
         labels_N=np.tile([0, 1], 5),
         folds_N=FOLDS_N,
         fold_names=("ada", "ben", "cleo"),

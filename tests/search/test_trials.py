@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sign_ensemble.config import MemberConfig, SearchConfig
-from sign_ensemble.data.features import Features
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.run import RunFolder, write_arrays
 from sign_ensemble.search import trials
@@ -98,7 +98,7 @@ def searched(
     """Number and status of each trial as recorded, and as the observer was told."""
     monkeypatch.setattr(trials, "_tune", played)
     monkeypatch.setattr("time.monotonic", lambda: played.clock)
-    features = Features("", np.arange(1), views=0)
+    features = Slots("", np.arange(1), (1, 1), "float16")
     task = Task(features, np.zeros(1, np.int64), np.zeros(1, np.int64), ("ada",), ("U",), "", 0)
     observer = Quiet()
     search = SearchConfig(**{"trials": 4, **more})
