@@ -28,8 +28,14 @@ from scipy.ndimage import binary_fill_holes, gaussian_filter
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.features import features_of_images
 from sign_ensemble.data.images import fit_square
-from sign_ensemble.data.synthetic.flesh import ARM
-from sign_ensemble.data.synthetic.picture_set import Picture, Recipe, plan, scene_of
+from sign_ensemble.data.synthetic.picture_set import (
+    MARGIN,
+    Picture,
+    Recipe,
+    hand_box,
+    plan,
+    scene_of,
+)
 from sign_ensemble.data.views import augment
 from sign_ensemble.learning.folds import logits_of
 from sign_ensemble.run import write_json
@@ -42,27 +48,16 @@ SIGNERS, EACH = 12, 4  # many people matter more than many pictures of each
 VIEWS = 3
 HEAD = MemberConfig(view_share=0.75, label_smoothing=0.1, epochs=12, stop_share=0.0)
 SEEDS = (0, 1, 2)
-SIDE, PAPER, MARGIN = 224, 235, 0.04  # pixels; level of the white; share of the hand's longer side
+SIDE, PAPER = 224, 235  # pixels; level of the white
 DARK = 28  # level below which a pixel of the real set is its background
 BACKGROUNDS = ("white", "black")
 
 Images = NDArray[np.uint8]
 
 
-def hand_box(picture: Picture) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom pixel of the hand without its forearm, with a margin."""
-    scene = scene_of(picture, RECIPE)
-    assert scene.cones is not None
-    ends_P3 = scene.cones.ends_C23[ARM:].reshape(-1, 3)
-    scale_P = RECIPE.height / scene.frame * scene.distance / (scene.distance - ends_P3[:, 2])
-    centres_P2 = ends_P3[:, :2] * [-1 if scene.mirrored else 1, -1] * scale_P[:, None]
-    centres_P2 += [RECIPE.width / 2, RECIPE.height / 2]
-    radii_P1 = (scene.cones.radii_C2[ARM:].ravel() * scale_P)[:, None]
-    low_2, high_2 = (centres_P2 - radii_P1).min(0), (centres_P2 + radii_P1).max(0)
-    more = MARGIN * (high_2 - low_2).max()
-    left, top = np.maximum(low_2 - more, 0).astype(int)
-    right, bottom = np.minimum(high_2 + more + 1, (RECIPE.width, RECIPE.height)).astype(int)
-    return int(left), int(top), int(right), int(bottom)
+def box_of(picture: Picture) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom pixel of the picture's hand without its forearm."""
+    return hand_box(scene_of(picture, RECIPE), RECIPE.width, RECIPE.height)
 
 
 def built_in(folder: Path) -> tuple[Images, list[str], NDArray[np.int64]]:
@@ -72,7 +67,7 @@ def built_in(folder: Path) -> tuple[Images, list[str], NDArray[np.int64]]:
     squares = []
     for picture in pictures:
         with Image.open(folder / picture.path) as opened:
-            squares.append(fit_square(np.asarray(opened.crop(hand_box(picture))), SIDE, "pad"))
+            squares.append(fit_square(np.asarray(opened.crop(box_of(picture))), SIDE, "pad"))
     labels_N = np.array([LETTERS.index(p.name) for p in pictures])
     return np.stack(squares), [p.path for p in pictures], labels_N
 

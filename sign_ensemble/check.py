@@ -187,6 +187,7 @@ def check_places(config: Config) -> None:
         "run.storage": config.run.storage,
         "data.root": config.data.root,
         "data.table": config.data.table,
+        "data.more": config.data.more,
         "data.cache": config.data.cache,
         **{f"evaluate.near.{name}": path for name, path in config.evaluate.near.items()},
         **{f"evaluate.far.{name}": path for name, path in config.evaluate.far.items()},

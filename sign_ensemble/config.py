@@ -27,6 +27,9 @@ class DataConfig:
             groups ``label`` and ``signer``. Overrides preset.
         table: CSV or Parquet file with the columns path (relative to root, or to the table's own
             folder if no root is given), label and signer. Overrides pattern and preset.
+        more: Folder of further signers, ``<signer>/<label>/<file>``, such as built-in ones, whose
+            images fine-tuning learns from too. Nobody is judged on them, and nothing is chosen or
+            calibrated by them.
         labels: The labels to learn; null learns every label found.
         near_labels: Labels never learned; those of test signers are the near set "wrong-gesture".
         signers: ``known`` demands a signer for every image. ``none`` accepts a set without signers:
@@ -58,6 +61,7 @@ class DataConfig:
     preset: Literal["massey", "surrey", "isl-hs", "signer-label", "label"] = "signer-label"
     pattern: Optional[str] = None
     table: Optional[str] = None
+    more: Optional[str] = None
     labels: Optional[list[Name]] = None
     near_labels: list[Name] = field(default_factory=list)
     signers: Literal["known", "none"] = "known"

@@ -59,6 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     add("--size", type=str, default="640x480", help="WIDTHxHEIGHT in pixels")
     add("--seed", type=int, default=0, help="the same seed gives the same bytes")
     add("--spread", type=float, default=1.0, help="how far signers lie apart; 0 is one person")
+    add("--hand-only", action="store_true", help="black background, signs cropped to the hand")
     add("--workers", type=int, default=0, help="pictures at once; 0 is one per CPU")
     parsed = parser.parse_args(list(arguments))
     width, height = size_of(parsed.size)
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
 
     synthesize(
         Path(parsed.out).expanduser(),
-        Recipe(parsed.seed, parsed.spread, width, height),
+        Recipe(parsed.seed, parsed.spread, width, height, parsed.hand_only),
         parsed.signers,
         parsed.images_per_label,
         parsed.strange_per_set,

@@ -22,8 +22,8 @@ import pyarrow.parquet
 
 from sign_ensemble.config import DataConfig
 from sign_ensemble.data.images import SetAside, decode_rgb, read_file
-from sign_ensemble.data.sources import PRESETS, Row, find
-from sign_ensemble.data.splits import SPLITS, Split, assign, without_duplicates
+from sign_ensemble.data.sources import PRESETS, Row, find, find_more
+from sign_ensemble.data.splits import SPLITS, Split, assign, assign_further, without_duplicates
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import at_hand, whole
 from sign_ensemble.storage import Place
@@ -44,7 +44,7 @@ SCHEMA = pa.schema(
         ("mtime_ns", pa.int64()),
     ]
 )
-_IN_USE: tuple[Split, ...] = ("train", "test", "near")
+_IN_USE: tuple[Split, ...] = ("train", "further", "test", "near")
 _METADATA_KEY = b"sign_ensemble.manifest"
 
 
@@ -53,8 +53,8 @@ class Manifest:
     """All images of a data set.
 
     Args:
-        table: One row per image, sorted by path, with the columns of :data:`SCHEMA`; they are
-            explained at :class:`sign_ensemble.data.sources.Row`.
+        table: One row per image with the columns of :data:`SCHEMA`, which are explained at
+            :class:`sign_ensemble.data.sources.Row`; sorted by path, further signers last.
         root: Absolute folder that relative paths start from.
         other_files: Files seen that are no images.
     """
@@ -85,7 +85,7 @@ class Manifest:
     def sha256(self) -> str:
         """Hex digest of what is learned from and tested on: path, label, signer, split, sha256.
 
-        Only rows in use count (train, test, near): a stray file changes nothing.
+        Only rows in use count (train, further, test, near): a stray file changes nothing.
         """
         columns = self.rows(*_IN_USE).select(["path", "label", "signer", "split", "sha256"])
         lines = sorted(json.dumps(list(row.values())) for row in columns.to_pylist())
@@ -103,19 +103,21 @@ def build(data: DataConfig, progress: Callable[[int, int], None] | None = None) 
         UserError: the settings do not fit each other or what is there. What names alone can show
             is refused before any image is read.
     """
-    sources = find(data)
-    assign(sources.rows, data)
+    sources, more = find(data), find_more(data)
+    assign_further(more, assign(sources.rows, data), data)
 
     def read_one(row: Row) -> Row:
         return _read_image(row, sources.root, data)
 
     rows: list[Row] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row in pool.map(read_one, sources.rows):
+        for row in pool.map(read_one, [*sources.rows, *more]):
             rows.append(row)
             if progress is not None:
-                progress(len(rows), len(sources.rows))
-    rows = assign(without_duplicates(rows), data)
+                progress(len(rows), len(sources.rows) + len(more))
+    rows, own = without_duplicates(rows), len(sources.rows)
+    learned = assign(rows[:own], data)
+    rows = learned + assign_further(rows[own:], learned, data)
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
     return Manifest(table, sources.root, sources.other_files)
 
@@ -138,7 +140,7 @@ def gaps(manifest: Manifest) -> list[str]:
 
 
 def changed(manifest: Manifest) -> list[str]:
-    """Paths of images in use (train, test, near) that are gone or hold other bytes than then.
+    """Paths of images in use that are gone or hold other bytes than then.
 
     A file whose size and time of change are as recorded is taken as unchanged and not read.
     """

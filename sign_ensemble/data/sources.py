@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -44,7 +44,7 @@ class Row:
         path: Relative to the root with forward slashes; absolute if a table says so.
         label: The sign shown.
         signer: Who shows it; "" where unknown.
-        split: train, test, near, unused or set-aside; "" until decided.
+        split: train, further, test, near, unused or set-aside; "" until decided.
         reason: Why the image is set aside or unused; "" if it is used.
         width: Pixels, upright; 0 if set aside before it was decoded.
         height: Pixels, upright; 0 likewise.
@@ -87,12 +87,32 @@ def find(data: DataConfig) -> Sources:
     return _find_in_folder(data, _existing_folder(data.root))
 
 
-def _existing_folder(given: str) -> Path:
+def find_more(data: DataConfig) -> list[Row]:
+    """Rows of the further signers' images, with absolute paths; none if there is no such folder
+    set.
+
+    Raises:
+        UserError: the folder is missing or holds no image in the layout it must have.
+    """
+    if data.more is None:
+        return []
+    root = _existing_folder(data.more, "data.more")
+    layout = DataConfig(root=data.more)
+    try:
+        found = _find_in_folder(layout, root).rows
+    except UserError:
+        raise UserError(
+            f"data.more is {data.more}: it holds no image <signer>/<label>/<file>"
+        ) from None
+    return [replace(row, path=(root / row.path).as_posix()) for row in found]
+
+
+def _existing_folder(given: str, setting: str = "data.root") -> Path:
     root = Path(os.path.abspath(Path(given).expanduser()))
     if not root.exists():
-        raise UserError(f"data.root is {given}: there is no such folder")
+        raise UserError(f"{setting} is {given}: there is no such folder")
     if not root.is_dir():
-        raise UserError(f"data.root is {given}: it must be a folder, and it is a file")
+        raise UserError(f"{setting} is {given}: it must be a folder, and it is a file")
     return root
 
 

@@ -1,7 +1,8 @@
 """Which image is for what: rows as read → rows with a split. Pure functions.
 
-Splits: ``train`` and ``test`` share no signer; ``near`` are wrong gestures of the test signers;
-``unused`` could be read but play no part; ``set-aside`` cannot be used. The last two have a reason.
+Splits: ``train`` and ``test`` share no signer; ``further`` are signers whom fine-tuning learns from
+and nobody is judged on; ``near`` are wrong gestures of the test signers; ``unused`` could be read
+but play no part; ``set-aside`` cannot be used. The last two have a reason.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sign_ensemble.config import DataConfig
 from sign_ensemble.data.sources import NEEDS_SIGNERS, Row
 from sign_ensemble.errors import UserError
 
-Split = Literal["train", "test", "near", "unused", "set-aside"]
+Split = Literal["train", "further", "test", "near", "unused", "set-aside"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
@@ -82,6 +83,36 @@ def assign(rows: list[Row], data: DataConfig) -> list[Row]:
         )
     if not any(row.split == "test" for row in split):
         raise UserError("no image is left to test on: no held-out image shows a learned label")
+    return split
+
+
+def assign_further(more: list[Row], own: list[Row], data: DataConfig) -> list[Row]:
+    """Give further signers' rows their split, after the others have theirs.
+
+    Raises:
+        UserError: one of these signers is among the others, or none shows a learned label.
+    """
+    known = {row.signer for row in own if row.signer}
+    if both := known & {row.signer for row in more}:
+        raise UserError(
+            f"data.more is {data.more}: {_listed(both)} is also the name of a signer of your own "
+            "images; nobody may be both learned from and judged on"
+        )
+    learned = {row.label for row in own if row.split == "train"}
+
+    def decide(row: Row) -> Row:
+        if row.reason:
+            return replace(row, split="set-aside")
+        if row.label not in learned:
+            return replace(row, split="unused", reason="label not learned")
+        return replace(row, split="further")
+
+    split = [decide(row) for row in more]
+    if more and not any(row.split == "further" for row in split):
+        raise UserError(
+            f"data.more is {data.more}: it shows none of the labels learned ({_listed(learned)}) "
+            f"but {_listed({row.label for row in more if row.label})}"
+        )
     return split
 
 

@@ -27,6 +27,8 @@ from sign_ensemble.learning.folds import seed_of
 from sign_ensemble.learning.member import Member
 from sign_ensemble.learning.network import Head, Network
 
+OF_NO_FOLD = -2  # images that every network learns from and none is asked about
+
 
 @dataclass(frozen=True)
 class PixelTask:
@@ -36,7 +38,7 @@ class PixelTask:
         pixels: Where the training images lie, decoded.
         keys: Each image's sha256, which its views follow from.
         labels_N: Its label.
-        folds_N: Its fold.
+        folds_N: Its fold, or :data:`OF_NO_FOLD`.
         mirror: Whether views may be mirrored.
         weights: The convolutions to begin from, as in data.weights.
     """

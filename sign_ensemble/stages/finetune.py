@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import softmax
 
@@ -22,7 +23,7 @@ from sign_ensemble import metrics
 from sign_ensemble.console import progress, say
 from sign_ensemble.data import backbone
 from sign_ensemble.data.pixels import pixels_of_rows
-from sign_ensemble.learning.finetune import PixelTask
+from sign_ensemble.learning.finetune import OF_NO_FOLD, PixelTask
 from sign_ensemble.learning.member import Card, load
 from sign_ensemble.run import RunFolder, cache_of, read_arrays, write_arrays
 from sign_ensemble.search.records import TrialRecord, out_of_fold
@@ -57,15 +58,22 @@ def seats(votes: Mapping[int, int], folds: int, rounds: int) -> list[tuple[int, 
 
 
 def pixel_task(prepared: Prepared) -> PixelTask:
-    """Decode the training images once, and say where they lie."""
-    config, rows = prepared.config, prepared.rows
+    """Decode the images to learn from once, and say where they lie."""
+    config, task = prepared.config, prepared.task
+    further = prepared.manifest.rows("further")
+    rows = pa.concat_tables([prepared.rows, further])
     cache = cache_of(config)
     with progress("images decoded") as step:
         pixels = pixels_of_rows(rows, prepared.manifest.root, config.data, cache, step)
     keys = tuple(rows.column("sha256").to_pylist())
-    task = prepared.task
+    extra = [task.labels.index(label) for label in further.column("label").to_pylist()]
     return PixelTask(
-        pixels, keys, task.labels_N, task.folds_N, config.data.mirror, config.data.weights
+        pixels,
+        keys,
+        np.concatenate([task.labels_N, np.array(extra, np.int64)]),
+        np.concatenate([task.folds_N, np.full(len(extra), OF_NO_FOLD)]),
+        config.data.mirror,
+        config.data.weights,
     )
 
 
@@ -155,7 +163,7 @@ def judge(
     negatives, _ = read_arrays(prepared.run.negatives)
     folds_G = negatives["folds"]
     rounds, labels = len(cards) // prepared.task.folds, len(prepared.task.labels)
-    logits_RNK = np.zeros((rounds, len(task.labels_N), labels), np.float32)
+    logits_RNK = np.zeros((rounds, len(prepared.task.labels_N), labels), np.float32)
     negative_RGK = np.zeros((rounds, len(folds_G), labels), np.float32)
     with progress("networks asked") as step:
         for i, (card, path) in enumerate(zip(cards, paths, strict=True)):

@@ -88,6 +88,11 @@ def list_images(config: Config, run: RunFolder) -> Manifest:
         f"{len(listed.signers('test'))} held out, {counts.get('near', 0)} near, "
         f"{counts.get('unused', 0)} unused, {counts.get('set-aside', 0)} set aside"
     )
+    if counts["further"]:
+        say(
+            f"{counts['further']} images of {len(listed.signers('further'))} further signers, for "
+            "fine-tuning alone"
+        )
     aside = listed.rows("set-aside").to_pylist()
     for row in aside[:20]:
         say(f"set aside: {row['path']}: {row['reason']}")

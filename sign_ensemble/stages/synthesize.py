@@ -98,6 +98,8 @@ def _claim(out: Path, recipe: Recipe) -> None:
             theirs = json.loads(note.read_text(encoding="utf-8"))
         except ValueError:
             raise UserError(f"{note} is not a recipe of this command: use a new folder") from None
+        if isinstance(theirs, dict):
+            theirs = {"hand_only": False, **theirs}  # older folders do not say
         if theirs != mine:
             differ = [k for k in mine if not isinstance(theirs, dict) or theirs.get(k) != mine[k]]
             raise UserError(

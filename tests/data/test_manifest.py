@@ -216,12 +216,66 @@ def test_named_signers_and_wrong_gestures(tmp_path: Path) -> None:
     assert manifest.signers("train") == ["1", "3"]
     assert manifest.signers("test") == ["2", "4"]
     assert manifest.rows("near")["path"].to_pylist() == ["2/x/0.png", "4/x/0.png"]
-    assert manifest.counts() == {"train": 4, "test": 4, "near": 2, "unused": 10, "set-aside": 0}
+    counts = {"train": 4, "further": 0, "test": 4, "near": 2, "unused": 10, "set-aside": 0}
+    assert manifest.counts() == counts
     assert list(manifest.counts()) == list(SPLITS)
     found = reasons(manifest)
     assert found["1/x/0.png"] == ("unused", "wrong gesture of a training signer")
     assert found["2/c/0.png"] == ("unused", "label not among data.labels")
     assert manifest.rows("train", "near").num_rows == 6
+
+
+def test_further_signers_are_listed_for_fine_tuning_alone(tmp_path: Path) -> None:
+    own, more = fill(tmp_path / "own", images=1), fill(tmp_path / "more", "89", "bcx", 1)
+    (more / "8/b/cut.png").write_bytes(png(1)[:60])
+    data = settings(own, more=str(more), test_signers=["4"])
+    manifest = build(data)
+    assert manifest.rows("further")["path"].to_pylist() == [
+        str(more / name) for name in ("8/b/0.png", "8/c/0.png", "9/b/0.png", "9/c/0.png")
+    ]
+    assert manifest.signers("further") == ["8", "9"]
+    assert manifest.signers("train", "test") == list("1234")
+    assert manifest.labels == ["a", "b", "c"]
+    found = reasons(manifest)
+    assert found[str(more / "8/x/0.png")] == ("unused", "label not learned")
+    assert found[str(more / "8/b/cut.png")][0] == "set-aside"
+    assert manifest.sha256 != build(replace(data, more=None)).sha256
+    assert changed(manifest) == []
+    (more / "9/c/0.png").write_bytes(png(2))
+    assert changed(manifest) == [str(more / "9/c/0.png")]
+
+
+def test_an_image_that_is_also_a_further_signers_plays_no_part(tmp_path: Path) -> None:
+    own, more = fill(tmp_path / "own", images=1), fill(tmp_path / "more", "89", "ab", 1)
+    (more / "8/a/0.png").write_bytes((own / "4/a/0.png").read_bytes())
+    manifest = build(settings(own, more=str(more), test_signers=["4"]))
+    other = more / "8/a/0.png"
+    assert reasons(manifest) == {
+        "4/a/0.png": ("set-aside", f"same image as {other}, which has label a and signer 8"),
+        str(other): ("set-aside", "same image as 4/a/0.png, which has label a and signer 4"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("signers", "labels", "says"),
+    [
+        ("48", "ab", "is {more}: 4 is also the name of a signer of your own images; nobody may be"),
+        ("89", "xy", "is {more}: it shows none of the labels learned (a, b, c) but x, y"),
+        ("", "", "is {more}: there is no such folder"),
+    ],
+)
+def test_further_signers_that_cannot_help_are_refused(
+    tmp_path: Path, signers: str, labels: str, says: str
+) -> None:
+    own, more = fill(tmp_path / "own"), fill(tmp_path / "more", signers, labels)
+    assert f"data.more {says.format(more=more)}" in refusal(settings(own, more=str(more)))
+
+
+def test_further_signers_in_another_layout_are_refused(tmp_path: Path) -> None:
+    own = fill(tmp_path / "own")
+    put(tmp_path / "more", "a/0.png")
+    message = refusal(settings(own, more=str(tmp_path / "more")))
+    assert message.endswith("more: it holds no image <signer>/<label>/<file>")
 
 
 def test_labels_that_no_stranger_can_check_are_unused(tmp_path: Path) -> None:
@@ -243,7 +297,14 @@ def test_without_signers_a_share_of_each_label_is_held_out(tmp_path: Path) -> No
     test = manifest.rows("test")["label"].to_pylist()
     assert test == ["a", "a", "b", "b"]
     assert manifest.labels == ["a", "b", "d"]
-    assert manifest.counts() == {"train": 14, "test": 4, "near": 8, "unused": 1, "set-aside": 0}
+    assert manifest.counts() == {
+        "train": 14,
+        "further": 0,
+        "test": 4,
+        "near": 8,
+        "unused": 1,
+        "set-aside": 0,
+    }
     assert manifest.signers("train", "test", "near") == [""]
     assert reasons(manifest) == {"c/0.png": ("unused", "the only image to train this label on")}
     assert gaps(manifest) == []
@@ -301,7 +362,14 @@ def test_a_table_beside_a_root_and_with_numbers(tmp_path: Path) -> None:
         tmp_path / "t.parquet", path=paths, label=[0, 1, 0, 1, 0, None], signer=[1, 1, 2, 2, 3, 3]
     )
     manifest = build(settings(tmp_path / "images", table=str(table), test_signers=["3"]))
-    assert manifest.counts() == {"train": 4, "test": 1, "near": 0, "unused": 0, "set-aside": 1}
+    assert manifest.counts() == {
+        "train": 4,
+        "further": 0,
+        "test": 1,
+        "near": 0,
+        "unused": 0,
+        "set-aside": 1,
+    }
     assert reasons(manifest) == {"3/b/0.png": ("set-aside", "the table gives no label")}
 
 
@@ -312,7 +380,14 @@ def test_an_image_listed_twice_is_used_once(tmp_path: Path) -> None:
         tmp_path / "t.csv", path=[*paths, paths[0], paths[7]], label=list("aaaabbbbaa")
     )
     manifest = build(settings(None, table=str(table), signers="none"))
-    assert manifest.counts() == {"train": 5, "test": 2, "near": 0, "unused": 0, "set-aside": 3}
+    assert manifest.counts() == {
+        "train": 5,
+        "further": 0,
+        "test": 2,
+        "near": 0,
+        "unused": 0,
+        "set-aside": 3,
+    }
     assert reasons(manifest)["1/a/0.png"] == ("set-aside", "same image as 1/a/0.png")
 
 
@@ -508,7 +583,7 @@ def test_massey_letters_with_signer_5_held_out() -> None:
     letters = manifest.rows("train", "test")["signer"].to_pylist()
     per_signer = {signer: letters.count(signer) for signer in sorted(set(letters))}
     assert per_signer == {"1": 650, "2": 645, "3": 130, "4": 130, "5": 260}
-    expected = {"train": 1555, "test": 260, "near": 60, "unused": 640, "set-aside": 0}
+    expected = {"train": 1555, "further": 0, "test": 260, "near": 60, "unused": 640, "set-aside": 0}
     assert manifest.counts() == expected
     assert manifest.signers("train") == ["1", "2", "3", "4"]
     assert manifest.signers("test", "near") == ["5"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,11 +18,14 @@ import torch
 
 from sign_ensemble.data.images import SetAside, decode_rgb
 from sign_ensemble.data.synthetic.alphabet import POSES
-from sign_ensemble.data.synthetic.render import Scene, jpeg, render
+from sign_ensemble.data.synthetic.flesh import ARM
+from sign_ensemble.data.synthetic.render import Scene, Wall, jpeg, render
 from sign_ensemble.data.synthetic.signers import Signer, draw_scene, draw_signer
 from sign_ensemble.data.synthetic.strange import STRANGE
 
 LABELS = tuple(POSES)
+MARGIN = 0.04  # around a cropped hand, as a share of its longer side
+BLACK = Wall((0.0, 0.0, 0.0), (0.0, 0.0), 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,15 @@ class Recipe:
         spread: How far signers lie apart.
         width: Pixels.
         height: Pixels.
+        hand_only: A black background, and signs cropped to the hand without its forearm, as in
+            sets of cut-out hands.
     """
 
     seed: int = 0
     spread: float = 1.0
     width: int = 640
     height: int = 480
+    hand_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,26 @@ def scene_of(picture: Picture, recipe: Recipe) -> Scene:
     return STRANGE[picture.name](signer, picture.number - 1, rng)
 
 
+def hand_box(scene: Scene, width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom pixel of the first hand without its forearm, with a margin.
+
+    Raises:
+        ValueError: the scene shows no hand.
+    """
+    if scene.cones is None:
+        raise ValueError("the scene shows no hand")
+    ends_P3 = scene.cones.ends_C23[ARM:].reshape(-1, 3)
+    scale_P = height / scene.frame * scene.distance / (scene.distance - ends_P3[:, 2])
+    centres_P2 = ends_P3[:, :2] * [-1 if scene.mirrored else 1, -1] * scale_P[:, None]
+    centres_P2 += [width / 2, height / 2]
+    radii_P1 = (scene.cones.radii_C2[ARM:].ravel() * scale_P)[:, None]
+    low_2, high_2 = (centres_P2 - radii_P1).min(0), (centres_P2 + radii_P1).max(0)
+    more = MARGIN * (high_2 - low_2).max()
+    left, top = np.maximum(low_2 - more, 0).astype(int)
+    right, bottom = np.minimum(high_2 + more + 1, (width, height)).astype(int)
+    return int(left), int(top), int(right), int(bottom)
+
+
 def rendered(pictures: list[Picture], recipe: Recipe, device: str = "cpu") -> Iterator[bytes]:
     """The pictures' JPEG files, on one thread: sums in another order would change bits."""
     threads = torch.get_num_threads()
@@ -110,18 +136,29 @@ def rendered(pictures: list[Picture], recipe: Recipe, device: str = "cpu") -> It
     try:
         for picture in pictures:
             scene = scene_of(picture, recipe)
-            yield jpeg(render(scene, recipe.width, recipe.height, device), scene.quality)
+            if recipe.hand_only:
+                scene = replace(scene, wall=BLACK)
+            rgb_HW3 = render(scene, recipe.width, recipe.height, device)
+            if recipe.hand_only and picture.kind == "sign":
+                left, top, right, bottom = hand_box(scene, recipe.width, recipe.height)
+                rgb_HW3 = rgb_HW3[top:bottom, left:right]
+            yield jpeg(rgb_HW3, scene.quality)
     finally:
         torch.set_num_threads(threads)
 
 
 def sha256_if_whole(file: Path, recipe: Recipe) -> str:
-    """Digest of a picture that is there, decodes and has the right size; "" otherwise."""
+    """Digest of a picture that is there, decodes and has the right size, or at most that where
+    hands are cropped; "" otherwise.
+    """
     try:
         content = file.read_bytes()
         shape = decode_rgb(content, max_pixels=recipe.width * recipe.height, min_side=1).shape
     except (OSError, SetAside):
         return ""
-    if shape != (recipe.height, recipe.width, 3):
+    fits = shape == (recipe.height, recipe.width, 3)
+    if recipe.hand_only:
+        fits = shape[0] <= recipe.height and shape[1] <= recipe.width
+    if not fits:
         return ""
     return hashlib.sha256(content).hexdigest()

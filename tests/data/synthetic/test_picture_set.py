@@ -61,6 +61,46 @@ def test_hand_is_darker_than_its_wall_and_the_empty_wall_is_white() -> None:
     assert 0.08 < (with_hand < 180).mean() < 0.7
 
 
+def test_hand_only_is_a_cropped_hand_on_black() -> None:
+    recipe = Recipe(seed=1, width=96, height=80, hand_only=True)
+    for label, upright in (("b", True), ("h", False)):  # fingers up; fingers to the side
+        (content,) = rendered([Picture("sign", label, 1, 1)], recipe)
+        rgb = np.asarray(Image.open(io.BytesIO(content)), float)
+        height, width = rgb.shape[:2]
+        assert (height > width) == upright
+        assert max(height, width) < 96
+        bright = rgb.max(-1) > 60
+        assert bright.mean() > 0.25
+        rows, columns = bright.any(1).nonzero()[0], bright.any(0).nonzero()[0]
+        assert rows[0] < 0.15 * height  # the margin and no more
+        assert columns[-1] - columns[0] > 0.75 * width
+        assert np.median(rgb[~bright]) < 12
+    (content,) = rendered([Picture("strange", "no-hand", 1, 1)], recipe)
+    empty = np.asarray(Image.open(io.BytesIO(content)))
+    assert empty.shape == (80, 96, 3)
+    assert empty.max() < 40
+
+
+def test_a_folder_of_hands_only_is_completed_and_keeps_apart(tmp_path: Path) -> None:
+    few = ["--out", str(tmp_path / "cut"), "--workers", "1", "--signers", "1", "--size", "64x56"]
+    few += ["--images-per-label", "1", "--strange-per-set", "0"]
+    synthesize.main([*few, "--hand-only"])
+    before = files_of(tmp_path / "cut")
+    next((tmp_path / "cut").rglob("*.jpg")).write_bytes(b"")
+    synthesize.main([*few, "--hand-only"])
+    assert files_of(tmp_path / "cut") == before
+    with pytest.raises(UserError, match="another hand_only"):
+        synthesize.main(few)
+
+
+def test_folders_from_before_hand_only_are_gone_on_with(folder: Path) -> None:
+    note = folder / "recipe.json"
+    recipe = json.loads(note.read_text())
+    assert recipe.pop("hand_only") is False
+    note.write_text(json.dumps(recipe))
+    synthesize.main(["--out", str(folder), "--workers", "1", *CALL])
+
+
 def test_a_batch_gives_what_single_pictures_give() -> None:
     from dataclasses import replace
 
