@@ -84,6 +84,12 @@ def check(config: Config) -> None:
             ensemble.size <= search.trials,
             f"at most search.trials, which is {search.trials}",
         ),
+        (
+            "finetune.layers",
+            finetune.layers,
+            finetune.layers != "none" or search.trial == "head",
+            "last, conv3+ or all where search.trial is finetune",
+        ),
         ("finetune.epochs", finetune.epochs, finetune.epochs >= 1, "1 or more"),
         (
             "finetune.learning_rate",
@@ -148,6 +154,7 @@ def check(config: Config) -> None:
     for name, (low, high), within, rule in (
         ("search.dropout", search.dropout, lambda v: 0 <= v < 1, "0 to below 1"),
         ("search.learning_rate", search.learning_rate, lambda v: 0 < v < inf, "above 0"),
+        ("search.backbone_rate", search.backbone_rate, lambda v: 0 < v < inf, "above 0"),
         ("search.weight_decay", search.weight_decay, lambda v: 0 <= v < inf, "0 or more"),
         ("search.label_smoothing", search.label_smoothing, lambda v: 0 <= v < 1, "0 to below 1"),
         ("search.view_share", search.view_share, lambda v: 0 <= v <= 1, "0 to 1"),

@@ -117,6 +117,9 @@ class SearchConfig:
 
     Args:
         trials: How many settings are tried, the default recipe first.
+        trial: What a trial trains, fold by fold: ``head`` on frozen features, in seconds, or
+            ``finetune``, the convolutions too, by Ray Train, in minutes (with finetune.layers; the
+            means are those of scale).
         time_budget: Seconds after which this call stops starting and running trials; null is none.
         concurrent: Trials at once; null is as many as the cluster's CPUs and GPUs hold when the
             search starts. With 1 it is repeatable to the bit. More than the cluster holds wait for
@@ -133,6 +136,7 @@ class SearchConfig:
         weight_decay: Range tried, log-uniform.
         label_smoothing: Range tried, uniform; more than 0.1 hides how sure a member is.
         view_share: Range tried, uniform; views are what a new signer's tilt and light look like.
+        backbone_rate: Range tried for the convolutions' step size, log-uniform (trial finetune).
         epochs: Numbers tried; with views it takes more than the default recipe's to learn them.
         batch_size: Sizes tried.
         h1: Widths tried for the first hidden layer.
@@ -140,6 +144,7 @@ class SearchConfig:
     """
 
     trials: int = 16
+    trial: Literal["head", "finetune"] = "head"
     time_budget: Optional[float] = None
     concurrent: Optional[int] = None
     cpus_per_trial: int = 1
@@ -153,6 +158,7 @@ class SearchConfig:
     weight_decay: tuple[float, float] = (1e-6, 1e-1)
     label_smoothing: tuple[float, float] = (0.0, 0.1)
     view_share: tuple[float, float] = (0.3, 1.0)
+    backbone_rate: tuple[float, float] = (5e-5, 5e-4)
     epochs: tuple[int, ...] = (15, 25)
     batch_size: tuple[int, ...] = (32, 64)
     h1: tuple[int, ...] = (256, 512, 1024)

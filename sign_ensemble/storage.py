@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -233,6 +234,15 @@ def opened(where: Place) -> tuple[Any, str]:
     takes as ``storage_filesystem`` and ``storage_path``.
     """
     return (None, str(where)) if isinstance(where, Path) else where.opened()
+
+
+def remove_folder(where: Place) -> None:
+    """Remove a folder with all in it, if it is there."""
+    if isinstance(where, Path):
+        shutil.rmtree(where, ignore_errors=True)
+    elif where.is_dir():
+        files, key = where.opened()
+        files.delete_dir(key)
 
 
 def reason_of(fault: Exception) -> str:

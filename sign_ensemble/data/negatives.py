@@ -20,9 +20,17 @@ Negatives = Callable[[int, np.random.Generator, Images, Labels], Images]
 
 FROM_BORDER = 40  # levels; a pixel differing more from the border's median colour may be hand
 SWAP_SHARE = (0.25, 0.40)  # of the hand's box: the fingers, without the palm that they belong to
+PER_FOLD = 200  # signs of each fold that negatives are made from: enough for all label pairs met
 POLYGONS = 12  # at most; more make patches too small to be seen as polygons
 MOST_FLAT = 0.8  # of a picture in one colour, and
 LEAST_SD = 20.0  # levels: a plainer picture would be of the kind of the test set "blank"
+
+
+def signs_for(folds_N: NDArray[np.int64], fold: int, seed: int) -> NDArray[np.int64]:
+    """Which of a fold's images its negatives are made from: PER_FOLD, drawn, in their order."""
+    mine = np.flatnonzero(folds_N == fold)
+    drawn: NDArray[np.int64] = np.random.default_rng(seed).permutation(mine)[:PER_FOLD]
+    return np.sort(drawn)
 
 
 def pairs(n: int, rng: np.random.Generator, labels_N: Labels) -> Iterator[tuple[int, int]]:

@@ -151,7 +151,7 @@ def run_lane(
     scale: ScaleConfig,
     board: Any,
 ) -> None:
-    """One Ray Train run over some members, one after another."""
+    """One Ray Train run over some members, one after another; ``board`` may be None."""
     workers = means.least if means.least == means.most else (means.least, means.most)
     resources = {"CPU": means.cpus} | ({"GPU": means.gpus} if means.gpus else {})
     one_each = means.gpus >= 1  # NCCL refuses two workers on one GPU

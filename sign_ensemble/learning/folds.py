@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from sign_ensemble.data.backbone import D
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.fit import FeatureBatches, Fitted, adam, course_of, fit
 from sign_ensemble.learning.network import Head
+
+if TYPE_CHECKING:
+    from sign_ensemble.learning.whole import Whole
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Task:
         negatives: Path of the self-made negatives' features, safetensors with ``features`` and
             ``folds``: a negative made from a signer's images belongs to that signer's fold.
         seed: The search's seed.
+        whole: Images and means, where a trial's convolutions learn too.
     """
 
     features: Slots
@@ -44,6 +48,7 @@ class Task:
     labels: tuple[str, ...]
     negatives: str
     seed: int
+    whole: Whole | None = None
 
     @property
     def folds(self) -> int:
@@ -81,8 +86,10 @@ def seed_of(*parts: int) -> int:
 
 
 def recipe_of(default: MemberConfig, params: dict[str, Any]) -> MemberConfig:
-    """The default recipe with a trial's hyperparameters put in; h1 and h2 are the widths."""
-    params = dict(params)
+    """The default recipe with a trial's hyperparameters put in; h1 and h2 are the widths, and what
+    is of the convolutions is left out.
+    """
+    params = {name: value for name, value in params.items() if name != "backbone_rate"}
     widths = (
         int(params.pop("h1", default.widths[0])),
         int(params.pop("h2", default.widths[1])),
@@ -171,20 +178,48 @@ def fit_fold(
     head, fitted = fit_rows(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
     out = np.flatnonzero(task.folds_N == fold)
     logits_FK = logits_of(head, task.features.open()[task.features.slots_N[out], 0])
-    probs_FK, labels_F = softmax(logits_FK.astype(np.float64), -1), task.labels_N[out]
-    result = FoldResult(
+    result = result_of(
         fold=fold,
-        n=len(out),
+        labels_F=task.labels_N[out],
+        logits_FK=logits_FK,
+        negative_logits_GK=logits_of(head, negatives_GD),
+        epochs=(fitted.epochs, fitted.best_epoch),
+        began=began,
+    )
+    return result, head
+
+
+def result_of(
+    fold: int,
+    labels_F: NDArray[np.int64],
+    logits_FK: NDArray[np.float32],
+    negative_logits_GK: NDArray[np.float32],
+    epochs: tuple[int, int],
+    began: float,
+) -> FoldResult:
+    """The figures of what a network said of a fold that it had not seen.
+
+    Args:
+        fold: The fold.
+        labels_F: Its labels.
+        logits_FK: What the network said of its images.
+        negative_logits_GK: And of its negatives.
+        epochs: Passes that were run, and the best of them.
+        began: When, by the monotonic clock.
+    """
+    probs_FK = softmax(logits_FK.astype(np.float64), -1)
+    return FoldResult(
+        fold=fold,
+        n=len(labels_F),
         nll=float(metrics.nll(probs_FK, labels_F)),
         accuracy=float(metrics.accuracy(probs_FK, labels_F)),
         ece=float(metrics.ece(*metrics.top_class(probs_FK, labels_F))),
-        epochs=fitted.epochs,
-        best_epoch=fitted.best_epoch,
+        epochs=epochs[0],
+        best_epoch=epochs[1],
         seconds=time.monotonic() - began,
         logits_FK=logits_FK,
-        negative_logits_GK=logits_of(head, negatives_GD),
+        negative_logits_GK=negative_logits_GK,
     )
-    return result, head
 
 
 def fold_of_each(

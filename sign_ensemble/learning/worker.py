@@ -111,7 +111,7 @@ def finetune_member(
     clock = Clock(60 * scale.checkpoint_minutes, workers, device)
 
     def after_step(position: Position) -> None:
-        if rank == 0 and position.step % ASK_EVERY == 0:
+        if rank == 0 and config["board"] and position.step % ASK_EVERY == 0:
             config["board"].tell.remote(
                 job.path, position.epoch - 1 + position.step / batches.steps
             )

@@ -27,9 +27,13 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def connected() -> Iterator[None]:
+def connected(dashboard: bool = False) -> Iterator[None]:
     """Ray for the length of the block: the cluster in RAY_ADDRESS or one running on this machine,
     else a new local one that ends with the block.
+
+    Args:
+        dashboard: Whether a new one has a dashboard, on 127.0.0.1. Ray Train needs it where
+            trainings are stopped: without it their CPUs stay taken for half a minute.
 
     Raises:
         UserError: no cluster answers at RAY_ADDRESS.
@@ -42,7 +46,7 @@ def connected() -> Iterator[None]:
         yield
         return
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=dashboard)
     except ValueError:  # a running cluster has its own dashboard and refuses the argument
         ray.init(log_to_driver=False, logging_level="ERROR")
     except ConnectionError as fault:
@@ -123,6 +127,20 @@ def concurrency(search: SearchConfig) -> int:
                 f"search.gpus_per_trial is {search.gpus_per_trial}: the cluster has {gpus:g} GPUs"
             )
     return search.concurrent or most
+
+
+def trainings_at_once(search: SearchConfig, scale: ScaleConfig) -> int:
+    """How many trials are begun at once whose convolutions learn too: as many as the cluster holds
+    now with all the workers asked for, or as many as were asked for.
+    """
+    import ray
+
+    have = ray.cluster_resources()
+    _, most = scale.least_and_most or (1, 1)
+    fit_in = int(have.get("CPU", 0)) // (most * (scale.cpus_per_worker or 1))
+    if scale.gpus_per_worker:
+        fit_in = min(fit_in, int(have.get("GPU", 0) / (most * scale.gpus_per_worker)))
+    return search.concurrent or max(1, fit_in)
 
 
 def room_for(scale: ScaleConfig) -> None:

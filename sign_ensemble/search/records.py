@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, fit_fold, recipe_of, seed_of
+from sign_ensemble.learning.whole import fit_whole_fold
 from sign_ensemble.run import RunFolder, read_arrays, read_json, whole, write_arrays, write_json
 from sign_ensemble.storage import Place, Remote, place
 
@@ -61,6 +62,8 @@ class TrialRecord:
 def fold_key(task: Task, recipe: MemberConfig, fold: int, seed: int) -> str:
     """What a fold's result depends on; a file with another key is computed anew."""
     parts = [asdict(recipe), fold, seed, task.fold_names, task.labels]
+    if task.whole:
+        parts.append(asdict(task.whole.settings))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -80,6 +83,14 @@ def judge_fold(
 ) -> dict[str, Any]:
     """Train and judge one fold of one trial, or read it if that was done before.
 
+    Args:
+        run: Where it is written.
+        task: Features, labels, folds; images, with the trial's settings put in, where
+            convolutions learn too.
+        recipe: Of the head.
+        number: The trial's number.
+        fold: The fold left out.
+
     Returns:
         The fold's figures.
     """
@@ -93,9 +104,12 @@ def judge_fold(
             header = {}
         if header.get("key") == key:
             return dict(header["figures"])
-    negatives = negatives_of(task)
-    mine = negatives["features"][negatives["folds"] == fold]
-    result, _ = fit_fold(task, recipe, fold, seed, mine)
+    if task.whole:
+        result = fit_whole_fold(task, task.whole, recipe, number, fold, seed)
+    else:
+        negatives = negatives_of(task)
+        mine = negatives["features"][negatives["folds"] == fold]
+        result, _ = fit_fold(task, recipe, fold, seed, mine)
     arrays = {"logits": result.logits_FK, "negative_logits": result.negative_logits_GK}
     write_arrays(path, arrays, {"key": key, "figures": result.figures()})
     return result.figures()

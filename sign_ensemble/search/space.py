@@ -10,7 +10,7 @@ from optuna.distributions import (
     FloatDistribution,
 )
 
-from sign_ensemble.config import MemberConfig, SearchConfig
+from sign_ensemble.config import FinetuneConfig, MemberConfig, SearchConfig
 
 
 def distributions(search: SearchConfig) -> dict[str, BaseDistribution]:
@@ -20,9 +20,12 @@ def distributions(search: SearchConfig) -> dict[str, BaseDistribution]:
     * learning_rate and weight_decay, logarithmic: they act by factors.
     * label_smoothing, uniform.
     * view_share, uniform.
+    * backbone_rate, logarithmic, where convolutions learn too.
     * epochs, batch_size, h1, h2, a choice among a few: between them little happens.
     """
+    of_convolutions = {"backbone_rate": FloatDistribution(*search.backbone_rate, log=True)}
     return {
+        **(of_convolutions if search.trial == "finetune" else {}),
         "dropout": FloatDistribution(*search.dropout),
         "learning_rate": FloatDistribution(*search.learning_rate, log=True),
         "weight_decay": FloatDistribution(*search.weight_decay, log=search.weight_decay[0] > 0),
@@ -35,9 +38,12 @@ def distributions(search: SearchConfig) -> dict[str, BaseDistribution]:
     }
 
 
-def default_params(default: MemberConfig) -> dict[str, Any]:
-    """The default recipe as the first trial's parameters."""
+def default_params(default: MemberConfig, finetune: FinetuneConfig | None = None) -> dict[str, Any]:
+    """The default recipe as the first trial's parameters; with ``finetune``, also of how
+    convolutions learn.
+    """
     return {
+        **({"backbone_rate": finetune.backbone_rate} if finetune else {}),
         "dropout": default.dropout,
         "learning_rate": default.learning_rate,
         "weight_decay": default.weight_decay,

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sign_ensemble.config import MemberConfig, SearchConfig
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, recipe_of
 from sign_ensemble.run import RunFolder, whole
-from sign_ensemble.search.cluster import concurrency
+from sign_ensemble.search.cluster import concurrency, trainings_at_once
 from sign_ensemble.search.recorder import Observer, Recorder, end
 from sign_ensemble.search.records import (
     TrialRecord,
@@ -38,10 +39,13 @@ def run_trial(
 ) -> None:
     """One trial in a worker: fold after fold, a report after each."""
     torch.set_num_threads(threads)
-    recipe = recipe_of(default, config["trial"]["params"])
+    number, params = config["trial"]["number"], config["trial"]["params"]
+    if task.whole:
+        task = replace(task, whole=task.whole.of(params))
+    recipe = recipe_of(default, params)
     losses: list[float] = []
     for fold in range(task.folds):
-        losses.append(judge_fold(run, task, recipe, config["trial"]["number"], fold)["nll"])
+        losses.append(judge_fold(run, task, recipe, number, fold)["nll"])
         tune.report({"fold": fold + 1, "nll": float(np.mean(losses))})  # as its record has it
 
 
@@ -112,6 +116,7 @@ def _try_missing(
     """
     began, ended = time.monotonic(), read_records(run)
     space = distributions(search)
+    first = default_params(default, task.whole.settings if task.whole else None)
     while len(ended) < search.trials:
         pruned: set[str] = set()
         given_up: list[TrialRecord] = []
@@ -120,7 +125,7 @@ def _try_missing(
             storage = JournalStorage(JournalFileBackend(str(file)))
             means = {
                 "search_alg": RecordedOptuna(
-                    space, storage, search.seed, default_params(default), ended, pruned, given_up
+                    space, storage, search.seed, first, ended, pruned, given_up
                 ),
                 "scheduler": RecordedASHA(task.folds, search.reduction, ended, pruned),
                 "num_samples": search.trials - len(ended),
@@ -183,13 +188,14 @@ def _tune(
     work = tune.with_parameters(
         run_trial, run=run, task=task, default=default, threads=search.cpus_per_trial
     )
-    resources = {"CPU": search.cpus_per_trial, "GPU": search.gpus_per_trial}
+    resources: dict[str, float] = {"CPU": search.cpus_per_trial, "GPU": search.gpus_per_trial}
+    at_once = concurrency(search)
+    if task.whole:  # its workers are Ray Train's, which Tune does not count
+        resources, at_once = {"memory": 1}, trainings_at_once(search, task.whole.scale)
     tuner = tune.Tuner(
         tune.with_resources(work, resources),
         param_space=space,
-        tune_config=tune.TuneConfig(
-            max_concurrent_trials=concurrency(search), reuse_actors=True, **means
-        ),
+        tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=True, **means),
         run_config=tune.RunConfig(
             name=name,
             storage_path=where,

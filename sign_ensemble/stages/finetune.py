@@ -20,19 +20,23 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from sign_ensemble import metrics
+from sign_ensemble.config import FinetuneConfig
 from sign_ensemble.console import progress, say
-from sign_ensemble.data import backbone
 from sign_ensemble.data.pixels import pixels_of_rows
 from sign_ensemble.learning.finetune import OF_NO_FOLD, PixelTask
 from sign_ensemble.learning.member import Card, load
+from sign_ensemble.learning.whole import (
+    Whole,
+    finetune_of,
+    images_of,
+    negatives_of_fold,
+    said_of,
+)
 from sign_ensemble.run import RunFolder, cache_of, read_arrays, write_arrays
 from sign_ensemble.search.records import TrialRecord, out_of_fold
 from sign_ensemble.stages.members import card_of, selected, train_heads, write_index
-from sign_ensemble.stages.prepare import Prepared, negatives_of
+from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.storage import Place
-from sign_ensemble.uncertainty.ensemble import Ensemble, stack
-
-AT_ONCE = 512  # images in memory: 77 MB
 
 
 @dataclass(frozen=True)
@@ -77,61 +81,90 @@ def pixel_task(prepared: Prepared) -> PixelTask:
     )
 
 
+def whole_of(prepared: Prepared) -> Whole:
+    """What trials need whose convolutions learn too."""
+    import ray
+
+    from sign_ensemble.learning.distributed import means_of
+    from sign_ensemble.search.cluster import trainings_at_once
+
+    config = prepared.config
+    at_once = trainings_at_once(config.search, config.scale)
+    scale = replace(config.scale, at_once=at_once)
+    return Whole(
+        pixel_task(prepared),
+        config.finetune,
+        scale,
+        means_of(scale, ray.cluster_resources(), at_once),
+        config.rejection.negatives,
+        str(prepared.run.checkpoints),
+    )
+
+
 def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
-    """Select trials, train heads, fine-tune, ask each network about its fold, write the index."""
-    config, run = prepared.config, prepared.run
+    """Select trials, fine-tune their networks and write the members' index.
+
+    Where trials were of heads, judges are fine-tuned too and asked about the folds they have not
+    seen. Where the search has fine-tuned, its trials have said that.
+    """
+    config, run, folds = prepared.config, prepared.run, prepared.task.folds
     votes = selected(prepared, records)
+    refit, asked = config.ensemble.members == "refit", config.search.trial == "finetune"
+    if not asked:
+        rounds = 1 if refit else max(1, config.ensemble.size // folds)
+        seated = [(number, fold, 1) for number, fold in seats(votes, folds, rounds)]
+    else:
+        seated = [(n, fold, votes[n]) for n in votes for fold in range(0 if refit else folds)]
     by_number = {record.number: record for record in records}
-    refit = config.ensemble.members == "refit"
-    folds = prepared.task.folds
-    rounds = 1 if refit else max(1, config.ensemble.size // folds)
-    seated = seats(votes, folds, rounds)
-    judges = [card_of(prepared, by_number[number], fold, 1) for number, fold in seated]
+    judges = [card_of(prepared, by_number[n], fold, weight) for n, fold, weight in seated]
     others = [card_of(prepared, by_number[n], -1, votes[n]) for n in votes] if refit else []
     folder, name = (run.judges, "judge") if refit else (run.members, "member")
     paths = [folder / f"{name}-{i:02d}.safetensors" for i in range(len(judges))]
     paths += [run.members / f"member-{i:02d}.safetensors" for i in range(len(others))]
     task = pixel_task(prepared)
-    files = finetuned(prepared, task, [*judges, *others], paths)
-    signs, unlike = judge(prepared, task, judges, paths[: len(judges)])
-    write_arrays(run.unseen, {"logits": signs, "negative_logits": unlike})
-    gains = {
-        "heads": gain_of(prepared, heads_logits(prepared, seated)),
-        "finetuned": gain_of(prepared, signs),
-    }
+    cards = [
+        replace(card, finetune=finetune_of(config.finetune, by_number[card.trial].params))
+        for card in [*judges, *others]
+    ]
+    files = finetuned(prepared, task, cards, paths)
+    more: dict[str, Any] = {"finetuned": config.finetune.layers}
+    if not asked:
+        signs, unlike = judge(prepared, task, judges, paths[: len(judges)])
+        write_arrays(run.unseen, {"logits": signs, "negative_logits": unlike})
+        heads = heads_logits(prepared, [(number, fold) for number, fold, _ in seated])
+        more["gains"] = told_gains(prepared, {"heads": heads, "finetuned": signs})
+    first = len(judges) if refit else 0
+    write_index(prepared, cards[first:], files[first:], **more)
+
+
+def told_gains(prepared: Prepared, stages: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
+    """The figures of each stage's logits (R, N, K), said to the user too."""
+    gains = {stage: gain_of(prepared, logits_RNK) for stage, logits_RNK in stages.items()}
     for stage, gain in gains.items():
         say(
             f"{stage} on signers they never saw: nll {gain.nll:.4f}, accuracy "
             f"{gain.accuracy:.3f}, worst signer {gain.worst:.3f}"
         )
-    first = len(judges) if refit else 0
-    write_index(
-        prepared,
-        [card for card, _ in files[first:]],
-        [file for _, file in files[first:]],
-        finetuned=config.finetune.layers,
-        gains={stage: vars(gain) for stage, gain in gains.items()},
-    )
+    return {stage: vars(gain) for stage, gain in gains.items()}
 
 
 def finetuned(
     prepared: Prepared, task: PixelTask, cards: Sequence[Card], paths: Sequence[Place]
-) -> list[tuple[Card, tuple[Place, str]]]:
-    """Train the heads of these cards and fine-tune them; each one's card, file and sha256."""
+) -> list[tuple[Place, str]]:
+    """Train the heads of these cards and fine-tune them; each one's file and sha256."""
     from sign_ensemble.learning.distributed import finetune_members
     from sign_ensemble.learning.worker import Job
 
     config, run = prepared.config, prepared.run
-    heads = train_heads(prepared, cards, run.heads)
+    plain = [replace(card, finetune=FinetuneConfig()) for card in cards]
+    heads = train_heads(prepared, plain, run.heads)
     jobs = [
-        Job(replace(card, finetune=config.finetune), str(path), str(head))
+        Job(card, str(path), str(head))
         for card, path, (head, _) in zip(cards, paths, heads, strict=True)
     ]
     with progress("passes of fine-tuning") as step:
         hashes = finetune_members(jobs, task, run.checkpoints, config.scale, step)
-    return [
-        (job.card, (path, sha256)) for job, path, sha256 in zip(jobs, paths, hashes, strict=True)
-    ]
+    return list(zip(paths, hashes, strict=True))
 
 
 def heads_logits(prepared: Prepared, seated: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
@@ -163,36 +196,21 @@ def judge(
     negatives, _ = read_arrays(prepared.run.negatives)
     folds_G = negatives["folds"]
     rounds, labels = len(cards) // prepared.task.folds, len(prepared.task.labels)
+    task_folds_N, most = prepared.task.folds_N, prepared.config.rejection.negatives
     logits_RNK = np.zeros((rounds, len(prepared.task.labels_N), labels), np.float32)
     negative_RGK = np.zeros((rounds, len(folds_G), labels), np.float32)
     with progress("networks asked") as step:
         for i, (card, path) in enumerate(zip(cards, paths, strict=True)):
-            network = stack([load(path)], prepared.config.data.weights)
-            mine = np.flatnonzero(task.folds_N == card.fold)
-            turn = i // prepared.task.folds
-            images = task.pixels.open()
-            for start in range(0, len(mine), AT_ONCE):
-                some = mine[start : start + AT_ONCE]
-                shown = images[task.pixels.slots_N[some]]
-                logits_RNK[turn, some] = asked(network, prepared, shown)
-            made = negatives_of(prepared, card.fold)
+            network, turn = load(path), i // prepared.task.folds
+            signs = [said_of(network, shown, task.weights) for shown in images_of(task, card.fold)]
+            logits_RNK[turn, task_folds_N == card.fold] = np.concatenate(signs)
+            made = negatives_of_fold(task, card.fold, most, prepared.task.seed)
             if made:
                 negative_RGK[turn, folds_G == card.fold] = np.concatenate(
-                    [asked(network, prepared, shown) for shown in made.values()]
+                    [said_of(network, shown, task.weights) for shown in made.values()]
                 )
             step(i + 1, len(cards))
     return logits_RNK, negative_RGK
-
-
-def asked(
-    network: Ensemble, prepared: Prepared, images_NSS3: NDArray[np.uint8]
-) -> NDArray[np.float32]:
-    """One member's logits (N, K)."""
-    features_ND = np.zeros((0, backbone.D), np.float16)
-    if network.parts[0].backbone is None:
-        features_ND = backbone.load(prepared.config.data.weights).of_images(images_NSS3)
-    logits_NK: NDArray[np.float32] = network.logits(features_ND, images_NSS3)[0]
-    return logits_NK
 
 
 def gain_of(prepared: Prepared, logits_RNK: NDArray[np.float32]) -> Gain:

@@ -62,7 +62,7 @@ def ready(config: Config, run: RunFolder) -> Iterator[None]:
     say(f"run folder: {run.path}")
     backbone.load(config.data.weights)
     list_images(config, run)
-    with connected():
+    with connected(dashboard=config.search.trial == "finetune"):
         concurrency(config.search)
         if config.finetune.layers != "none":
             room_for(config.scale)
@@ -126,7 +126,7 @@ def train(config: Config) -> TrialRecord:
     """
     one = replace(
         config,
-        search=replace(config.search, trials=1, seed=config.member.seed),
+        search=replace(config.search, trials=1, trial="head", seed=config.member.seed),
         ensemble=replace(config.ensemble, size=1, method="top_k"),
     )
     run = open_run(one)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sign_ensemble import tracking
 from sign_ensemble.config import Config
 from sign_ensemble.console import SearchTable, say
 from sign_ensemble.run import RunFolder
 from sign_ensemble.search.records import TrialRecord, read_records
+from sign_ensemble.stages.finetune import whole_of
 from sign_ensemble.stages.prepare import Prepared
 
 
@@ -15,6 +18,8 @@ def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
     from sign_ensemble.search.trials import search_trials
 
     config, run, task = prepared.config, prepared.run, prepared.task
+    if config.search.trial == "finetune":
+        task = replace(task, whole=whole_of(prepared))
     ended = [record for record in read_records(run) if record.status != "failed"]
     if ended:
         say(f"{len(ended)} trials are kept from before")

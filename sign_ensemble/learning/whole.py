@@ -1,0 +1,145 @@
+"""One fold of a trial whose convolutions learn too; and what a fine-tuned network says of images.
+
+Letters: N images, F images of the fold that is left out, G negatives of it, S side, K labels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sign_ensemble.config import FinetuneConfig, MemberConfig, ScaleConfig
+from sign_ensemble.data import backbone
+from sign_ensemble.data.negatives import negative_images, signs_for
+from sign_ensemble.learning.folds import FoldResult, Task, fit_rows, logits_of, result_of, seed_of
+from sign_ensemble.learning.member import Card, Member, load, save
+from sign_ensemble.learning.network import Head
+from sign_ensemble.storage import place, remove_folder
+
+if TYPE_CHECKING:
+    from sign_ensemble.learning.distributed import Means
+    from sign_ensemble.learning.finetune import PixelTask
+
+AT_ONCE = 512  # images in memory: 77 MB
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What trials of whole networks need beside features.
+
+    Args:
+        pixels: The images.
+        settings: How convolutions learn.
+        scale: Workers of a training.
+        means: Their resources.
+        negatives: Most negatives of each kind from a fold.
+        folder: Where trainings under way keep their files.
+    """
+
+    pixels: PixelTask
+    settings: FinetuneConfig
+    scale: ScaleConfig
+    means: Means
+    negatives: int
+    folder: str
+
+    def of(self, params: dict[str, Any]) -> Whole:
+        """With what a trial tries put in."""
+        return replace(self, settings=finetune_of(self.settings, params))
+
+
+def finetune_of(default: FinetuneConfig, params: dict[str, Any]) -> FinetuneConfig:
+    """The settings with a trial's put in; those of a trial of heads say nothing of convolutions."""
+    return replace(default, backbone_rate=params.get("backbone_rate", default.backbone_rate))
+
+
+def fit_whole_fold(
+    task: Task, whole: Whole, recipe: MemberConfig, number: int, fold: int, seed: int
+) -> FoldResult:
+    """Train head and convolutions on all folds but one, with Ray Train, and look at that one.
+
+    An interrupted call is gone on with; what it left is removed at the end.
+
+    Args:
+        task: Features, labels and folds.
+        whole: Images and means, the trial's settings put in.
+        recipe: Of the head.
+        number: The trial's number.
+        fold: The fold left out.
+        seed: Of head and network.
+    """
+    from sign_ensemble.learning.distributed import finished, run_lane
+    from sign_ensemble.learning.worker import Job
+
+    began = time.monotonic()
+    folder = place(whole.folder) / f"trial-{number:04d}-fold-{fold}"
+    card = Card(task.labels, recipe, seed, number, fold, 1, 0.0, {}, "")
+    first = Job(card, str(folder / "head.safetensors"))
+    if not finished(first):
+        head, _ = fit_rows(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
+        tensors = {name: tensor.cpu().numpy() for name, tensor in head.state_dict().items()}
+        save(Member(card, tensors), place(first.path))
+    card = replace(card, finetune=whole.settings)
+    job = Job(card, str(folder / "network.safetensors"), first.path)
+    if not finished(job):
+        run_lane([job], whole.pixels, whole.means, str(folder), "training", whole.scale, None)
+    network = load(place(job.path))
+    weights = whole.pixels.weights
+    signs = [said_of(network, shown, weights) for shown in images_of(whole.pixels, fold)]
+    unlike = [
+        said_of(network, shown, weights)
+        for shown in negatives_of_fold(whole.pixels, fold, whole.negatives, task.seed).values()
+    ]
+    result = result_of(
+        fold=fold,
+        labels_F=task.labels_N[task.folds_N == fold],
+        logits_FK=np.concatenate(signs),
+        negative_logits_GK=np.concatenate([np.zeros((0, len(task.labels)), np.float32), *unlike]),
+        epochs=(whole.settings.epochs, whole.settings.epochs),
+        began=began,
+    )
+    remove_folder(folder)
+    return result
+
+
+def images_of(pixels: PixelTask, fold: int) -> Iterator[NDArray[np.uint8]]:
+    """A fold's images in the order of the task, some hundred (N, S, S, 3) at a time."""
+    images_RSS3, mine = pixels.pixels.open(), np.flatnonzero(pixels.folds_N == fold)
+    for start in range(0, len(mine), AT_ONCE):
+        yield images_RSS3[pixels.pixels.slots_N[mine[start : start + AT_ONCE]]]
+
+
+def negatives_of_fold(
+    pixels: PixelTask, fold: int, most: int, seed: int
+) -> dict[str, NDArray[np.uint8]]:
+    """The self-made negatives of a fold, by kind, as the run's file of features has them."""
+    seed = seed_of(seed, fold)
+    chosen = signs_for(pixels.folds_N, fold, seed)
+    labels = pixels.labels_N[chosen]
+    if len(np.unique(labels)) < 2:
+        return {}
+    signs = pixels.pixels.open()[pixels.pixels.slots_N[chosen]]
+    return negative_images(most, seed, signs, labels)
+
+
+def said_of(member: Member, images_NSS3: NDArray[np.uint8], weights: str) -> NDArray[np.float32]:
+    """A member's logits (N, K).
+
+    Args:
+        member: With convolutions of its own or without.
+        images_NSS3: Images.
+        weights: The convolutions that its own began as, see data.weights.
+    """
+    own = {name: member.tensors[name] for name in member.card.learned}
+    layers = backbone.finetuned(weights, own) if own else backbone.load(weights)
+    recipe = member.card.recipe
+    head = Head(backbone.D, recipe.widths, len(member.card.labels), recipe.dropout)
+    rest = {k: torch.from_numpy(v) for k, v in member.tensors.items() if k not in own}
+    head.load_state_dict(rest)
+    return logits_of(head.eval().to(layers.device), layers.of_images(images_NSS3))
