@@ -23,6 +23,8 @@ import pytest
 import yaml
 
 import sign_ensemble
+from sign_ensemble.config import FinetuneConfig
+from sign_ensemble.learning.member import load
 from sign_ensemble.run import at_hand, read_json
 from sign_ensemble.storage import place
 
@@ -372,51 +374,9 @@ def process(name: str, of: str, number: int) -> int:
     return 0
 
 
-def trial_process(node: Any) -> int:
-    """The process of a trial that runs on a node of the cluster, 0 if there is none."""
-    raylet = node.all_processes["raylet"][0].process.pid
-    return process("ray::ImplicitFunc", "ppid", raylet)
-
-
-@pytest.mark.timeout(3 * SLOW)
-def test_a_cluster_may_lose_a_trial_a_node_and_the_driver(
-    whole: Path,
-    signs_folder: Path,
-    start: Callable[..., Command],
-    three_nodes: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    run = whole.parent / "cluster"
-    arguments = settings(whole.parent, signs_folder, "cluster", TRIALS)
-    monkeypatch.setenv("RAY_ADDRESS", three_nodes.address)
-
-    def ended() -> int:
-        return len(list(run.glob("trials/*/trial.json")))
-
-    busy: list[tuple[Any, int]] = []
-
-    def at_work(least: int) -> bool:
-        """Whether so many have ended and a node runs a trial now."""
-        if ended() >= least:
-            nodes = three_nodes.worker_nodes
-            busy[:] = [(node, pid) for node in nodes if (pid := trial_process(node))]
-        return bool(busy)
-
-    command = start("tune", *arguments)
-    assert wait_for(lambda: at_work(1), SLOW), command.err
-    os.kill(busy.pop()[1], signal.SIGKILL)
-    busy.clear()
-    after_the_trial = ended()
-    assert wait_for(lambda: at_work(after_the_trial + 2), SLOW), command.err
-    three_nodes.remove_node(busy.pop()[0], allow_graceful=False)
-    after_the_node = ended()
-    killed(command, lambda: ended() >= after_the_node + 2)
-    kept = ended()
-    assert 4 <= kept < TRIALS
-    said = finish(start("tune", *arguments))
-    assert f"{kept} trials are kept from before" in said
-    assert sorted(records(run)) == list(range(TRIALS))
-    assert_same_outcome(run, whole)
+def process_on(node: Any, name: str) -> int:
+    """The process of a trial or worker that runs on a node of the cluster, 0 if there is none."""
+    return process(name, "ppid", node.all_processes["raylet"][0].process.pid)
 
 
 IDLE_WORKER_DIES = """
@@ -621,13 +581,15 @@ TUNED = (
     "--finetune.layers=last", "--finetune.epochs=12", "--finetune.batch_size=8",
     "--rejection.left_out=0", "--data.labels=[bar,cross,disc,triangle]",
 )  # fmt: skip
+TUNED_TRIALS = 6
 
 
 @pytest.fixture(scope="module")
 def tuned(home: Path, signs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with fine-tuned members that nothing interrupted."""
     folder = tmp_path_factory.mktemp("tuned")
-    command = Command("tune", *settings(home, signs_folder, "tuned", 2, *TUNED), folder=folder)
+    arguments = settings(home, signs_folder, "tuned", TUNED_TRIALS, *TUNED)
+    command = Command("tune", *arguments, folder=folder)
     try:
         finish(command)
     finally:
@@ -669,34 +631,88 @@ def test_fine_tuned_members_answer_images(
     assert np.mean(kept) == pytest.approx(figures["known"]["coverage"]["value"])
 
 
-def train_worker(session: int) -> int:
-    """The process of a Ray Train worker below a command, 0 if there is none."""
-    return process("ray::RayTrainWorker", "sid", session)
-
-
-@pytest.mark.timeout(3 * SLOW)
-def test_fine_tuning_goes_on_after_its_worker_and_its_driver_were_killed(
-    tuned: Path, signs_folder: Path, start: Callable[..., Command]
+@pytest.mark.timeout(4 * SLOW)
+def test_a_cluster_may_lose_a_trial_a_node_a_worker_and_the_driver(
+    tuned: Path,
+    signs_folder: Path,
+    start: Callable[..., Command],
+    three_nodes: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = tuned.parent / "hurt"
-    shutil.copytree(tuned, run, ignore=shutil.ignore_patterns(
-        "members", "judges", "heads", "train", "rule.*", "metrics.json", "ray"))  # fmt: skip
-    arguments = settings(tuned.parent, signs_folder, "hurt", 2, *TUNED)
+    """The first two in the search of heads, the others in fine-tuning."""
+    run = tuned.parent / "cluster"
+    arguments = settings(tuned.parent, signs_folder, "cluster", TUNED_TRIALS, *TUNED)
+    monkeypatch.setenv("RAY_ADDRESS", three_nodes.address)
+    busy: list[tuple[Any, int]] = []
 
-    def checkpoints() -> set[Path]:
-        return set(run.glob("train/lane-0/checkpoint_*"))
+    def ended() -> int:
+        return len(list(run.glob("trials/*/trial.json")))
+
+    def at_work(name: str) -> bool:
+        """Whether a node has such a process now."""
+        nodes = three_nodes.worker_nodes
+        busy[:] = [(node, pid) for node in nodes if (pid := process_on(node, name))]
+        return bool(busy)
 
     command = start("tune", *arguments)
-    assert wait_for(lambda: len(checkpoints()) > 0, SLOW), command.err
-    worker = train_worker(command.process.pid)
-    os.kill(worker, signal.SIGKILL)
-    assert wait_for(lambda: train_worker(command.process.pid) not in (0, worker), SLOW)
+    assert wait_for(lambda: ended() >= 1 and at_work("ray::ImplicitFunc"), SLOW), command.err
+    os.kill(busy[0][1], signal.SIGKILL)
+    killed_at = ended()
+    assert wait_for(lambda: ended() > killed_at and at_work("ray::ImplicitFunc"), SLOW)
+    assert ended() < TUNED_TRIALS
+    three_nodes.remove_node(busy[0][0], allow_graceful=False)
+
+    assert wait_for(lambda: any(run.glob("train/lane-0/checkpoint_*")), SLOW), command.err
+    assert ended() == TUNED_TRIALS
+    assert at_work("ray::RayTrainWorker")
+    ((_, lost),) = busy
+    os.kill(lost, signal.SIGKILL)
+    assert wait_for(lambda: at_work("ray::RayTrainWorker") and busy[0][1] != lost, SLOW)
     killed(command, lambda: (run / "judges/judge-00.safetensors").exists())
     before = contents(run)
     assert not (run / "members/index.json").exists()
-    finish(start("tune", *arguments))
+
+    said = finish(start("tune", *arguments))
+    assert f"{TUNED_TRIALS} trials are kept from before" in said
     assert contents(run)["judges/judge-00.safetensors"] == before["judges/judge-00.safetensors"]
     assert_same_outcome(run, tuned)
+
+
+@pytest.mark.timeout(3 * SLOW)
+def test_a_search_of_whole_networks_goes_on_after_worker_trial_and_driver_were_killed(
+    home: Path, signs_folder: Path, start: Callable[..., Command]
+) -> None:
+    arguments = settings(
+        home, signs_folder, "networks", 1, *TUNED, "--search.trial=finetune", "--search.folds=2",
+        "--ensemble.size=1",
+    )  # fmt: skip
+    run = home / "networks"
+
+    def checkpoints(fold: int) -> set[Path]:
+        return set(run.glob(f"train/trial-0000-fold-{fold}/training/checkpoint_*"))
+
+    command = start("tune", *arguments)
+    of = command.process.pid
+    assert wait_for(lambda: checkpoints(0), SLOW), command.err
+    worker, seen = process("ray::RayTrainWorker", "sid", of), checkpoints(0)
+    os.kill(worker, signal.SIGKILL)
+    assert wait_for(lambda: process("ray::RayTrainWorker", "sid", of) not in (0, worker), SLOW)
+    assert wait_for(lambda: checkpoints(0) - seen, SLOW), command.err
+    os.kill(process("ray::ImplicitFunc", "sid", of), signal.SIGKILL)
+    fold = run / "trials/0000/fold-0.safetensors"
+    killed(command, lambda: fold.exists() and bool(checkpoints(1)))
+    before = contents(run)
+    finish(start("tune", *arguments))
+    assert_kept(run, {str(fold.relative_to(run)): before[str(fold.relative_to(run))]})
+    record = records(run)[0]
+    assert record["status"] == "complete"
+    assert record["params"]["backbone_rate"] == FinetuneConfig().backbone_rate
+    assert [fold["epochs"] for fold in record["folds"]] == [12, 12]
+    card = load(run / "members/member-00.safetensors").card
+    assert (card.fold, card.finetune.layers) == (-1, "last")
+    assert not (run / "judges").exists()  # the trials' own networks have judged
+    assert not list(run.glob("train/trial-*"))
+    assert json.loads((run / "metrics.json").read_text())["about"]["members"] == 1
 
 
 @pytest.mark.timeout(2 * SLOW)

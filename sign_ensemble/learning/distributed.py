@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,12 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
+from ray import PlacementGroupID
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group_table,
+    remove_placement_group,
+)
 
 from sign_ensemble.config import ScaleConfig
 from sign_ensemble.errors import UserError
@@ -153,7 +160,10 @@ def run_lane(
 ) -> None:
     """One Ray Train run over some members, one after another; ``board`` may be None."""
     workers = means.least if means.least == means.most else (means.least, means.most)
-    resources = {"CPU": means.cpus} | ({"GPU": means.gpus} if means.gpus else {})
+    training = f"{folder}/{name}"
+    release(training)
+    resources: dict[str, float] = {"CPU": means.cpus, "memory": mark_of(training)}
+    resources |= {"GPU": means.gpus} if means.gpus else {}
     one_each = means.gpus >= 1  # NCCL refuses two workers on one GPU
     files, where = opened(place(folder))
     ray.train.torch.TorchTrainer(
@@ -177,6 +187,44 @@ def run_lane(
             failure_config=ray.train.FailureConfig(max_failures=scale.max_failures),
         ),
     ).fit()
+
+
+def mark_of(training: str) -> int:
+    """So many bytes of memory, at most a million, a training of this name asks for: they tell
+    what it holds of the cluster from what others hold.
+    """
+    return 1 + int(hashlib.sha256(training.encode()).hexdigest(), 16) % 1_000_000
+
+
+def release(training: str) -> None:
+    """Take back what a training of this name still holds of the cluster, its caller having died
+    before Ray Train had noted it: nobody else would as long as the job lasts (Ray 2.60 frees a
+    placement group when its job ends, or by an actor that is told of it seconds after it is made).
+    """
+    for number, group in placement_group_table().items():
+        marks = {bundle.get("memory") for bundle in group["bundles"].values()}
+        if group["state"] != "REMOVED" and mark_of(training) in marks:
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(number))))
+
+
+def lane() -> Any:
+    """:func:`run_lane` as a task whose actors know which Ray they belong to.
+
+    Ray Train frees what a training holds, after its caller has died, by an actor that asks the Ray
+    in RAY_ADDRESS. Without one it takes the machine's latest: where several run, it fails and the
+    CPUs stay taken, or it misses the training there and takes its CPUs away (``is_actor_alive`` of
+    Ray 2.60).
+    """
+    mine = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    return ray.remote(run_lane).options(num_cpus=0, max_retries=0, runtime_env={"env_vars": mine})
+
+
+def finetune_one(
+    job: Job, task: PixelTask, means: Means, folder: Place, scale: ScaleConfig
+) -> None:
+    """Fine-tune one network with Ray Train, unless an interrupted call has done so."""
+    if not finished(job):
+        ray.get(lane().remote([job], task, means, str(folder), "training", scale, None))
 
 
 def finetune_members(
@@ -209,9 +257,8 @@ def finetune_members(
         means = means_of(scale, ray.cluster_resources(), len(missing))
         board = Board.remote()  # type: ignore[attr-defined]  # Ray adds it
         shared = ray.put(task)
-        lane = ray.remote(run_lane).options(num_cpus=0, max_retries=0)
         waiting = [
-            lane.remote(
+            lane().remote(
                 missing[i :: means.at_once], shared, means, str(folder), f"lane-{i}",
                 scale, board,
             )

@@ -74,7 +74,7 @@ def fit_whole_fold(
         fold: The fold left out.
         seed: Of head and network.
     """
-    from sign_ensemble.learning.distributed import finished, run_lane
+    from sign_ensemble.learning.distributed import finetune_one, finished
     from sign_ensemble.learning.worker import Job
 
     began = time.monotonic()
@@ -87,8 +87,7 @@ def fit_whole_fold(
         save(Member(card, tensors), place(first.path))
     card = replace(card, finetune=whole.settings)
     job = Job(card, str(folder / "network.safetensors"), first.path)
-    if not finished(job):
-        run_lane([job], whole.pixels, whole.means, str(folder), "training", whole.scale, None)
+    finetune_one(job, whole.pixels, whole.means, folder, whole.scale)
     network = load(place(job.path))
     weights = whole.pixels.weights
     signs = [said_of(network, shown, weights) for shown in images_of(whole.pixels, fold)]

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import torch
+from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,7 +19,7 @@ from sign_ensemble.data import backbone
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning import fit as loop
-from sign_ensemble.learning.distributed import Means, finetune_members, means_of
+from sign_ensemble.learning.distributed import Means, finetune_members, mark_of, means_of, release
 from sign_ensemble.learning.finetune import PixelTask
 from sign_ensemble.learning.member import Card, Member, load, save
 from sign_ensemble.learning.network import Head
@@ -175,6 +177,21 @@ def shipped() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.usefixtures("ray_two_cpus")
+def test_what_a_dead_training_holds_is_taken_back_and_nothing_else() -> None:
+    def group(training: str) -> PlacementGroup:
+        return placement_group([{"CPU": 0.1, "memory": mark_of(training)}])
+
+    dead, other = group("runs/one/train/lane-0"), group("runs/one/train/lane-1")
+    ray.get([dead.ready(), other.ready()])
+    release("runs/one/train/lane-0")
+    states = {number: row["state"] for number, row in placement_group_table().items()}
+    assert states[dead.id.hex()] == "REMOVED"
+    assert states[other.id.hex()] == "CREATED"
+    release("runs/one/train/lane-1")
+    release("runs/one/train/lane-1")  # once more is no fault
+
+
 @pytest.mark.usefixtures("ray_two_cpus")
 def test_members_are_fine_tuned_and_what_is_there_is_kept(tmp_path: Path) -> None:
     task = pixel_task(tmp_path)

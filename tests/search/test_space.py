@@ -1,0 +1,29 @@
+"""What a trial tries, with and without convolutions that learn."""
+
+from __future__ import annotations
+
+from optuna.distributions import FloatDistribution
+
+from sign_ensemble.config import FinetuneConfig, MemberConfig, SearchConfig
+from sign_ensemble.learning.folds import recipe_of
+from sign_ensemble.learning.whole import finetune_of
+from sign_ensemble.search.space import default_params, distributions
+
+
+def test_heads_say_nothing_of_convolutions() -> None:
+    space, first = distributions(SearchConfig()), default_params(MemberConfig())
+    assert set(space) == set(first)
+    assert "backbone_rate" not in space
+    settings = FinetuneConfig(layers="last", backbone_rate=3e-4)
+    assert finetune_of(settings, first) == settings
+
+
+def test_whole_networks_try_the_convolutions_step_size_too() -> None:
+    search = SearchConfig(trial="finetune", backbone_rate=(1e-5, 1e-3))
+    space = distributions(search)
+    assert space["backbone_rate"] == FloatDistribution(1e-5, 1e-3, log=True)
+    first = default_params(MemberConfig(dropout=0.3), FinetuneConfig(backbone_rate=4e-5))
+    assert set(first) == set(space)
+    assert first["backbone_rate"] == 4e-5
+    assert recipe_of(MemberConfig(), first) == MemberConfig(dropout=0.3)
+    assert finetune_of(FinetuneConfig(), first).backbone_rate == 4e-5
