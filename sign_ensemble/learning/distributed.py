@@ -18,6 +18,7 @@ from ray.util.placement_group import (
     placement_group_table,
     remove_placement_group,
 )
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sign_ensemble.config import ScaleConfig
 from sign_ensemble.errors import UserError
@@ -103,13 +104,16 @@ class Means:
     gpus: float
 
 
-def means_of(scale: ScaleConfig, have: Mapping[str, float], members: int) -> Means:
+def means_of(
+    scale: ScaleConfig, have: Mapping[str, float], members: int, largest: int | None = None
+) -> Means:
     """Share a cluster's resources among trainings.
 
     Args:
         scale: What was asked for.
         have: The cluster's resources, as Ray names them.
         members: How many are to be trained.
+        largest: Most CPUs of one node, since a worker is on one; by default all are.
 
     Raises:
         UserError: the cluster does not hold the fewest workers asked for.
@@ -127,10 +131,21 @@ def means_of(scale: ScaleConfig, have: Mapping[str, float], members: int) -> Mea
             f"scale.workers is {scale.workers}: the cluster has {cpus} CPUs, these need {needed}; "
             "give fewer workers or start Ray with more CPUs"
         )
+    largest = cpus if largest is None else largest
+    if (scale.cpus_per_worker or 1) > largest:
+        raise UserError(
+            f"scale.cpus_per_worker is {scale.cpus_per_worker}: no node has more than {largest} "
+            "CPUs, and a worker is on one"
+        )
     fit_in = int(gpus / (most * scale.gpus_per_worker)) if scale.gpus_per_worker else 1
     at_once = min(scale.at_once or max(1, fit_in), members)
-    each = scale.cpus_per_worker or max(1, cpus // (at_once * most))
+    each = scale.cpus_per_worker or max(1, min(largest, cpus // (at_once * most)))
     return Means(at_once, least, most, each, scale.gpus_per_worker)
+
+
+def largest_node() -> int:
+    """Most CPUs of one node of the cluster."""
+    return max(int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"])
 
 
 @ray.remote(num_cpus=0)
@@ -216,7 +231,16 @@ def lane() -> Any:
     Ray 2.60).
     """
     mine = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-    return ray.remote(run_lane).options(num_cpus=0, max_retries=0, runtime_env={"env_vars": mine})
+    return ray.remote(run_lane).options(
+        num_cpus=0, max_retries=0, runtime_env={"env_vars": mine}, scheduling_strategy=here()
+    )
+
+
+def here() -> NodeAffinitySchedulingStrategy:
+    """On the caller's own node, whose loss costs no more than the caller's; another may be lost,
+    or be lost already without Ray's having noticed.
+    """
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def finetune_one(
@@ -254,8 +278,8 @@ def finetune_members(
     before = passes - sum(job.card.finetune.epochs for job in missing)
     progress(before, passes)
     if missing:
-        means = means_of(scale, ray.cluster_resources(), len(missing))
-        board = Board.remote()  # type: ignore[attr-defined]  # Ray adds it
+        means = means_of(scale, ray.cluster_resources(), len(missing), largest_node())
+        board = Board.options(scheduling_strategy=here()).remote()  # type: ignore[attr-defined]  # Ray adds it
         shared = ray.put(task)
         waiting = [
             lane().remote(

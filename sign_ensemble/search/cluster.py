@@ -151,9 +151,9 @@ def room_for(scale: ScaleConfig) -> None:
     """
     import ray
 
-    from sign_ensemble.learning.distributed import means_of
+    from sign_ensemble.learning.distributed import largest_node, means_of
 
-    means_of(scale, ray.cluster_resources(), 1)
+    means_of(scale, ray.cluster_resources(), 1, largest_node())
 
 
 def many_nodes() -> bool:

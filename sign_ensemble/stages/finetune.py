@@ -85,7 +85,7 @@ def whole_of(prepared: Prepared) -> Whole:
     """What trials need whose convolutions learn too."""
     import ray
 
-    from sign_ensemble.learning.distributed import means_of
+    from sign_ensemble.learning.distributed import largest_node, means_of
     from sign_ensemble.search.cluster import trainings_at_once
 
     config = prepared.config
@@ -95,7 +95,7 @@ def whole_of(prepared: Prepared) -> Whole:
         pixel_task(prepared),
         config.finetune,
         scale,
-        means_of(scale, ray.cluster_resources(), at_once),
+        means_of(scale, ray.cluster_resources(), at_once, largest_node()),
         config.rejection.negatives,
         str(prepared.run.checkpoints),
     )

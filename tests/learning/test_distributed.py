@@ -58,6 +58,13 @@ def test_a_cluster_is_shared(
     assert means_of(scale, have, members) == expected
 
 
+def test_a_worker_asks_for_no_more_than_a_node_has() -> None:
+    two_nodes = {"CPU": 2.0}
+    assert means_of(ScaleConfig(), two_nodes, 4, largest=1) == Means(1, 1, 1, 1, 0)
+    with pytest.raises(UserError, match="cpus_per_worker is 2: no node has more than 1 CPUs"):
+        means_of(ScaleConfig(cpus_per_worker=2), two_nodes, 4, largest=1)
+
+
 @pytest.mark.parametrize(
     ("scale", "have", "message"),
     [
