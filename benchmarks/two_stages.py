@@ -89,7 +89,8 @@ def table(tree: dict[str, Any]) -> str:
         f"Trials per search: {tree['trials']}; {tree['settings']}. Strangers measured: "
         f"{len(signers)} of 5. Built-in signers: {SIGNERS}, {EACH} pictures of each label; the "
         "photographs of all five people had been looked at when their poses were drawn, so these "
-        f"rows are not held out as the others are. {tree['hardware']}. Made by `{tree['command']}`.",
+        f"rows are not held out as the others are. {tree['hardware']}. "
+        f"Made by `{tree['command']}`.",
     ]
     return "\n".join(lines) + "\n"
 
