@@ -7,10 +7,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn
 
 from sign_ensemble.config import ScaleConfig, SearchConfig
 from sign_ensemble.errors import UserError
+
+if TYPE_CHECKING:
+    from sign_ensemble.learning.distributed import Means
 
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the search has its own table
@@ -141,6 +145,21 @@ def trainings_at_once(search: SearchConfig, scale: ScaleConfig) -> int:
     if scale.gpus_per_worker:
         fit_in = min(fit_in, int(have.get("GPU", 0) / (most * scale.gpus_per_worker)))
     return search.concurrent or max(1, fit_in)
+
+
+def means_of_trials(search: SearchConfig, scale: ScaleConfig) -> Means:
+    """How trials whose convolutions learn too share the cluster.
+
+    Raises:
+        UserError: the cluster does not hold the workers of one.
+    """
+    import ray
+
+    from sign_ensemble.learning.distributed import largest_node, means_of
+
+    at_once = trainings_at_once(search, scale)
+    beside = replace(scale, at_once=at_once)
+    return means_of(beside, ray.cluster_resources(), at_once, largest_node())
 
 
 def room_for(scale: ScaleConfig) -> None:

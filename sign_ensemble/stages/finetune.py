@@ -83,19 +83,14 @@ def pixel_task(prepared: Prepared) -> PixelTask:
 
 def whole_of(prepared: Prepared) -> Whole:
     """What trials need whose convolutions learn too."""
-    import ray
-
-    from sign_ensemble.learning.distributed import largest_node, means_of
-    from sign_ensemble.search.cluster import trainings_at_once
+    from sign_ensemble.search.cluster import means_of_trials
 
     config = prepared.config
-    at_once = trainings_at_once(config.search, config.scale)
-    scale = replace(config.scale, at_once=at_once)
     return Whole(
         pixel_task(prepared),
         config.finetune,
-        scale,
-        means_of(scale, ray.cluster_resources(), at_once, largest_node()),
+        config.scale,
+        means_of_trials(config.search, config.scale),
         config.rejection.negatives,
         str(prepared.run.checkpoints),
     )
