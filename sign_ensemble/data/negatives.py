@@ -26,11 +26,31 @@ MOST_FLAT = 0.8  # of a picture in one colour, and
 LEAST_SD = 20.0  # levels: a plainer picture would be of the kind of the test set "blank"
 
 
-def signs_for(folds_N: NDArray[np.int64], fold: int, seed: int) -> NDArray[np.int64]:
-    """Which of a fold's images its negatives are made from: PER_FOLD, drawn, in their order."""
-    mine = np.flatnonzero(folds_N == fold)
-    drawn: NDArray[np.int64] = np.random.default_rng(seed).permutation(mine)[:PER_FOLD]
-    return np.sort(drawn)
+def negatives_of_fold(
+    folds_N: NDArray[np.int64],
+    labels_N: NDArray[np.int64],
+    fold: int,
+    most: int,
+    seed: int,
+    read: Callable[[NDArray[np.int64]], Images],
+) -> dict[str, Images]:
+    """Negatives made from PER_FOLD of a fold's images, drawn, by kind; none if these have but one
+    label.
+
+    Args:
+        folds_N: Fold of each image.
+        labels_N: Its label.
+        fold: The fold.
+        most: Negatives of each kind.
+        seed: Of this fold.
+        read: Images (B, S, S, 3) of the rows given.
+    """
+    drawn: NDArray[np.int64] = np.random.default_rng(seed).permutation(
+        np.flatnonzero(folds_N == fold)
+    )
+    chosen = np.sort(drawn[:PER_FOLD])
+    signs, labels = read(chosen), labels_N[chosen]
+    return negative_images(most, seed, signs, labels) if len(np.unique(labels)) > 1 else {}
 
 
 def pairs(n: int, rng: np.random.Generator, labels_N: Labels) -> Iterator[tuple[int, int]]:

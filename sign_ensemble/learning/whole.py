@@ -6,7 +6,7 @@ Letters: N images, F images of the fold that is left out, G negatives of it, S s
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import FinetuneConfig, MemberConfig, ScaleConfig
 from sign_ensemble.data import backbone
-from sign_ensemble.data.negatives import negative_images, signs_for
+from sign_ensemble.data.negatives import negatives_of_fold
 from sign_ensemble.learning.folds import FoldResult, Task, fit_rows, logits_of, result_of, seed_of
 from sign_ensemble.learning.member import Card, Member, load, save
 from sign_ensemble.learning.network import Head
@@ -88,18 +88,13 @@ def fit_whole_fold(
     card = replace(card, finetune=whole.settings)
     job = Job(card, str(folder / "network.safetensors"), first.path)
     finetune_one(job, whole.pixels, whole.means, folder, whole.scale)
-    network = load(place(job.path))
-    weights = whole.pixels.weights
-    signs = [said_of(network, shown, weights) for shown in images_of(whole.pixels, fold)]
-    unlike = [
-        said_of(network, shown, weights)
-        for shown in negatives_of_fold(whole.pixels, fold, whole.negatives, task.seed).values()
-    ]
+    network, pixels = load(place(job.path)), whole.pixels
+    unlike = negatives_of(pixels, fold, whole.negatives, task.seed)
     result = result_of(
         fold=fold,
         labels_F=task.labels_N[task.folds_N == fold],
-        logits_FK=np.concatenate(signs),
-        negative_logits_GK=np.concatenate([np.zeros((0, len(task.labels)), np.float32), *unlike]),
+        logits_FK=said_of(network, images_of(pixels, fold), pixels.weights),
+        negative_logits_GK=said_of(network, unlike, pixels.weights),
         epochs=(whole.settings.epochs, whole.settings.epochs),
         began=began,
     )
@@ -114,31 +109,34 @@ def images_of(pixels: PixelTask, fold: int) -> Iterator[NDArray[np.uint8]]:
         yield images_RSS3[pixels.pixels.slots_N[mine[start : start + AT_ONCE]]]
 
 
-def negatives_of_fold(
-    pixels: PixelTask, fold: int, most: int, seed: int
-) -> dict[str, NDArray[np.uint8]]:
-    """The self-made negatives of a fold, by kind, as the run's file of features has them."""
+def negatives_of(pixels: PixelTask, fold: int, most: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """The self-made negatives of a fold, kind by kind, as the run's file of features has them."""
+
+    def read(chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
+        images: NDArray[np.uint8] = pixels.pixels.open()[pixels.pixels.slots_N[chosen]]
+        return images
+
     seed = seed_of(seed, fold)
-    chosen = signs_for(pixels.folds_N, fold, seed)
-    labels = pixels.labels_N[chosen]
-    if len(np.unique(labels)) < 2:
-        return {}
-    signs = pixels.pixels.open()[pixels.pixels.slots_N[chosen]]
-    return negative_images(most, seed, signs, labels)
+    made = negatives_of_fold(pixels.folds_N, pixels.labels_N, fold, most, seed, read)
+    yield from made.values()
 
 
-def said_of(member: Member, images_NSS3: NDArray[np.uint8], weights: str) -> NDArray[np.float32]:
+def said_of(
+    member: Member, images: Iterable[NDArray[np.uint8]], weights: str
+) -> NDArray[np.float32]:
     """A member's logits (N, K).
 
     Args:
         member: With convolutions of its own or without.
-        images_NSS3: Images.
+        images: Some (N, S, S, 3) at a time.
         weights: The convolutions that its own began as, see data.weights.
     """
     own = {name: member.tensors[name] for name in member.card.learned}
     layers = backbone.finetuned(weights, own) if own else backbone.load(weights)
-    recipe = member.card.recipe
-    head = Head(backbone.D, recipe.widths, len(member.card.labels), recipe.dropout)
+    recipe, labels = member.card.recipe, len(member.card.labels)
+    head = Head(backbone.D, recipe.widths, labels, recipe.dropout)
     rest = {k: torch.from_numpy(v) for k, v in member.tensors.items() if k not in own}
     head.load_state_dict(rest)
-    return logits_of(head.eval().to(layers.device), layers.of_images(images_NSS3))
+    head = head.eval().to(layers.device)
+    parts = [logits_of(head, layers.of_images(some)) for some in images]
+    return np.concatenate([np.zeros((0, labels), np.float32), *parts])

@@ -74,7 +74,7 @@ def still_to_do(jobs: Sequence[Job], header: Mapping[str, Any]) -> Sequence[Job]
     if header.get("key") not in keys:
         return jobs
     first = keys.index(header["key"])
-    return jobs[first + 1 :] if header["done"] else jobs[first:]
+    return jobs[first + 1 :] if header.get("done") else jobs[first:]
 
 
 def finetune_member(

@@ -29,7 +29,7 @@ from sign_ensemble.learning.whole import (
     Whole,
     finetune_of,
     images_of,
-    negatives_of_fold,
+    negatives_of,
     said_of,
 )
 from sign_ensemble.run import RunFolder, cache_of, read_arrays, write_arrays
@@ -197,13 +197,12 @@ def judge(
     with progress("networks asked") as step:
         for i, (card, path) in enumerate(zip(cards, paths, strict=True)):
             network, turn = load(path), i // prepared.task.folds
-            signs = [said_of(network, shown, task.weights) for shown in images_of(task, card.fold)]
-            logits_RNK[turn, task_folds_N == card.fold] = np.concatenate(signs)
-            made = negatives_of_fold(task, card.fold, most, prepared.task.seed)
-            if made:
-                negative_RGK[turn, folds_G == card.fold] = np.concatenate(
-                    [said_of(network, shown, task.weights) for shown in made.values()]
-                )
+            signs, unlike = (
+                images_of(task, card.fold),
+                negatives_of(task, card.fold, most, prepared.task.seed),
+            )
+            logits_RNK[turn, task_folds_N == card.fold] = said_of(network, signs, task.weights)
+            negative_RGK[turn, folds_G == card.fold] = said_of(network, unlike, task.weights)
             step(i + 1, len(cards))
     return logits_RNK, negative_RGK
 

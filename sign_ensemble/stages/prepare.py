@@ -18,7 +18,7 @@ from sign_ensemble.data import manifest
 from sign_ensemble.data.features import features_of_images, features_of_rows
 from sign_ensemble.data.images import SetAside, square_of
 from sign_ensemble.data.manifest import Manifest
-from sign_ensemble.data.negatives import negative_images, signs_for
+from sign_ensemble.data.negatives import negatives_of_fold
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, fold_of_each, seed_of
 from sign_ensemble.run import RunFolder, cache_of, open_run, write_arrays
@@ -104,13 +104,14 @@ def list_images(config: Config, run: RunFolder) -> Manifest:
 def negatives_of(prepared: Prepared, fold: int) -> dict[str, NDArray[np.uint8]]:
     """Self-made negatives from a fold's images, by kind; none if these have but one label."""
     config, task = prepared.config, prepared.task
+
+    def read(chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return squares(prepared.rows, prepared.manifest.root, config.data, chosen.tolist())
+
     seed = seed_of(config.search.seed, fold)
-    chosen = signs_for(task.folds_N, fold, seed)
-    signs = squares(prepared.rows, prepared.manifest.root, config.data, chosen.tolist())
-    labels = task.labels_N[chosen]
-    if len(np.unique(labels)) < 2:
-        return {}
-    return negative_images(config.rejection.negatives, seed, signs, labels)
+    return negatives_of_fold(
+        task.folds_N, task.labels_N, fold, config.rejection.negatives, seed, read
+    )
 
 
 def write_negatives(prepared: Prepared) -> None:
