@@ -24,6 +24,7 @@ from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.gaussians import clouds_of_others, fit_clouds, strangers_distance
 from sign_ensemble.uncertainty.neighbours import draw_bank, neighbour_distance
 from sign_ensemble.uncertainty.scores import all_scores, max_prob
+from sign_ensemble.uncertainty.temperature import fit_temperature
 
 BY_LABELS = "signs of left-out labels, plus the worst kind of negative without a hand"
 BY_IMAGES = "self-made negatives, mean over kinds plus the worst kind"
@@ -57,8 +58,9 @@ def build_rule(prepared: Prepared) -> None:
         cloud = strangers_distance(features, of, others)
         return Evidence(np.stack(logits), votes_M, near, cloud)
 
+    known = evidence(signs, plain_ND, task.folds_N)
     calibration = Calibration(
-        scores=all_scores(evidence(signs, plain_ND, task.folds_N)),
+        scores=all_scores(known),
         groups_C=task.folds_N,
         negatives=all_scores(evidence(unlike, negatives["features"], negatives["folds"])),
         groups_G=negatives["folds"],
@@ -89,5 +91,8 @@ def build_rule(prepared: Prepared) -> None:
             "negatives": [*header["kinds"], *([LEFT_OUT] if left_out else [])],
             "candidates": table,
         },
+        temperature=fit_temperature(
+            known.probs_NK, task.labels_N, rejection.signer_weights(task.folds_N)
+        ),
     )
     rejection.save(rule, run.rule)

@@ -145,6 +145,8 @@ class Rule:
         bank: Features (B, D) it looks among.
         clouds: What the relative Mahalanobis witness measures to.
         choice: How the combination was chosen, for the report.
+        temperature: What would make the ensemble's probabilities honest on the calibration images,
+            see ``temperature.py``; for the report, no decision uses it.
     """
 
     witnesses: tuple[str, ...]
@@ -157,6 +159,7 @@ class Rule:
     bank: NDArray[np.float16]
     clouds: Clouds
     choice: dict[str, Any]
+    temperature: float
 
     @property
     def weights_C(self) -> Floats:
@@ -214,6 +217,7 @@ def save(rule: Rule, path: Place) -> None:
             "joined": rule.joined,
             "keep": rule.keep,
             "neighbours": rule.neighbours,
+            "temperature": rule.temperature,
             "calibration": {
                 "images": len(rule.groups_C),
                 "signers": len(np.unique(rule.groups_C)),
@@ -250,6 +254,7 @@ def load(path: Place) -> Rule:
                 {k[7:]: v for k, v in arrays.items() if k.startswith("clouds.")}
             ),
             choice=values["choice"],
+            temperature=values["temperature"],
         )
     except (KeyError, TypeError) as fault:
         raise UserError(f"{path}: not a rule of this version ({fault})") from None

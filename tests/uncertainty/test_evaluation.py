@@ -61,6 +61,7 @@ def rule(keep: float = 0.9) -> Rule:
         bank=np.zeros((1, 2), np.float16),
         clouds=fit_clouds(np.eye(2, dtype=np.float16), np.arange(2)),
         choice={},
+        temperature=1.0,
     )
 
 

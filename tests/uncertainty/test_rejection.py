@@ -48,6 +48,7 @@ def rule(**changed: Any) -> Rule:
         "bank": np.random.default_rng(0).normal(size=(3, 7)).astype(np.float16),
         "clouds": fit_clouds(np.eye(3, dtype=np.float16), np.array([0, 0, 1])),
         "choice": {"chosen": "energy+neighbour", "candidates": [{"cost": 0.1 + 0.2}]},
+        "temperature": 1.3,
     }
     return Rule(**{**values, **changed})
 
