@@ -2,7 +2,8 @@
 
 runs/<name>/  config.yaml  manifest.parquet  negatives.safetensors  trials/  trials.parquet
               study.journal  heads/  train/  judges/  members/  left-out/  rule.json
-              rule.safetensors  metrics.json
+              rule.safetensors  answers.parquet  metrics.json  timings.json  report.html
+              figures/
 """
 
 from __future__ import annotations
@@ -123,6 +124,26 @@ class RunFolder:
     def metrics(self) -> Place:
         """The evaluation."""
         return self.path / "metrics.json"
+
+    @property
+    def timings(self) -> Place:
+        """Seconds that each stage took."""
+        return self.path / "timings.json"
+
+    @property
+    def answers(self) -> Place:
+        """A row per image that the evaluation asked about."""
+        return self.path / "answers.parquet"
+
+    @property
+    def report(self) -> Place:
+        """The page to look at."""
+        return self.path / "report.html"
+
+    @property
+    def figures(self) -> Place:
+        """Folder of the report's plots, as SVG and PNG."""
+        return self.path / "figures"
 
     def trial(self, number: int) -> Place:
         """Folder of one trial."""

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import version
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from sign_ensemble import __version__, tracking
+from sign_ensemble import tracking
 from sign_ensemble.config import Config, EvaluateConfig
 from sign_ensemble.console import progress, say, show_metrics
 from sign_ensemble.data import manifest
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.strange import FAR_SETS, far_images, folder_images, image_files
 from sign_ensemble.errors import UserError
+from sign_ensemble.report import answered
+from sign_ensemble.report.write import write_report
 from sign_ensemble.run import RunFolder, load_config, read_json, write_json
+from sign_ensemble.stages.about import about
+from sign_ensemble.stages.answered import joined as joined_rows
+from sign_ensemble.stages.answered import rows_of
 from sign_ensemble.stages.prepare import squares
+from sign_ensemble.stages.timing import timed
 from sign_ensemble.uncertainty.answers import Answers, Reader, answer, load_reader
+from sign_ensemble.uncertainty.details import details
 from sign_ensemble.uncertainty.ensemble import Evidence, joined
-from sign_ensemble.uncertainty.evaluation import StrangeSet, evaluate
-from sign_ensemble.uncertainty.rejection import resolution
+from sign_ensemble.uncertainty.evaluation import Bootstrap, StrangeSet, evaluate
 
 AT_ONCE = 512  # images decoded at a time: 77 MB
 NEAR = "wrong-gesture"
@@ -60,16 +67,33 @@ def check_sets(settings: EvaluateConfig) -> None:
 
 def strange_sets(
     listed: Manifest, reader: Reader, config: Config, settings: EvaluateConfig
-) -> dict[str, StrangeSet]:
+) -> tuple[dict[str, StrangeSet], list[pa.Table], list[str]]:
     """Near sets first, then built-in and folder far sets.
+
+    Returns:
+        The sets, their parts of answers.parquet, and a line for each file that was set aside.
 
     Raises:
         UserError: a folder has no usable image.
     """
     sets: dict[str, StrangeSet] = {}
+    rows: list[pa.Table] = []
+    set_aside: list[str] = []
+    best, labels = best_member(reader), reader.ensemble.labels
+
+    def asked(name: str, kind: str, images: NDArray[np.uint8], called: Sequence[str]) -> None:
+        with progress(name) as step:
+            answers = reader.answer(images, step)
+        sets[name] = StrangeSet(kind, answers)
+        rows.append(rows_of(name, kind, answers, called, labels, best, images.__getitem__))
+
     near = listed.rows("near")
     if len(near):
-        sets[NEAR] = StrangeSet("near", answers_of_rows(near, listed, reader, config, NEAR))
+        answers = answers_of_rows(near, listed, reader, config, NEAR)
+        sets[NEAR] = StrangeSet("near", answers)
+        pictures = partial(squares, near, listed.root, config.data)
+        paths = near.column("path").to_pylist()
+        rows.append(rows_of(NEAR, "near", answers, paths, labels, best, pictures))
     folders = [(name, path, "near") for name, path in settings.near.items()]
     folders += [(name, path, "far") for name, path in settings.far.items()]
     test = listed.rows("test")
@@ -78,54 +102,17 @@ def strange_sets(
     signs = squares(test, listed.root, config.data, picked)
     for name in FAR_SETS:
         images = far_images(name, settings.images, config.data.size, settings.seed, signs)
-        with progress(name) as step:
-            sets[name] = StrangeSet("far", reader.answer(images, step))
+        asked(name, "far", images, [str(i) for i in range(len(images))])
     data = config.data
     for name, path, kind in folders:
-        images, _, aside = folder_images(
+        images, files, aside = folder_images(
             path, size=data.size, fit=data.fit, max_pixels=data.max_pixels, min_side=data.min_side
         )
         for file, reason in aside:
-            say(f"set aside: {file}: {reason}")
-        with progress(name) as step:
-            sets[name] = StrangeSet(kind, reader.answer(images, step))
-    return sets
-
-
-def about(
-    config: Config, settings: EvaluateConfig, listed: Manifest, reader: Reader
-) -> dict[str, Any]:
-    """What the figures rest on, beside the images."""
-    rule = reader.rule
-    notes = [
-        "intervals: bootstrap over images; they do not say how another signer would fare",
-        f"self-made negatives that the rule was chosen on: {', '.join(rule.choice['negatives'])}",
-    ]
-    if config.data.signers == "known":
-        notes.append(
-            f"the rule was calibrated on {len(np.unique(rule.groups_C))} groups of signers: of a "
-            f"whole new signer it speaks with a resolution of {resolution(rule.groups_C):.2f}"
-        )
-    if config.data.signers == "none":
-        notes.append(
-            "no signers are known: test images are a random share, so people are the same in "
-            "training and test, and the figures say nothing about new people"
-        )
-    return {
-        "combination": rule.choice["chosen"],
-        "keep": rule.keep,
-        "members": len(reader.ensemble.members),
-        "labels": list(reader.ensemble.labels),
-        "images": listed.counts(),
-        "gaps": manifest.gaps(listed),
-        "evaluate": {"images": settings.images, "seed": settings.seed},
-        "notes": notes,
-        "versions": {
-            "sign_ensemble": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "ray", "optuna", "numpy")},
-        },
-    }
+            set_aside.append(f"{file}: {reason}")
+            say(f"set aside: {set_aside[-1]}")
+        asked(name, kind, images, [str(file) for file in files])
+    return sets, rows, set_aside
 
 
 def evaluate_run(
@@ -144,11 +131,30 @@ def evaluate_run(
             if not settings.again:
                 say(f"{run.metrics} is there; test signers are read once (--evaluate.again true)")
                 show_metrics(tree)
+                if not run.report.exists():
+                    report(run)
                 return tree
         except (KeyError, TypeError) as fault:
             raise UserError(f"{run.metrics}: not an evaluation of this version ({fault})") from None
-    config = load_config(run)
     check_sets(settings)
+    with timed(run, "evaluation"):
+        tree = evaluated(run, settings, readings + 1)
+    show_metrics(tree)
+    say(f"metrics: {run.metrics}")
+    report(run)
+    tracker.evaluation(
+        tree["about"], tree, [run.members, run.rule, run.rule.with_suffix(".safetensors")]
+    )
+    return tree
+
+
+def evaluated(run: RunFolder, settings: EvaluateConfig, readings: int) -> dict[str, Any]:
+    """Read the test signers and the strange sets; write answers.parquet, then metrics.json.
+
+    Raises:
+        UserError: as :func:`evaluate_run`.
+    """
+    config = load_config(run)
     listed = manifest.read(run.manifest)
     shown = set(listed.rows("test", "near").column("path").to_pylist())
     if changed := [path for path in manifest.changed(listed) if path in shown]:
@@ -163,26 +169,51 @@ def evaluate_run(
     known = answers_of_rows(test, listed, reader, config, "held-out signs")
     labels = list(reader.ensemble.labels)
     labels_N = np.array([labels.index(name) for name in test.column("label").to_pylist()], np.int64)
-    strange = strange_sets(listed, reader, config, settings)
+    strange, strange_rows, set_aside = strange_sets(listed, reader, config, settings)
+    best, signers = best_member(reader), test.column("signer").to_pylist()
     tree = evaluate(
         known,
         labels_N,
-        np.array(test.column("signer").to_pylist()),
+        np.array(signers),
         strange,
         reader.rule,
-        best_member(reader),
+        best,
         settings.bootstrap,
         settings.seed,
     )
-    tree["readings"] = readings + 1
-    tree["about"] = about(config, settings, listed, reader)
-    write_json(run.metrics, tree)
-    show_metrics(tree)
-    say(f"metrics: {run.metrics}")
-    tracker.evaluation(
-        tree["about"], tree, [run.members, run.rule, run.rule.with_suffix(".safetensors")]
+    tree["details"] = details(
+        known,
+        labels_N,
+        strange,
+        reader.rule,
+        best,
+        labels,
+        Bootstrap(settings.bootstrap, np.random.default_rng(settings.seed)),
     )
+    pictures = partial(squares, test, listed.root, config.data)
+    known_rows = rows_of(
+        answered.KNOWN,
+        answered.KNOWN,
+        known,
+        test.column("path").to_pylist(),
+        reader.ensemble.labels,
+        best,
+        pictures,
+        (signers, labels_N),
+    )
+    answered.write(joined_rows([known_rows, *strange_rows]), run.answers)
+    tree["readings"] = readings
+    tree["about"] = about(config, settings, listed, reader)
+    tree["about"]["set_aside"] = set_aside
+    write_json(run.metrics, tree)
     return tree
+
+
+def report(run: RunFolder) -> None:
+    """Write the page to look at."""
+    with progress("plots") as step:
+        write_report([run], run.report, step)
+    say(f"report: {run.report}")
 
 
 def best_member(reader: Reader) -> int:

@@ -25,6 +25,7 @@ from sign_ensemble.stages.members import build_members
 from sign_ensemble.stages.prepare import Prepared, list_images, prepare
 from sign_ensemble.stages.rule import build_rule
 from sign_ensemble.stages.search import search, searched
+from sign_ensemble.stages.timing import timed
 from sign_ensemble.storage import StorageError
 
 
@@ -101,15 +102,19 @@ def make_members(prepared: Prepared) -> None:
 
 def _build(config: Config, run: RunFolder, until: str, tracker: tracking.Tracker) -> None:
     """Everything before the evaluation."""
-    prepared = prepare(config)
+    with timed(run, "features"):
+        prepared = prepare(config)
     if not searched(run, config):
-        search(prepared, tracker)
+        with timed(run, "search"):
+            search(prepared, tracker)
     if until == "search":
         return
     if not (run.members / "index.json").exists():
-        make_members(prepared)
+        with timed(run, "members"):
+            make_members(prepared)
     if not run.rule.exists():
-        build_rule(prepared)
+        with timed(run, "rule"):
+            build_rule(prepared)
 
 
 def train(config: Config) -> TrialRecord:

@@ -1,0 +1,1 @@
+"""Results to what a person looks at: tables, plots, one page."""
