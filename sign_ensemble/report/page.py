@@ -1,0 +1,161 @@
+"""Results and plots to one HTML page that needs nothing else.
+
+Every number in the page's text is a ``<data>`` element that names where it comes from: ``data-of``
+is metrics (metrics.json) or trials (trials.parquet, by the trial's number), ``data-at`` the path.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from sign_ensemble.report.answered import KNOWN
+from sign_ensemble.report.plots import Plot
+from sign_ensemble.report.results import Results
+from sign_ensemble.report.search_plots import params_of
+
+MOST_TRIALS = 15  # shown in the table, the best first
+MOST_FILES = 200  # set-aside images listed; the rest is in the manifest
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A plot that was drawn, as the page takes it."""
+
+    plot: Plot
+    svg: Markup
+
+
+class Numbers:
+    """Writes a run's numbers so that each says where it comes from."""
+
+    def __init__(self, results: Results) -> None:
+        self._run = results.name
+        self._metrics = results.metrics
+        self._trials = {trial["number"]: trial for trial in results.trials}
+
+    def at(self, *path: str) -> Any:
+        """What metrics.json holds there."""
+        value: Any = self._metrics
+        for step in path:
+            value = value[step]
+        return value
+
+    def _data(self, source: str, path: Sequence[Any], value: Any, text: str) -> Markup:
+        return Markup('<data data-run="{}" data-of="{}" data-at="{}" value="{}">{}</data>').format(
+            self._run, source, json.dumps(path), json.dumps(value), text
+        )
+
+    def percent(self, *path: str) -> Markup:
+        """A share in per cent, one decimal."""
+        value = self.at(*path)
+        if value is None:
+            return Markup("–")
+        return self._data("metrics", path, value, f"{100 * value:.1f}")
+
+    def count(self, *path: str) -> Markup:
+        """A whole number."""
+        value = self.at(*path)
+        return self._data("metrics", path, value, f"{value:,}")
+
+    def length(self, *path: str) -> Markup:
+        """How many there are."""
+        number = len(self.at(*path))
+        return self._data("metrics", path, number, f"{number:,}")
+
+    def share(self, *path: str) -> Markup:
+        """A share in per cent, with its interval."""
+        value = self.percent(*path, "value")
+        if self.at(*path, "low") is None:
+            return value
+        interval = Markup(" <small>{}–{}</small>").format(
+            self.percent(*path, "low"), self.percent(*path, "high")
+        )
+        return value + interval
+
+    def of_trial(self, number: int, name: str) -> Markup:
+        """A trial's figure or hyperparameter."""
+        value = self._trials[number][name]
+        if value is None:
+            return Markup("–")
+        if isinstance(value, str):
+            return escape(value)
+        text = str(value) if isinstance(value, int) else f"{value:.3g}"
+        if name in ("nll", "accuracy", "worst_accuracy"):
+            text = f"{value:.3f}"
+        return self._data("trials", [number, name], value, text)
+
+
+def best_trials(results: Results) -> list[Mapping[str, Any]]:
+    """Trials in the order of trials.parquet: complete ones by loss, then pruned, then failed."""
+    order = {"complete": 0, "pruned": 1, "failed": 2}
+    return sorted(
+        results.trials,
+        key=lambda t: (order[t["status"]], float("inf") if t["nll"] is None else t["nll"]),
+    )[:MOST_TRIALS]
+
+
+def galleries(results: Results) -> list[tuple[str, list[tuple[str, list[dict[str, Any]]]]]]:
+    """Galleries in the order of the sets, each with its images set by set, surest first."""
+    rows = [row for row in results.answers.to_pylist() if row["gallery"]]
+    for row in rows:
+        row["data"] = base64.b64encode(row["picture"]).decode()
+    names = list(dict.fromkeys(row["gallery"] for row in rows))
+    found = []
+    for name in names:
+        mine = [row for row in rows if row["gallery"] == name]
+        sets = [(each, list(group)) for each, group in groupby(mine, key=lambda row: row["set"])]
+        for _, group in sets:
+            group.sort(key=lambda row: -row["confidence"])
+        found.append((name, sets))
+    return found
+
+
+def flat_settings(settings: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Settings by dotted name."""
+    return [
+        (f"{group}.{name}", "" if value is None else str(value))
+        for group, values in settings.items()
+        for name, value in values.items()
+    ]
+
+
+def rendered(runs: Sequence[Results], plots: Sequence[Mapping[str, Sequence[Shown]]]) -> str:
+    """The page.
+
+    Args:
+        runs: Side by side, the first first.
+        plots: Of each run, its plots by section: answers, scores, search.
+    """
+    environment = Environment(
+        loader=PackageLoader("sign_ensemble.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    parts = [
+        {
+            "results": results,
+            "tree": results.metrics,
+            "numbers": Numbers(results),
+            "plots": shown,
+            "trials": best_trials(results),
+            "params": params_of(results.trials),
+            "galleries": galleries(results),
+            "settings": flat_settings(results.settings),
+            "aside": [*map(": ".join, results.set_aside), *results.metrics["about"]["set_aside"]],
+        }
+        for results, shown in zip(runs, plots, strict=True)
+    ]
+    sets = dict.fromkeys(name for results in runs for name in results.metrics["sets"])
+    return environment.get_template("page.html").render(
+        runs=parts, sets=list(sets), known=KNOWN, most_files=MOST_FILES
+    )

@@ -1,0 +1,117 @@
+"""How plots look, and how they are kept: one style, as SVG in the page and as files beside it.
+
+Text and axes are drawn in INK, which the page replaces by its own text colour, so that a plot
+serves in light and dark.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#123457"  # a colour that nothing else has
+COLOURS = {
+    "known": "#2f8fd8",
+    "near": "#e08a1e",
+    "far": "#d3456b",
+    "ensemble": "#2f8fd8",
+    "single": "#9a7bd0",
+    "good": "#2f9e6e",
+}
+WIDTH, HEIGHT = 4.6, 3.2  # inches; at 390 px a page shows it almost in its own size
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.titlesize": 10.0,
+    "svg.fonttype": "none",  # text stays text: sharp, found by the browser's search
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot, drawn when it is written.
+
+    Args:
+        name: Its file's name.
+        title: What it shows.
+        caption: How to read it.
+        draw: Draws it into axes.
+        height: Inches.
+        grid: Which grid lines help to read it: x, y, both or none.
+    """
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[Axes], None]
+    height: float = HEIGHT
+    grid: Literal["x", "y", "both", "none"] = "both"
+
+
+def drawn(plot: Plot) -> Figure:
+    """The plot as a figure of matplotlib's; needs STYLE in force."""
+    figure = Figure(figsize=(WIDTH, plot.height), layout="constrained")
+    axes = figure.add_subplot()
+    if plot.grid != "none":
+        axes.grid(True, axis=plot.grid)
+        axes.set_axisbelow(True)
+    plot.draw(axes)
+    return figure
+
+
+def above(axes: Axes) -> None:
+    """The legend in one row over the axes, where it hides nothing."""
+    names = axes.get_legend_handles_labels()[1]
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(names), columnspacing=1.2)
+
+
+def saved(plot: Plot, salt: str) -> tuple[str, bytes]:
+    """SVG text and PNG of the plot, the same at every call.
+
+    Args:
+        plot: What is drawn.
+        salt: Makes ids inside the SVG its own in a page with many.
+    """
+    with mpl.rc_context({**STYLE, "svg.hashsalt": f"{salt} {plot.name}"}):
+        figure = drawn(plot)
+        with io.StringIO() as text:
+            figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+            svg = text.getvalue()
+        with io.BytesIO() as content:
+            figure.savefig(content, format="png", dpi=160, facecolor="white")
+            png = content.getvalue()
+    return svg, png
+
+
+def inline(svg: str, title: str) -> str:
+    """The SVG element alone, without a size of its own, in the page's text colour."""
+    element = svg[svg.index("<svg") :]
+    head, rest = element.split(">", 1)
+    head = re.sub(r'\s(width|height)="[^"]*"', "", head)
+    rest = re.sub(r"<metadata>.*?</metadata>", "", rest, count=1, flags=re.DOTALL)
+    label = f'role="img" aria-label="{title}"'
+    return f"{head} {label}>{rest}".replace(INK, "currentColor")

@@ -1,0 +1,193 @@
+"""Runs made of drawn numbers, as a search and an evaluation would have left them.
+
+Letters: M members, N images, K labels, C calibration images.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from sign_ensemble.config import Config, SearchConfig
+from sign_ensemble.report import answered
+from sign_ensemble.run import RunFolder, asdict_plain, write_json
+from sign_ensemble.search.records import TrialRecord, write_table
+from sign_ensemble.search.space import distributions
+from sign_ensemble.search.suggest import as_optuna
+from sign_ensemble.stages.answered import joined, rows_of
+from sign_ensemble.uncertainty import rejection
+from sign_ensemble.uncertainty.answers import Answers, answer
+from sign_ensemble.uncertainty.details import details
+from sign_ensemble.uncertainty.ensemble import Evidence
+from sign_ensemble.uncertainty.evaluation import Bootstrap, StrangeSet, evaluate
+from sign_ensemble.uncertainty.gaussians import fit_clouds
+from sign_ensemble.uncertainty.rejection import Rule
+from sign_ensemble.uncertainty.scores import all_scores, max_prob
+
+LABELS = tuple("abcdefghijklmnopqrstuvwxyz")
+MEMBERS = 5
+FOLDS = ("ada", "ben", "cleo")
+
+
+def evidence(labels_N: np.ndarray, sureness: float, rng: np.random.Generator) -> Evidence:
+    """Members with noise of their own around a truth that they see with some sureness."""
+    n = len(labels_N)
+    truth_NK = sureness * (np.arange(len(LABELS)) == labels_N[:, None])
+    shared_NK = rng.normal(0, 2.5, (n, len(LABELS)))
+    own_MNK = rng.normal(0, 1.5, (MEMBERS, n, len(LABELS)))
+    logits_MNK = (truth_NK + shared_NK + own_MNK).astype(np.float32)
+    distance_N = rng.gamma(4, 1, n) + 12 - sureness
+    return Evidence(logits_MNK, np.ones(MEMBERS), distance_N, distance_N + rng.normal(0, 1, n))
+
+
+def drawn_rule(rng: np.random.Generator) -> Rule:
+    """Calibrated on images that are a little easier than those of a new signer."""
+    labels_C = rng.integers(len(LABELS), size=600)
+    calm = evidence(labels_C, 10.0, rng)
+    return Rule(
+        witnesses=("total_uncertainty", "neighbour"),
+        joined="fisher",
+        keep=0.95,
+        calibration=all_scores(calm),
+        groups_C=rng.integers(3, size=600),
+        single_C=max_prob(np.exp(calm.log_probs_MNK[0])),
+        neighbours=5,
+        bank=rng.normal(size=(10, 4)).astype(np.float16),
+        clouds=fit_clouds(rng.normal(size=(20, 4)).astype(np.float16), np.arange(20) % 2),
+        choice={"chosen": "total_uncertainty+neighbour (fisher)", "negatives": [], "by": ""},
+        temperature=1.31,
+    )
+
+
+def drawn_trials(count: int, rng: np.random.Generator) -> list[TrialRecord]:
+    """Trials of which every third is pruned after a fold, and the last one failed."""
+    space = distributions(SearchConfig())
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    records = []
+    for number in range(count):
+        params = study.ask(space).params
+        loss = 0.5 + abs(np.log10(params["learning_rate"]) + 3.7) + params["dropout"]
+        pruned, failed = number % 3 == 2, number == count - 1
+        folds = tuple(
+            {
+                "fold": i,
+                "nll": loss + rng.normal(0, 0.02),
+                "accuracy": 0.9 - 0.1 * loss,
+                "ece": 0.05,
+                "seconds": 1.5,
+            }
+            for i in range(0 if failed else 1 if pruned else len(FOLDS))
+        )
+        status: Any = "failed" if failed else "pruned" if pruned else "complete"
+        records.append(TrialRecord(number, status, params, folds, "lost" if failed else ""))
+    return records
+
+
+def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: int = 0) -> Path:
+    """A run folder with everything a report reads.
+
+    Args:
+        path: The folder.
+        trials: How many trials; 1 is a run of ``train``.
+        sizes: Kind and number of images of each set; the first set is the held-out signs.
+        seed: Seeds every draw.
+    """
+    rng = np.random.default_rng(seed)
+    run = RunFolder(path)
+    path.mkdir(parents=True)
+    run.config.write_text(yaml.safe_dump(asdict_plain(Config())))
+    rule = drawn_rule(rng)
+    rejection.save(rule, run.rule)
+    records = drawn_trials(trials, rng) if trials > 1 else drawn_trials(4, rng)[:1]
+    write_table(run, records, FOLDS)
+    space = distributions(SearchConfig())
+    storage = JournalStorage(JournalFileBackend(str(run.study)))
+    study = optuna.create_study(storage=storage, study_name="run")
+    study.add_trials([as_optuna(record, space) for record in records if record.folds])
+    best = [record.number for record in records if record.status == "complete"][:MEMBERS]
+    members = [{"trial": best[i % len(best)], "votes": 1} for i in range(MEMBERS)]
+    write_json(run.members / "index.json", {"members": members})
+    rows = [
+        {"path": "ada/a/broken.png", "split": "set-aside", "reason": "it is <empty> & cut"},
+        {"path": "ada/a/1.png", "split": "train", "reason": ""},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), run.manifest)
+    strange: dict[str, StrangeSet] = {}
+    tables = []
+    known: Answers | None = None
+    labels_N = np.zeros(0, np.int64)
+    signers: list[str] = []
+
+    def pictures(chosen: list[int]) -> np.ndarray:
+        smooth = rng.integers(0, 255, (len(chosen), 8, 8, 3), np.uint8)
+        return smooth.repeat(28, 1).repeat(28, 2)
+
+    for name, (kind, n) in sizes.items():
+        names = [f"{name}/{i}.png" for i in range(n)]
+        if kind == "known":
+            labels_N = np.arange(n) % len(LABELS)
+            signers = [("dan", "eve")[i % 2] for i in range(n)]
+            known = answer(evidence(labels_N, 9.5, rng), rule)
+            tables.append(
+                rows_of(name, kind, known, names, LABELS, 0, pictures, (signers, labels_N))
+            )
+        else:
+            labels = rng.integers(len(LABELS), size=n)
+            answers = answer(evidence(labels, 6.5 if kind == "near" else 3.5, rng), rule)
+            strange[name] = StrangeSet(kind, answers)
+            tables.append(rows_of(name, kind, answers, names, LABELS, 0, pictures))
+    assert known is not None
+    tree = evaluate(known, labels_N, np.array(signers), strange, rule, 0, 50, seed)
+    bootstrap = Bootstrap(50, np.random.default_rng(seed))
+    tree["details"] = details(known, labels_N, strange, rule, 0, LABELS, bootstrap)
+    answered.write(joined(tables), run.answers)
+    tree["readings"] = 1
+    tree["about"] = {
+        "combination": rule.choice["chosen"],
+        "keep": rule.keep,
+        "members": MEMBERS,
+        "labels": list(LABELS),
+        "images": {"train": 5000, "test": len(labels_N)},
+        "gaps": ["signer ada has no image of: q"],
+        "notes": ["intervals: bootstrap over images"],
+        "versions": {"sign_ensemble": "0"},
+        "hardware": {"machine": "Linux", "cpus": 2},
+        "set_aside": ["photos/x.jpg: cut"],
+    }
+    write_json(run.metrics, tree)
+    write_json(run.timings, {"search": 12.5, "evaluation": 3.2})
+    return path
+
+
+@pytest.fixture(scope="session")
+def drawn_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes runs, each in a folder of its own; see :func:`make_run`."""
+
+    def make(name: str, *rest: Any, **more: Any) -> Path:
+        return make_run(tmp_path_factory.mktemp("drawn") / name, *rest, **more)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def wide_run(drawn_run: Callable[..., Path]) -> Path:
+    """50 trials, 2,500 images."""
+    sizes = {"known": ("known", 520), "gestures": ("near", 230)}
+    sizes |= {f"far-{i}": ("far", 350) for i in range(5)}
+    return drawn_run("wide", 50, sizes)
+
+
+def read_metrics(run: Path) -> Any:
+    """The run's metrics.json."""
+    return json.loads((run / "metrics.json").read_text())
