@@ -210,6 +210,7 @@ def test_run_folder_is_complete(whole: Path) -> None:
     for name in (
         "config.yaml", "manifest.parquet", "negatives.safetensors", "trials.parquet",
         "study.journal", "members/index.json", "rule.json", "rule.safetensors", "metrics.json",
+        "answers.parquet", "timings.json", "report.html", "figures/risk-coverage.svg",
     ):  # fmt: skip
         assert (whole / name).stat().st_size, name
     index = json.loads((whole / "members/index.json").read_text())["members"]
@@ -253,7 +254,8 @@ def test_output_says_what_was_done(whole: Path) -> None:
     assert lines[0] == f"run folder: {whole}"
     assert sum(re.match(r"trial \d+ (complete|pruned) after fold", line) is not None
                for line in lines) == TRIALS  # fmt: skip
-    assert lines[-1] == f"metrics: {whole / 'metrics.json'}"
+    assert f"metrics: {whole / 'metrics.json'}" in lines
+    assert lines[-1] == f"report: {whole / 'report.html'}"
     assert "…" not in "".join(lines)  # no figure is cut off where there is no terminal
 
 
