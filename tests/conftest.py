@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawn_runs import make_run
 from PIL import Image, ImageDraw
 
 from sign_ensemble.search.cluster import ENVIRONMENT
@@ -141,6 +142,24 @@ def _outlines(label: str) -> list[list[tuple[float, float]]]:
         "triangle": [[(0.0, -1.0), (0.9, 0.8), (-0.9, 0.8)]],
         "wave": [top + [(x, y + 0.4) for x, y in reversed(top)]],
     }[label]
+
+
+@pytest.fixture(scope="session")
+def drawn_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes evaluated runs of drawn numbers, each in a folder of its own."""
+
+    def make(name: str, *rest: Any, **more: Any) -> Path:
+        return make_run(tmp_path_factory.mktemp("drawn") / name, *rest, **more)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def wide_run(drawn_run: Callable[..., Path]) -> Path:
+    """An evaluated run of 50 trials and 2,500 images."""
+    sizes = {"known": ("known", 520), "gestures": ("near", 230)}
+    sizes |= {f"far-{i}": ("far", 350) for i in range(5)}
+    return drawn_run("wide", 50, sizes)
 
 
 @dataclass(frozen=True)

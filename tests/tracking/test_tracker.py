@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -13,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from wandb_files import logged
 
 from sign_ensemble.config import WandbConfig
 from sign_ensemble.logged import described, flat
 from sign_ensemble.run import RunFolder, file_sha256
 from sign_ensemble.search.records import TrialRecord
 from sign_ensemble.storage import beside, place
-from sign_ensemble.tracking import Tracker, open_tracker, stricter
+from sign_ensemble.tracking import Tracker, open_tracker
+from sign_ensemble.tracking.tracker import stricter
 
 wandb = pytest.importorskip("wandb")
 protocol: Any = pytest.importorskip("wandb.proto.wandb_internal_pb2")
@@ -69,54 +70,6 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "1")
-
-
-def records_of(path: Path) -> list[Any]:
-    """All records of a .wandb file: LevelDB's log format behind a header of 7 bytes.
-
-    wandb 0.31 has no reader in Python; its records are protobuf messages.
-    """
-    content = path.read_bytes()
-    found, parts, at = [], b"", 7
-    while at + 7 <= len(content):
-        left = 32768 - at % 32768
-        if left < 7:
-            at += left
-            continue
-        _, length, kind = struct.unpack("<IHB", content[at : at + 7])
-        parts += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # a whole record, or a record's last part
-            message = protocol.Record()
-            message.ParseFromString(parts)
-            found.append(message)
-            parts = b""
-    return found
-
-
-def items(pairs: Any) -> dict[str, Any]:
-    return {".".join(p.nested_key) or p.key: json.loads(p.value_json) for p in pairs}
-
-
-class Logged:
-    """One offline run, read back from its file."""
-
-    def __init__(self, folder: Path) -> None:
-        (path,) = folder.glob("*.wandb")
-        records = records_of(path)
-        self.run = next(r.run for r in records if r.HasField("run"))
-        self.config = items(self.run.config.update)
-        self.history = [items(r.history.item) for r in records if r.HasField("history")]
-        self.summary: dict[str, Any] = {}
-        for message in records:
-            if message.HasField("summary"):
-                self.summary |= items(message.summary.update)
-        self.artifacts = {r.artifact.type: r.artifact for r in records if r.HasField("artifact")}
-        self.exit_code = next(r.exit.exit_code for r in records if r.HasField("exit"))
-
-
-def logged(run: RunFolder) -> list[Logged]:
-    return [Logged(folder) for folder in sorted((beside(run.path) / "wandb").glob("offline-run-*"))]
 
 
 def test_trial_is_a_run_of_the_group_with_a_row_per_fold(run, capfd):
@@ -332,7 +285,7 @@ def test_unreachable_server_goes_offline_in_bounded_time(run, monkeypatch, capfd
 
 def test_server_lost_after_the_start_keeps_the_trial(run, monkeypatch, capfd):
     refused(monkeypatch)
-    monkeypatch.setattr("sign_ensemble.tracking.INIT_SECONDS", 1.0)
+    monkeypatch.setattr("sign_ensemble.tracking.tracker.INIT_SECONDS", 1.0)
     monkeypatch.setattr(wandb, "login", lambda **_: True)
     said: list[str] = []
     tracker = open_tracker(WandbConfig("online"), run, said.append)
@@ -405,7 +358,7 @@ tracker.evaluation({{}}, {{}}, [])
 tracker.close()
 assert "wandb" not in sys.modules
 """
-    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     if environment:
         environ["WANDB_MODE"] = environment
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)

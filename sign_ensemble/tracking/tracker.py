@@ -1,15 +1,10 @@
-"""Weights & Biases: a run per trial, all in one group, and one for the evaluation.
-
-The only file that imports wandb, and only when there is something to log. Runs are written by the
-driver after a trial has ended, so tracking cannot slow a trial; no fault of it ends a command.
-"""
+"""The tracker: opens W&B runs, logs into them, and turns every fault of W&B into one line."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
 import secrets
 import shlex
 import shutil
@@ -19,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sign_ensemble.config import WandbConfig
-from sign_ensemble.logged import TABLE, described, flat, set_rows, trial_figures
-from sign_ensemble.run import RunFolder, at_hand, file_sha256, whole
+from sign_ensemble.logged import described, flat, trial_figures
+from sign_ensemble.run import RunFolder, whole
 from sign_ensemble.storage import Place, beside
+from sign_ensemble.tracking import files
+from sign_ensemble.tracking.tables import plots, tables
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -32,19 +29,12 @@ MODES = ("online", "offline", "disabled")  # from the most to the least that is 
 INIT_SECONDS = 15.0  # a server that answers at all does so within a second or two
 FINISH_SECONDS = {"evaluate": 600.0}  # enough for the ensemble's weights over a slow line
 FINISH_SECONDS_ELSE = 60.0  # a trial is a few kB
-ARTIFACT_BYTES = 1_000_000_000  # more is a surprise on a free account's storage
 
 
 def stricter(configured: str, asked: str | None) -> str:
     """The one of two modes that sends less; ``asked`` is WANDB_MODE's word, None when unset."""
     asked = {"dryrun": "offline"}.get(asked or "", asked)
     return max(configured, asked if asked in MODES else "online", key=MODES.index)
-
-
-def size_of(paths: Sequence[Path]) -> int:
-    """Bytes of files and of all files below folders."""
-    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def open_tracker(wandb: WandbConfig, run: RunFolder, say: Callable[[str], None]) -> Tracker:
@@ -182,47 +172,23 @@ class Tracker:
                 # committed at once, the last row cannot overwrite the summary's means.
                 run.log(row, step=step, commit=True)
             run.summary.update(trial_figures(record))
+            if record_file := files.trial_artifact(self._run, record.number):
+                run.log_artifact(record_file)
 
     def _log_evaluation(
         self, config: dict[str, Any], metrics: dict[str, Any], artifacts: Sequence[Place]
     ) -> None:
-        import wandb
-
         with self._open("evaluate", "evaluate", "evaluation", config) as run:
             run.summary.update(flat(metrics))
-            rows = set_rows(metrics.get("sets", {}))
-            run.log({"sets": wandb.Table(columns=list(TABLE), data=rows)})
-            paths = [self._here(place) for place in artifacts]
-            size = size_of(paths)
-            if size > ARTIFACT_BYTES:
+            run.log({**tables(self._run, metrics), **plots(self._run, metrics)})
+            for source in files.sources(self._run):
+                files.use(run, source)
+            paths = [files.here(self._run, place) for place in artifacts]
+            size = files.size_of(paths)
+            if size > files.ARTIFACT_BYTES:
                 self._say(f"W&B: the ensemble has {size / 1e9:.1f} GB, its files are not logged")
             elif paths:
-                run.log_artifact(self._artifact(paths))
-
-    def _here(self, place: Place) -> Path:
-        """The file or folder, or a lasting copy: an offline run is read when it is synced."""
-        if isinstance(place, Path):
-            return place
-        kept = beside(self._run.path) / place.name
-        with at_hand(place) as found:
-            if found.is_dir():
-                shutil.copytree(found, kept, dirs_exist_ok=True)
-            else:
-                shutil.copy(found, kept)
-        return kept
-
-    def _artifact(self, paths: Sequence[Path]) -> Any:
-        import wandb
-
-        name = re.sub(r"[^A-Za-z0-9._-]", "-", f"ensemble-{self._run.path.name}")[:128]
-        manifest = self._run.manifest
-        about = {"manifest_sha256": file_sha256(manifest)} if manifest.is_file() else {}
-        artifact = wandb.Artifact(name, "ensemble", metadata=about)
-        for path in paths:
-            # Immutable: taken from the run folder itself, not copied to the home folder first.
-            add = artifact.add_dir if path.is_dir() else artifact.add_file
-            add(str(path), name=path.name, policy="immutable", skip_cache=True)
-        return artifact
+                run.log_artifact(files.ensemble(self._run, paths))
 
     @contextmanager
     def _open(

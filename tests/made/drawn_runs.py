@@ -5,8 +5,6 @@ Letters: M members, N images, K labels, C calibration images.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import numpy as np
 import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -168,26 +165,3 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
     write_json(run.metrics, tree)
     write_json(run.timings, {"search": 12.5, "evaluation": 3.2})
     return path
-
-
-@pytest.fixture(scope="session")
-def drawn_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes runs, each in a folder of its own; see :func:`make_run`."""
-
-    def make(name: str, *rest: Any, **more: Any) -> Path:
-        return make_run(tmp_path_factory.mktemp("drawn") / name, *rest, **more)
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def wide_run(drawn_run: Callable[..., Path]) -> Path:
-    """50 trials, 2,500 images."""
-    sizes = {"known": ("known", 520), "gestures": ("near", 230)}
-    sizes |= {f"far-{i}": ("far", 350) for i in range(5)}
-    return drawn_run("wide", 50, sizes)
-
-
-def read_metrics(run: Path) -> Any:
-    """The run's metrics.json."""
-    return json.loads((run / "metrics.json").read_text())
