@@ -1,19 +1,24 @@
-"""Write report.html of a finished run, or of several side by side.
+"""Write report.html of a finished run, or of several side by side; or a W&B Report of a project.
 
 Example:
     python -m sign_ensemble.report --run runs/photos-1a2b3c4d
     python -m sign_ensemble.report --run runs/one runs/two --out both.html
+    python -m sign_ensemble.report --wandb ENTITY/PROJECT --dry-run
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sign_ensemble.cli import Parser
+from sign_ensemble.config import SearchConfig
 from sign_ensemble.console import exit_with, progress, say
 from sign_ensemble.errors import UserError
+from sign_ensemble.run import RunFolder, write_json
 from sign_ensemble.storage import Place, place
 
 
@@ -21,25 +26,69 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, write, say where."""
     parser = Parser(prog="python -m sign_ensemble.report", description=str(__doc__).split("\n")[0])
     parser.add_argument(
-        "--run", required=True, nargs="+", type=str, help="folders or URIs of evaluated runs"
+        "--run", nargs="+", type=str, default=[], help="folders or URIs of evaluated runs"
     )
     parser.add_argument(
-        "--out", type=str, help="the page; by default report.html in the run's folder"
+        "--out", type=str, help="what is written; by default report.html in the run's folder"
+    )
+    parser.add_argument(
+        "--wandb",
+        type=str,
+        metavar="ENTITY/PROJECT",
+        help="make a W&B Report instead, of all runs of the project or of --run's group",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="write the W&B Report's specification as JSON to --out, wandb-report.json by default",
     )
     made = parser.parse_args(list(arguments))
-    from sign_ensemble.report.write import write_report
-    from sign_ensemble.run import RunFolder
-
     runs = [RunFolder(place(each, "--run").resolve()) for each in made.run]
+    if made.wandb is not None:
+        wandb_report(made, runs)
+    elif made.dry_run:
+        raise UserError("--dry-run: goes with --wandb ENTITY/PROJECT")
+    else:
+        page_of(runs, made.out)
+
+
+def page_of(runs: Sequence[RunFolder], out: str | None) -> None:
+    """report.html of a run, or one page of several."""
+    from sign_ensemble.report.write import write_report
+
     names = [run.path.name for run in runs]
+    if not runs:
+        raise UserError("--run: name a run's folder, or several")
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"--run: two runs are called {min(twice)}")
-    if len(runs) > 1 and not made.out:
+    if len(runs) > 1 and not out:
         raise UserError("--out: say where the page of several runs is to be written")
-    page: Place = Path(made.out).resolve() if made.out else runs[0].report
+    page: Place = Path(out).resolve() if out else runs[0].report
     with progress("plots") as step:
         write_report(runs, page, step)
     say(f"report: {page}")
+
+
+def wandb_report(made: Any, runs: Sequence[RunFolder]) -> None:
+    """A W&B Report of a project, or of one run's group in it."""
+    from sign_ensemble.search.space import distributions
+    from sign_ensemble.tracking import workspace
+
+    if not re.fullmatch(r"[^/\s]+/[^/\s]+", made.wandb):
+        raise UserError(f"--wandb: ENTITY/PROJECT is wanted, not {made.wandb}")
+    if len(runs) > 1:
+        raise UserError("--run: a W&B Report takes one run, or with none the whole project")
+    entity, project = made.wandb.split("/")
+    group = runs[0].path.name if runs else None
+    space = distributions(SearchConfig())
+    params = {name: bool(getattr(each, "log", False)) for name, each in space.items()}
+    report = workspace.report(entity, project, group, params)
+    if made.dry_run:
+        path = Path(made.out or "wandb-report.json").resolve()
+        write_json(path, workspace.specification(report))
+        say(f"specification of the W&B Report: {path}")
+    else:
+        say(f"W&B Report: {workspace.save(report)}")
 
 
 if __name__ == "__main__":
