@@ -42,7 +42,8 @@ def test_every_command_named_exists() -> None:
     named = set(re.findall(r"python -m sign_ensemble\.(\w+)", README))
     assert named >= {"tune", "train", "evaluate", "predict"}
     for name in named:
-        assert (ROOT / "sign_ensemble" / f"{name}.py").is_file(), name
+        files = (f"{name}.py", f"{name}/__main__.py")
+        assert any((ROOT / "sign_ensemble" / file).is_file() for file in files), name
 
 
 def test_every_setting_named_exists() -> None:
@@ -52,7 +53,10 @@ def test_every_setting_named_exists() -> None:
             assert f"{group}.{key}" in known, f"--{group}.{key}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+CONFIGS = [p for p in sorted((ROOT / "configs").glob("*.yaml")) if p.stem != "wandb-sweep"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_configs_parse_and_pass_the_checks(path: Path) -> None:
     parser = parser_for("tune", "")
     config_of(parser, parser.parse_args(["--config", str(path)]))
