@@ -101,6 +101,7 @@ def saved(plot: Plot, salt: str) -> tuple[str, bytes]:
         with io.StringIO() as text:
             figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
             svg = text.getvalue()
+        figure.set_layout_engine("none")  # it stays as it was just laid out
         with io.BytesIO() as content:
             figure.savefig(content, format="png", dpi=160, facecolor="white")
             png = content.getvalue()
