@@ -5,8 +5,10 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -347,6 +349,7 @@ def test_fault_inside_wandb_while_online_ends_in_silence_too(run, monkeypatch):
 def test_disabled_never_imports_wandb(run, mode, environment):
     code = f"""
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from sign_ensemble.config import WandbConfig
 from sign_ensemble.run import RunFolder
@@ -455,3 +458,39 @@ def test_numpy_figures_are_logged_too(run):
     tracker.close()
     (seen,) = logged(run)
     assert seen.summary["known.accuracy"] == 0.5
+
+
+class Refuses(BaseHTTPRequestHandler):
+    """A W&B server that does not know the key."""
+
+    def do_POST(self) -> None:
+        self.send_response(401)
+        self.end_headers()
+        self.wfile.write(b'{"errors": [{"message": "user is not logged in"}]}')
+
+    do_GET = do_POST
+
+    def log_message(self, *said: Any) -> None:
+        pass
+
+
+def test_a_bad_key_is_one_line_and_the_run_is_kept(run, monkeypatch, capfd):
+    server = HTTPServer(("127.0.0.1", 0), Refuses)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
+        said: list[str] = []
+        tracker = open_tracker(WandbConfig(), run, said.append)
+        tracker.trial(record(), SIGNERS)
+        tracker.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert len(said) == 1 and "does not take the key" in said[0], said
+    (seen,) = logged(run)
+    assert seen.summary["nll"] == 0.75
+    assert capfd.readouterr().out == ""
