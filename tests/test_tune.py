@@ -300,7 +300,8 @@ def assert_kept(run: Path, before: dict[str, tuple[str, int]]) -> None:
     """No ended trial was lost, changed or written again."""
     now = contents(run)
     for name, content in before.items():
-        assert now[name] == content, name
+        if name != "timings.json":  # grows with every call that prepares images
+            assert now[name] == content, name
 
 
 def assert_same_outcome(run: Path, whole: Path) -> None:
