@@ -19,6 +19,11 @@ from sign_ensemble.storage import Place
 
 KNOWN = "known"  # the set, and the kind, of held-out signs
 SCORE = "score."
+MISTAKES = "surest mistakes"
+REFUSED = "rejected real signs"
+ACCEPTED = "accepted strange images"
+CAUGHT = "refused, though one model was sure"
+GALLERIES = (MISTAKES, REFUSED, ACCEPTED, CAUGHT)  # as they are shown
 
 
 @dataclass(frozen=True)

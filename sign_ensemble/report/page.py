@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from sign_ensemble.report.answered import KNOWN
+from sign_ensemble.report.answered import GALLERIES, KNOWN
 from sign_ensemble.report.plots import Plot
 from sign_ensemble.report.results import Results
 from sign_ensemble.report.search_plots import params_of
@@ -107,9 +107,9 @@ def galleries(results: Results) -> list[tuple[str, list[tuple[str, list[dict[str
     rows = [row for row in results.answers.to_pylist() if row["gallery"]]
     for row in rows:
         row["data"] = base64.b64encode(row["picture"]).decode()
-    names = list(dict.fromkeys(row["gallery"] for row in rows))
+    held = {row["gallery"] for row in rows}
     found = []
-    for name in names:
+    for name in (name for name in GALLERIES if name in held):
         mine = [row for row in rows if row["gallery"] == name]
         sets = [(each, list(group)) for each, group in groupby(mine, key=lambda row: row["set"])]
         for _, group in sets:

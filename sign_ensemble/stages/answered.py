@@ -10,13 +10,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from sign_ensemble.report.answered import KNOWN, Row, table_of
+from sign_ensemble.report.answered import (
+    ACCEPTED,
+    CAUGHT,
+    KNOWN,
+    MISTAKES,
+    REFUSED,
+    Row,
+    table_of,
+)
 from sign_ensemble.uncertainty.answers import Answers
 
-MISTAKES = "surest mistakes"
-REFUSED = "rejected real signs"
-ACCEPTED = "accepted strange images"
-CAUGHT = "refused, though one model was sure"
 SHOWN = 12  # pictures of one gallery from one set
 SURE = 0.9  # protocol M's overconfident
 SIDE = 112  # pixels of a picture in the report

@@ -6,8 +6,8 @@
     curve.operating                    {coverage, risk} of the shipped rule
     labels.<label>                     {accuracy, coverage, error_accepted}
     confusion.{accepted, refused}      images by true label (rows) and answer (columns)
-    strange.{near, far}                {n, overconfident, accepted}: all sets of a kind as one;
-                                       overconfident is the single model's
+    strange.{near, far}                {n, single, ensemble}: all sets of a kind as one, of each
+                                       {overconfident, accepted}
     apart                              share of known images that two members name differently, M×M
 
 Failures of the curve are wrong answers on known images and all near images, as in aurc.
@@ -101,16 +101,20 @@ def pooled(
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     """What a single model and the ensemble make of the images of several sets."""
-    alone, whole = ([side(each) for each in sets] for side in (sides["single"], sides["ensemble"]))
-    confidence = np.concatenate([view.probs_NK.max(-1) for view in alone])
-    claimed = np.concatenate([view.claimed for view in alone])
-    accepted = np.concatenate([view.accepted for view in whole])
-    n, figure = len(accepted), bootstrap.figure
-    return {
-        "n": n,
-        "overconfident": figure(partial(metrics.overconfident, confidence, claimed), n),
-        "accepted": figure(partial(metrics.coverage, accepted), n),
-    }
+    n = sum(len(each.accepted_N) for each in sets)
+    found: dict[str, Any] = {"n": n}
+    for name, side in sides.items():
+        views = [side(each) for each in sets]
+        confidence = np.concatenate([view.probs_NK.max(-1) for view in views])
+        claimed = np.concatenate([view.claimed for view in views])
+        accepted = np.concatenate([view.accepted for view in views])
+        found[name] = {
+            "overconfident": bootstrap.figure(
+                partial(metrics.overconfident, confidence, claimed), n
+            ),
+            "accepted": bootstrap.figure(partial(metrics.coverage, accepted), n),
+        }
+    return found
 
 
 def calibration(

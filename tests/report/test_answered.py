@@ -12,7 +12,8 @@ from PIL import Image
 
 from sign_ensemble.errors import UserError
 from sign_ensemble.report import answered
-from sign_ensemble.stages.answered import ACCEPTED, CAUGHT, MISTAKES, REFUSED, SIDE
+from sign_ensemble.report.answered import ACCEPTED, CAUGHT, MISTAKES, REFUSED
+from sign_ensemble.stages.answered import SIDE
 
 
 def test_rows_say_what_was_answered(wide_run: Path) -> None:
