@@ -804,6 +804,7 @@ def test_a_run_on_an_object_store(
     few = ("--evaluate.images=10", "--evaluate.bootstrap=20", "--wandb.mode=disabled")
     finish(start("evaluate", "--run", str(run), *few))
     assert read_json(run / "metrics.json")["readings"] == 1
+    assert (run / "report.html").is_file() and any(run.glob("figures/risk-coverage.svg"))
     said = finish(start("predict", "--run", str(run), str(signs_folder / "dan" / "bar")))
     assert len(said.splitlines()) == 7  # images and how long they took
     assert not [path for path in run.glob("*") if path.name.startswith(".")]  # nothing half done

@@ -8,10 +8,13 @@ import os
 import secrets
 import shlex
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from sign_ensemble.config import WandbConfig
 from sign_ensemble.logged import described, flat, trial_figures
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from sign_ensemble.search.records import TrialRecord
 
 MODES = ("online", "offline", "disabled")  # from the most to the least that is sent
+KNOCK_SECONDS = 5.0
 INIT_SECONDS = 15.0  # a server that answers at all does so within a second or two
 FINISH_SECONDS = {"evaluate": 600.0}  # enough for the ensemble's weights over a slow line
 FINISH_SECONDS_ELSE = 60.0  # a trial is a few kB
@@ -84,6 +88,7 @@ class Tracker:
             if self.mode != "online":
                 return
             try:
+                knock(found.base_url)
                 if not wandb.login(prompt=False, verify=True):
                     self._go_offline("no key, see `wandb login`")
             except (wandb.Error, OSError):
@@ -268,6 +273,22 @@ class Tracker:
     def _stop(self, fault: BaseException) -> None:
         self.mode = "disabled"
         self._say(f"W&B: logging stopped ({first_line(fault)})")
+
+
+def knock(address: str) -> None:
+    """Ask a server's port whether anyone listens: wandb itself asks a closed one for ten seconds.
+
+    Where the way leads through a proxy, nothing is asked.
+
+    Raises:
+        OSError: nobody does.
+    """
+    to = urlsplit(address)
+    host = to.hostname or ""
+    if to.scheme in getproxies() and not proxy_bypass(host):
+        return
+    port = to.port or (443 if to.scheme == "https" else 80)
+    socket.create_connection((host, port), KNOCK_SECONDS).close()
 
 
 def first_line(fault: BaseException) -> str:

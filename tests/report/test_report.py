@@ -14,6 +14,7 @@ import pytest
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from sign_ensemble.errors import UserError
+from sign_ensemble.report.__main__ import main
 from sign_ensemble.report.results import importances, read_results
 from sign_ensemble.report.write import write_report
 from sign_ensemble.run import RunFolder
@@ -166,6 +167,18 @@ def test_runs_side_by_side(drawn_run: Callable[..., Path], tmp_path: Path) -> No
     text = page.read_text(encoding="utf-8")
     assert 'id="side-by-side"' in text
     assert text.count("<article") == 2
+
+
+def test_the_command_says_where_the_page_is(
+    wide_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["--run", str(wide_run), "--out", str(tmp_path / "page.html")])
+    assert f"report: {tmp_path / 'page.html'}\n" in capsys.readouterr().out
+    assert (tmp_path / "page.html").is_file()
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    assert "--dry-run" in capsys.readouterr().out
 
 
 def test_a_single_setting_has_no_search(drawn_run: Callable[..., Path], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from sign_ensemble.run import RunFolder, file_sha256
 from sign_ensemble.search.records import TrialRecord
 from sign_ensemble.storage import beside, place
 from sign_ensemble.tracking import Tracker, open_tracker
-from sign_ensemble.tracking.tracker import stricter
+from sign_ensemble.tracking.tracker import knock, stricter
 
 wandb = pytest.importorskip("wandb")
 protocol: Any = pytest.importorskip("wandb.proto.wandb_internal_pb2")
@@ -71,7 +71,6 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> None:
         port = free.getsockname()[1]
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "1")
 
 
 def test_trial_is_a_run_of_the_group_with_a_row_per_fold(run, capfd):
@@ -277,7 +276,7 @@ def test_unreachable_server_goes_offline_in_bounded_time(run, monkeypatch, capfd
     tracker = open_tracker(WandbConfig("online"), run, said.append)
     tracker.trial(record(), SIGNERS)
     tracker.close()
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 8  # wandb alone asks a closed port for 10 seconds
     (seen,) = logged(run)
     assert seen.summary["nll"] == 0.75
     (line,) = said
@@ -481,7 +480,6 @@ def test_a_bad_key_is_one_line_and_the_run_is_kept(run, monkeypatch, capfd):
     try:
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-        monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
         said: list[str] = []
         tracker = open_tracker(WandbConfig(), run, said.append)
         tracker.trial(record(), SIGNERS)
@@ -494,3 +492,18 @@ def test_a_bad_key_is_one_line_and_the_run_is_kept(run, monkeypatch, capfd):
     (seen,) = logged(run)
     assert seen.summary["nll"] == 0.75
     assert capfd.readouterr().out == ""
+
+
+def test_a_proxy_is_not_passed_by(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    for name in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConnectionRefusedError):
+        knock(address)
+    monkeypatch.setenv("http_proxy", "http://proxy.invalid:1")
+    knock(address)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(ConnectionRefusedError):
+        knock(address)
