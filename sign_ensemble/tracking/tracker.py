@@ -88,9 +88,11 @@ class Tracker:
             if self.mode != "online":
                 return
             try:
-                knock(found.base_url)
-                if not wandb.login(prompt=False, verify=True):
+                if not wandb.login(prompt=False):
                     self._go_offline("no key, see `wandb login`")
+                    return
+                knock(found.base_url)
+                wandb.login(prompt=False, verify=True)
             except (wandb.Error, OSError):
                 self._go_offline(f"{found.base_url} does not answer or does not take the key")
         except Exception as fault:  # any: tracking is a convenience, the run is not

@@ -71,6 +71,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> None:
         port = free.getsockname()[1]
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "1")
 
 
 def test_trial_is_a_run_of_the_group_with_a_row_per_fold(run, capfd):
@@ -288,6 +289,7 @@ def test_server_lost_after_the_start_keeps_the_trial(run, monkeypatch, capfd):
     refused(monkeypatch)
     monkeypatch.setattr("sign_ensemble.tracking.tracker.INIT_SECONDS", 1.0)
     monkeypatch.setattr(wandb, "login", lambda **_: True)
+    monkeypatch.setattr("sign_ensemble.tracking.tracker.knock", lambda _: None)
     said: list[str] = []
     tracker = open_tracker(WandbConfig("online"), run, said.append)
     assert tracker.mode == "online" and said == []
