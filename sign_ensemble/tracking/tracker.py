@@ -11,6 +11,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ from sign_ensemble.tracking import files
 from sign_ensemble.tracking.tables import plots, tables
 
 if TYPE_CHECKING:
-    from wandb import Run
+    from wandb import Run, Settings
 
     from sign_ensemble.search.records import TrialRecord
 
@@ -88,11 +89,10 @@ class Tracker:
             if self.mode != "online":
                 return
             try:
-                if not wandb.login(prompt=False):
+                if has_key(found):
+                    knock(found.base_url)
+                if not wandb.login(prompt=False, verify=True):
                     self._go_offline("no key, see `wandb login`")
-                    return
-                knock(found.base_url)
-                wandb.login(prompt=False, verify=True)
             except (wandb.Error, OSError):
                 self._go_offline(f"{found.base_url} does not answer or does not take the key")
         except Exception as fault:  # any: tracking is a convenience, the run is not
@@ -275,6 +275,16 @@ class Tracker:
     def _stop(self, fault: BaseException) -> None:
         self.mode = "disabled"
         self._say(f"W&B: logging stopped ({first_line(fault)})")
+
+
+def has_key(found: Settings) -> bool:
+    """Whether wandb will find a key, so that it will ask its server."""
+    if found.api_key or found.identity_token_file:
+        return True
+    file = Path(os.environ.get("NETRC") or Path.home() / ".netrc").expanduser()
+    with suppress(OSError, NetrcParseError):
+        return netrc(file).authenticators(urlsplit(found.base_url).hostname or "") is not None
+    return False
 
 
 def knock(address: str) -> None:
