@@ -42,8 +42,14 @@ _BUCKETS = count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, so that the others run beside it."""
+    """What shares a fixture that takes long stays together; the longest file begins."""
     items.sort(key=lambda item: item.path.name != "test_tune.py")
+    for item in items:
+        group = item.path.name
+        if group == "test_tune.py":
+            shared = {"whole", "tuned"} & {*getattr(item, "fixturenames", ())}
+            group = "-".join(sorted(shared)) or item.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
