@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,12 @@ import pytest
 import yaml
 
 import sign_ensemble
-from sign_ensemble.config import FinetuneConfig
+from sign_ensemble.config import EvaluateConfig, FinetuneConfig, WandbConfig
 from sign_ensemble.learning.member import load
-from sign_ensemble.run import at_hand, read_json
+from sign_ensemble.run import RunFolder, at_hand, read_json
+from sign_ensemble.stages.evaluate import evaluate_run
 from sign_ensemble.storage import place
+from sign_ensemble.tracking import Tracker
 
 if TYPE_CHECKING:
     from tests.conftest import S3
@@ -499,6 +502,27 @@ def test_a_swallowed_interrupt_ends_the_search(
     assert command.ended() == 130, command.err
     assert command.err == "interrupted: what is done is kept; the same command goes on\n"
     assert len(records(home / "swallowed")) < 6
+
+
+@pytest.mark.timeout(SLOW)
+def test_a_report_never_shows_an_earlier_reading(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(whole.parent / "read-again")
+    shutil.copytree(whole, str(run.path), ignore=shutil.ignore_patterns("ray"))
+    few = EvaluateConfig(images=10, bootstrap=10, again=True)
+    tracker = Tracker(WandbConfig("disabled"), run, pytest.fail)
+
+    def interrupted(_: RunFolder) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("sign_ensemble.stages.evaluate.report", interrupted)
+        evaluate_run(run, few, tracker)
+    assert read_json(run.metrics)["readings"] == 2
+    assert not run.report.exists()
+    evaluate_run(run, replace(few, again=False), tracker)
+    assert read_json(run.metrics)["readings"] == 2 and run.report.is_file()
 
 
 @pytest.mark.timeout(3 * SLOW)

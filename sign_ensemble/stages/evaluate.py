@@ -18,7 +18,6 @@ from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.strange import FAR_SETS, far_images, folder_images, image_files
 from sign_ensemble.errors import UserError
 from sign_ensemble.report import answered
-from sign_ensemble.report.write import write_report
 from sign_ensemble.run import RunFolder, load_config, read_json, write_json
 from sign_ensemble.stages.about import about
 from sign_ensemble.stages.answered import joined as joined_rows
@@ -205,12 +204,15 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, readings: int) -> dict[s
     tree["readings"] = readings
     tree["about"] = about(config, settings, listed, reader)
     tree["about"]["set_aside"] = set_aside
+    run.report.unlink(missing_ok=True)  # an earlier reading's; if this call stops here, it is due
     write_json(run.metrics, tree)
     return tree
 
 
 def report(run: RunFolder) -> None:
     """Write the page to look at."""
+    from sign_ensemble.report.write import write_report  # matplotlib: not at every start
+
     with progress("plots") as step:
         write_report([run], run.report, step)
     say(f"report: {run.report}")
