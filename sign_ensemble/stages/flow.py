@@ -100,6 +100,17 @@ def make_members(prepared: Prepared) -> None:
     stage(prepared, read_records(prepared.run))
 
 
+def members_and_rule(prepared: Prepared) -> None:
+    """What is made of an ended search, as far as it is not there."""
+    run = prepared.run
+    if not (run.members / "index.json").exists():
+        with timed(run, "members"):
+            make_members(prepared)
+    if not run.rule.exists():
+        with timed(run, "rule"):
+            build_rule(prepared)
+
+
 def _build(config: Config, run: RunFolder, until: str, tracker: tracking.Tracker) -> None:
     """Everything before the evaluation."""
     with timed(run, "features"):
@@ -109,12 +120,7 @@ def _build(config: Config, run: RunFolder, until: str, tracker: tracking.Tracker
             search(prepared, tracker)
     if until == "search":
         return
-    if not (run.members / "index.json").exists():
-        with timed(run, "members"):
-            make_members(prepared)
-    if not run.rule.exists():
-        with timed(run, "rule"):
-            build_rule(prepared)
+    members_and_rule(prepared)
 
 
 def train(config: Config) -> TrialRecord:
@@ -143,9 +149,7 @@ def train(config: Config) -> TrialRecord:
                     params = default_params(one.member)
                     record = judge_all(run, prepared.task, one.member, params, 0)
                     write_table(run, [record], prepared.task.fold_names)
-                if not (run.members / "index.json").exists():
-                    make_members(prepared)
-                build_rule(prepared)
+                members_and_rule(prepared)
         record = read_records(run)[0]
         tracker.setting(record.params, record)
         return record

@@ -1,4 +1,4 @@
-"""How long each stage took, over all calls that it took."""
+"""How long each stage took, over all calls that came to its end."""
 
 from __future__ import annotations
 
