@@ -71,6 +71,7 @@ def page_of(runs: Sequence[RunFolder], out: str | None) -> None:
 
 def wandb_report(made: Any, runs: Sequence[RunFolder]) -> None:
     """A W&B Report of a project, or of one run's group in it."""
+    from sign_ensemble.data.strange import FAR_SETS
     from sign_ensemble.search.space import distributions
     from sign_ensemble.tracking import workspace
 
@@ -82,7 +83,7 @@ def wandb_report(made: Any, runs: Sequence[RunFolder]) -> None:
     group = runs[0].path.name if runs else None
     space = distributions(SearchConfig())
     params = {name: bool(getattr(each, "log", False)) for name, each in space.items()}
-    report = workspace.report(entity, project, group, params)
+    report = workspace.report(entity, project, group, params, tuple(FAR_SETS))
     if made.dry_run:
         path = Path(made.out or "wandb-report.json").resolve()
         write_json(path, workspace.specification(report))

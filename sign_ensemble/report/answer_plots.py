@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
 from sign_ensemble.report.answered import SCORE
 from sign_ensemble.report.plots import COLOURS, INK, Plot, above
@@ -25,7 +25,6 @@ SCORES = {
     "disagreement": "mutual information of answer and member, nats",
     "energy": "negative log-sum-exp of the logits",
     "max_logit": "negative highest logit",
-    "max_prob": "1 − highest mean probability",
     "neighbour": "distance to the nearest training images",
     "relative_mahalanobis": "distance to the nearest label's cloud",
 }
@@ -112,7 +111,7 @@ def score_plots(results: Results) -> Iterator[Plot]:
         yield Plot(
             f"score-{name}",
             f"{name.replace('_', ' ')} ({note})",
-            f"{SCORES.get(name, name)}; higher = stranger. Each kind's bars add up to one.",
+            f"{SCORES[name]}; higher = stranger. Each kind's bars add up to one.",
             partial(draw_histogram, scores, kinds),
             2.4,
             "y",
@@ -171,14 +170,10 @@ def draw_histogram(scores: np.ndarray, kinds: np.ndarray, axes: Axes) -> None:
     for kind in ("known", "near", "far"):
         mine = scores[kinds == kind]
         if len(mine):
-            share = np.full(len(mine), 1 / len(mine))
             axes.hist(
-                mine.clip(edges[0], edges[-1]), edges, weights=share, histtype="stepfilled",
-                color=COLOURS[kind], alpha=0.35,
-            )  # fmt: skip
-            axes.hist(
-                mine.clip(edges[0], edges[-1]), edges, weights=share, histtype="step",
-                color=COLOURS[kind], linewidth=1.3, label=kind,
+                mine.clip(edges[0], edges[-1]), edges, weights=np.full(len(mine), 1 / len(mine)),
+                histtype="stepfilled", facecolor=to_rgba(COLOURS[kind], 0.35),
+                edgecolor=COLOURS[kind], linewidth=1.3, label=kind,
             )  # fmt: skip
     axes.set(xlabel="score", ylabel="share of images")
     above(axes)
@@ -203,7 +198,7 @@ def draw_reliability(details: Mapping[str, Any], axes: Axes) -> None:
 
 
 def draw_shares(rows: Mapping[str, Any], axes: Axes) -> None:
-    """Accuracy and coverage of each row, with whiskers where rows are few enough."""
+    """Accuracy and coverage of each row, with whiskers."""
     sides = (("accuracy", "right", "good", -0.14), ("coverage", "answered", "ensemble", 0.14))
     for figure, text, colour, shift in sides:
         for place, each in enumerate(rows.values()):

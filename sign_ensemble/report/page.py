@@ -93,15 +93,6 @@ class Numbers:
         return self._data("trials", [number, name], value, text)
 
 
-def best_trials(results: Results) -> list[Mapping[str, Any]]:
-    """Trials in the order of trials.parquet: complete ones by loss, then pruned, then failed."""
-    order = {"complete": 0, "pruned": 1, "failed": 2}
-    return sorted(
-        results.trials,
-        key=lambda t: (order[t["status"]], float("inf") if t["nll"] is None else t["nll"]),
-    )[:MOST_TRIALS]
-
-
 def galleries(results: Results) -> list[tuple[str, list[tuple[str, list[dict[str, Any]]]]]]:
     """Galleries in the order of the sets, each with its images set by set, surest first."""
     rows = [row for row in results.answers.to_pylist() if row["gallery"]]
@@ -147,7 +138,7 @@ def rendered(runs: Sequence[Results], plots: Sequence[Mapping[str, Sequence[Show
             "tree": results.metrics,
             "numbers": Numbers(results),
             "plots": shown,
-            "trials": best_trials(results),
+            "trials": results.trials[:MOST_TRIALS],
             "params": params_of(results.trials),
             "galleries": galleries(results),
             "settings": flat_settings(results.settings),

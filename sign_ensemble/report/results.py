@@ -25,7 +25,7 @@ class Results:
         metrics: What metrics.json holds.
         rule: What rule.json holds.
         answers: A row per image, see ``answered.py``.
-        trials: The rows of trials.parquet, by number.
+        trials: The rows of trials.parquet, best first.
         members: What members/index.json lists.
         importances: Share of the loss's variation that each hyperparameter explains.
         set_aside: Path and reason of each image of the manifest that could not be used.
@@ -61,14 +61,13 @@ def read_results(run: RunFolder) -> Results:
             f"{run.metrics}: not an evaluation of this version; evaluate the run again, with "
             "--evaluate.again true"
         )
-    trials = rows_of(run.trials_table)
     aside = rows_of(run.manifest, ["path", "split", "reason"])
     return Results(
         name=run.path.name,
         metrics=metrics,
         rule=read_json(run.rule),
         answers=answered.read(run.answers),
-        trials=tuple(sorted(trials, key=lambda row: row["number"])),
+        trials=tuple(rows_of(run.trials_table)),
         members=tuple(read_json(run.members / "index.json")["members"]),
         importances=importances(run.study),
         set_aside=tuple((r["path"], r["reason"]) for r in aside if r["split"] == "set-aside"),

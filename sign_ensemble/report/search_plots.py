@@ -34,7 +34,8 @@ def params_of(trials: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def search_plots(results: Results) -> Iterator[Plot]:
     """All of them; none of a single trial."""
-    judged = [trial for trial in results.trials if trial["nll"] is not None]
+    by_number = sorted(results.trials, key=lambda trial: trial["number"])
+    judged = [trial for trial in by_number if trial["nll"] is not None]
     if len(results.trials) < 2 or not judged:
         return
     members = {member["trial"] for member in results.members}

@@ -15,10 +15,7 @@ from sign_ensemble.run import RunFolder, at_hand
 from sign_ensemble.storage import Place
 
 MOST_ROWS = 10_000  # W&B shows no more of a table
-ANSWERS = (
-    "set", "kind", "image", "signer", "label", "answer", "confidence", "p_value", "accepted",
-    "witness", "votes", "why", "single_answer", "single_confidence",
-)  # fmt: skip
+ANSWERS = tuple(name for name in answered.SCHEMA.names if name not in ("gallery", "picture"))
 
 
 def tables(run: RunFolder, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sign_ensemble.errors import UserError
@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
 LOSS = "nll"
 PLOTS = ("risk-coverage", "kept-accepted", "reliability", "confusion", "signers", "members-apart")
-ACCEPTED = ("blank", "noise", "smooth-fields", "photographs", "textures", "no-hand")
 
 
-def report(entity: str, project: str, group: str | None, params: Mapping[str, bool]) -> Report:
+def report(
+    entity: str,
+    project: str,
+    group: str | None,
+    params: Mapping[str, bool],
+    sets: Sequence[str],
+) -> Report:
     """The report, not yet saved; asks no server.
 
     Args:
@@ -25,6 +30,7 @@ def report(entity: str, project: str, group: str | None, params: Mapping[str, bo
         project: Where the runs are.
         group: Only the runs of one run folder; None takes all of the project.
         params: Hyperparameters, and whether each is logarithmic.
+        sets: Strange sets of which it shows how many images are accepted.
     """
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb_workspaces.reports.v2 as wr
@@ -59,7 +65,7 @@ def report(entity: str, project: str, group: str | None, params: Mapping[str, bo
         ),
     ]
     known = [wr.SummaryMetric(f"known.{name}") for name in ("accuracy", "coverage")]
-    strange = [wr.SummaryMetric(f"sets.{name}.accepted") for name in ACCEPTED]
+    strange = [wr.SummaryMetric(f"sets.{name}.accepted") for name in sets]
     rejection = [
         wr.MediaBrowser(media_keys=[f"plots/{name}" for name in PLOTS], layout=wide),
         wr.BarPlot(

@@ -76,14 +76,14 @@ def test_run_sets_are_the_groups(written: Any) -> None:
 
 
 def test_without_a_run_it_takes_the_whole_project() -> None:
-    made = workspace.report("team", "signs", None, {"dropout": False})
+    made = workspace.report("team", "signs", None, {"dropout": False}, ["noise"])
     keys = found(workspace.specification(made)["spec"], "key")
     assert not [key for key in keys if key == {"section": "run", "name": "group"}]
 
 
 def test_a_name_with_quotes_stays_one_name() -> None:
     name = 'it\'s "mine" or 1 == 1'
-    made = workspace.report("team", "signs", name, {"dropout": False})
+    made = workspace.report("team", "signs", name, {"dropout": False}, ["noise"])
     values = found(workspace.specification(made)["spec"], "value")
     assert values.count(name) == 3
 
