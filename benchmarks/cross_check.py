@@ -114,9 +114,10 @@ def framed(rgb_HW3: Images, level: int) -> Images:
 
 def with_views(images_NSS3: Images, keys: list[str]) -> NDArray[np.float16]:
     """Features of images and of their views (N, 1 + V, D)."""
-    each = [features_of_images(images_NSS3, "shipped")]
+    each = [features_of_images(images_NSS3, "shipped").deep_ND]
     for view in range(1, VIEWS + 1):
-        each.append(features_of_images(augment(images_NSS3, keys, view, mirror=False), "shipped"))
+        views = augment(images_NSS3, keys, view, mirror=False)
+        each.append(features_of_images(views, "shipped").deep_ND)
     return np.stack(each, 1)
 
 
@@ -197,7 +198,7 @@ def main() -> None:
         "training": f"{len(labels_N)} pictures of {SIGNERS} built-in signers",
     }
     for name in BACKGROUNDS:
-        values = features_of_images(squares[name], "shipped")
+        values = features_of_images(squares[name], "shipped").deep_ND
         logits_HNK = np.stack([logits_of(head, values) for head in heads])
         results[name] = figures(logits_HNK, labels_real_N, people_N)
     write_json(RESULTS / "cross_check.json", results)

@@ -55,7 +55,8 @@ def features_of(folder: Path, pictures: list[Picture]) -> Features:
     with ThreadPoolExecutor(2) as readers, progress("pictures read") as step:
         for start in range(0, len(pictures), AT_ONCE):
             some = [folder / p.path for p in pictures[start : start + AT_ONCE]]
-            found.append(features_of_images(np.stack(list(readers.map(load, some))), "shipped"))
+            squares = np.stack(list(readers.map(load, some)))
+            found.append(features_of_images(squares, "shipped").deep_ND)
             step(start + len(some), len(pictures))
     return np.concatenate(found)
 

@@ -77,7 +77,7 @@ def ordinary(run: RunFolder, data: Path, runs: Path) -> dict[str, Any]:
     ]
 
     def evidence(images: np.ndarray) -> Evidence:
-        values = features_of_images(images, plain.weights)
+        values = features_of_images(images, plain.weights).deep_ND
         logits = np.stack([logits_of(head, values) for head in heads])
         return Evidence(logits, np.ones(len(heads)), np.zeros(len(values)), np.zeros(len(values)))
 

@@ -1,12 +1,12 @@
 """AlexNet's five convolution layers, frozen: uint8 images in, float16 features out.
 
-Letters: N images, S side in pixels, D features.
+Letters: N images, S side in pixels, D deep features, C features of the middle.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -17,11 +17,14 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 from torch import nn
+from torch.nn.functional import adaptive_max_pool2d
 
 from sign_ensemble.errors import UserError
 
 SHIPPED = "alexnet-imagenet1k-features-fp16.safetensors"
 D = 256 * 6 * 6
+THIRD, PLACES = 8, 3  # layers up to the third convolution's ReLU; places kept along a side of it
+C = 384 * PLACES * PLACES
 BATCH = 64  # every pass has this many images, so that a feature never depends on its neighbours
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as torchvision publishes them with the weights
 STD = (0.229, 0.224, 0.225)
@@ -57,6 +60,35 @@ class Convolutions(nn.Module):
         """Normalised images (N, 3, S, S) to features (N, 9216)."""
         return self.avgpool(self.features(images_N3SS)).flatten(1)
 
+    def both(self, images_N3SS: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What :meth:`forward` gives, and of the third layer (384 maps) the highest value in each
+        of 3 x 3 places: (N, 9216) and (N, 3456).
+        """
+        third = self.features[:THIRD](images_N3SS)
+        middle_NC = adaptive_max_pool2d(third, PLACES).flatten(1)
+        return self.avgpool(self.features[THIRD:](third)).flatten(1), middle_NC
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the convolutions make of N images, float16.
+
+    Args:
+        deep_ND: The fifth layer's, which heads and neighbours are about.
+        middle_NC: The third layer's, which clouds are about, see ``gaussians.py``.
+    """
+
+    deep_ND: NDArray[np.float16]
+    middle_NC: NDArray[np.float16]
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """Features of some images after those of others."""
+    return Features(
+        np.concatenate([np.zeros((0, D), np.float16), *(part.deep_ND for part in parts)]),
+        np.concatenate([np.zeros((0, C), np.float16), *(part.middle_NC for part in parts)]),
+    )
+
 
 @lru_cache(maxsize=1)
 def convolution_shapes() -> dict[str, tuple[int, ...]]:
@@ -74,15 +106,19 @@ class Backbone:
     device: torch.device
     half: bool
 
-    def features(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float16]]:
+    def features(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Features]:
         """Features of each batch, each of at most 64 images.
 
         Args:
             batches: uint8 images (N, S, S, 3), N from 1 to 64.
 
         Yields:
-            float16 features (N, 9216) of one batch, in order.
+            The features of one batch, in order.
         """
+
+        def half(values: torch.Tensor) -> NDArray[np.float16]:
+            return values[:n].clamp(max=65504).to(torch.float16).cpu().numpy()
+
         for images_NSS3 in batches:
             n = len(images_NSS3)
             if n < BATCH:
@@ -93,22 +129,20 @@ class Backbone:
                 torch.inference_mode(),
                 torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
             ):
-                values_ND = self.layers(normalised(pixels.permute(0, 3, 1, 2)))
-            yield values_ND[:n].clamp(max=65504).to(torch.float16).cpu().numpy()
+                deep_ND, middle_NC = self.layers.both(normalised(pixels.permute(0, 3, 1, 2)))
+            yield Features(half(deep_ND), half(middle_NC))
 
     def of_images(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
-    ) -> NDArray[np.float16]:
-        """Features (N, 9216) of images in memory; progress is called with (images done, images)."""
-        if not len(images_NSS3):
-            return np.zeros((0, D), np.float16)
+    ) -> Features:
+        """Features of images in memory; progress is called with (images done, images)."""
         starts = range(0, len(images_NSS3), BATCH)
         parts = []
         for part in self.features(images_NSS3[i : i + BATCH] for i in starts):
             parts.append(part)
             if progress:
                 progress(min(len(parts) * BATCH, len(images_NSS3)), len(images_NSS3))
-        return np.concatenate(parts)
+        return joined(parts)
 
 
 def normalised(levels_N3SS: torch.Tensor) -> torch.Tensor:

@@ -2,9 +2,9 @@
 
 A cache folder belongs to one set of weights and one way of making images and views. In it,
 ``features.f16`` holds a slot per image content, see ``slots.py``: 1 + V float16 rows of D values,
-the image and its V views.
+the image and its V views, and after them the image's C features of the middle.
 
-Letters: N images, V views, D features, S side in pixels.
+Letters: N images, V views, D deep features, C features of the middle, S side in pixels.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ def plain(features: Slots) -> NDArray[np.float16]:
     return values
 
 
+def middle(features: Slots) -> NDArray[np.float16]:
+    """The features of the middle of the images themselves: (N, C)."""
+    values: NDArray[np.float16] = features.open_rest()[features.slots_N]
+    return values
+
+
 @dataclass(frozen=True)
 class Work:
     """One image whose features are missing."""
@@ -47,6 +53,7 @@ def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, object]:
     """What the content of a cache folder depends on, beside the images."""
     return {
         "weights": weights_sha256,
+        "middle": [backbone.THIRD, backbone.PLACES],
         "size": data.size,
         "fit": data.fit,
         "views": data.views,
@@ -71,7 +78,7 @@ def images_with_views(works: Sequence[Work], data: DataConfig) -> NDArray[np.uin
 
 
 def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.float16]]:
-    """Features of each image in turn, (1 + V, D), decoding the next images meanwhile."""
+    """A slot of each image in turn, (1 + V) · D + C values, decoding the next images meanwhile."""
     net = backbone.load(data.weights)
     size = backbone.BATCH  # so that every pass but the last is full
     groups = [works[i : i + size] for i in range(0, len(works), size)]
@@ -86,18 +93,20 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
                 for i in range(0, len(images), backbone.BATCH):
                     yield images[i : i + backbone.BATCH]
 
-    waiting: list[NDArray[np.float16]] = []
-    for values_ND in net.features(batches()):
-        waiting.extend(values_ND)
-        while len(waiting) > data.views:
-            yield np.stack(waiting[: 1 + data.views])
-            del waiting[: 1 + data.views]
+    deep: list[NDArray[np.float16]] = []
+    middles: list[NDArray[np.float16]] = []
+    for found in net.features(batches()):
+        deep.extend(found.deep_ND)
+        middles.extend(found.middle_NC)
+        while len(deep) > data.views:
+            yield np.concatenate([*deep[: 1 + data.views], middles[0]])
+            del deep[: 1 + data.views], middles[: 1 + data.views]
 
 
 def features_of_images(
     images_NSS3: NDArray[np.uint8], weights: str, progress: Progress | None = None
-) -> NDArray[np.float16]:
-    """Features (N, D) of images that are already in memory, for strange sets and predictions."""
+) -> backbone.Features:
+    """Features of images that are already in memory, for strange sets and predictions."""
     return backbone.load(weights).of_images(images_NSS3, progress)
 
 
@@ -138,5 +147,5 @@ def features_of_rows(
         works = [Work(str(root / path_of[sha]), sha, slot) for sha, slot in missing]
         return compute(works, data)
 
-    kind = Kind("features.f16", (1 + data.views, backbone.D), "float16", key)
+    kind = Kind("features.f16", (1 + data.views, backbone.D), "float16", key, backbone.C)
     return slots_of(cache / name, kind, wanted, make, progress)

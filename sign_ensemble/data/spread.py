@@ -26,7 +26,7 @@ class Convolve:
         self.data = data
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch of paths, hashes and slots to the same with features (N, 1 + V, D)."""
+        """A batch of paths, hashes and slots to the same with what their slots hold."""
         works = [
             Work(str(path), str(sha), int(slot))
             for path, sha, slot in zip(batch["path"], batch["sha256"], batch["slot"], strict=True)
@@ -36,7 +36,7 @@ class Convolve:
 
 
 def compute_on_cluster(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.float16]]:
-    """Features (1 + V, D) of each image in turn, computed by one actor per CPU or GPU.
+    """What each image's slot holds, in turn, computed by one actor per CPU or GPU.
 
     Args:
         works: Images in the order wanted.
@@ -60,7 +60,7 @@ def compute_on_cluster(works: Sequence[Work], data: DataConfig) -> Iterator[NDAr
     )
     expected = iter(works)
     for batch in done.iter_batches(batch_size=32, batch_format="numpy"):
-        for slot, values_VD in zip(batch["slot"], batch["values"], strict=True):
+        for slot, values in zip(batch["slot"], batch["values"], strict=True):
             if int(slot) != next(expected).slot:
                 raise RuntimeError("Ray Data gave features in another order than asked")
-            yield np.asarray(values_VD, np.float16)
+            yield np.asarray(values, np.float16)

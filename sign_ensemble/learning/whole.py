@@ -138,5 +138,5 @@ def said_of(
     rest = {k: torch.from_numpy(v) for k, v in member.tensors.items() if k not in own}
     head.load_state_dict(rest)
     head = head.eval().to(layers.device)
-    parts = [logits_of(head, layers.of_images(some)) for some in images]
+    parts = [logits_of(head, layers.of_images(some).deep_ND) for some in images]
     return np.concatenate([np.zeros((0, labels), np.float32), *parts])

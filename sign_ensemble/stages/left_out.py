@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.console import progress
-from sign_ensemble.data.features import plain
+from sign_ensemble.data.features import middle, plain
 from sign_ensemble.learning.folds import Task, fit_rows, logits_of, seed_of
 from sign_ensemble.run import read_arrays, write_arrays
 from sign_ensemble.stages.prepare import Prepared
@@ -81,22 +81,24 @@ def left_out_calibrations(
         bank: The training images that distances are measured to.
     """
     task, settings = prepared.task, prepared.config.rejection
-    plain_ND, folds_N = plain(task.features), task.folds_N
+    plain_ND, middle_NC, folds_N = plain(task.features), middle(task.features), task.folds_N
     parts = label_parts(len(task.labels), settings.left_out, task.seed)
     found = []
     with progress("labels left out") as step:
         for number, out in enumerate(parts):
             strange_N = np.isin(task.labels_N, out)
             left = bank[~strange_N[bank]]
-            there = plain_ND[left], folds_N[left]
+            groups = folds_N[left]
             evidence = Evidence(
                 _kept_logits(prepared, recipe, out, number)[None],
                 np.ones(1),
-                neighbour_distance(plain_ND, there[0], settings.neighbours, folds_N, there[1]),
+                neighbour_distance(
+                    plain_ND, plain_ND[left], settings.neighbours, folds_N, groups
+                ),
                 strangers_distance(
-                    plain_ND,
+                    middle_NC,
                     folds_N,
-                    clouds_of_others(folds_N, there[0], task.labels_N[left], there[1]),
+                    clouds_of_others(folds_N, middle_NC[left], task.labels_N[left], groups),
                 ),
             )
             found.append(

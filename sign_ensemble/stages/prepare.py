@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sign_ensemble.config import Config, DataConfig
 from sign_ensemble.console import progress, say
 from sign_ensemble.data import manifest
+from sign_ensemble.data.backbone import Features, joined
 from sign_ensemble.data.features import features_of_images, features_of_rows
 from sign_ensemble.data.images import SetAside, square_of
 from sign_ensemble.data.manifest import Manifest
@@ -117,7 +118,7 @@ def negatives_of(prepared: Prepared, fold: int) -> dict[str, NDArray[np.uint8]]:
 def write_negatives(prepared: Prepared) -> None:
     """Make the self-made negatives of every fold and write their features."""
     config, task = prepared.config, prepared.task
-    parts: list[NDArray[np.float16]] = []
+    parts: list[Features] = []
     folds: list[int] = []
     kinds: list[str] = []
     with progress("negatives made") as step:
@@ -131,8 +132,10 @@ def write_negatives(prepared: Prepared) -> None:
     if not parts:
         raise UserError("no training signer has two labels: no negatives can be made from them")
     names = sorted(set(kinds))
+    found = joined(parts)
     arrays: dict[str, NDArray[Any]] = {
-        "features": np.concatenate(parts),
+        "features": found.deep_ND,
+        "middle": found.middle_NC,
         "folds": np.array(folds, np.int64),
         "kinds": np.array([names.index(kind) for kind in kinds], np.int64),
     }

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from sign_ensemble.console import say
-from sign_ensemble.data.features import plain
+from sign_ensemble.data.backbone import Features
+from sign_ensemble.data.features import middle, plain
 from sign_ensemble.learning.folds import recipe_of
 from sign_ensemble.run import read_arrays, read_json
 from sign_ensemble.search.records import out_of_fold, read_records
@@ -46,23 +47,25 @@ def build_rule(prepared: Prepared) -> None:
         votes_M, single = np.array(list(votes.values()), np.float64), best_place
     negatives, header = read_arrays(run.negatives)
     chosen = draw_bank(task.labels_N, task.folds_N, settings.bank, task.seed)
-    plain_ND = plain(task.features)
-    bank, groups, bank_labels = plain_ND[chosen], task.folds_N[chosen], task.labels_N[chosen]
-    others = clouds_of_others(task.folds_N, bank, bank_labels, groups)
+    plain_ND, middle_NC = plain(task.features), middle(task.features)
+    groups, labels_B = task.folds_N[chosen], task.labels_N[chosen]
+    bank_BD, bank_BC = plain_ND[chosen], middle_NC[chosen]
+    others = clouds_of_others(task.folds_N, bank_BC, labels_B, groups)
     best_record = next(r for r in read_records(run) if r.number == list(votes)[best_place])
 
     def evidence(
-        logits: Sequence[NDArray[Any]], features: NDArray[np.float16], of: NDArray[np.int64]
+        logits: Sequence[NDArray[Any]], found: Features, of: NDArray[np.int64]
     ) -> Evidence:
-        near = neighbour_distance(features, bank, settings.neighbours, of, groups)
-        cloud = strangers_distance(features, of, others)
+        near = neighbour_distance(found.deep_ND, bank_BD, settings.neighbours, of, groups)
+        cloud = strangers_distance(found.middle_NC, of, others)
         return Evidence(np.stack(logits), votes_M, near, cloud)
 
-    known = evidence(signs, plain_ND, task.folds_N)
+    known = evidence(signs, Features(plain_ND, middle_NC), task.folds_N)
+    made = Features(negatives["features"], negatives["middle"])
     calibration = Calibration(
         scores=all_scores(known),
         groups_C=task.folds_N,
-        negatives=all_scores(evidence(unlike, negatives["features"], negatives["folds"])),
+        negatives=all_scores(evidence(unlike, made, negatives["folds"])),
         groups_G=negatives["folds"],
         kinds_G=np.array(header["kinds"])[negatives["kinds"]],
     )
@@ -82,8 +85,8 @@ def build_rule(prepared: Prepared) -> None:
         groups_C=task.folds_N,
         single_C=max_prob(softmax(signs[single].astype(np.float64), -1)),
         neighbours=settings.neighbours,
-        bank=bank,
-        clouds=fit_clouds(bank, bank_labels),
+        bank=bank_BD,
+        clouds=fit_clouds(bank_BC, labels_B),
         choice={
             "chosen": best.name,
             "by": "what is accepted at 95 % of signs kept, signer by signer: "

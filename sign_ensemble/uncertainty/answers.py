@@ -52,12 +52,12 @@ class Reader:
             images_NSS3: The images.
             progress: Called with (images whose frozen features are there, images).
         """
-        features_ND = backbone.load(self.weights).of_images(images_NSS3, progress)
+        found = backbone.load(self.weights).of_images(images_NSS3, progress)
         return Evidence(
-            self.ensemble.logits(features_ND, images_NSS3),
+            self.ensemble.logits(found.deep_ND, images_NSS3),
             self.ensemble.votes_M,
-            neighbour_distance(features_ND, self.rule.bank, self.rule.neighbours),
-            relative_distance(features_ND, self.rule.clouds),
+            neighbour_distance(found.deep_ND, self.rule.bank, self.rule.neighbours),
+            relative_distance(found.middle_NC, self.rule.clouds),
         )
 
     def answer(

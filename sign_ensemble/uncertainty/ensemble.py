@@ -115,7 +115,7 @@ class Ensemble:
             features = features_ND
             if part.backbone is not None:
                 assert images_NSS3 is not None
-                features = part.backbone.of_images(images_NSS3)
+                features = part.backbone.of_images(images_NSS3).deep_ND
             each.append(part.heads.logits(features))
         return np.concatenate(each)
 

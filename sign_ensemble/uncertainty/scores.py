@@ -62,8 +62,8 @@ def neighbour(evidence: Evidence) -> Scores:
 def relative_mahalanobis(evidence: Evidence) -> Scores:
     """min_k M_k − M_0: how far outside every label's cloud of training images; unbounded.
 
-    Ren et al. 2021, arXiv 2106.09022, on the untouched ImageNet features; see ``gaussians.py``.
-    It sees the wrong gestures that look to every member like the nearest label.
+    Ren et al. 2021, arXiv 2106.09022, on untouched ImageNet features of the third layer; see
+    ``gaussians.py``. It sees the wrong gestures that look to every member like the nearest label.
     """
     return evidence.cloud_N
 

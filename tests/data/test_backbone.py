@@ -16,7 +16,17 @@ import torch
 from safetensors.torch import save_file
 
 from sign_ensemble.data import backbone
-from sign_ensemble.data.backbone import BATCH, MEAN, STD, Backbone, Convolutions, D, weights_bytes
+from sign_ensemble.data.backbone import (
+    BATCH,
+    MEAN,
+    STD,
+    Backbone,
+    C,
+    Convolutions,
+    D,
+    joined,
+    weights_bytes,
+)
 from sign_ensemble.errors import UserError
 
 SHA256 = "800459ed36154bfa3d8af783beef62272f16b5bf1125a1a0b2d020550689cb43"
@@ -32,7 +42,9 @@ def images(n: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
 
 
 def features(*batches: np.ndarray, of: Backbone | None = None) -> np.ndarray:
-    return np.concatenate(list((of or backbone.load("random")).features(batches)))
+    """Deep features, and beside them those of the middle."""
+    found = joined(list((of or backbone.load("random")).features(batches)))
+    return np.concatenate([found.deep_ND, found.middle_NC], 1)
 
 
 @pytest.mark.usefixtures("torchvision_loads")
@@ -77,10 +89,13 @@ def test_features_are_the_layers_answer_to_normalised_pixels() -> None:
     normal = (x_NSS3 / 255 - np.array(MEAN)) / np.array(STD)
     x_N3SS = torch.from_numpy(normal).float().permute(0, 3, 1, 2).to(plain.device)
     with torch.inference_mode():
-        expected = plain.layers(x_N3SS).cpu().numpy()
+        third = plain.layers.features[:7](x_N3SS).relu()
+        rows = [third[:, :, i, j].reshape(3, -1) for i in range(3) for j in range(3)]
+        middle = torch.stack(rows, 2).flatten(1)  # images this small have 3 x 3 places there
+        expected = torch.cat([plain.layers(x_N3SS), middle], 1).cpu().numpy()
     found = features(x_NSS3, of=plain)
     assert found.dtype == np.float16
-    assert found.shape == (3, D)
+    assert found.shape == (3, D + C)
     assert found == pytest.approx(expected, rel=2e-3, abs=1e-3)  # float16 holds three digits
     assert expected.max() > 1
     quick = features(x_NSS3, of=backbone.load("shipped"))  # in bf16 where that is fast
@@ -111,13 +126,32 @@ def test_a_feature_does_not_depend_on_its_neighbours() -> None:
 def test_every_pass_has_as_many_images() -> None:
     random = backbone.load("random")
     shapes: list[tuple[int, ...]] = []
-    hook = random.layers.register_forward_pre_hook(lambda _, x: shapes.append(tuple(x[0].shape)))
+    hook = random.layers.features[0].register_forward_pre_hook(lambda _, x: shapes.append(tuple(x[0].shape)))
     try:
-        found = [len(part) for part in random.features([images(1), images(BATCH), images(7)])]
+        found = [len(part.deep_ND) for part in random.features([images(1), images(BATCH), images(7)])]
     finally:
         hook.remove()
     assert shapes == [(BATCH, 3, SIDE, SIDE)] * 3
     assert found == [1, BATCH, 7]
+
+
+def test_the_middle_keeps_the_highest_value_of_each_place() -> None:
+    layers = Convolutions().eval().requires_grad_(False)
+    images_N3SS = torch.randn(2, 3, 224, 224)
+    third = layers.features[:8](images_N3SS.clone())
+    assert third.shape == (2, 384, 13, 13)
+    edges = [(0, 5), (4, 9), (8, 13)]  # a thirteenth does not divide by three: places overlap
+    by_hand = torch.stack(
+        [third[:, :, a:b, c:d].amax((2, 3)) for a, b in edges for c, d in edges], 2
+    )
+    deep_ND, middle_NC = layers.both(images_N3SS)
+    assert torch.equal(middle_NC, by_hand.flatten(1))
+    assert torch.equal(deep_ND, layers(images_N3SS))
+
+
+def test_no_images_have_no_features() -> None:
+    none = backbone.load("random").of_images(images(0))
+    assert (none.deep_ND.shape, none.middle_NC.shape) == ((0, D), (0, C))
 
 
 def test_huge_activations_stay_finite() -> None:

@@ -26,6 +26,7 @@ from sign_ensemble.data.features import (
     cache_key,
     features_of_images,
     features_of_rows,
+    middle,
     plain,
 )
 from sign_ensemble.data.images import load_square
@@ -34,7 +35,7 @@ from sign_ensemble.data.views import augment
 from sign_ensemble.errors import UserError
 
 DATA = DataConfig(size=64, views=2, weights="random")
-SLOT = 3 * 2 * backbone.D  # bytes of an image and two views
+SLOT = 2 * (3 * backbone.D + backbone.C)  # bytes of an image and two views
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -63,13 +64,18 @@ def compute(
 
 
 def expected(root: Path, name: str, data: DataConfig = DATA) -> np.ndarray:
-    """Features (1 + V, D) of one image and its views, image by image."""
+    """Deep features (1 + V, D) of one image and its views, image by image."""
+    return shown(root, name, data).deep_ND
+
+
+def shown(root: Path, name: str, data: DataConfig = DATA) -> backbone.Features:
+    """All features of one image and its views."""
     image = load_square(root / name, size=data.size, fit=data.fit, max_pixels=10**6, min_side=16)[
         None
     ]
     key = [hashlib.sha256((root / name).read_bytes()).hexdigest()]
-    shown = [augment(image, key, view, data.mirror) for view in range(data.views + 1)]
-    return features_of_images(np.concatenate(shown), data.weights)
+    each = [augment(image, key, view, data.mirror) for view in range(data.views + 1)]
+    return features_of_images(np.concatenate(each), data.weights)
 
 
 @pytest.fixture
@@ -110,6 +116,7 @@ def test_a_slot_holds_the_image_and_then_its_views(views: int, root: Path, tmp_p
     assert slots_NVD.dtype == np.float16
     for i in range(7):
         assert np.array_equal(slots_NVD[i], expected(root, f"{i}.png", data))
+        assert np.array_equal(middle(found)[i], shown(root, f"{i}.png", data).middle_NC[0])
     assert np.array_equal(plain(found), slots_NVD[:, 0])
     if views:  # they differ, so that an order was tested
         assert not np.array_equal(slots_NVD[0, 1], slots_NVD[0, 2])
@@ -127,7 +134,8 @@ def test_more_images_than_one_pass_come_out_in_order(
     one, other = (np.frombuffer(each, np.float16).astype(float) for each in (whole, parts))
     # passes of another size may round otherwise
     assert np.abs(one - other).max() < 0.02 * np.abs(one).max()
-    each = np.stack([one, other]).reshape(2, 21, -1)
+    deep = np.stack([one, other]).reshape(2, 7, -1)[:, :, : 3 * backbone.D]
+    each = deep.reshape(2, 21, backbone.D)
     assert (np.linalg.norm(each[0, :, None] - each[1][None], axis=-1).argmin(1) == range(21)).all()
 
 
@@ -163,9 +171,9 @@ def test_images_in_memory_are_the_same_images(root: Path) -> None:
     assert done == [(64, 70), (70, 70)]
     for i in range(7):
         alone = expected(root, f"{i}.png", data)[0]
-        assert np.array_equal(found[i], alone)
-        assert np.array_equal(found[63 + i], alone)
-    assert features_of_images(squares[:0], "random").shape == (0, backbone.D)
+        assert np.array_equal(found.deep_ND[i], alone)
+        assert np.array_equal(found.deep_ND[63 + i], alone)
+    assert features_of_images(squares[:0], "random").deep_ND.shape == (0, backbone.D)
 
 
 # --- what is computed, and what is not ------------------------------------------------------------
@@ -354,5 +362,6 @@ def test_the_cluster_computes_the_same_values(signs_folder: Path, tmp_path: Path
     here = features_of_rows(table, signs_folder, DATA, tmp_path / "here")
     assert spread.slots_N.tolist() == here.slots_N.tolist() == list(range(70))
     assert np.array_equal(spread.open(), here.open())
+    assert np.array_equal(middle(spread), middle(here))
     assert done[-1] == (70, 70)
     assert len(done) == 70
