@@ -141,6 +141,12 @@ def check(config: Config) -> None:
         ),
         ("scale.max_failures", scale.max_failures, scale.max_failures >= 0, "0 or more"),
         ("rejection.keep", rejection.keep, 0 < rejection.keep < 1, "above 0 and below 1"),
+        (
+            "rejection.max_error",
+            rejection.max_error,
+            rejection.max_error is None or 0 < rejection.max_error < 1,
+            "above 0 and below 1, or null",
+        ),
         ("rejection.neighbours", rejection.neighbours, rejection.neighbours >= 1, "1 or more"),
         ("rejection.bank", rejection.bank, rejection.bank >= 100, "100 or more"),
         ("rejection.left_out", rejection.left_out, 0 <= rejection.left_out <= 5, "0 to 5"),

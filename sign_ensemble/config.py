@@ -254,6 +254,9 @@ class RejectionConfig:
 
     Args:
         keep: Share of a new signer's real signs that should be answered, 0 to 1 exclusive.
+        max_error: Largest share of errors among the answered, 0 to 1 exclusive; signs that are not
+            read surely enough for it are refused too, beyond what keep refuses. null promises
+            nothing of errors: how many signs it costs depends on how well strangers are read.
         combination: ``auto`` chooses on training signers and self-made negatives; otherwise
             witnesses joined by + (total_uncertainty, disagreement, energy, max_logit, neighbour,
             relative_mahalanobis).
@@ -270,6 +273,7 @@ class RejectionConfig:
     """
 
     keep: float = 0.95
+    max_error: Optional[float] = None
     combination: str = "auto"
     joined: Literal["smallest", "fisher", "guarded"] = "smallest"
     neighbours: int = 5

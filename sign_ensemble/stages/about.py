@@ -27,6 +27,8 @@ def about(
         "intervals: bootstrap over images; they do not say how another signer would fare",
         f"self-made negatives that the rule was chosen on: {', '.join(rule.choice['negatives'])}",
     ]
+    if rule.promise:
+        notes.append(rule.promise.words())
     if config.data.signers == "known":
         notes.append(
             f"the rule was calibrated on {len(np.unique(rule.groups_C))} groups of signers: of a "

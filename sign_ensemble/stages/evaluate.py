@@ -28,6 +28,7 @@ from sign_ensemble.uncertainty.answers import Answers, Reader, answer, load_read
 from sign_ensemble.uncertainty.details import details
 from sign_ensemble.uncertainty.ensemble import Evidence, joined
 from sign_ensemble.uncertainty.evaluation import Bootstrap, StrangeSet, evaluate
+from sign_ensemble.uncertainty.fairness import payers
 
 AT_ONCE = 512  # images decoded at a time: 77 MB
 NEAR = "wrong-gesture"
@@ -204,6 +205,11 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, readings: int) -> dict[s
     tree["readings"] = readings
     tree["about"] = about(config, settings, listed, reader)
     tree["about"]["set_aside"] = set_aside
+    tree["about"]["notes"] += [
+        payer.words(kind)
+        for kind, groups in (("signer", signers), ("label", test.column("label").to_pylist()))
+        for payer in payers(known.accepted_N, np.array(groups), reader.rule.keep)
+    ]
     run.report.unlink(missing_ok=True)  # an earlier reading's; if this call stops here, it is due
     write_json(run.metrics, tree)
     return tree

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration, Candidate, c
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.gaussians import clouds_of_others, fit_clouds, strangers_distance
 from sign_ensemble.uncertainty.neighbours import draw_bank, neighbour_distance
+from sign_ensemble.uncertainty.promise import learn_then_test
 from sign_ensemble.uncertainty.scores import all_scores, max_prob
 from sign_ensemble.uncertainty.temperature import fit_temperature
 
@@ -98,4 +100,10 @@ def build_rule(prepared: Prepared) -> None:
             known.probs_NK, task.labels_N, rejection.signer_weights(task.folds_N)
         ),
     )
+    if settings.max_error is not None:
+        kept_N = rule.answers_own()
+        unsure_N = calibration.scores["total_uncertainty"][kept_N]
+        wrong_N = (known.probs_NK.argmax(-1) != task.labels_N)[kept_N]
+        rule = replace(rule, promise=learn_then_test(unsure_N, wrong_N, settings.max_error))
+        say(f"rejection: {rule.promise.words()}")
     rejection.save(rule, run.rule)

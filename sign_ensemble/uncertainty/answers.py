@@ -78,7 +78,8 @@ class Answers:
         confidence_N: The ensemble's probability of it.
         p_values_N: Conformal p-value of being a training label signed by a new person.
         accepted_N: Whether the image is answered.
-        witness_N: The witness that is most surprised, also where the image is accepted.
+        witness_N: The witness that is most surprised, also where the image is accepted; where an
+            image is refused only for what was promised of errors, total_uncertainty.
         votes_MN: Each member's label.
     """
 
@@ -113,14 +114,16 @@ def answer(evidence: Evidence, rule: Rule) -> Answers:
     probs_NK = evidence.probs_NK
     p_values = rule.p_values(scores)
     most_surprised = rejection.handicap(rule.surprises(scores), rule.joined).argmax(0)
+    strange_N, unsure_N = ~rejection.accepts(p_values, rule.keep), rule.too_unsure(scores)
+    witness_N = np.array(rule.witnesses)[most_surprised]
     return Answers(
         evidence=evidence,
         scores=scores,
         labels_N=probs_NK.argmax(-1),
         confidence_N=probs_NK.max(-1),
         p_values_N=p_values,
-        accepted_N=rejection.accepts(p_values, rule.keep),
-        witness_N=np.array(rule.witnesses)[most_surprised],
+        accepted_N=~(strange_N | unsure_N),
+        witness_N=np.where(unsure_N & ~strange_N, "total_uncertainty", witness_N),
         votes_MN=evidence.logits_MNK.argmax(-1),
     )
 

@@ -21,6 +21,7 @@ from sign_ensemble.errors import UserError
 from sign_ensemble.run import file_sha256, read_arrays, read_json, write_arrays, write_json
 from sign_ensemble.storage import Place
 from sign_ensemble.uncertainty.gaussians import Clouds
+from sign_ensemble.uncertainty.promise import Promise
 
 TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
 GUARD = 20  # a guard's share of the refusals: 1/21, so that of 5 % it takes a quarter percent
@@ -147,6 +148,7 @@ class Rule:
         choice: How the combination was chosen, for the report.
         temperature: What would make the ensemble's probabilities honest on the calibration images,
             see ``temperature.py``; for the report, no decision uses it.
+        promise: Which signs are read surely enough to be answered, where that was asked for.
     """
 
     witnesses: tuple[str, ...]
@@ -160,6 +162,7 @@ class Rule:
     clouds: Clouds
     choice: dict[str, Any]
     temperature: float
+    promise: Promise | None = None
 
     @property
     def weights_C(self) -> Floats:
@@ -183,8 +186,24 @@ class Rule:
         if len(self.witnesses) == 1:  # its surprise only rises with its score: exact as it is
             name = self.witnesses[0]
             return conformal_p(scores[name], self.calibration[name], weights)
+        return conformal_p(self.statistic(scores), self.own_statistic(), weights)
+
+    def own_statistic(self) -> Floats:
+        """The joined statistic of each calibration image among the others, (C,)."""
+        weights = self.weights_C
         own = [own_surprise(self.calibration[name], weights) for name in self.witnesses]
-        return conformal_p(self.statistic(scores), join(np.stack(own), self.joined), weights)
+        return join(np.stack(own), self.joined)
+
+    def answers_own(self) -> NDArray[np.bool_]:
+        """Which calibration images the rule answers, (C,)."""
+        own = self.own_statistic()
+        return accepts(conformal_p(own, own, self.weights_C), self.keep)
+
+
+    def too_unsure(self, scores: Mapping[str, Floats]) -> NDArray[np.bool_]:
+        """Which images are refused for what was promised of errors; none if nothing was."""
+        unsure_N = scores["total_uncertainty"]
+        return unsure_N > (self.promise.sure if self.promise else np.inf)
 
 
 def accepts(p_values_N: Floats, keep: float) -> NDArray[np.bool_]:
@@ -218,6 +237,7 @@ def save(rule: Rule, path: Place) -> None:
             "keep": rule.keep,
             "neighbours": rule.neighbours,
             "temperature": rule.temperature,
+            "promise": rule.promise.as_dict() if rule.promise else None,
             "calibration": {
                 "images": len(rule.groups_C),
                 "signers": len(np.unique(rule.groups_C)),
@@ -227,6 +247,13 @@ def save(rule: Rule, path: Place) -> None:
             "choice": rule.choice,
         },
     )
+
+
+def promise_of(values: dict[str, Any] | None) -> Promise | None:
+    """Undo :meth:`Promise.as_dict`."""
+    if values is None:
+        return None
+    return Promise(**{**values, "sure": np.inf if values["sure"] is None else values["sure"]})
 
 
 def load(path: Place) -> Rule:
@@ -255,6 +282,7 @@ def load(path: Place) -> Rule:
             ),
             choice=values["choice"],
             temperature=values["temperature"],
+            promise=promise_of(values["promise"]),
         )
     except (KeyError, TypeError) as fault:
         raise UserError(f"{path}: not a rule of this version ({fault})") from None

@@ -5,6 +5,7 @@ Letters: M members, N images, K labels.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
 from typing import Any
 
@@ -17,6 +18,7 @@ from sign_ensemble.run import open_run
 from sign_ensemble.uncertainty.answers import REASONS, Answers, answer, load_reader
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.gaussians import fit_clouds
+from sign_ensemble.uncertainty.promise import Promise
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import WITNESSES
 
@@ -142,6 +144,19 @@ def test_a_guard_is_named_only_where_it_decides() -> None:
     said = answer(evidence([[0, 0]], [0.97, 0.97], [0.185, 0.9], [1]), guarded)
     assert said.witness_N.tolist() == ["total_uncertainty", "neighbour"]
     assert said.accepted_N.tolist() == [True, False]
+
+
+def test_what_is_read_too_unsurely_for_the_promise_is_refused() -> None:
+    promised = replace(rule("neighbour"), promise=Promise(0.05, 0.3, 400, 380, 9))
+    three = evidence([[0, 1, 2], [0, 1, 2]], [SURE, 0.6, 0.6], [0.0, 0.0, 0.7], [1, 1])
+    said = answer(three, promised)
+    assert said.scores["total_uncertainty"].tolist() == pytest.approx([0.112, 0.950, 0.950], abs=1e-3)
+    assert said.accepted_N.tolist() == [True, False, False]
+    assert said.why(1, LABELS) == "nobody is sure (2 say V)"
+    assert said.why(2, LABELS) == "like nothing in the training images (2 say W)"  # in any case
+    assert answer(three, rule("neighbour")).accepted_N.tolist() == [True, True, False]
+    unkept = replace(promised, promise=Promise(0.001, images=400))
+    assert answer(three, unkept).accepted_N.tolist() == [True, True, False]
 
 
 def test_no_images_get_no_answers() -> None:

@@ -17,6 +17,7 @@ import pytest
 from sign_ensemble.errors import UserError
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.gaussians import fit_clouds
+from sign_ensemble.uncertainty.promise import Promise
 from sign_ensemble.uncertainty.rejection import (
     Rule,
     accepts,
@@ -281,6 +282,21 @@ def test_a_rule_comes_back_to_the_bit(tmp_path: Path) -> None:
     assert after.calibration.keys() == before.calibration.keys()
     for name, values in before.calibration.items():
         assert after.calibration[name].tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("promise", [Promise(0.05, 0.25, 40, 30, 1), Promise(0.01, images=40)])
+def test_a_promise_comes_back(promise: Promise, tmp_path: Path) -> None:
+    rejection.save(rule(promise=promise), tmp_path / "rule.json")
+    assert rejection.load(tmp_path / "rule.json").promise == promise
+
+
+def test_a_rule_answers_the_share_of_its_calibration_images_that_it_was_asked_to() -> None:
+    rng = np.random.default_rng(0)
+    scores = {"energy": rng.normal(size=400), "neighbour": rng.normal(size=400)}
+    big = rule(keep=0.9, calibration=scores, groups_C=np.arange(400) % 4)
+    answered = big.answers_own()
+    assert answered.mean() == pytest.approx(0.9, abs=0.01)
+    assert big.own_statistic()[answered].max() < big.own_statistic()[~answered].min()
 
 
 def test_rule_json_says_what_it_rests_on(tmp_path: Path) -> None:

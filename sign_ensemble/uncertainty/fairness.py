@@ -1,0 +1,52 @@
+"""Who pays for a rule: signers or labels that are refused more often than was said.
+
+Letters: N signs, G groups of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom
+
+CHANCE = 0.05  # that anyone is named where all are treated alike
+
+
+@dataclass(frozen=True)
+class Payer:
+    """A group of which too few signs are answered."""
+
+    name: str
+    answered: int
+    n: int
+
+    def words(self, kind: str) -> str:
+        """For people."""
+        return (
+            f"{kind} {self.name} pays for the others: {self.answered} of {self.n} of its signs "
+            f"are answered ({self.answered / self.n:.0%})"
+        )
+
+
+def payers(
+    answered_N: NDArray[np.bool_], groups_N: NDArray[np.str_], keep: float
+) -> list[Payer]:
+    """Groups of which fewer are answered than ``keep`` and chance explain, most affected first.
+
+    Named is a group with P(Bin(n, keep) ≤ answered) ≤ CHANCE / G (Bonferroni).
+
+    Args:
+        answered_N: Whether each sign is answered.
+        groups_N: Its signer, or its label.
+        keep: Share of signs that should be.
+    """
+    names = np.unique(groups_N)
+    found = []
+    for name in names:
+        mine = answered_N[groups_N == name]
+        chance = float(binom.cdf(mine.sum(), len(mine), keep))
+        if chance <= CHANCE / len(names):
+            found.append((chance, Payer(str(name), int(mine.sum()), len(mine))))
+    return [payer for _, payer in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
