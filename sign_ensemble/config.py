@@ -177,11 +177,16 @@ class EnsembleConfig:
             were best in its folds; ``folds`` uses the models of the trials' own folds, each of
             which has missed a signer. Fine-tuned members are likewise trained on all training
             signers, or are the networks, one per fold, that the rule is calibrated on anyway.
+        clouds: Whether Gaussians of each label in frozen features read beside the members:
+            ``auto`` gives them as many votes as lower the loss on unseen signers most, perhaps
+            none; ``none`` leaves the members alone. They cost seconds, and on few signers they
+            read strangers better than heads do.
     """
 
     size: int = 5
     method: Literal["top_k", "greedy"] = "top_k"
     members: Literal["refit", "folds"] = "refit"
+    clouds: Literal["auto", "none"] = "auto"
 
 
 @dataclass(frozen=True)

@@ -516,9 +516,10 @@ def test_a_report_never_shows_an_earlier_reading(
     def interrupted(_: RunFolder) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("sign_ensemble.stages.evaluate.report", interrupted)
-        evaluate_run(run, few, tracker)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_run(run, few, tracker)
     assert read_json(run.metrics)["readings"] == 2
     assert not run.report.exists()
     evaluate_run(run, replace(few, again=False), tracker)

@@ -93,7 +93,7 @@ def answer_plots(results: Results) -> Iterator[Plot]:
             "Members apart",
             "Share of held-out signs, in per cent, that two members name differently; a member "
             "alike to another adds little.",
-            partial(draw_apart, details["apart"], [str(m["trial"]) for m in results.members]),
+            partial(draw_apart, details["apart"], readers(results)),
             4.0,
             "none",
         )
@@ -242,6 +242,13 @@ def draw_confusion(counts: list[list[int]], names: list[str], axes: Axes) -> Non
             )
     name_axes(axes, names)
     axes.set(xlabel="answer", ylabel="true label")
+
+
+def readers(results: Results) -> list[str]:
+    """The members by their trials, then the layers whose clouds read."""
+    members = [str(member["trial"]) for member in results.members]
+    clouds = ["third layer", "fifth layer"] if results.rule.get("readings") else []
+    return [*members, *clouds]
 
 
 def draw_apart(apart: list[list[float]], names: list[str], axes: Axes) -> None:

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.console import progress
+from sign_ensemble.data.backbone import Features
 from sign_ensemble.data.features import middle, plain
 from sign_ensemble.learning.folds import Task, fit_rows, logits_of, seed_of
 from sign_ensemble.run import read_arrays, write_arrays
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration
 from sign_ensemble.uncertainty.ensemble import Evidence
-from sign_ensemble.uncertainty.gaussians import clouds_of_others, strangers_distance
-from sign_ensemble.uncertainty.neighbours import neighbour_distance
+from sign_ensemble.uncertainty.readings import Bank, Readings, atlases_of_others, measured
 from sign_ensemble.uncertainty.scores import all_scores
 
 PARTS = 5  # a fifth of the labels at a time: enough wrong gestures, and the task stays itself
@@ -70,38 +70,40 @@ def _kept_logits(
 
 
 def left_out_calibrations(
-    prepared: Prepared, recipe: MemberConfig, bank: NDArray[np.int64]
+    prepared: Prepared,
+    recipe: MemberConfig,
+    bank: Bank,
+    chosen: NDArray[np.int64],
+    readings: Readings | None,
 ) -> Sequence[Calibration]:
     """A calibration per part of the labels: signs with other labels, and with those as negatives.
 
     Args:
         prepared: Images and folds.
-        recipe: The best trial's; one network speaks for the ensemble here, so that the members
-            never disagree and disagreement is judged by the other negatives.
+        recipe: The best trial's; one network speaks for the members here, with as many votes as
+            they have.
         bank: The training images that distances are measured to.
+        chosen: Their rows.
+        readings: How clouds read.
     """
     task, settings = prepared.task, prepared.config.rejection
-    plain_ND, middle_NC, folds_N = plain(task.features), middle(task.features), task.folds_N
+    found, folds_N = Features(plain(task.features), middle(task.features)), task.folds_N
     parts = label_parts(len(task.labels), settings.left_out, task.seed)
-    found = []
+    votes_M = np.array([float(prepared.config.ensemble.size)])
+    calibrations = []
     with progress("labels left out") as step:
         for number, out in enumerate(parts):
             strange_N = np.isin(task.labels_N, out)
-            left = bank[~strange_N[bank]]
-            groups = folds_N[left]
-            evidence = Evidence(
-                _kept_logits(prepared, recipe, out, number)[None],
-                np.ones(1),
-                neighbour_distance(
-                    plain_ND, plain_ND[left], settings.neighbours, folds_N, groups
-                ),
-                strangers_distance(
-                    middle_NC,
-                    folds_N,
-                    clouds_of_others(folds_N, middle_NC[left], task.labels_N[left], groups),
-                ),
-            )
-            found.append(
+            kept = np.setdiff1d(np.arange(len(task.labels)), out)
+            left = bank.rows(~strange_N[chosen])
+            left = replace(left, labels_B=np.searchsorted(kept, left.labels_B))
+            others = atlases_of_others(left, readings is not None)
+            at = measured(found, folds_N, left, others, settings.neighbours, len(kept))
+            said = _kept_logits(prepared, recipe, out, number)[None], votes_M
+            if readings:
+                said = readings.beside(*said, at.to_labels_RNK)
+            evidence = Evidence(*said, at.neighbour_N, at.cloud_N)
+            calibrations.append(
                 Calibration(
                     scores=all_scores(evidence.rows(~strange_N)),
                     groups_C=folds_N[~strange_N],
@@ -111,4 +113,4 @@ def left_out_calibrations(
                 )
             )
             step(number + 1, len(parts))
-    return found
+    return calibrations

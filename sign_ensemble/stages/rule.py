@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from scipy.special import softmax
 from sign_ensemble.console import say
 from sign_ensemble.data.backbone import Features
 from sign_ensemble.data.features import middle, plain
-from sign_ensemble.learning.folds import recipe_of
+from sign_ensemble.learning.folds import Task, recipe_of
 from sign_ensemble.run import read_arrays, read_json
 from sign_ensemble.search.records import out_of_fold, read_records
 from sign_ensemble.stages.finetune import unseen
@@ -23,14 +22,48 @@ from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration, Candidate, choose
 from sign_ensemble.uncertainty.ensemble import Evidence
-from sign_ensemble.uncertainty.gaussians import clouds_of_others, fit_clouds, strangers_distance
-from sign_ensemble.uncertainty.neighbours import draw_bank, neighbour_distance
+from sign_ensemble.uncertainty.neighbours import draw_bank
 from sign_ensemble.uncertainty.promise import learn_then_test
+from sign_ensemble.uncertainty.readings import (
+    Bank,
+    Measured,
+    Readings,
+    atlases_of_others,
+    fit_atlas,
+    fit_readings,
+    measured,
+)
 from sign_ensemble.uncertainty.scores import all_scores, max_prob
 from sign_ensemble.uncertainty.temperature import fit_temperature
 
 BY_LABELS = "signs of left-out labels, plus the worst kind of negative without a hand"
 BY_IMAGES = "self-made negatives, mean over kinds plus the worst kind"
+
+
+def bank_of(task: Task, middle_NC: NDArray[np.float16], chosen: NDArray[np.int64]) -> Bank:
+    """The training images of these rows, with their views."""
+    deep_BVD = task.features.open()[task.features.slots_N[chosen]]
+    return Bank(deep_BVD, middle_NC[chosen], task.labels_N[chosen], task.folds_N[chosen])
+
+
+def evidence(
+    logits_MNK: NDArray[np.float32],
+    votes_M: NDArray[np.float64],
+    at: Measured,
+    readings: Readings | None,
+) -> Evidence:
+    """What members and training images say of images by signers that neither had seen."""
+    said = logits_MNK, votes_M
+    if readings:
+        said = readings.beside(*said, at.to_labels_RNK)
+    return Evidence(*said, at.neighbour_N, at.cloud_N)
+
+
+def told(readings: Readings | None, members: int) -> str:
+    """What was chosen, for people."""
+    if readings is None:
+        return "clouds do not read: on unseen signers the members are better without them"
+    return f"clouds read too: {readings.votes} votes per layer beside {members} members"
 
 
 def build_rule(prepared: Prepared) -> None:
@@ -49,36 +82,39 @@ def build_rule(prepared: Prepared) -> None:
         votes_M, single = np.array(list(votes.values()), np.float64), best_place
     negatives, header = read_arrays(run.negatives)
     chosen = draw_bank(task.labels_N, task.folds_N, settings.bank, task.seed)
-    plain_ND, middle_NC = plain(task.features), middle(task.features)
-    groups, labels_B = task.folds_N[chosen], task.labels_N[chosen]
-    bank_BD, bank_BC = plain_ND[chosen], middle_NC[chosen]
-    others = clouds_of_others(task.folds_N, bank_BC, labels_B, groups)
+    found = Features(plain(task.features), middle(task.features))
+    bank = bank_of(task, found.middle_NC, chosen)
+    reads = config.ensemble.clouds == "auto"
+    others, labels = atlases_of_others(bank, reads), len(task.labels)
     best_record = next(r for r in read_records(run) if r.number == list(votes)[best_place])
 
-    def evidence(
-        logits: Sequence[NDArray[Any]], found: Features, of: NDArray[np.int64]
-    ) -> Evidence:
-        near = neighbour_distance(found.deep_ND, bank_BD, settings.neighbours, of, groups)
-        cloud = strangers_distance(found.middle_NC, of, others)
-        return Evidence(np.stack(logits), votes_M, near, cloud)
+    def asked(of: Features, groups: NDArray[np.int64]) -> Measured:
+        return measured(of, groups, bank, others, settings.neighbours, labels)
 
-    known = evidence(signs, Features(plain_ND, middle_NC), task.folds_N)
-    made = Features(negatives["features"], negatives["middle"])
+    at, logits_MNK = asked(found, task.folds_N), np.stack(signs)
+    weights_N = rejection.signer_weights(task.folds_N)
+    readings = None
+    if reads:
+        readings = fit_readings(at.to_labels_RNK, logits_MNK, votes_M, task.labels_N, weights_N)
+        say(told(readings, len(votes_M)))
+    known = evidence(logits_MNK, votes_M, at, readings)
+    made = asked(Features(negatives["features"], negatives["middle"]), negatives["folds"])
     calibration = Calibration(
         scores=all_scores(known),
         groups_C=task.folds_N,
-        negatives=all_scores(evidence(unlike, made, negatives["folds"])),
+        negatives=all_scores(evidence(np.stack(unlike), votes_M, made, readings)),
         groups_G=negatives["folds"],
         kinds_G=np.array(header["kinds"])[negatives["kinds"]],
     )
     left_out: Sequence[Calibration] = ()
     if settings.combination == "auto":
         recipe = recipe_of(config.member, best_record.params)
-        left_out = left_out_calibrations(prepared, recipe, chosen)
+        left_out = left_out_calibrations(prepared, recipe, bank, chosen, readings)
     best, table = choose([calibration, *left_out], tuple(calibration.scores))
     if settings.combination != "auto":
         best = Candidate(tuple(settings.combination.split("+")), settings.joined)
     say(f"rejection: {best.name}")
+    atlas = fit_atlas(bank, readings is not None)
     rule = rejection.Rule(
         witnesses=best.witnesses,
         joined=best.joined,
@@ -87,8 +123,8 @@ def build_rule(prepared: Prepared) -> None:
         groups_C=task.folds_N,
         single_C=max_prob(softmax(signs[single].astype(np.float64), -1)),
         neighbours=settings.neighbours,
-        bank=bank_BD,
-        clouds=fit_clouds(bank_BC, labels_B),
+        bank=bank.deep_BVD[:, 0],
+        clouds=atlas.third,
         choice={
             "chosen": best.name,
             "by": "what is accepted at 95 % of signs kept, signer by signer: "
@@ -96,14 +132,15 @@ def build_rule(prepared: Prepared) -> None:
             "negatives": [*header["kinds"], *([LEFT_OUT] if left_out else [])],
             "candidates": table,
         },
-        temperature=fit_temperature(
-            known.probs_NK, task.labels_N, rejection.signer_weights(task.folds_N)
-        ),
+        temperature=fit_temperature(known.probs_NK, task.labels_N, weights_N),
+        fifth=atlas.fifth,
+        readings=readings,
     )
     if settings.max_error is not None:
         kept_N = rule.answers_own()
         unsure_N = calibration.scores["total_uncertainty"][kept_N]
         wrong_N = (known.probs_NK.argmax(-1) != task.labels_N)[kept_N]
-        rule = replace(rule, promise=learn_then_test(unsure_N, wrong_N, settings.max_error))
-        say(f"rejection: {rule.promise.words()}")
+        promise = learn_then_test(unsure_N, wrong_N, settings.max_error)
+        say(f"rejection: {promise.words()}")
+        rule = replace(rule, promise=promise)
     rejection.save(rule, run.rule)

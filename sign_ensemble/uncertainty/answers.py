@@ -20,8 +20,8 @@ from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
-from sign_ensemble.uncertainty.gaussians import relative_distance
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
+from sign_ensemble.uncertainty.readings import Atlas, distances
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import Scores, all_scores
 
@@ -53,12 +53,14 @@ class Reader:
             progress: Called with (images whose frozen features are there, images).
         """
         found = backbone.load(self.weights).of_images(images_NSS3, progress)
-        return Evidence(
-            self.ensemble.logits(found.deep_ND, images_NSS3),
-            self.ensemble.votes_M,
-            neighbour_distance(found.deep_ND, self.rule.bank, self.rule.neighbours),
-            relative_distance(found.middle_NC, self.rule.clouds),
-        )
+        rule, labels = self.rule, len(self.ensemble.labels)
+        atlas = Atlas(np.arange(labels), rule.clouds, rule.fifth)
+        cloud_N, to_labels_RNK = distances(found, atlas, labels)
+        said = self.ensemble.logits(found.deep_ND, images_NSS3), self.ensemble.votes_M
+        if rule.readings:
+            said = rule.readings.beside(*said, to_labels_RNK)
+        near_N = neighbour_distance(found.deep_ND, rule.bank, rule.neighbours)
+        return Evidence(*said, near_N, cloud_N)
 
     def answer(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None

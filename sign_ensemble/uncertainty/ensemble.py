@@ -24,8 +24,9 @@ class Evidence:
     """What the members and the training images say of N images; the scores read nothing else.
 
     Args:
-        logits_MNK: Each member's scores before LogSoftmax.
-        votes_M: Each member's votes, at least 1.
+        logits_MNK: Each member's scores before LogSoftmax; after the members, the readings of
+            clouds where these read, see ``readings.py``.
+        votes_M: Each one's votes, at least 1.
         neighbour_N: Distance to the k-th nearest training image, see ``neighbours.py``.
         cloud_N: Relative distance to the nearest label's cloud, see ``gaussians.py``.
     """

@@ -30,9 +30,7 @@ class Payer:
         )
 
 
-def payers(
-    answered_N: NDArray[np.bool_], groups_N: NDArray[np.str_], keep: float
-) -> list[Payer]:
+def payers(answered_N: NDArray[np.bool_], groups_N: NDArray[np.str_], keep: float) -> list[Payer]:
     """Groups of which fewer are answered than ``keep`` and chance explain, most affected first.
 
     Named is a group with P(Bin(n, keep) ≤ answered) ≤ CHANCE / G (Bonferroni).

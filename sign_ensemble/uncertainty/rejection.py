@@ -22,6 +22,7 @@ from sign_ensemble.run import file_sha256, read_arrays, read_json, write_arrays,
 from sign_ensemble.storage import Place
 from sign_ensemble.uncertainty.gaussians import Clouds
 from sign_ensemble.uncertainty.promise import Promise
+from sign_ensemble.uncertainty.readings import Readings, readings_of
 
 TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
 GUARD = 20  # a guard's share of the refusals: 1/21, so that of 5 % it takes a quarter percent
@@ -144,10 +145,12 @@ class Rule:
             alone.
         neighbours: k of the neighbour witness.
         bank: Features (B, D) it looks among.
-        clouds: What the relative Mahalanobis witness measures to.
+        clouds: What the relative Mahalanobis witness measures to; they read too, if any clouds do.
         choice: How the combination was chosen, for the report.
         temperature: What would make the ensemble's probabilities honest on the calibration images,
             see ``temperature.py``; for the report, no decision uses it.
+        fifth: The fifth layer's clouds, where clouds read.
+        readings: How they read.
         promise: Which signs are read surely enough to be answered, where that was asked for.
     """
 
@@ -162,6 +165,8 @@ class Rule:
     clouds: Clouds
     choice: dict[str, Any]
     temperature: float
+    fifth: Clouds | None = None
+    readings: Readings | None = None
     promise: Promise | None = None
 
     @property
@@ -199,7 +204,6 @@ class Rule:
         own = self.own_statistic()
         return accepts(conformal_p(own, own, self.weights_C), self.keep)
 
-
     def too_unsure(self, scores: Mapping[str, Floats]) -> NDArray[np.bool_]:
         """Which images are refused for what was promised of errors; none if nothing was."""
         unsure_N = scores["total_uncertainty"]
@@ -228,6 +232,8 @@ def save(rule: Rule, path: Place) -> None:
     arrays: dict[str, NDArray[Any]] = {f"scores.{k}": v for k, v in rule.calibration.items()}
     arrays |= {"groups": rule.groups_C, "single": rule.single_C, "bank": rule.bank}
     arrays |= {f"clouds.{k}": v for k, v in rule.clouds.arrays().items()}
+    if rule.fifth is not None:
+        arrays |= {f"fifth.{k}": v for k, v in rule.fifth.arrays().items()}
     sha256 = write_arrays(path.with_suffix(".safetensors"), arrays)
     write_json(
         path,
@@ -237,6 +243,7 @@ def save(rule: Rule, path: Place) -> None:
             "keep": rule.keep,
             "neighbours": rule.neighbours,
             "temperature": rule.temperature,
+            "readings": vars(rule.readings) if rule.readings else None,
             "promise": rule.promise.as_dict() if rule.promise else None,
             "calibration": {
                 "images": len(rule.groups_C),
@@ -247,6 +254,11 @@ def save(rule: Rule, path: Place) -> None:
             "choice": rule.choice,
         },
     )
+
+
+def part(arrays: Mapping[str, NDArray[Any]], before: str) -> dict[str, NDArray[Any]]:
+    """The arrays whose names begin so, by the rest of their names."""
+    return {name[len(before) :]: v for name, v in arrays.items() if name.startswith(before)}
 
 
 def promise_of(values: dict[str, Any] | None) -> Promise | None:
@@ -272,14 +284,14 @@ def load(path: Place) -> Rule:
             witnesses=tuple(values["witnesses"]),
             joined=values["joined"],
             keep=values["keep"],
-            calibration={k[7:]: v for k, v in arrays.items() if k.startswith("scores.")},
+            calibration=part(arrays, "scores."),
             groups_C=arrays["groups"],
             single_C=arrays["single"],
             neighbours=values["neighbours"],
             bank=arrays["bank"],
-            clouds=Clouds.of_arrays(
-                {k[7:]: v for k, v in arrays.items() if k.startswith("clouds.")}
-            ),
+            clouds=Clouds.of_arrays(part(arrays, "clouds.")),
+            fifth=Clouds.of_arrays(part(arrays, "fifth.")) if values["readings"] else None,
+            readings=readings_of(values["readings"]),
             choice=values["choice"],
             temperature=values["temperature"],
             promise=promise_of(values["promise"]),

@@ -126,9 +126,11 @@ def test_a_feature_does_not_depend_on_its_neighbours() -> None:
 def test_every_pass_has_as_many_images() -> None:
     random = backbone.load("random")
     shapes: list[tuple[int, ...]] = []
-    hook = random.layers.features[0].register_forward_pre_hook(lambda _, x: shapes.append(tuple(x[0].shape)))
+    first = random.layers.features[0]
+    hook = first.register_forward_pre_hook(lambda _, x: shapes.append(tuple(x[0].shape)))
     try:
-        found = [len(part.deep_ND) for part in random.features([images(1), images(BATCH), images(7)])]
+        parts = random.features([images(1), images(BATCH), images(7)])
+        found = [len(part.deep_ND) for part in parts]
     finally:
         hook.remove()
     assert shapes == [(BATCH, 3, SIDE, SIDE)] * 3

@@ -150,7 +150,8 @@ def test_what_is_read_too_unsurely_for_the_promise_is_refused() -> None:
     promised = replace(rule("neighbour"), promise=Promise(0.05, 0.3, 400, 380, 9))
     three = evidence([[0, 1, 2], [0, 1, 2]], [SURE, 0.6, 0.6], [0.0, 0.0, 0.7], [1, 1])
     said = answer(three, promised)
-    assert said.scores["total_uncertainty"].tolist() == pytest.approx([0.112, 0.950, 0.950], abs=1e-3)
+    unsure = said.scores["total_uncertainty"].tolist()
+    assert unsure == pytest.approx([0.112, 0.950, 0.950], abs=1e-3)
     assert said.accepted_N.tolist() == [True, False, False]
     assert said.why(1, LABELS) == "nobody is sure (2 say V)"
     assert said.why(2, LABELS) == "like nothing in the training images (2 say W)"  # in any case

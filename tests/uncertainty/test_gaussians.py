@@ -14,14 +14,13 @@ import torch
 
 from sign_ensemble.uncertainty.gaussians import (
     Clouds,
-    clouds_of_others,
     covariances,
     fit_clouds,
+    label_distances,
     main_directions,
     relative_distance,
     rooted,
     rounded,
-    strangers_distance,
 )
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
@@ -135,10 +134,6 @@ def test_what_is_no_number_is_refused(bad: float) -> None:
 def test_nobody_to_learn_from_is_refused() -> None:
     with pytest.raises(ValueError, match="no training images"):
         fit_clouds(half([1, 2])[:0], np.zeros(0, np.int64))
-    bank = half([1, 2], [2, 1])
-    group = np.zeros(2, np.int64)
-    with pytest.raises(ValueError, match="no training images"):
-        clouds_of_others(group, bank, np.array([0, 1]), group)
 
 
 # --- fits -----------------------------------------------------------------------------------------
@@ -181,10 +176,27 @@ def test_a_fit_is_repeated_to_the_bit() -> None:
     assert np.array_equal(relative_distance(bank, again), relative_distance(bank, again))
 
 
-def test_images_are_strangers_to_their_own_signer() -> None:
-    bank, labels, people = crowd(0, [[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
-    found = strangers_distance(bank, people, clouds_of_others(people, bank, labels, people))
-    for person in (0, 1):
-        others = fit_clouds(bank[people != person], labels[people != person])
-        expected = relative_distance(bank[people == person], others)
-        assert np.array_equal(found[people == person], expected)
+def test_distances_to_each_label_by_hand() -> None:
+    to_labels, to_all = label_distances(half([9, 16], [4, 0], [0, 0]), by_hand())
+    # rooted (0.6, 0.8), (1, 0) and (0, 0), to (1, 0) with weights 1, 1 and (0, 1) with 2, 4
+    by_label = [[0.16 + 0.64, 2 * 0.36 + 4 * 0.04], [0.0, 2 + 4], [1.0, 4.0]]
+    assert to_labels == pytest.approx(np.array(by_label), **CLOSE)
+    assert to_all == pytest.approx([0.0, 10 * (0.16 + 0.64), 10.0], **CLOSE)
+    none = label_distances(half([1, 0])[:0], by_hand())
+    assert (none[0].shape, none[1].shape) == ((0, 2), (0,))
+
+
+def test_views_widen_a_cloud_and_leave_its_directions() -> None:
+    bank, labels, _ = crowd(0, [[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
+    moved = (bank[:, None] + np.array([0.0, 0.0, 4.0] + 9 * [0.0])).astype(np.float16)
+    plain, with_views = fit_clouds(bank, labels), fit_clouds(bank, labels, views_BVD=moved)
+    assert np.array_equal(plain.directions_DP, with_views.directions_DP)
+    assert np.array_equal(plain.centre_D, with_views.centre_D)
+    away = moved[:, 0]  # as the views are: far from the plain cloud, inside the wide one
+    far, near = (label_distances(away, c)[0].min(1) for c in (plain, with_views))
+    assert near.max() < far.min()
+
+
+def test_fewer_directions_where_fewer_are_asked_for() -> None:
+    bank, labels, _ = crowd(0, [[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
+    assert fit_clouds(bank, labels, 3).directions_DP.shape == (12, 3)

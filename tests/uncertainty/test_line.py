@@ -1,7 +1,7 @@
-"""The example that began it: labels by the sign of x, learned from x in [-1, 1], asked about x = 10.
+"""The example that began it: the sign of x, learned from x in [-1, 1], asked about x = 10.
 
-A network fitted there is surest where it knows least, its fellows agree with it, and only what looks
-at the training points themselves can tell.
+A network fitted there is surest where it knows least, its fellows agree with it, and only what
+looks at the training points themselves can tell.
 
 Letters: M members, N points, D features.
 """

@@ -1,4 +1,4 @@
-"""At most so many errors among the answered: by hand, in simulation, and where it cannot be said."""
+"""At most so many errors among the answered: by hand, and in simulation."""
 
 from __future__ import annotations
 

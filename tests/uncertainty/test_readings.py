@@ -1,0 +1,180 @@
+"""Clouds that read: their logits and votes by hand, and strangers who stay strangers.
+
+Letters: N images, B training images, V views, D and C features, R readings, K labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import exp, log
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sign_ensemble.data.backbone import Features
+from sign_ensemble.uncertainty import readings
+from sign_ensemble.uncertainty.gaussians import fit_clouds, relative_distance
+from sign_ensemble.uncertainty.neighbours import neighbour_distance
+from sign_ensemble.uncertainty.readings import (
+    Bank,
+    Readings,
+    atlases_of_others,
+    distances,
+    fit_atlas,
+    fit_readings,
+    loss,
+    measured,
+    readings_of,
+)
+
+EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
+PLACES = np.array([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
+
+
+def bank(seed: int = 0, people: int = 3, views: int = 2) -> Bank:
+    """Eight images by each of three people of each of three labels, and views a little beside."""
+    rng = np.random.default_rng(seed)
+    labels, groups, _ = (x.ravel() for x in np.indices((3, people, 8)))
+
+    def crowd(width: int) -> np.ndarray:
+        values = np.zeros((len(labels), width))
+        values[:, :3] = PLACES[labels]
+        return values + rng.uniform(0, 0.5, values.shape)
+
+    deep_BVD = np.stack([crowd(12) for _ in range(1 + views)], 1).astype(np.float16)
+    return Bank(deep_BVD, crowd(6).astype(np.float16), labels, groups)
+
+
+def found_in(some: Bank) -> Features:
+    return Features(some.deep_BVD[:, 0], some.middle_BC)
+
+
+# --- logits and votes -----------------------------------------------------------------------------
+
+
+def test_a_reading_is_half_the_distance_tempered() -> None:
+    two = Readings((2.0, 5.0), 3)
+    logits = two.logits(np.array([[[4.0, 0.0]], [[10.0, 20.0]]]))
+    assert logits.tolist() == [[[-1.0, 0.0]], [[-1.0, -2.0]]]
+    assert logits.dtype == np.float32
+
+
+def test_readings_come_after_the_members() -> None:
+    members = np.array([[[1.0, 2.0]]], np.float32)
+    logits, votes = Readings((2.0,), 3).beside(members, np.array([5.0]), np.array([[[4.0, 0.0]]]))
+    assert logits.tolist() == [[[1.0, 2.0]], [[-1.0, 0.0]]]
+    assert votes.tolist() == [5.0, 3.0]
+
+
+def test_readings_come_back_from_json() -> None:
+    assert readings_of({"temperatures": [1.5, 30.0], "votes": 8}) == Readings((1.5, 30.0), 8)
+    assert readings_of(None) is None
+
+
+def test_the_loss_is_weighted_and_finite() -> None:
+    probs = np.array([[0.5, 0.5], [0.0, 1.0]])
+    assert loss(probs, np.array([0, 1]), np.array([1.0, 0.0])) == pytest.approx(log(2), **EXACT)
+    assert loss(probs, np.array([0, 0]), np.array([0.0, 1.0])) == pytest.approx(300 * log(10))
+
+
+# --- what is chosen -------------------------------------------------------------------------------
+
+
+def test_the_temperature_that_was_put_in_is_found() -> None:
+    rng = np.random.default_rng(0)
+    away = rng.gamma(2.0, 40.0, (1, 4000, 3))
+    chance = np.exp(-away[0] / 2 / 12)
+    chance /= chance.sum(1, keepdims=True)
+    labels = (rng.random(4000)[:, None] > chance.cumsum(1)).sum(1)
+    even = np.zeros((1, 4000, 3), np.float32)
+    made = fit_readings(away, even, np.ones(1), labels, np.full(4000, 1 / 4000))
+    assert made is not None
+    assert made.temperatures[0] == pytest.approx(12, rel=0.1)
+    assert made.votes == max(readings.VOTES)  # the members know nothing
+
+
+def test_where_members_are_better_alone_clouds_do_not_read() -> None:
+    labels = np.arange(300) % 3
+    right = np.float32(9) * (np.arange(3) == labels[:, None])[None]
+    away = np.random.default_rng(0).gamma(2.0, 40.0, (2, 300, 3))
+    assert fit_readings(away, right, np.ones(1), labels, np.full(300, 1 / 300)) is None
+
+
+def test_votes_are_those_of_the_lowest_loss() -> None:
+    # of one image the member is sure and the cloud is not, of the other the cloud is and the member
+    # is not: with v votes (0.99 + v / 2) (0.45 + v) / (1 + v)² is .446, .540, .542, .537 at 0 to 3
+    logits = np.log(np.array([[[0.99, 0.01], [0.45, 0.55]]])).astype(np.float32)
+    away = np.array([[[10.0, 10.0], [0.0, 400.0]]])
+    labels, weights = np.array([0, 0]), np.array([0.5, 0.5])
+    made = fit_readings(away, logits, np.ones(1), labels, weights)
+    assert made is not None
+    sure = 1 / (1 + exp(-200 / made.temperatures[0]))
+    score = {v: (0.99 + v / 2) * (0.45 + v * sure) / (1 + v) ** 2 for v in readings.VOTES}
+    assert made.votes == max(score, key=lambda v: score[v])
+    assert made.votes == 2
+
+
+# --- distances ------------------------------------------------------------------------------------
+
+
+def test_clouds_read_people_they_never_saw() -> None:
+    known, strangers = bank(0), bank(1)
+    cloud_N, to_labels_RNK = distances(found_in(strangers), fit_atlas(known, True), 3)
+    assert to_labels_RNK.shape == (2, len(strangers.labels_B), 3)
+    assert (to_labels_RNK.argmin(2) == strangers.labels_B).all()
+    expected = relative_distance(strangers.middle_BC, fit_clouds(known.middle_BC, known.labels_B))
+    assert np.array_equal(cloud_N, expected)
+
+
+def test_where_clouds_do_not_read_the_fifth_layer_has_none() -> None:
+    atlas = fit_atlas(bank(), False)
+    assert atlas.fifth is None
+    assert distances(found_in(bank(1)), atlas, 3)[1].shape == (1, 72, 3)
+
+
+def test_a_label_without_a_cloud_is_as_far_as_the_farthest() -> None:
+    known = bank()
+    some = known.rows(known.labels_B != 1)
+    cloud_N, to_labels_RNK = distances(found_in(known), fit_atlas(some, True), 4)
+    assert np.isfinite(to_labels_RNK).all()
+    for absent in (1, 3):
+        assert np.array_equal(to_labels_RNK[:, :, absent], to_labels_RNK.max(2))
+    assert (to_labels_RNK.argmin(2)[:, known.labels_B == 2] == 2).all()
+    assert np.isfinite(cloud_N).all()
+
+
+def test_images_are_strangers_to_their_own_signer() -> None:
+    known = bank()
+    at = measured(found_in(known), known.groups_B, known, atlases_of_others(known, True), 2, 3)
+    for person in range(3):
+        mine, others = known.groups_B == person, known.rows(known.groups_B != person)
+        found = Features(known.deep_BVD[mine, 0], known.middle_BC[mine])
+        cloud_N, to_labels_RNK = distances(found, fit_atlas(others, True), 3)
+        assert np.array_equal(at.cloud_N[mine], cloud_N)
+        assert np.array_equal(at.to_labels_RNK[:, mine], to_labels_RNK)
+        near = neighbour_distance(found.deep_ND, others.deep_BVD[:, 0], 2)
+        assert np.array_equal(at.neighbour_N[mine], near)
+
+
+def test_nobody_to_compare_with_is_refused() -> None:
+    with pytest.raises(ValueError, match="no training images"):
+        atlases_of_others(bank(people=1), True)
+
+
+def test_views_are_left_out_where_images_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = bank()
+    plain = fit_atlas(replace(known, deep_BVD=known.deep_BVD[:, :1]), True).fifth
+    monkeypatch.setattr(readings, "MOST_ROWS", 2 * len(known.labels_B) - 1)
+    few = fit_atlas(known, True).fifth
+    assert plain is not None and few is not None
+    for name, values in plain.arrays().items():
+        assert np.array_equal(values, few.arrays()[name]), name
+
+
+def test_one_label_is_read_with_certainty() -> None:
+    known = bank()
+    one = known.rows(known.labels_B == 0)
+    _, to_labels_RNK = distances(found_in(one), fit_atlas(one, True), 1)
+    assert to_labels_RNK.shape == (2, 24, 1)
+    assert np.isfinite(Readings((1.0, 1.0), 1).logits(to_labels_RNK)).all()
