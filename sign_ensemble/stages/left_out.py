@@ -22,8 +22,13 @@ from sign_ensemble.learning.folds import Task, fit_rows, logits_of, seed_of
 from sign_ensemble.run import read_arrays, write_arrays
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration
-from sign_ensemble.uncertainty.ensemble import Evidence
-from sign_ensemble.uncertainty.readings import Bank, Readings, atlases_of_others, measured
+from sign_ensemble.uncertainty.readings import (
+    Bank,
+    Readings,
+    atlases_of_others,
+    evidence_of,
+    measured,
+)
 from sign_ensemble.uncertainty.scores import all_scores
 
 PARTS = 5  # a fifth of the labels at a time: enough wrong gestures, and the task stays itself
@@ -99,10 +104,8 @@ def left_out_calibrations(
             left = replace(left, labels_B=np.searchsorted(kept, left.labels_B))
             others = atlases_of_others(left, readings is not None)
             at = measured(found, folds_N, left, others, settings.neighbours, len(kept))
-            said = _kept_logits(prepared, recipe, out, number)[None], votes_M
-            if readings:
-                said = readings.beside(*said, at.to_labels_RNK)
-            evidence = Evidence(*said, at.neighbour_N, at.cloud_N)
+            logits_NK = _kept_logits(prepared, recipe, out, number)
+            evidence = evidence_of(logits_NK[None], votes_M, at, readings)
             calibrations.append(
                 Calibration(
                     scores=all_scores(evidence.rows(~strange_N)),

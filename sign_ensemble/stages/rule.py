@@ -21,7 +21,6 @@ from sign_ensemble.stages.members import best_trial
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration, Candidate, choose
-from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.neighbours import draw_bank
 from sign_ensemble.uncertainty.promise import learn_then_test
 from sign_ensemble.uncertainty.readings import (
@@ -29,6 +28,7 @@ from sign_ensemble.uncertainty.readings import (
     Measured,
     Readings,
     atlases_of_others,
+    evidence_of,
     fit_atlas,
     fit_readings,
     measured,
@@ -44,19 +44,6 @@ def bank_of(task: Task, middle_NC: NDArray[np.float16], chosen: NDArray[np.int64
     """The training images of these rows, with their views."""
     deep_BVD = task.features.open()[task.features.slots_N[chosen]]
     return Bank(deep_BVD, middle_NC[chosen], task.labels_N[chosen], task.folds_N[chosen])
-
-
-def evidence(
-    logits_MNK: NDArray[np.float32],
-    votes_M: NDArray[np.float64],
-    at: Measured,
-    readings: Readings | None,
-) -> Evidence:
-    """What members and training images say of images by signers that neither had seen."""
-    said = logits_MNK, votes_M
-    if readings:
-        said = readings.beside(*said, at.to_labels_RNK)
-    return Evidence(*said, at.neighbour_N, at.cloud_N)
 
 
 def told(readings: Readings | None, members: int) -> str:
@@ -97,12 +84,12 @@ def build_rule(prepared: Prepared) -> None:
     if reads:
         readings = fit_readings(at.to_labels_RNK, logits_MNK, votes_M, task.labels_N, weights_N)
         say(told(readings, len(votes_M)))
-    known = evidence(logits_MNK, votes_M, at, readings)
+    known = evidence_of(logits_MNK, votes_M, at, readings)
     made = asked(Features(negatives["features"], negatives["middle"]), negatives["folds"])
     calibration = Calibration(
         scores=all_scores(known),
         groups_C=task.folds_N,
-        negatives=all_scores(evidence(np.stack(unlike), votes_M, made, readings)),
+        negatives=all_scores(evidence_of(np.stack(unlike), votes_M, made, readings)),
         groups_G=negatives["folds"],
         kinds_G=np.array(header["kinds"])[negatives["kinds"]],
     )

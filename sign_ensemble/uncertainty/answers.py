@@ -21,7 +21,7 @@ from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
-from sign_ensemble.uncertainty.readings import Atlas, distances
+from sign_ensemble.uncertainty.readings import Atlas, Measured, distances, evidence_of
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import Scores, all_scores
 
@@ -57,10 +57,8 @@ class Reader:
         atlas = Atlas(np.arange(labels), rule.clouds, rule.fifth)
         cloud_N, to_labels_RNK = distances(found, atlas, labels)
         said = self.ensemble.logits(found.deep_ND, images_NSS3), self.ensemble.votes_M
-        if rule.readings:
-            said = rule.readings.beside(*said, to_labels_RNK)
         near_N = neighbour_distance(found.deep_ND, rule.bank, rule.neighbours)
-        return Evidence(*said, near_N, cloud_N)
+        return evidence_of(*said, Measured(near_N, cloud_N, to_labels_RNK), rule.readings)
 
     def answer(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
@@ -95,13 +93,16 @@ class Answers:
     votes_MN: NDArray[np.int64]
 
     def votes(self, i: int, labels: tuple[str, ...]) -> str:
-        """The members' votes on image i, most first: ``3 say U, 2 say V``."""
+        """The members' votes on image i, most first: ``3 say U, 2 say V``; where clouds read too,
+        ``3 say U, 2 say V, clouds say V``.
+        """
         counts: Counter[str] = Counter()
-        for member, label in enumerate(self.votes_MN[:, i]):
+        members = len(self.votes_MN) - self.evidence.clouds
+        for member, label in enumerate(self.votes_MN[:members, i]):
             counts[labels[label]] += int(self.evidence.votes_M[member])
-        return ", ".join(
-            f"{n} say{'s' if n == 1 else ''} {label}" for label, n in counts.most_common()
-        )
+        said = [f"{n} say{'s' if n == 1 else ''} {label}" for label, n in counts.most_common()]
+        of_clouds = dict.fromkeys(labels[label] for label in self.votes_MN[members:, i])
+        return ", ".join([*said, *([f"clouds say {' and '.join(of_clouds)}"] if of_clouds else [])])
 
     def why(self, i: int, labels: tuple[str, ...]) -> str:
         """Why image i is refused, with the members' votes; empty if it is answered."""

@@ -29,12 +29,14 @@ class Evidence:
         votes_M: Each one's votes, at least 1.
         neighbour_N: Distance to the k-th nearest training image, see ``neighbours.py``.
         cloud_N: Relative distance to the nearest label's cloud, see ``gaussians.py``.
+        clouds: How many of M, the last ones, are readings of clouds.
     """
 
     logits_MNK: NDArray[np.float32]
     votes_M: NDArray[np.float64]
     neighbour_N: NDArray[np.float64]
     cloud_N: NDArray[np.float64]
+    clouds: int = 0
 
     @property
     def log_probs_MNK(self) -> NDArray[np.float64]:
@@ -59,6 +61,7 @@ class Evidence:
             self.votes_M,
             self.neighbour_N[chosen],
             self.cloud_N[chosen],
+            self.clouds,
         )
 
 
@@ -69,6 +72,7 @@ def joined(parts: Sequence[Evidence]) -> Evidence:
         parts[0].votes_M,
         np.concatenate([part.neighbour_N for part in parts]),
         np.concatenate([part.cloud_N for part in parts]),
+        parts[0].clouds,
     )
 
 

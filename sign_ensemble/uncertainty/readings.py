@@ -21,6 +21,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from sign_ensemble.data.backbone import Features
+from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.gaussians import Clouds, fit_clouds, label_distances
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
 
@@ -114,6 +115,23 @@ class Readings:
             np.concatenate([logits_MNK, self.logits(to_labels_RNK)]),
             np.concatenate([votes_M, np.full(len(self.temperatures), float(self.votes))]),
         )
+
+
+def evidence_of(
+    logits_MNK: NDArray[np.float32], votes_M: Floats, at: Measured, readings: Readings | None
+) -> Evidence:
+    """What members and training images say of images.
+
+    Args:
+        logits_MNK: The members' logits.
+        votes_M: Their votes.
+        at: Distances to training images.
+        readings: How clouds read; None where they do not.
+    """
+    said, clouds = (logits_MNK, votes_M), 0
+    if readings:
+        said, clouds = readings.beside(*said, at.to_labels_RNK), len(at.to_labels_RNK)
+    return Evidence(*said, at.neighbour_N, at.cloud_N, clouds)
 
 
 def fit_atlas(bank: Bank, reads: bool) -> Atlas:

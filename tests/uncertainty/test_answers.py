@@ -113,6 +113,15 @@ def test_votes_are_counted_by_weight_and_named_most_first(votes_M: list[int], wo
     assert said.why(0, LABELS) == f"the members disagree ({words})"
 
 
+def test_clouds_are_not_counted_among_the_members() -> None:
+    five = evidence([[0, 1], [0, 0], [2, 0], [1, 2], [1, 0]], [SURE, SURE], [0, 0], [1, 1, 1, 8, 8])
+    said = answer(replace(five, clouds=2), rule("disagreement"))
+    assert said.votes(0, LABELS) == "2 say U, 1 says W, clouds say V"
+    assert said.votes(1, LABELS) == "2 say U, 1 says V, clouds say W and U"
+    assert said.labels_N.tolist() == [1, 0]  # their votes count all the same
+    assert said.evidence.rows(np.array([0])).clouds == 2
+
+
 def test_every_witness_has_a_reason() -> None:
     assert set(REASONS) == set(WITNESSES)
 
