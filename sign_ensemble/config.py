@@ -178,8 +178,8 @@ class EnsembleConfig:
             which has missed a signer. Fine-tuned members are likewise trained on all training
             signers, or are the networks, one per fold, that the rule is calibrated on anyway.
         clouds: Whether Gaussians of each label in frozen features read beside the members:
-            ``auto`` gives them as many votes as lower the loss on unseen signers most, perhaps
-            none; ``none`` leaves the members alone. They cost seconds, and on few signers they
+            ``auto`` lets them count as much as lowers the loss on unseen signers most, perhaps
+            nothing; ``none`` leaves the members alone. They cost seconds, and on few signers they
             read strangers better than heads do.
     """
 

@@ -85,8 +85,7 @@ def left_out_calibrations(
 
     Args:
         prepared: Images and folds.
-        recipe: The best trial's; one network speaks for the members here, with as many votes as
-            they have.
+        recipe: The best trial's; one network speaks for the members here.
         bank: The training images that distances are measured to.
         chosen: Their rows.
         readings: How clouds read.
@@ -94,7 +93,6 @@ def left_out_calibrations(
     task, settings = prepared.task, prepared.config.rejection
     found, folds_N = Features(plain(task.features), middle(task.features)), task.folds_N
     parts = label_parts(len(task.labels), settings.left_out, task.seed)
-    votes_M = np.array([float(prepared.config.ensemble.size)])
     calibrations = []
     with progress("labels left out") as step:
         for number, out in enumerate(parts):
@@ -105,7 +103,7 @@ def left_out_calibrations(
             others = atlases_of_others(left, readings is not None)
             at = measured(found, folds_N, left, others, settings.neighbours, len(kept))
             logits_NK = _kept_logits(prepared, recipe, out, number)
-            evidence = evidence_of(logits_NK[None], votes_M, at, readings)
+            evidence = evidence_of(logits_NK[None], np.ones(1), at, readings)
             calibrations.append(
                 Calibration(
                     scores=all_scores(evidence.rows(~strange_N)),

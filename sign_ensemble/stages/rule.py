@@ -46,11 +46,11 @@ def bank_of(task: Task, middle_NC: NDArray[np.float16], chosen: NDArray[np.int64
     return Bank(deep_BVD, middle_NC[chosen], task.labels_N[chosen], task.folds_N[chosen])
 
 
-def told(readings: Readings | None, members: int) -> str:
+def told(readings: Readings | None) -> str:
     """What was chosen, for people."""
     if readings is None:
         return "clouds do not read: on unseen signers the members are better without them"
-    return f"clouds read too: {readings.votes} votes per layer beside {members} members"
+    return f"clouds read too: each of two layers counts {readings.weight:g} times all members"
 
 
 def build_rule(prepared: Prepared) -> None:
@@ -83,7 +83,7 @@ def build_rule(prepared: Prepared) -> None:
     readings = None
     if reads:
         readings = fit_readings(at.to_labels_RNK, logits_MNK, votes_M, task.labels_N, weights_N)
-        say(told(readings, len(votes_M)))
+        say(told(readings))
     known = evidence_of(logits_MNK, votes_M, at, readings)
     made = asked(Features(negatives["features"], negatives["middle"]), negatives["folds"])
     calibration = Calibration(

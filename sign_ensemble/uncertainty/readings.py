@@ -29,7 +29,7 @@ DIRECTIONS = 400  # of the fifth layer: .949, 200: .944, 100: .929
 MOST_ROWS = (
     8000  # images and views that the fifth layer's clouds are fitted to: 600 MB while fitting
 )
-VOTES = (0, 1, 2, 3, 5, 8, 12, 20)  # that a reading may get, where a member has one or more
+WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # that a reading may get; all members together have 1
 LOWEST, HIGHEST = 1.0, 1000.0  # temperatures; hundreds of directions that are not independent
 Floats = NDArray[np.float64]
 
@@ -96,11 +96,11 @@ class Readings:
 
     Args:
         temperatures: T of each layer.
-        votes: Votes of each layer's reading.
+        weight: What each layer's reading counts, all members together being 1.
     """
 
     temperatures: tuple[float, ...]
-    votes: int
+    weight: float
 
     def logits(self, to_labels_RNK: Floats) -> NDArray[np.float32]:
         """−M_k / (2 T): a Gaussian's log-density but for a constant, tempered; (R, N, K)."""
@@ -111,9 +111,10 @@ class Readings:
         self, logits_MNK: NDArray[np.float32], votes_M: Floats, to_labels_RNK: Floats
     ) -> tuple[NDArray[np.float32], Floats]:
         """The members' logits and votes, and after them the readings'."""
+        votes_R = np.full(len(self.temperatures), self.weight * votes_M.sum())
         return (
             np.concatenate([logits_MNK, self.logits(to_labels_RNK)]),
-            np.concatenate([votes_M, np.full(len(self.temperatures), float(self.votes))]),
+            np.concatenate([votes_M, votes_R]),
         )
 
 
@@ -213,10 +214,10 @@ def fit_readings(
     labels_N: NDArray[np.int64],
     weights_N: Floats,
 ) -> Readings | None:
-    """Temperatures and votes with the lowest loss on images by signers that nobody had seen.
+    """Temperatures and weight with the lowest loss on images by signers that nobody had seen.
 
-    Each layer's temperature makes its own reading's loss lowest; then the votes, the same for each
-    layer, make that of the whole ensemble lowest; ties go to fewer.
+    Each layer's temperature makes its own reading's loss lowest; then the weight, the same for each
+    layer, makes that of the whole ensemble lowest; ties go to less.
 
     Args:
         to_labels_RNK: Distances of the images to the clouds of others.
@@ -237,20 +238,20 @@ def fit_readings(
         found = minimize_scalar(of, bounds=np.log([LOWEST, HIGHEST]), method="bounded")
         temperatures.append(float(np.exp(found.x)))
     of_members_NK = np.tensordot(
-        votes_M, np.exp(log_softmax(logits_MNK.astype(np.float64), -1)), axes=1
+        votes_M / votes_M.sum(), np.exp(log_softmax(logits_MNK.astype(np.float64), -1)), axes=1
     )
     of_clouds_NK = np.exp(
-        log_softmax(Readings(tuple(temperatures), 1).logits(to_labels_RNK).astype(np.float64), -1)
+        log_softmax(Readings(tuple(temperatures), 1.0).logits(to_labels_RNK).astype(np.float64), -1)
     ).sum(0)
     losses = {
-        votes: loss(
-            (of_members_NK + votes * of_clouds_NK) / (votes_M.sum() + votes * len(temperatures)),
+        weight: loss(
+            (of_members_NK + weight * of_clouds_NK) / (1 + weight * len(temperatures)),
             labels_N,
             weights_N,
         )
-        for votes in VOTES
+        for weight in WEIGHTS
     }
-    best = min(VOTES, key=lambda votes: (round(losses[votes], 12), votes))
+    best = min(WEIGHTS, key=lambda weight: (round(losses[weight], 12), weight))
     return Readings(tuple(temperatures), best) if best else None
 
 
@@ -258,4 +259,4 @@ def readings_of(values: dict[str, Any] | None) -> Readings | None:
     """A rule.json's readings."""
     if values is None:
         return None
-    return Readings(tuple(values["temperatures"]), int(values["votes"]))
+    return Readings(tuple(values["temperatures"]), float(values["weight"]))

@@ -54,7 +54,7 @@ def found_in(some: Bank) -> Features:
 
 
 def test_a_reading_is_half_the_distance_tempered() -> None:
-    two = Readings((2.0, 5.0), 3)
+    two = Readings((2.0, 5.0), 3.0)
     logits = two.logits(np.array([[[4.0, 0.0]], [[10.0, 20.0]]]))
     assert logits.tolist() == [[[-1.0, 0.0]], [[-1.0, -2.0]]]
     assert logits.dtype == np.float32
@@ -62,13 +62,13 @@ def test_a_reading_is_half_the_distance_tempered() -> None:
 
 def test_readings_come_after_the_members() -> None:
     members = np.array([[[1.0, 2.0]]], np.float32)
-    logits, votes = Readings((2.0,), 3).beside(members, np.array([5.0]), np.array([[[4.0, 0.0]]]))
+    logits, votes = Readings((2.0,), 0.5).beside(members, np.array([6.0]), np.array([[[4.0, 0.0]]]))
     assert logits.tolist() == [[[1.0, 2.0]], [[-1.0, 0.0]]]
-    assert votes.tolist() == [5.0, 3.0]
+    assert votes.tolist() == [6.0, 3.0]
 
 
 def test_readings_come_back_from_json() -> None:
-    assert readings_of({"temperatures": [1.5, 30.0], "votes": 8}) == Readings((1.5, 30.0), 8)
+    assert readings_of({"temperatures": [1.5, 30.0], "weight": 0.5}) == Readings((1.5, 30.0), 0.5)
     assert readings_of(None) is None
 
 
@@ -91,7 +91,7 @@ def test_the_temperature_that_was_put_in_is_found() -> None:
     made = fit_readings(away, even, np.ones(1), labels, np.full(4000, 1 / 4000))
     assert made is not None
     assert made.temperatures[0] == pytest.approx(12, rel=0.1)
-    assert made.votes == max(readings.VOTES)  # the members know nothing
+    assert made.weight == max(readings.WEIGHTS)  # the members know nothing
 
 
 def test_where_members_are_better_alone_clouds_do_not_read() -> None:
@@ -101,18 +101,18 @@ def test_where_members_are_better_alone_clouds_do_not_read() -> None:
     assert fit_readings(away, right, np.ones(1), labels, np.full(300, 1 / 300)) is None
 
 
-def test_votes_are_those_of_the_lowest_loss() -> None:
+def test_the_weight_is_that_of_the_lowest_loss() -> None:
     # of one image the member is sure and the cloud is not, of the other the cloud is and the member
-    # is not: with v votes (0.99 + v / 2) (0.45 + v) / (1 + v)² is .446, .540, .542, .537 at 0 to 3
+    # is not: with weight v (0.99 + v / 2) (0.45 + v) / (1 + v)² is .540, .542, .528 at 1, 2, 4
     logits = np.log(np.array([[[0.99, 0.01], [0.45, 0.55]]])).astype(np.float32)
     away = np.array([[[10.0, 10.0], [0.0, 400.0]]])
     labels, weights = np.array([0, 0]), np.array([0.5, 0.5])
     made = fit_readings(away, logits, np.ones(1), labels, weights)
     assert made is not None
     sure = 1 / (1 + exp(-200 / made.temperatures[0]))
-    score = {v: (0.99 + v / 2) * (0.45 + v * sure) / (1 + v) ** 2 for v in readings.VOTES}
-    assert made.votes == max(score, key=lambda v: score[v])
-    assert made.votes == 2
+    score = {v: (0.99 + v / 2) * (0.45 + v * sure) / (1 + v) ** 2 for v in readings.WEIGHTS}
+    assert made.weight == max(score, key=lambda v: score[v])
+    assert made.weight == 2.0
 
 
 # --- distances ------------------------------------------------------------------------------------
