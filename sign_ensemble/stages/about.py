@@ -27,6 +27,8 @@ def about(
         "intervals: bootstrap over images; they do not say how another signer would fare",
         f"self-made negatives that the rule was chosen on: {', '.join(rule.choice['negatives'])}",
     ]
+    if rule.readings:
+        notes.append(rule.readings.words())
     if rule.promise:
         notes.append(rule.promise.words())
     if config.data.signers == "known":

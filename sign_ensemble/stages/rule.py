@@ -26,7 +26,6 @@ from sign_ensemble.uncertainty.promise import learn_then_test
 from sign_ensemble.uncertainty.readings import (
     Bank,
     Measured,
-    Readings,
     atlases_of_others,
     evidence_of,
     fit_atlas,
@@ -37,6 +36,7 @@ from sign_ensemble.uncertainty.scores import all_scores, max_prob
 from sign_ensemble.uncertainty.temperature import fit_temperature
 
 BY_LABELS = "signs of left-out labels, plus the worst kind of negative without a hand"
+ALONE = "clouds do not read: on unseen signers the members are better without them"
 BY_IMAGES = "self-made negatives, mean over kinds plus the worst kind"
 
 
@@ -44,13 +44,6 @@ def bank_of(task: Task, middle_NC: NDArray[np.float16], chosen: NDArray[np.int64
     """The training images of these rows, with their views."""
     deep_BVD = task.features.open()[task.features.slots_N[chosen]]
     return Bank(deep_BVD, middle_NC[chosen], task.labels_N[chosen], task.folds_N[chosen])
-
-
-def told(readings: Readings | None) -> str:
-    """What was chosen, for people."""
-    if readings is None:
-        return "clouds do not read: on unseen signers the members are better without them"
-    return f"clouds read too: each of two layers counts {readings.weight:g} times all members"
 
 
 def build_rule(prepared: Prepared) -> None:
@@ -83,7 +76,7 @@ def build_rule(prepared: Prepared) -> None:
     readings = None
     if reads:
         readings = fit_readings(at.to_labels_RNK, logits_MNK, votes_M, task.labels_N, weights_N)
-        say(told(readings))
+        say(readings.words() if readings else ALONE)
     known = evidence_of(logits_MNK, votes_M, at, readings)
     made = asked(Features(negatives["features"], negatives["middle"]), negatives["folds"])
     calibration = Calibration(

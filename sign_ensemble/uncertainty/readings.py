@@ -102,6 +102,10 @@ class Readings:
     temperatures: tuple[float, ...]
     weight: float
 
+    def words(self) -> str:
+        """For people."""
+        return f"clouds read too: each of two layers counts {self.weight:g} times all members"
+
     def logits(self, to_labels_RNK: Floats) -> NDArray[np.float32]:
         """−M_k / (2 T): a Gaussian's log-density but for a constant, tempered; (R, N, K)."""
         half_R = -0.5 / np.array(self.temperatures)

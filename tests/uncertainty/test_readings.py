@@ -72,6 +72,11 @@ def test_readings_come_back_from_json() -> None:
     assert readings_of(None) is None
 
 
+def test_in_words() -> None:
+    said = Readings((2.0, 5.0), 0.5).words()
+    assert said == "clouds read too: each of two layers counts 0.5 times all members"
+
+
 def test_the_loss_is_weighted_and_finite() -> None:
     probs = np.array([[0.5, 0.5], [0.0, 1.0]])
     assert loss(probs, np.array([0, 1]), np.array([1.0, 0.0])) == pytest.approx(log(2), **EXACT)
