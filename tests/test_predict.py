@@ -112,7 +112,10 @@ def test_a_file_alone_and_order_do_not_matter(finished: RunFolder, images: Path)
 
     together = {row["path"]: row for row in answer_files(finished, [str(images)])}
     for path, row in together.items():
-        assert answer_files(finished, [path]) == [row]
+        (alone,) = answer_files(finished, [path])
+        for name, value in row.items():  # products of other sizes round otherwise
+            close = pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
+            assert alone[name] == close, name
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def test_only_what_was_asked_for_learns(task: PixelTask, layers: Any, learn: set
 
 def test_untouched_it_says_what_its_head_says_on_frozen_features(task: PixelTask) -> None:
     images = np.array(task.pixels.open()[:3])
-    features = backbone.load("shipped").of_images(images)
+    features = backbone.load("shipped").of_images(images).deep_ND
     net = network().eval()
     with torch.inference_mode():
         whole = net(normal(images))
