@@ -100,7 +100,7 @@ def left_out_calibrations(
             kept = np.setdiff1d(np.arange(len(task.labels)), out)
             left = bank.rows(~strange_N[chosen])
             left = replace(left, labels_B=np.searchsorted(kept, left.labels_B))
-            others = atlases_of_others(left, readings is not None)
+            others = atlases_of_others(left, folds_N, readings is not None)
             at = measured(found, folds_N, left, others, settings.neighbours, len(kept))
             logits_NK = _kept_logits(prepared, recipe, out, number)
             evidence = evidence_of(logits_NK[None], np.ones(1), at, readings)

@@ -61,11 +61,12 @@ def build_rule(prepared: Prepared) -> None:
         signs, unlike = ([pair[i] for pair in recorded] for i in (0, 1))
         votes_M, single = np.array(list(votes.values()), np.float64), best_place
     negatives, header = read_arrays(run.negatives)
-    chosen = draw_bank(task.labels_N, task.folds_N, settings.bank, task.seed)
+    most = max(settings.bank, len(task.labels) * task.folds)  # so that no label lacks a cloud
+    chosen = draw_bank(task.labels_N, task.folds_N, most, task.seed)
     found = Features(plain(task.features), middle(task.features))
     bank = bank_of(task, found.middle_NC, chosen)
     reads = config.ensemble.clouds == "auto"
-    others, labels = atlases_of_others(bank, reads), len(task.labels)
+    others, labels = atlases_of_others(bank, task.folds_N, reads), len(task.labels)
     best_record = next(r for r in read_records(run) if r.number == list(votes)[best_place])
 
     def asked(of: Features, groups: NDArray[np.int64]) -> Measured:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.special import bdtr
 
 CHANCE = 0.05  # that anyone is named where all are treated alike
 
@@ -44,7 +44,8 @@ def payers(answered_N: NDArray[np.bool_], groups_N: NDArray[np.str_], keep: floa
     found = []
     for name in names:
         mine = answered_N[groups_N == name]
-        chance = float(binom.cdf(mine.sum(), len(mine), keep))
+        answered, n = int(mine.sum()), len(mine)
+        chance = float(bdtr(answered, n, keep))
         if chance <= CHANCE / len(names):
-            found.append((chance, Payer(str(name), int(mine.sum()), len(mine))))
+            found.append((chance, Payer(str(name), answered, n)))
     return [payer for _, payer in sorted(found, key=lambda pair: (pair[0], pair[1].name))]

@@ -189,15 +189,20 @@ def label_distances(features_ND: NDArray[np.float16], clouds: Clouds) -> tuple[F
     return np.concatenate(to_labels), np.concatenate(to_all)
 
 
-def relative_distance(features_ND: NDArray[np.float16], clouds: Clouds) -> Floats:
+def relative(to_labels_NK: Floats, to_all_N: Floats) -> Floats:
     """min_k M_k(x) − M_0(x): distance to the nearest label less that to all images; unbounded.
 
     M are squared Mahalanobis distances. Ren et al. 2021, arXiv 2106.09022, with covariances that
     are partly a label's own. Taking M_0 away discounts what is unusual in any hand.
+    """
+    relative_N: Floats = to_labels_NK.min(1) - to_all_N
+    return relative_N
+
+
+def relative_distance(features_ND: NDArray[np.float16], clouds: Clouds) -> Floats:
+    """:func:`relative` of images.
 
     Raises:
         ValueError: a feature is not a finite number.
     """
-    to_labels_NK, to_all_N = label_distances(features_ND, clouds)
-    relative_N: Floats = to_labels_NK.min(1) - to_all_N
-    return relative_N
+    return relative(*label_distances(features_ND, clouds))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.special import bdtr
 
 SHARES = 20  # of the calibration images, from the surest twentieth to all, are tried
 CONFIDENCE = 0.9  # that the promise holds; what is left is shared by all that is tried
@@ -93,6 +93,6 @@ def learn_then_test(
         highest = float(values_C[max(int(share * count / SHARES), 1) - 1])
         answered_C = uncertainty_C <= highest  # ties come along
         n, errors = int(answered_C.sum()), int(wrong_C[answered_C].sum())
-        if binom.cdf(errors, n, max_error) <= (1 - CONFIDENCE) / SHARES:
+        if bdtr(errors, n, max_error) <= (1 - CONFIDENCE) / SHARES:
             return Promise(max_error, highest, count, n, errors)
     return Promise(max_error, images=count)

@@ -22,13 +22,11 @@ from scipy.special import log_softmax
 
 from sign_ensemble.data.backbone import Features
 from sign_ensemble.uncertainty.ensemble import Evidence
-from sign_ensemble.uncertainty.gaussians import Clouds, fit_clouds, label_distances
+from sign_ensemble.uncertainty.gaussians import Clouds, fit_clouds, label_distances, relative
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
 
 DIRECTIONS = 400  # of the fifth layer: .949, 200: .944, 100: .929
-MOST_ROWS = (
-    8000  # images and views that the fifth layer's clouds are fitted to: 600 MB while fitting
-)
+MOST_ROWS = 8000  # images and views that the fifth layer's clouds are fitted to (600 MB)
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # that a reading may get; all members together have 1
 LOWEST, HIGHEST = 1.0, 1000.0  # temperatures; hundreds of directions that are not independent
 Floats = NDArray[np.float64]
@@ -150,15 +148,20 @@ def fit_atlas(bank: Bank, reads: bool) -> Atlas:
     return Atlas(labels_L, third, fifth)
 
 
-def atlases_of_others(bank: Bank, reads: bool) -> dict[int, Atlas]:
-    """For each signer in the bank, the clouds of all others' images.
+def atlases_of_others(bank: Bank, groups_N: NDArray[np.int64], reads: bool) -> dict[int, Atlas]:
+    """For each signer asked about, the clouds of all others' images.
+
+    Args:
+        bank: Training images; a signer need not have one there.
+        groups_N: The signers asked about.
+        reads: Whether clouds read.
 
     Raises:
         ValueError: a signer is left with nobody to compare with.
     """
     return {
         int(group): fit_atlas(bank.rows(bank.groups_B != group), reads)
-        for group in np.unique(bank.groups_B)
+        for group in np.unique(groups_N)
     }
 
 
@@ -173,7 +176,7 @@ def distances(found: Features, atlas: Atlas, labels: int) -> tuple[Floats, Float
         layers.append(label_distances(found.deep_ND, atlas.fifth)[0])
     to_labels_RNK = np.repeat(np.stack(layers).max(2, keepdims=True), labels, 2)
     to_labels_RNK[:, :, atlas.labels_L] = np.stack(layers)
-    return to_clouds_NL.min(1) - to_all_N, to_labels_RNK
+    return relative(to_clouds_NL, to_all_N), to_labels_RNK
 
 
 def measured(

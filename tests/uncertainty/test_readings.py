@@ -151,7 +151,9 @@ def test_a_label_without_a_cloud_is_as_far_as_the_farthest() -> None:
 
 def test_images_are_strangers_to_their_own_signer() -> None:
     known = bank()
-    at = measured(found_in(known), known.groups_B, known, atlases_of_others(known, True), 2, 3)
+    at = measured(
+        found_in(known), known.groups_B, known, atlases_of_others(known, known.groups_B, True), 2, 3
+    )
     for person in range(3):
         mine, others = known.groups_B == person, known.rows(known.groups_B != person)
         found = Features(known.deep_BVD[mine, 0], known.middle_BC[mine])
@@ -164,7 +166,17 @@ def test_images_are_strangers_to_their_own_signer() -> None:
 
 def test_nobody_to_compare_with_is_refused() -> None:
     with pytest.raises(ValueError, match="no training images"):
-        atlases_of_others(bank(people=1), True)
+        atlases_of_others(bank(people=1), np.zeros(1, np.int64), True)
+
+
+def test_a_signer_without_an_image_in_the_bank_is_compared_with_all() -> None:
+    known = bank()
+    some = known.rows(known.groups_B != 2)  # whoever signed only what was left out
+    at = measured(found_in(known), known.groups_B, some,
+                  atlases_of_others(some, known.groups_B, True), 2, 3)  # fmt: skip
+    mine = known.groups_B == 2
+    found = Features(known.deep_BVD[mine, 0], known.middle_BC[mine])
+    assert np.array_equal(at.cloud_N[mine], distances(found, fit_atlas(some, True), 3)[0])
 
 
 def test_views_are_left_out_where_images_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
