@@ -118,21 +118,27 @@ def strangers(calibration: Calibration) -> list[Stranger]:
     return found
 
 
-def accepted_negatives(candidate: Candidate, among: Sequence[Stranger]) -> dict[str, float]:
-    """Share of each kind of negative accepted at the threshold that keeps 95 % of a signer's signs.
-
-    The mean over strangers.
+def accepted_of(candidate: Candidate, stranger: Stranger) -> dict[str, float]:
+    """Share of each kind of negative accepted at the threshold that keeps 95 % of the signer's
+    signs.
     """
 
     def statistic(surprises: Mapping[str, Floats]) -> Floats:
         return join(np.stack([surprises[name] for name in candidate.witnesses]), candidate.joined)
 
-    shares: dict[str, list[float]] = {}
-    for stranger in among:
-        signs = statistic(stranger.signs)
-        for kind, surprises in stranger.negatives.items():
-            shares.setdefault(kind, []).append(float(fpr95(signs, statistic(surprises))))
-    return {kind: float(np.mean(values)) for kind, values in shares.items()}
+    signs = statistic(stranger.signs)
+    return {
+        kind: float(fpr95(signs, statistic(surprises)))
+        for kind, surprises in stranger.negatives.items()
+    }
+
+
+def mean_shares(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over strangers of each kind's share."""
+    kinds = dict.fromkeys(kind for shares in each for kind in shares)
+    return {
+        kind: float(np.mean([shares[kind] for shares in each if kind in shares])) for kind in kinds
+    }
 
 
 def cost(shares: Mapping[str, float]) -> float:
@@ -149,23 +155,65 @@ def cost(shares: Mapping[str, float]) -> float:
     return shares[LEFT_OUT] + max((shares[kind] for kind in NO_HAND if kind in shares), default=0.0)
 
 
+def standard_error(each: Sequence[Mapping[str, float]]) -> float:
+    """Of the mean cost, from how it differs between strangers; 0 where there is but one.
+
+    Where labels were left out, strangers are those who were asked about them.
+    """
+    asked = [shares for shares in each if LEFT_OUT in shares] or each
+    costs = [cost(shares) for shares in asked if shares]
+    return float(np.std(costs, ddof=1) / np.sqrt(len(costs))) if len(costs) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A candidate and what became of the negatives under it."""
+
+    candidate: Candidate
+    cost: float
+    standard_error: float
+    accepted: Mapping[str, float]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """For tables."""
+        return {
+            "combination": self.candidate.name,
+            "cost": self.cost,
+            "standard_error": self.standard_error,
+            "accepted": dict(self.accepted),
+        }
+
+
+def judged(candidate: Candidate, among: Sequence[Stranger]) -> Judged:
+    """A candidate's cost over all strangers."""
+    each = [accepted_of(candidate, stranger) for stranger in among]
+    shares = mean_shares(each)
+    return Judged(candidate, round(cost(shares), 12), standard_error(each), shares)
+
+
 def choose(
     calibrations: Sequence[Calibration], names: Sequence[str]
 ) -> tuple[Candidate, list[dict[str, Any]]]:
-    """The candidate with the lowest cost; ties go to fewer witnesses, then to the earlier.
+    """The candidate of fewest witnesses whose cost is within one standard error of the lowest.
+
+    A dozen strangers cannot tell apart candidates that lie closer, and each further witness is one
+    more that a new signer's ordinary signs may look strange to (the one-standard-error rule of
+    Breiman et al. 1984, "Classification and Regression Trees", 3.4.3). Of as few witnesses the
+    lowest cost is taken, of equal costs the earlier candidate.
 
     Args:
         calibrations: Several, since signs whose labels were left out had models of their own.
         names: The witnesses, all of which every calibration has.
 
     Returns:
-        The candidate, and a row per candidate, best first: name, cost, share accepted per kind.
+        The candidate, and a row per candidate, lowest cost first: name, cost and its standard
+        error, share accepted per kind.
     """
     among = [stranger for calibration in calibrations for stranger in strangers(calibration)]
-    rows = []
-    for place, candidate in enumerate(candidates(names)):
-        shares = accepted_negatives(candidate, among)
-        rows.append((round(cost(shares), 12), len(candidate.witnesses), place, candidate, shares))
-    rows.sort(key=lambda row: row[:3])
-    table = [{"combination": row[3].name, "cost": row[0], "accepted": row[4]} for row in rows]
-    return rows[0][3], table
+    found = [judged(candidate, among) for candidate in candidates(names)]
+    found.sort(key=lambda each: (each.cost, len(each.candidate.witnesses)))  # sorting is stable
+    limit = found[0].cost + found[0].standard_error
+    within = [each for each in found if each.cost <= limit]
+    simplest = min(within, key=lambda each: len(each.candidate.witnesses))
+    return simplest.candidate, [each.row for each in found]

@@ -15,10 +15,12 @@ from sign_ensemble.uncertainty.choose import (
     LEFT_OUT,
     Calibration,
     Candidate,
-    accepted_negatives,
     candidates,
     choose,
     cost,
+    judged,
+    mean_shares,
+    standard_error,
     strangers,
 )
 from sign_ensemble.uncertainty.scores import WITNESSES
@@ -86,7 +88,7 @@ def test_accepted_negatives_by_hand() -> None:
     # negatives at 2.5 and 3; 3.5 lies above: 2 of 3 accepted. Signer 1 against 1 and 2: beyond the
     # highest the surprise goes on, so 4, the stranger sign, is the threshold: of x at 3.9 and 5 one
     # is accepted, y at 4 is.
-    shares = accepted_negatives(Candidate(("a",), "smallest"), strangers(by_hand()))
+    shares = judged(Candidate(("a",), "smallest"), strangers(by_hand())).accepted
     assert shares == {"x": pytest.approx((2 / 3 + 1 / 2) / 2, **EXACT), "y": 1.0}
 
 
@@ -101,7 +103,7 @@ def test_a_signers_own_scores_do_not_calibrate_it() -> None:
     )
     # signer 0: the tail beyond signer 1 still ranks 101.5 <= 102 < 102.5. Signer 1 lies below all
     # of signer 0, where every surprise is 0: all accepted.
-    shares = accepted_negatives(Candidate(("a",), "smallest"), strangers(moved))
+    shares = judged(Candidate(("a",), "smallest"), strangers(moved)).accepted
     assert shares == {"x": pytest.approx((2 / 3 + 1) / 2, **EXACT), "y": 1.0}
 
 
@@ -116,8 +118,8 @@ def test_both_ways_to_join_by_hand() -> None:
         groups_G=np.array([0, 0]),
         kinds_G=np.array(["both", "one"]),
     )
-    smallest = accepted_negatives(Candidate(("a", "b"), "smallest"), strangers(calibration))
-    fisher = accepted_negatives(Candidate(("a", "b"), "fisher"), strangers(calibration))
+    smallest = judged(Candidate(("a", "b"), "smallest"), strangers(calibration)).accepted
+    fisher = judged(Candidate(("a", "b"), "fisher"), strangers(calibration)).accepted
     assert smallest == {"both": 1.0, "one": 0.0}  # 45 < 50 < 90
     assert fisher == {"both": 0.0, "one": 0.0}  # twice -log(57/101) against -log(52/101)
 
@@ -144,7 +146,7 @@ def test_a_planted_witness_is_chosen_over_noise() -> None:
     names = ("noise", "planted", "chance")
     best, table = choose([planted(noise=(0, 0), planted=(9, 9), chance=(0, 0))], names)
     assert best == Candidate(("planted",), "smallest")
-    assert table[0] == {"combination": "planted", "cost": 0.0,
+    assert table[0] == {"combination": "planted", "cost": 0.0, "standard_error": 0.0,
                         "accepted": {"flat": 0.0, "mixed": 0.0}}  # fmt: skip
     assert len(table) == len(candidates(names))
     costs = [row["cost"] for row in table]
@@ -179,6 +181,44 @@ def test_ties_go_to_fewer_witnesses_and_then_to_the_earlier() -> None:
     assert choose([twins], ("second", "first"))[0] == Candidate(("second",), "smallest")
 
 
+def test_standard_error_by_hand() -> None:
+    each = [{LEFT_OUT: 0.2}, {LEFT_OUT: 0.6}, {"phases": 0.9}]  # the last was not asked of labels
+    assert mean_shares(each) == {LEFT_OUT: pytest.approx(0.4, **EXACT), "phases": 0.9}
+    # deviations of .2 from .4: √(2 · .04 / 1) = .2828, over √2
+    assert standard_error(each) == pytest.approx(0.2, **EXACT)
+    assert standard_error([{"x": 0.1, "y": 0.3}, {"x": 0.1, "y": 0.3}]) == 0.0
+    assert standard_error([{LEFT_OUT: 0.7}]) == 0.0
+
+
+def asked_of_labels(seed: int, **shifts: float) -> Calibration:
+    """Three signers of 40 signs, and 20 signs of left-out labels of each."""
+    rng = np.random.default_rng(seed)
+    return Calibration(
+        scores={name: rng.normal(size=120) for name in shifts},
+        groups_C=np.repeat([0, 1, 2], 40),
+        negatives={name: shift + rng.normal(size=60) for name, shift in shifts.items()},
+        groups_G=np.repeat([0, 1, 2], 20),
+        kinds_G=np.full(60, LEFT_OUT),
+    )
+
+
+def test_a_witness_more_has_to_pay_by_more_than_a_standard_error() -> None:
+    names = ("good", "little")
+
+    def costs(table: list[dict[str, Any]]) -> dict[str, float]:
+        return {row["combination"]: row["cost"] for row in table}
+
+    best, table = choose([asked_of_labels(0, good=2.0, little=1.0)], names)
+    assert table[0]["combination"] == "good+little (fisher)"  # better by a little
+    assert costs(table)["good"] < table[0]["cost"] + table[0]["standard_error"]
+    assert best == Candidate(("good",), "smallest")
+    best, table = choose([asked_of_labels(2, good=2.0, little=1.0)], names)
+    assert min(costs(table)[name] for name in names) > (
+        table[0]["cost"] + table[0]["standard_error"]
+    )
+    assert best.name == table[0]["combination"] == "good+little (fisher)"
+
+
 def test_several_calibrations_are_one_choice() -> None:
     # without left-out labels both see everything; with them only the second does, and of the other
     # kinds none is without a hand
@@ -195,7 +235,7 @@ def test_several_calibrations_are_one_choice() -> None:
     best, table = choose([images, wrong], ("first", "second"))
     assert best == Candidate(("second",), "smallest")
     assert table[0]["accepted"] == {"flat": 0.0, "mixed": 0.0, LEFT_OUT: 0.0}
-    share = accepted_negatives(Candidate(("first",), "smallest"), strangers(wrong))[LEFT_OUT]
+    share = judged(Candidate(("first",), "smallest"), strangers(wrong)).accepted[LEFT_OUT]
     assert {row["combination"]: row["cost"] for row in table}["first"] == pytest.approx(
         share, **EXACT
     )
