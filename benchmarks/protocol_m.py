@@ -209,9 +209,11 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     seconds = [float(s["seconds"]) for s in signers.values() if s["seconds"] is not None]
     trials = sorted({s["settings"]["trials"] for s in signers.values()})
+    of_all = f"{np.min(seconds):.0f} to {np.max(seconds):.0f} s per signer" if seconds else ""
+    if len(seconds) == 1:
+        of_all = f"{seconds[0]:.0f} s for the one signer whose run was timed whole"
     took = (
-        f"The main job took {np.min(seconds):.0f} to {np.max(seconds):.0f} s per signer "
-        f"(n = {len(seconds)}), beside other work on the same cores."
+        f"The main job took {of_all} (n = {len(seconds)}), beside other work on the same cores."
         if seconds
         else "The main job's time is not known: its runs were there already."
     )
