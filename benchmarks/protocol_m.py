@@ -23,15 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 from hardware import hardware
+from strangers import KNOWN, images_of_stranger
 
 from sign_ensemble import metrics
-from sign_ensemble.config import Config, EvaluateConfig, MemberConfig
+from sign_ensemble.config import Config, MemberConfig
 from sign_ensemble.data import manifest
 from sign_ensemble.data.features import features_of_images, features_of_rows
-from sign_ensemble.data.strange import FAR_SETS, far_images, folder_images
 from sign_ensemble.learning.folds import Task, fit_rows, logits_of
 from sign_ensemble.run import RunFolder, load_config, read_json, write_json
-from sign_ensemble.stages.prepare import squares
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.scores import disagreement, max_prob, total_uncertainty
 
@@ -81,21 +80,9 @@ def ordinary(run: RunFolder, data: Path, runs: Path) -> dict[str, Any]:
         logits = np.stack([logits_of(head, values) for head in heads])
         return Evidence(logits, np.ones(len(heads)), np.zeros(len(values)), np.zeros(len(values)))
 
-    test = listed.rows("test")
-    truth = np.array([labels.index(label) for label in test.column("label").to_pylist()])
-    signs = squares(test, listed.root, plain)
-    sets = {"wrong-gesture": squares(listed.rows("near"), listed.root, plain)}
-    settings = EvaluateConfig()
-    rng = np.random.default_rng(settings.seed)
-    picked = np.sort(rng.permutation(len(test))[: settings.images])
-    for name in FAR_SETS:
-        sets[name] = far_images(name, settings.images, plain.size, settings.seed, signs[picked])
-    sets["foreign-hands"] = folder_images(
-        f"{data}/asl-digits/[134578]", size=plain.size, fit=plain.fit,
-        max_pixels=plain.max_pixels, min_side=plain.min_side,
-    )[0]  # fmt: skip
-    known = evidence(signs)
-    strange = {name: evidence(images) for name, images in sets.items()}
+    images, truth = images_of_stranger(run, data)
+    known = evidence(images.pop(KNOWN))
+    strange = {name: evidence(each) for name, each in images.items()}
 
     def one(each: Evidence) -> np.ndarray:
         return np.exp(each.log_probs_MNK[0])

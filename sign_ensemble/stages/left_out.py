@@ -104,10 +104,13 @@ def left_out_calibrations(
             at = measured(found, folds_N, left, others, settings.neighbours, len(kept))
             logits_NK = _kept_logits(prepared, recipe, out, number)
             evidence = evidence_of(logits_NK[None], np.ones(1), at, readings)
+            known = evidence.rows(~strange_N)
+            truth_C = np.searchsorted(kept, task.labels_N[~strange_N])
             calibrations.append(
                 Calibration(
-                    scores=all_scores(evidence.rows(~strange_N)),
+                    scores=all_scores(known),
                     groups_C=folds_N[~strange_N],
+                    wrong_C=known.probs_NK.argmax(-1) != truth_C,
                     negatives=all_scores(evidence.rows(strange_N)),
                     groups_G=folds_N[strange_N],
                     kinds_G=np.full(int(strange_N.sum()), LEFT_OUT),

@@ -35,9 +35,9 @@ from sign_ensemble.uncertainty.readings import (
 from sign_ensemble.uncertainty.scores import all_scores, max_prob
 from sign_ensemble.uncertainty.temperature import fit_temperature
 
-BY_LABELS = "signs of left-out labels, plus the worst kind of negative without a hand"
+BY_LABELS = "signs of left-out labels"
 ALONE = "clouds do not read: on unseen signers the members are better without them"
-BY_IMAGES = "self-made negatives, mean over kinds plus the worst kind"
+BY_IMAGES = "negatives joined from two hands"
 
 
 def bank_of(task: Task, middle_NC: NDArray[np.float16], chosen: NDArray[np.int64]) -> Bank:
@@ -83,6 +83,7 @@ def build_rule(prepared: Prepared) -> None:
     calibration = Calibration(
         scores=all_scores(known),
         groups_C=task.folds_N,
+        wrong_C=known.probs_NK.argmax(-1) != task.labels_N,
         negatives=all_scores(evidence_of(np.stack(unlike), votes_M, made, readings)),
         groups_G=negatives["folds"],
         kinds_G=np.array(header["kinds"])[negatives["kinds"]],
@@ -95,6 +96,7 @@ def build_rule(prepared: Prepared) -> None:
     if settings.combination != "auto":
         best = Candidate(tuple(settings.combination.split("+")), settings.joined)
     say(f"rejection: {best.name}")
+    named = BY_LABELS if left_out else BY_IMAGES
     atlas = fit_atlas(bank, readings is not None)
     rule = rejection.Rule(
         witnesses=best.witnesses,
@@ -108,8 +110,9 @@ def build_rule(prepared: Prepared) -> None:
         clouds=atlas.third,
         choice={
             "chosen": best.name,
-            "by": "what is accepted at 95 % of signs kept, signer by signer: "
-            + (BY_LABELS if left_out else BY_IMAGES),
+            "by": f"AUGRC, signer by signer, of misread signs and {named}, plus the share accepted "
+            "of the worst kind without a hand; within a standard error fewest witnesses, then "
+            f"fewest {named} accepted",
             "negatives": [*header["kinds"], *([LEFT_OUT] if left_out else [])],
             "candidates": table,
         },
@@ -120,8 +123,7 @@ def build_rule(prepared: Prepared) -> None:
     if settings.max_error is not None:
         kept_N = rule.answers_own()
         unsure_N = calibration.scores["total_uncertainty"][kept_N]
-        wrong_N = (known.probs_NK.argmax(-1) != task.labels_N)[kept_N]
-        promise = learn_then_test(unsure_N, wrong_N, settings.max_error)
+        promise = learn_then_test(unsure_N, calibration.wrong_C[kept_N], settings.max_error)
         say(f"rejection: {promise.words()}")
         rule = replace(rule, promise=promise)
     rejection.save(rule, run.rule)

@@ -1,8 +1,9 @@
 """Which witnesses decide: chosen on training signers and self-made negatives alone.
 
-What stands for a wrong gesture is a sign whose label was left out of the training.
+What stands for a wrong gesture is a sign whose label was left out of the training. A rule fails
+where it answers one, and where it answers a sign that is misread.
 
-Letters: C calibration images, G negatives, W witnesses.
+Letters: C calibration images, N images of one signer, G negatives, W witnesses.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.data.negatives import NO_HAND
-from sign_ensemble.metrics import fpr95
+from sign_ensemble.metrics import augrc, fpr95
 from sign_ensemble.uncertainty.rejection import Floats, Joined, join, signer_weights, surprise
 
 LEFT_OUT = "left-out labels"  # the kind of negative that stands for a wrong gesture
@@ -45,6 +46,7 @@ class Calibration:
     Args:
         scores: Witness → (C,) scores of signs.
         groups_C: The signer (fold) of each sign.
+        wrong_C: Which signs the ensemble misreads.
         negatives: Witness → (G,) scores of negatives.
         groups_G: The signer (fold) whose images each negative was made from.
         kinds_G: The kind of each negative.
@@ -52,6 +54,7 @@ class Calibration:
 
     scores: Mapping[str, Floats]
     groups_C: NDArray[np.int64]
+    wrong_C: NDArray[np.bool_]
     negatives: Mapping[str, Floats]
     groups_G: NDArray[np.int64]
     kinds_G: NDArray[np.str_]
@@ -84,10 +87,12 @@ class Stranger:
 
     Args:
         signs: Witness → surprises of the signer's signs.
+        wrong_N: Which of them the ensemble misreads.
         negatives: Kind → witness → surprises of the negatives made from the signer's images.
     """
 
     signs: Mapping[str, Floats]
+    wrong_N: NDArray[np.bool_]
     negatives: Mapping[str, Mapping[str, Floats]]
 
 
@@ -114,23 +119,52 @@ def strangers(calibration: Calibration) -> list[Stranger]:
             mine_G = (calibration.groups_G == group) & (calibration.kinds_G == kind)
             if mine_G.any():
                 negatives[str(kind)] = surprises(calibration.negatives, mine_G)
-        found.append(Stranger(surprises(calibration.scores, mine_C), negatives))
+        signs = surprises(calibration.scores, mine_C)
+        found.append(Stranger(signs, calibration.wrong_C[mine_C], negatives))
     return found
+
+
+def statistics(candidate: Candidate, surprises: Mapping[str, Floats]) -> Floats:
+    """What the candidate ranks images by."""
+    return join(np.stack([surprises[name] for name in candidate.witnesses]), candidate.joined)
 
 
 def accepted_of(candidate: Candidate, stranger: Stranger) -> dict[str, float]:
     """Share of each kind of negative accepted at the threshold that keeps 95 % of the signer's
     signs.
     """
-
-    def statistic(surprises: Mapping[str, Floats]) -> Floats:
-        return join(np.stack([surprises[name] for name in candidate.witnesses]), candidate.joined)
-
-    signs = statistic(stranger.signs)
+    signs = statistics(candidate, stranger.signs)
     return {
-        kind: float(fpr95(signs, statistic(surprises)))
+        kind: float(fpr95(signs, statistics(candidate, surprises)))
         for kind, surprises in stranger.negatives.items()
     }
+
+
+def gestures(among: Sequence[Stranger]) -> tuple[str, ...]:
+    """The kinds of negative that stand for wrong gestures.
+
+    Labels left out; where none were, hands that are joined from two: wrong gestures of a sort, but
+    what betrays them is the seam.
+    """
+    kinds = dict.fromkeys(kind for stranger in among for kind in stranger.negatives)
+    if LEFT_OUT in kinds:
+        return (LEFT_OUT,)
+    return tuple(kind for kind in kinds if kind not in NO_HAND)
+
+
+def risk(candidate: Candidate, stranger: Stranger, kinds: Sequence[str]) -> float:
+    """AUGRC of the signer's signs and of the negatives of these kinds, all of which are failures
+    as misread signs are: the chance that a failure is answered, over all thresholds.
+    """
+    strange = [
+        statistics(candidate, surprises)
+        for kind, surprises in stranger.negatives.items()
+        if kind in kinds
+    ]
+    scores = np.concatenate([statistics(candidate, stranger.signs), *strange])
+    failed = np.ones(len(scores), bool)
+    failed[: len(stranger.wrong_N)] = stranger.wrong_N
+    return float(augrc(scores, failed))
 
 
 def mean_shares(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -141,38 +175,37 @@ def mean_shares(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def cost(shares: Mapping[str, float]) -> float:
-    """What a candidate is chosen by, lower is better: the share of left-out labels, which stands
-    for wrong gestures, plus the worst kind without a hand, which stands for everything else.
-
-    The worst kind, since a mean would let one blind spot be paid for by the others. Kinds that are
-    joined from two hands are wrong gestures of a sort, but what betrays them is the seam: they
-    count only where no label was left out, by their mean over kinds plus the worst kind.
-    """
-    made = [share for kind, share in shares.items() if kind != LEFT_OUT]
-    if LEFT_OUT not in shares:
-        return float(np.mean(made) + max(made))
-    return shares[LEFT_OUT] + max((shares[kind] for kind in NO_HAND if kind in shares), default=0.0)
-
-
-def standard_error(each: Sequence[Mapping[str, float]]) -> float:
-    """Of the mean cost, from how it differs between strangers; 0 where there is but one.
-
-    Where labels were left out, strangers are those who were asked about them.
-    """
-    asked = [shares for shares in each if LEFT_OUT in shares] or each
-    costs = [cost(shares) for shares in asked if shares]
-    return float(np.std(costs, ddof=1) / np.sqrt(len(costs))) if len(costs) > 1 else 0.0
+def standard_error(values: Sequence[float]) -> float:
+    """Of the mean of what was found with each stranger; 0 where there is but one."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A candidate and what became of the negatives under it."""
+    """A candidate and what came of it.
+
+    Args:
+        candidate: Witnesses and how they are joined.
+        risk: Mean over strangers of :func:`risk`.
+        standard_error: Of that mean.
+        accepted: Mean share of each kind of negative accepted, see :func:`accepted_of`.
+        near: The same of all kinds that stand for wrong gestures.
+    """
 
     candidate: Candidate
-    cost: float
+    risk: float
     standard_error: float
     accepted: Mapping[str, float]
+    near: float
+
+    @property
+    def cost(self) -> float:
+        """Lower is better: the risk, plus the share accepted of the worst kind without a hand.
+
+        The worst kind, since a mean would let one blind spot be paid for by the others.
+        """
+        far = max((share for kind, share in self.accepted.items() if kind in NO_HAND), default=0.0)
+        return round(self.risk + far, 12)
 
     @property
     def row(self) -> dict[str, Any]:
@@ -186,34 +219,38 @@ class Judged:
 
 
 def judged(candidate: Candidate, among: Sequence[Stranger]) -> Judged:
-    """A candidate's cost over all strangers."""
-    each = [accepted_of(candidate, stranger) for stranger in among]
-    shares = mean_shares(each)
-    return Judged(candidate, round(cost(shares), 12), standard_error(each), shares)
+    """What comes of a candidate with all strangers."""
+    kinds = gestures(among)
+    asked = [each for each in among if set(kinds) & set(each.negatives)] or among
+    risks = [risk(candidate, stranger, kinds) for stranger in asked]
+    shares = mean_shares([accepted_of(candidate, stranger) for stranger in among])
+    near = float(np.mean([shares[kind] for kind in kinds])) if kinds else 0.0
+    return Judged(candidate, float(np.mean(risks)), standard_error(risks), shares, round(near, 12))
 
 
 def choose(
     calibrations: Sequence[Calibration], names: Sequence[str]
 ) -> tuple[Candidate, list[dict[str, Any]]]:
-    """The candidate of fewest witnesses whose cost is within one standard error of the lowest.
+    """Of the candidates within one standard error of the lowest cost, those of fewest witnesses;
+    of these the one that accepts fewest wrong gestures at 95 % of signs kept.
 
     A dozen strangers cannot tell apart candidates that lie closer, and each further witness is one
     more that a new signer's ordinary signs may look strange to (the one-standard-error rule of
-    Breiman et al. 1984, "Classification and Regression Trees", 3.4.3). Of as few witnesses the
-    lowest cost is taken, of equal costs the earlier candidate.
+    Breiman et al. 1984, "Classification and Regression Trees", 3.4.3). What is still equal is
+    settled by the cost, then by the order of candidates.
 
     Args:
         calibrations: Several, since signs whose labels were left out had models of their own.
         names: The witnesses, all of which every calibration has.
 
     Returns:
-        The candidate, and a row per candidate, lowest cost first: name, cost and its standard
-        error, share accepted per kind.
+        The candidate, and a row per candidate, lowest cost first: name, cost and the standard error
+        of its risk, share accepted per kind.
     """
     among = [stranger for calibration in calibrations for stranger in strangers(calibration)]
     found = [judged(candidate, among) for candidate in candidates(names)]
     found.sort(key=lambda each: (each.cost, len(each.candidate.witnesses)))  # sorting is stable
     limit = found[0].cost + found[0].standard_error
     within = [each for each in found if each.cost <= limit]
-    simplest = min(within, key=lambda each: len(each.candidate.witnesses))
-    return simplest.candidate, [each.row for each in found]
+    best = min(within, key=lambda each: (len(each.candidate.witnesses), each.near))
+    return best.candidate, [each.row for each in found]

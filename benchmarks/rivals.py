@@ -1,0 +1,280 @@
+"""Other libraries' ways to tell a strange image, on heads trained as this project's members are.
+
+A rival gives scores, higher = reject, of every set; and of the stranger's signs what it answers.
+
+Letters: N images, M passes or estimators, D features, H units of the last hidden layer, K labels.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.decomposition import PCA
+from strangers import KNOWN
+from torch import nn
+
+from sign_ensemble.config import MemberConfig
+from sign_ensemble.data.backbone import D
+from sign_ensemble.data.slots import Slots
+from sign_ensemble.learning.fit import FeatureBatches
+from sign_ensemble.learning.folds import Task, fit_rows, logits_of, seed_of
+from sign_ensemble.learning.network import Head
+from sign_ensemble.uncertainty.ensemble import Evidence
+from sign_ensemble.uncertainty.scores import (
+    disagreement,
+    energy,
+    total_uncertainty,
+)
+
+RECIPE = MemberConfig(stop_share=0.0, view_share=0.8)
+RECIPES = [
+    RECIPE,
+    replace(RECIPE, widths=(512, 256), learning_rate=2e-4),
+    replace(RECIPE, widths=(1024, 256), dropout=0.3),
+    replace(RECIPE, widths=(512, 512), dropout=0.6),
+    replace(RECIPE, widths=(256, 128), dropout=0.4, learning_rate=3e-4),
+]
+PASSES = 20  # of Monte-Carlo dropout
+DIRECTIONS = 200  # principal components of the convolutions' features
+NEIGHBOURS = 5
+Scores = dict[str, NDArray[np.float64]]
+Found = tuple[NDArray[np.int64], Scores]  # answers to the signs, scores by set
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a rival may learn from, and what it is asked about.
+
+    Args:
+        task: The training signers' features, with views, and labels.
+        negatives_GD: Features of the self-made negatives.
+        features: Set → features (N, D); the stranger's signs are KNOWN.
+        seed: Seeds everything.
+    """
+
+    task: Task
+    negatives_GD: NDArray[np.float16]
+    features: Mapping[str, NDArray[np.float16]]
+    seed: int
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """All training images."""
+        return np.arange(len(self.task.labels_N))
+
+    @property
+    def plain_ND(self) -> NDArray[np.float16]:
+        """Features of the training images without views."""
+        found: NDArray[np.float16] = self.task.features.open()[self.task.features.slots_N, 0]
+        return found
+
+    def each(self, of: Callable[[torch.Tensor], Any]) -> dict[str, Any]:
+        """Something of every set's features, as float32."""
+        with torch.no_grad():
+            return {name: of(as_tensor(values)) for name, values in self.features.items()}
+
+
+def as_tensor(values: NDArray[Any]) -> torch.Tensor:
+    """float32."""
+    return torch.from_numpy(np.asarray(values)).float()
+
+
+def let_torchvision_load() -> None:
+    """PyPI's torchvision is built for CUDA; beside a CPU build of torch it stops at two operators
+    of which only the names are needed.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library: Any = torch.library.Library
+        let_torchvision_load.kept = library("torchvision", "FRAGMENT")  # type: ignore[attr-defined]
+        for name in ("nms", "qnms"):
+            let_torchvision_load.kept.define(  # type: ignore[attr-defined]
+                f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
+
+
+def of_one_model(shown: Shown, head: Head) -> Iterator[tuple[str, Found]]:
+    """pytorch-ood's detectors, with its defaults where it has any."""
+    from pytorch_ood import detector as ood
+
+    logits = shown.each(head.logits)
+    answers = logits[KNOWN].argmax(-1).numpy()
+    below, last = head.layers[:5], head.layers[6]
+    assert isinstance(last, nn.Linear)
+    units, labels_N = shown.each(below), torch.from_numpy(shown.task.labels_N)
+    with torch.no_grad():
+        own_NH = below(as_tensor(shown.plain_ND))
+
+    def scored(by: Callable[[Any], Any], of: Mapping[str, Any]) -> Found:
+        with torch.no_grad():
+            return answers, {name: np.asarray(by(x), np.float64) for name, x in of.items()}
+
+    for name, by in {
+        "MSP": ood.MaxSoftmax.score,
+        "energy": ood.EnergyBased.score,
+        "max-logit": ood.MaxLogit.score,
+        "GEN": ood.GEN.score,
+    }.items():
+        yield f"one model: {name}", scored(by, logits)
+    fitted = {
+        "ViM": ood.ViM(None, d=own_NH.shape[1] // 2, w=last.weight, b=last.bias),
+        "Mahalanobis": ood.Mahalanobis(None),
+        "relative Mahalanobis": ood.RMD(None),
+        "kNN": ood.KNN(None, k=NEIGHBOURS),
+    }
+    for name, detector in fitted.items():
+        detector.fit_features(own_NH, labels_N)
+        yield f"one model: {name}", scored(detector.predict_features, units)
+    react = ood.ReAct(backbone=nn.Identity(), head=last)
+    react.fit_feature_maps(own_NH, labels_N)
+    yield "one model: ReAct", scored(react.predict_feature_maps, units)
+    ash = ood.ASH(backbone=nn.Identity(), head=lambda maps: last(maps.flatten(1)))
+    maps = {name: x[:, :, None, None] for name, x in units.items()}
+    yield "one model: ASH", scored(ash.predict_feature_maps, maps)
+    pca = PCA(DIRECTIONS, random_state=shown.seed).fit(shown.plain_ND.astype(np.float32))
+    frozen = shown.each(lambda x: torch.from_numpy(pca.transform(x.numpy())).float())
+    own_NP = torch.from_numpy(pca.transform(shown.plain_ND.astype(np.float32))).float()
+    for name, far in {
+        "Mahalanobis, convolutions": ood.Mahalanobis(None),
+        "relative Mahalanobis, convolutions": ood.RMD(None),
+    }.items():
+        far.fit_features(own_NP, labels_N)
+        yield f"one model: {name}", scored(far.predict_features, frozen)
+    nearest = ood.KNN(None, k=NEIGHBOURS)
+    nearest.fit_features(as_tensor(shown.plain_ND), labels_N)
+    yield (
+        "one model: kNN, convolutions",
+        scored(nearest.predict_features, shown.each(lambda x: x)),
+    )
+
+
+def evidence_of(logits_MNK: NDArray[np.float32]) -> Evidence:
+    """Members alone: nothing is known of distances."""
+    none_N = np.zeros(logits_MNK.shape[1])
+    return Evidence(logits_MNK, np.ones(len(logits_MNK)), none_N, none_N)
+
+
+def of_several(name: str, logits: Mapping[str, NDArray[np.float32]]) -> Iterator[tuple[str, Found]]:
+    """Entropy, mutual information and mean energy of several networks' logits (M, N, K)."""
+    evidence = {key: evidence_of(values) for key, values in logits.items()}
+    answers = evidence[KNOWN].probs_NK.argmax(-1)
+    for score, by in {
+        "entropy": total_uncertainty,
+        "mutual information": disagreement,
+        "energy": energy,
+    }.items():
+        yield f"{name}: {score}", (answers, {key: by(each) for key, each in evidence.items()})
+
+
+def ensemble(shown: Shown, heads: list[Head]) -> dict[str, NDArray[np.float32]]:
+    """Logits of heads by set."""
+    return {
+        name: np.stack([logits_of(head, values) for head in heads])
+        for name, values in shown.features.items()
+    }
+
+
+def bootstrapped(shown: Shown) -> list[Head]:
+    """Heads of which each has learned from as many images, drawn with replacement."""
+    rng = np.random.default_rng(shown.seed)
+    return [
+        fit_rows(shown.task, recipe, rng.choice(shown.rows, len(shown.rows)), seed)[0]
+        for recipe, seed in zip(RECIPES, (seed_of(shown.seed, 1, i) for i in range(5)), strict=True)
+    ]
+
+
+def monte_carlo_dropout(shown: Shown, head: Head) -> dict[str, NDArray[np.float32]]:
+    """torch-uncertainty's: PASSES passes with dropout on."""
+    from torch_uncertainty.methods import mc_dropout
+
+    class Logits(nn.Module):
+        """The head without its softmax."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = head.layers
+
+        def forward(self, features_ND: torch.Tensor) -> torch.Tensor:
+            """Logits."""
+            found: torch.Tensor = self.layers(features_ND)
+            return found
+
+    wrapped = mc_dropout(Logits(), PASSES, on_batch=False).eval()
+    found = shown.each(wrapped)
+    head.eval()
+    return {key: x.reshape(PASSES, -1, x.shape[-1]).numpy() for key, x in found.items()}
+
+
+def packed(shown: Shown) -> dict[str, NDArray[np.float32]]:
+    """torch-uncertainty's packed ensemble: four heads in one of twice the width."""
+    from torch_uncertainty.layers import PackedLinear
+
+    four, (h1, h2), labels = 4, RECIPE.widths, len(shown.task.labels)
+    torch.manual_seed(shown.seed)
+    network = nn.Sequential(
+        PackedLinear(D, h1, 2, four, first=True), nn.ReLU(), nn.Dropout(RECIPE.dropout),
+        PackedLinear(h1, h2, 2, four), nn.ReLU(), nn.Dropout(RECIPE.dropout),
+        PackedLinear(h2, labels, 2, four, last=True),
+    )  # fmt: skip
+    batches = FeatureBatches(
+        shown.task.features.open(), shown.task.features.slots_N, shown.task.labels_N,
+        RECIPE.batch_size, RECIPE.view_share, np.random.default_rng(shown.seed),
+    )  # fmt: skip
+    optimiser = torch.optim.Adam(network.parameters(), RECIPE.learning_rate)
+    for epoch in range(1, RECIPE.epochs + 1):
+        for (piece,) in batches.epoch(epoch, 0):
+            optimiser.zero_grad()
+            logits = network(piece.inputs[0].float())
+            nn.functional.cross_entropy(logits, piece.labels_N.repeat(four)).backward()
+            optimiser.step()
+    network.eval()
+    return {key: x.reshape(four, -1, labels).numpy() for key, x in shown.each(network).items()}
+
+
+def another_class(shown: Shown) -> Found:
+    """One model with a class more, learned from self-made negatives; its probability rejects."""
+    task = shown.task
+    features_RVD = task.features.open()
+    own = features_RVD[task.features.slots_N]
+    views = own.shape[1]
+    both = np.concatenate([own, np.repeat(shown.negatives_GD[:, None], views, 1)])
+    with NamedTemporaryFile() as file:
+        both.tofile(file.name)
+        more = len(shown.negatives_GD)
+        other = replace(
+            task,
+            features=Slots(file.name, np.arange(len(both)), both.shape[1:], "float16"),
+            labels_N=np.concatenate([task.labels_N, np.full(more, len(task.labels))]),
+            folds_N=np.concatenate([task.folds_N, np.zeros(more, np.int64)]),
+            labels=(*task.labels, "other"),
+        )
+        head, _ = fit_rows(other, RECIPE, np.arange(len(both)), seed_of(shown.seed, 2))
+    probs = {key: softmax(logits_of(head, x), -1) for key, x in shown.features.items()}
+    answers = probs[KNOWN][:, :-1].argmax(-1)
+    return answers, {key: values[:, -1].astype(np.float64) for key, values in probs.items()}
+
+
+def rivals(shown: Shown) -> Iterator[tuple[str, Found]]:
+    """Every rival's name, answers and scores."""
+    heads = [
+        fit_rows(shown.task, recipe, shown.rows, seed_of(shown.seed, 0, i))[0]
+        for i, recipe in enumerate(RECIPES)
+    ]
+    yield from of_one_model(shown, heads[0])
+    yield "one model with a class `other`", another_class(shown)
+    yield from of_several("MC dropout", monte_carlo_dropout(shown, heads[0]))
+    yield from of_several("packed ensemble", packed(shown))
+    yield from of_several("bootstrapped ensemble", ensemble(shown, bootstrapped(shown)))
+    yield from of_several("deep ensemble", ensemble(shown, heads))

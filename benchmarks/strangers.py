@@ -1,0 +1,49 @@
+"""What protocol M shows of one stranger, for benchmarks that measure other methods on it.
+
+Letters: S side in pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble.config import EvaluateConfig
+from sign_ensemble.data import manifest
+from sign_ensemble.data.strange import FAR_SETS, far_images, folder_images
+from sign_ensemble.run import RunFolder, load_config
+from sign_ensemble.stages.prepare import squares
+
+KNOWN, NEAR = "known", "wrong-gesture"
+
+
+def images_of_stranger(
+    run: RunFolder, data: Path
+) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.int64]]:
+    """Images (N, S, S, 3) by set, the stranger's signs (KNOWN) first; and the signs' labels.
+
+    The sets are those that ``evaluate`` makes for the run.
+
+    Args:
+        run: A run of protocol M.
+        data: The folder that holds ``asl-digits``.
+    """
+    settings, plain = EvaluateConfig(), replace(load_config(run).data, views=0)
+    listed = manifest.read(run.manifest)
+    test = listed.rows("test")
+    truth = np.array([listed.labels.index(label) for label in test.column("label").to_pylist()])
+    signs = squares(test, listed.root, plain)
+    sets = {KNOWN: signs, NEAR: squares(listed.rows("near"), listed.root, plain)}
+    picked = np.random.default_rng(settings.seed).permutation(len(test))[: settings.images]
+    for name in FAR_SETS:
+        sets[name] = far_images(
+            name, settings.images, plain.size, settings.seed, signs[np.sort(picked)]
+        )
+    sets["foreign-hands"] = folder_images(
+        f"{data}/asl-digits/[134578]", size=plain.size, fit=plain.fit,
+        max_pixels=plain.max_pixels, min_side=plain.min_side,
+    )[0]  # fmt: skip
+    return sets, truth
