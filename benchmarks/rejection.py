@@ -5,7 +5,8 @@
 
 Rivals learn from the same training signers' frozen features and views, their heads by this
 project's loop; what each reads and scores is in rivals.py. FPR95 has an oracle's threshold for
-every method alike. What is measured already is kept, so that seeds can be added. Writes
+every method alike. What is measured already is kept, so that seeds can be added. Needs
+``pip install lightning``, which torch-uncertainty imports and does not bring. Writes
 results/rejection.json and results/rejection.md.
 """
 
