@@ -46,6 +46,7 @@ RECIPES = [
 PASSES = 20  # of Monte-Carlo dropout
 DIRECTIONS = 200  # principal components of the convolutions' features
 NEIGHBOURS = 5
+KNOWN_NAMES: list[Any] = []  # torch forgets operators that nobody holds
 Scores = dict[str, NDArray[np.float64]]
 Found = tuple[NDArray[np.int64], Scores]  # answers to the signs, scores by set
 
@@ -98,11 +99,10 @@ def let_torchvision_load() -> None:
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
         library: Any = torch.library.Library
-        let_torchvision_load.kept = library("torchvision", "FRAGMENT")  # type: ignore[attr-defined]
+        names = library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):
-            let_torchvision_load.kept.define(  # type: ignore[attr-defined]
-                f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            )
+            names.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        KNOWN_NAMES.append(names)
 
 
 def of_one_model(shown: Shown, head: Head) -> Iterator[tuple[str, Found]]:

@@ -43,7 +43,7 @@ def planted(**shifts: tuple[float, float]) -> Calibration:
     return Calibration(
         scores={name: rng.normal(size=signs) for name in shifts},
         groups_C=np.repeat([0, 1, 2], 60),
-        wrong_C=np.zeros(len(np.repeat([0, 1, 2], 60)), bool),
+        wrong_C=np.zeros(signs, bool),
         negatives={name: shift[name] + rng.normal(size=negatives) for name in shifts},
         groups_G=np.repeat([0, 1, 2], 80),
         kinds_G=kinds,
@@ -81,7 +81,7 @@ def by_hand() -> Calibration:
     return Calibration(
         scores={"a": np.array([1.0, 2.0, 3.0, 4.0])},
         groups_C=np.array([0, 0, 1, 1]),
-        wrong_C=np.zeros(len(np.array([0, 0, 1, 1])), bool),
+        wrong_C=np.zeros(4, bool),
         negatives={"a": np.array([2.5, 3.0, 3.5, 3.9, 5.0, 4.0])},
         groups_G=np.array([0, 0, 0, 1, 1, 1]),
         kinds_G=np.array(["x", "x", "x", "x", "x", "y"]),
@@ -102,7 +102,7 @@ def test_a_signers_own_scores_do_not_calibrate_it() -> None:
     moved = Calibration(
         scores={"a": np.array([101.0, 102.0, 3.0, 4.0])},  # signer 0 far beyond signer 1
         groups_C=before.groups_C,
-        wrong_C=np.zeros(len(before.groups_C), bool),
+        wrong_C=np.zeros(4, bool),
         negatives={"a": np.array([101.5, 102.0, 102.5, 3.9, 5.0, 4.0])},
         groups_G=before.groups_G,
         kinds_G=before.kinds_G,
@@ -120,7 +120,7 @@ def test_both_ways_to_join_by_hand() -> None:
     calibration = Calibration(
         scores={"a": np.append([50.0, 1.0], line), "b": np.append([1.0, 50.0], line)},
         groups_C=np.repeat([0, 1], [2, 100]),
-        wrong_C=np.zeros(len(np.repeat([0, 1], [2, 100])), bool),
+        wrong_C=np.zeros(102, bool),
         negatives={"a": np.array([45.0, 90.0]), "b": np.array([45.0, 1.0])},
         groups_G=np.array([0, 0]),
         kinds_G=np.array(["both", "one"]),
@@ -208,7 +208,7 @@ def test_ties_go_to_fewer_witnesses_and_then_to_the_earlier() -> None:
     twins = Calibration(
         scores={"first": same.scores["first"], "second": same.scores["first"]},
         groups_C=same.groups_C,
-        wrong_C=np.zeros(len(same.groups_C), bool),
+        wrong_C=np.zeros(180, bool),
         negatives={"first": same.negatives["first"], "second": same.negatives["first"]},
         groups_G=same.groups_G,
         kinds_G=same.kinds_G,
@@ -234,7 +234,7 @@ def asked_of_labels(seed: int, **shifts: float) -> Calibration:
     return Calibration(
         scores={name: rng.normal(size=120) for name in shifts},
         groups_C=np.repeat([0, 1, 2], 40),
-        wrong_C=np.zeros(len(np.repeat([0, 1, 2], 40)), bool),
+        wrong_C=np.zeros(120, bool),
         negatives={name: shift + rng.normal(size=60) for name, shift in shifts.items()},
         groups_G=np.repeat([0, 1, 2], 20),
         kinds_G=np.full(60, LEFT_OUT),
@@ -266,7 +266,7 @@ def test_several_calibrations_are_one_choice() -> None:
     wrong = Calibration(
         scores=left_out.scores,
         groups_C=left_out.groups_C,
-        wrong_C=np.zeros(len(left_out.groups_C), bool),
+        wrong_C=np.zeros(180, bool),
         negatives=left_out.negatives,
         groups_G=left_out.groups_G,
         kinds_G=np.full(len(left_out.kinds_G), LEFT_OUT),
