@@ -59,6 +59,7 @@ def check(config: Config) -> None:
         ("member.epochs", member.epochs, member.epochs >= 1, "1 or more"),
         ("member.stop_share", member.stop_share, 0 <= member.stop_share <= 0.5, "0 to 0.5"),
         ("member.patience", member.patience, member.patience >= 1, "1 or more"),
+        ("member.directions", member.directions, member.directions >= 0, "0 or more"),
         ("search.trials", search.trials, search.trials >= 1, "1 or more"),
         (
             "search.time_budget",

@@ -95,6 +95,9 @@ class MemberConfig:
         epochs: Passes over the training images, at most.
         stop_share: Share of training images kept back to stop early; 0 trains all epochs.
         patience: Epochs without a better loss on those images before training stops.
+        directions: The first layer learns along at most so many principal directions of the
+            training features, which a few hundred images span anyway; 0 learns along all features,
+            as in the default recipe, which takes longer and reads strangers worse.
         seed: Seed of a single training (``train``); a search derives its own from search.seed.
     """
 
@@ -108,6 +111,7 @@ class MemberConfig:
     epochs: int = 10
     stop_share: float = 0.1
     patience: int = 3
+    directions: int = 512
     seed: int = 0
 
 
@@ -267,7 +271,7 @@ class RejectionConfig:
             relative_mahalanobis).
         joined: How several witnesses are joined when combination is not auto: ``smallest`` p-value,
             ``fisher`` sum of logs, or ``guarded``: as smallest, but the last one named is a guard
-            that speaks up only for what is 20 times as rare.
+            that counts only what lies beyond all calibration images.
         neighbours: The k of the k-th nearest training image.
         bank: Most training images kept for the witnesses that measure distances; a stratified draw
             of more.

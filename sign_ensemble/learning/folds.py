@@ -20,6 +20,7 @@ from sign_ensemble.data.backbone import D
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.fit import FeatureBatches, Fitted, adam, course_of, fit
 from sign_ensemble.learning.network import Head
+from sign_ensemble.learning.subspace import entered_images
 
 if TYPE_CHECKING:
     from sign_ensemble.learning.whole import Whole
@@ -124,7 +125,8 @@ def logits_of(head: Head, features_ND: NDArray[np.float16]) -> NDArray[np.float3
 def fit_rows(
     task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: int
 ) -> tuple[Head, Fitted]:
-    """Train a new head on some of the task's images.
+    """Train a new head on some of the task's images, along the principal directions of their
+    features if the recipe says so.
 
     Args:
         task: Slots and labels.
@@ -139,6 +141,14 @@ def fit_rows(
     slots_N = task.features.slots_N[rows]
     features_RVD = task.features.open()
     stop_N = kept_back(labels_N, recipe.stop_share, rng)
+    space = None
+    if 0 < recipe.directions < D:
+        entered = entered_images(task.features, slots_N, recipe.directions, device)
+        space, features_RVD, slots_N = (
+            entered.subspace,
+            entered.coordinates_NVK,
+            np.arange(len(rows)),
+        )
     stop_features = features_RVD[slots_N[stop_N], 0]
 
     def stop_nll(head: torch.nn.Module) -> float:
@@ -147,7 +157,8 @@ def fit_rows(
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        head = Head(D, recipe.widths, len(task.labels), recipe.dropout).to(device)
+        head = Head(features_RVD.shape[2], recipe.widths, len(task.labels), recipe.dropout)
+        head = head.to(device)
         batches = FeatureBatches(
             features_RVD,
             slots_N[~stop_N],
@@ -156,9 +167,16 @@ def fit_rows(
             recipe.view_share,
             rng,
         )
-        optimiser = adam((head, recipe.learning_rate), weight_decay=recipe.weight_decay)
+        rate = recipe.learning_rate
+        optimiser = adam(
+            (head.layers[1:], rate),
+            (head.layers[0], rate * (space.pace if space else 1.0)),
+            weight_decay=recipe.weight_decay,
+        )
         stop = stop_nll if stop_N.any() else None
         fitted = fit(head, batches, course_of(recipe), optimiser, device, stop)
+        if space:
+            head = space.leave(head)
     return head, fitted
 
 

@@ -1,0 +1,147 @@
+"""The principal directions of the training features, in which a head learns its first layer.
+
+A few hundred training images span a few hundred of the D directions of feature space; along the
+others the first layer's weights only follow noise. Learning along the K directions of largest
+variance is cheaper by about D/K, and strangers are read better. What has been learned is folded
+back, so that a finished head takes features like any other.
+
+Letters: N training images, V the image and its views, D features, K directions, H units of the
+first hidden layer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sign_ensemble.data.slots import Slots
+from sign_ensemble.learning.network import Head
+
+MOST = 2500  # images that directions are found from: the time grows with the square of them
+AT_ONCE = 512  # images entered at a time
+CACHED = 512 * 2**20  # bytes of entered images that a process keeps for its next trials
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """Directions of feature space and the point where they cross.
+
+    Args:
+        mean_D: The training images' mean, float32.
+        directions_KD: Orthonormal rows, largest variance first, float32.
+    """
+
+    mean_D: torch.Tensor
+    directions_KD: torch.Tensor
+
+    @property
+    def pace(self) -> float:
+        """√(D/K), what multiplies the first layer's step size.
+
+        A step of Adam moves every weight by as much, so what K weights do to a unit is √(K/D) of
+        what D weights would.
+        """
+        directions, features = self.directions_KD.shape
+        return float(np.sqrt(features / directions))
+
+    def enter(self, features_ND: torch.Tensor) -> torch.Tensor:
+        """Coordinates along the directions, (N, K): (x − mean) · directionsᵀ, float32."""
+        return (features_ND.float() - self.mean_D) @ self.directions_KD.T
+
+    def leave(self, head: Head) -> Head:
+        """The head on features that answers as the given one does on coordinates.
+
+        W (H, K) becomes W · directions (H, D), and its bias loses W · directions · mean.
+        """
+        first, widths = head.layers[0], (head.layers[0].out_features, head.layers[3].out_features)
+        whole = Head(len(self.mean_D), widths, head.labels, head.layers[2].p)
+        whole.load_state_dict({**whole.state_dict(), **_others(head)})
+        with torch.no_grad():
+            weight_HD = first.weight @ self.directions_KD
+            whole.layers[0].weight.copy_(weight_HD)
+            whole.layers[0].bias.copy_(first.bias - weight_HD @ self.mean_D)
+        return whole.to(first.weight.device).train(head.training)
+
+
+@dataclass(frozen=True)
+class Entered:
+    """Training images along the principal directions of their features.
+
+    Args:
+        subspace: The directions.
+        coordinates_NVK: Each image and its views, float16.
+    """
+
+    subspace: Subspace
+    coordinates_NVK: NDArray[np.float16]
+
+
+def _others(head: Head) -> dict[str, torch.Tensor]:
+    """All of a head's tensors but the first layer's."""
+    return {k: v for k, v in head.state_dict().items() if not k.startswith("layers.0.")}
+
+
+def make_subspace(features_ND: torch.Tensor, directions: int) -> Subspace:
+    """The principal directions of some images' features.
+
+    From the eigenvectors u of the centred images' Gram matrix (N, N) with eigenvalue λ:
+    directions are Xᵀu / √λ. Fewer than asked for if the images span fewer.
+
+    Args:
+        features_ND: The images, float32.
+        directions: K, at most.
+    """
+    mean_D = features_ND.mean(0)
+    centred_ND = features_ND - mean_D
+    values_N, vectors_NN = torch.linalg.eigh(centred_ND @ centred_ND.T)
+    spans = values_N > 1e-5 * values_N[-1].clamp(min=1e-12)
+    spans[: max(0, len(spans) - directions)] = False
+    chosen_NK = vectors_NN[:, spans].flip(1)
+    return Subspace(mean_D, (chosen_NK / values_N[spans].flip(0).sqrt()).T @ centred_ND)
+
+
+def enter_images(
+    features: Slots, slots_N: NDArray[np.int64], directions: int, device: torch.device
+) -> Entered:
+    """Find the directions of training images and enter them with their views.
+
+    Args:
+        features: The cached features.
+        slots_N: The row of each training image in them.
+        directions: K, at most.
+        device: Where to compute.
+    """
+    features_RVD = features.open()
+    every = max(1, -(-len(slots_N) // MOST))
+    some_ND = torch.from_numpy(np.asarray(features_RVD[slots_N[::every], 0])).to(device).float()
+    subspace = make_subspace(some_ND, directions)
+    shape = (len(slots_N), features_RVD.shape[1], len(subspace.directions_KD))
+    entered_NVK = np.empty(shape, np.float16)
+    for start in range(0, len(slots_N), AT_ONCE):
+        rows = torch.from_numpy(np.asarray(features_RVD[slots_N[start : start + AT_ONCE]]))
+        part = subspace.enter(rows.to(device))
+        entered_NVK[start : start + AT_ONCE] = part.half().cpu().numpy()
+    return Entered(subspace, entered_NVK)
+
+
+_KEPT: OrderedDict[str, Entered] = OrderedDict()
+
+
+def entered_images(
+    features: Slots, slots_N: NDArray[np.int64], directions: int, device: torch.device
+) -> Entered:
+    """:func:`enter_images`, kept by this process for its next trials on the same images."""
+    hashed = hashlib.sha256(np.ascontiguousarray(slots_N))
+    hashed.update(f"{features.path} {directions} {device}".encode())
+    key = hashed.hexdigest()
+    if key not in _KEPT:
+        _KEPT[key] = enter_images(features, slots_N, directions, device)
+    _KEPT.move_to_end(key)
+    while len(_KEPT) > 1 and sum(e.coordinates_NVK.nbytes for e in _KEPT.values()) > CACHED:
+        _KEPT.popitem(last=False)
+    return _KEPT[key]
