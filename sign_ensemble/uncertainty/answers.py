@@ -116,7 +116,7 @@ def answer(evidence: Evidence, rule: Rule) -> Answers:
     scores = all_scores(evidence)
     probs_NK = evidence.probs_NK
     p_values = rule.p_values(scores)
-    most_surprised = rejection.handicap(rule.surprises(scores), rule.joined).argmax(0)
+    most_surprised = rule.surprises(scores).argmax(0)
     strange_N, unsure_N = ~rejection.accepts(p_values, rule.keep), rule.too_unsure(scores)
     witness_N = np.array(rule.witnesses)[most_surprised]
     return Answers(

@@ -18,10 +18,18 @@ from numpy.typing import NDArray
 
 from sign_ensemble.data.negatives import NO_HAND
 from sign_ensemble.metrics import augrc, fpr95
-from sign_ensemble.uncertainty.rejection import Floats, Joined, join, signer_weights, surprise
+from sign_ensemble.uncertainty.rejection import (
+    Floats,
+    Joined,
+    beyond,
+    join,
+    signer_weights,
+    surprise,
+)
 
 LEFT_OUT = "left-out labels"  # the kind of negative that stands for a wrong gesture
 FAR = "neighbour"  # the witness that has no blind spot far from the training images
+GUARD = "beyond all"  # among a stranger's surprises: FAR as a guard counts it
 MOST = 3  # witnesses at once: searched without a limit, two or three were chosen (protocol M)
 
 
@@ -86,11 +94,13 @@ class Stranger:
     """One signer's surprises, calibrated on the others as a stranger's would be.
 
     Args:
+        signer: The signer (fold).
         signs: Witness → surprises of the signer's signs.
         wrong_N: Which of them the ensemble misreads.
         negatives: Kind → witness → surprises of the negatives made from the signer's images.
     """
 
+    signer: int
     signs: Mapping[str, Floats]
     wrong_N: NDArray[np.bool_]
     negatives: Mapping[str, Mapping[str, Floats]]
@@ -109,10 +119,13 @@ def strangers(calibration: Calibration) -> list[Stranger]:
             others_C: NDArray[np.bool_] = ~mine_C,
             weights: Floats = weights,
         ) -> dict[str, Floats]:
-            return {
+            found = {
                 name: surprise(scores[name][rows], calibration.scores[name][others_C], weights)
                 for name in scores
             }
+            if FAR in scores:
+                found[GUARD] = beyond(scores[FAR][rows], calibration.scores[FAR][others_C])
+            return found
 
         negatives = {}
         for kind in np.unique(calibration.kinds_G):
@@ -120,13 +133,15 @@ def strangers(calibration: Calibration) -> list[Stranger]:
             if mine_G.any():
                 negatives[str(kind)] = surprises(calibration.negatives, mine_G)
         signs = surprises(calibration.scores, mine_C)
-        found.append(Stranger(signs, calibration.wrong_C[mine_C], negatives))
+        found.append(Stranger(int(group), signs, calibration.wrong_C[mine_C], negatives))
     return found
 
 
 def statistics(candidate: Candidate, surprises: Mapping[str, Floats]) -> Floats:
     """What the candidate ranks images by."""
-    return join(np.stack([surprises[name] for name in candidate.witnesses]), candidate.joined)
+    *others, last = candidate.witnesses
+    names = [*others, GUARD if candidate.joined == "guarded" else last]
+    return join(np.stack([surprises[name] for name in names]), candidate.joined)
 
 
 def accepted_of(candidate: Candidate, stranger: Stranger) -> dict[str, float]:
@@ -175,9 +190,18 @@ def mean_shares(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def standard_error(values: Sequence[float]) -> float:
-    """Of the mean of what was found with each stranger; 0 where there is but one."""
-    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+def standard_error(values: Sequence[float], signers: Sequence[int]) -> float:
+    """Of the mean of what was found with strangers; 0 where there is but one signer.
+
+    What was found with one signer several times, other labels being left out, is one observation,
+    its mean: the same hands and the same light are in all of it.
+    """
+    by_signer = [
+        np.mean([v for v, each in zip(values, signers, strict=True) if each == signer])
+        for signer in dict.fromkeys(signers)
+    ]
+    count = len(by_signer)
+    return float(np.std(by_signer, ddof=1) / np.sqrt(count)) if count > 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -225,7 +249,8 @@ def judged(candidate: Candidate, among: Sequence[Stranger]) -> Judged:
     risks = [risk(candidate, stranger, kinds) for stranger in asked]
     shares = mean_shares([accepted_of(candidate, stranger) for stranger in among])
     near = float(np.mean([shares[kind] for kind in kinds])) if kinds else 0.0
-    return Judged(candidate, float(np.mean(risks)), standard_error(risks), shares, round(near, 12))
+    error = standard_error(risks, [stranger.signer for stranger in asked])
+    return Judged(candidate, float(np.mean(risks)), error, shares, round(near, 12))
 
 
 def choose(
@@ -234,7 +259,7 @@ def choose(
     """Of the candidates within one standard error of the lowest cost, those of fewest witnesses;
     of these the one that accepts fewest wrong gestures at 95 % of signs kept.
 
-    A dozen strangers cannot tell apart candidates that lie closer, and each further witness is one
+    A few strangers cannot tell apart candidates that lie closer, and each further witness is one
     more that a new signer's ordinary signs may look strange to (the one-standard-error rule of
     Breiman et al. 1984, "Classification and Regression Trees", 3.4.3). What is still equal is
     settled by the cost, then by the order of candidates.

@@ -25,7 +25,6 @@ from sign_ensemble.uncertainty.promise import Promise
 from sign_ensemble.uncertainty.readings import Readings, readings_of
 
 TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
-GUARD = 20  # a guard's share of the refusals: 1/21, so that of 5 % it takes a quarter percent
 Floats = NDArray[np.float64]
 Joined = Literal["smallest", "fisher", "guarded"]
 
@@ -82,6 +81,27 @@ def tail_excess(calibration_C: Floats) -> float:
     return max(float(excess.mean()) if len(excess) else 0.0, 1e-3 * spread)
 
 
+def beyond(scores_N: Floats, calibration_C: Floats) -> Floats:
+    """How far beyond every calibration image: max(0, s − c_max) / β, in nats of the tail of
+    :func:`surprise`.
+
+    What a guard goes by. It is silent on whatever is no stranger than the strangest calibration
+    image, and so never speaks for ranks among ordinary signs.
+    """
+    if not np.isfinite(scores_N).all():
+        raise ValueError("beyond: scores must be finite")
+    return np.maximum(scores_N - calibration_C.max(), 0.0) / tail_excess(calibration_C)
+
+
+def own_beyond(calibration_C: Floats) -> Floats:
+    """:func:`beyond` of each calibration image among the *others*: above 0 for a single highest."""
+    found = np.zeros(len(calibration_C))
+    knots, times = np.unique(calibration_C, return_counts=True)
+    if len(knots) > 1 and times[-1] == 1:
+        found[calibration_C.argmax()] = (knots[-1] - knots[-2]) / tail_excess(calibration_C)
+    return found
+
+
 def own_surprise(calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
     """Surprise of each calibration image among the *others*, as an image asked about has it.
 
@@ -97,31 +117,17 @@ def own_surprise(calibration_C: Floats, weights_C: Floats | None = None) -> Floa
     weights = np.full(count, 1 / count) if weights_C is None else weights_C
     at_least = (conformal_p(calibration_C, calibration_C, weights) * (count + 1) - 1) / count
     others = (1 + count * np.maximum(at_least - weights, 0.0)) / (1 + count * (1 - weights))
-    heights = -np.log(np.minimum(others, 1.0))
-    knots, times = np.unique(calibration_C, return_counts=True)
-    if len(knots) > 1 and times[-1] == 1:
-        heights[calibration_C.argmax()] += (knots[-1] - knots[-2]) / tail_excess(calibration_C)
-    return heights
-
-
-def handicap(surprises_WN: Floats, how: Joined) -> Floats:
-    """The surprises as they are compared: under ``guarded`` the last witness gives away log GUARD.
-
-    So it refuses by itself only what is GUARD times as rare, and costs the others next to nothing.
-    """
-    if how != "guarded":
-        return surprises_WN
-    return np.concatenate([surprises_WN[:-1], surprises_WN[-1:] - np.log(GUARD)])
+    return -np.log(np.minimum(others, 1.0)) + own_beyond(calibration_C)
 
 
 def join(surprises_WN: Floats, how: Joined) -> Floats:
     """One statistic from several witnesses' surprises (W, N).
 
     ``smallest``: the largest surprise, that is the smallest p-value; Bonferroni's factor is left to
-    the calibration. ``fisher``: their sum, −Σ log p (Fisher 1925). ``guarded``: as smallest, the
-    last witness weighing 1/GUARD of another (Holm's weighted Bonferroni, 1979).
+    the calibration. ``fisher``: their sum, −Σ log p (Fisher 1925). ``guarded``: as smallest, where
+    the last row is not a surprise but how far :func:`beyond` an image lies.
     """
-    return surprises_WN.sum(0) if how == "fisher" else handicap(surprises_WN, how).max(0)
+    return surprises_WN.sum(0) if how == "fisher" else surprises_WN.max(0)
 
 
 def signer_weights(groups_C: NDArray[np.int64]) -> Floats:
@@ -174,12 +180,21 @@ class Rule:
         """Every calibration signer weighs the same."""
         return signer_weights(self.groups_C)
 
+    @property
+    def guard(self) -> str | None:
+        """The witness that counts only what lies beyond all calibration images."""
+        return self.witnesses[-1] if self.joined == "guarded" else None
+
     def surprises(self, scores: Mapping[str, Floats]) -> Floats:
-        """Surprise of each deciding witness, (W, N)."""
+        """Surprise of each deciding witness, (W, N); of a guard, how far beyond."""
         weights = self.weights_C
-        return np.stack(
-            [surprise(scores[name], self.calibration[name], weights) for name in self.witnesses]
-        )
+
+        def of(name: str) -> Floats:
+            if name == self.guard:
+                return beyond(scores[name], self.calibration[name])
+            return surprise(scores[name], self.calibration[name], weights)
+
+        return np.stack([of(name) for name in self.witnesses])
 
     def statistic(self, scores: Mapping[str, Floats]) -> Floats:
         """The joined statistic, higher = reject."""
@@ -196,8 +211,13 @@ class Rule:
     def own_statistic(self) -> Floats:
         """The joined statistic of each calibration image among the others, (C,)."""
         weights = self.weights_C
-        own = [own_surprise(self.calibration[name], weights) for name in self.witnesses]
-        return join(np.stack(own), self.joined)
+
+        def of(name: str) -> Floats:
+            if name == self.guard:
+                return own_beyond(self.calibration[name])
+            return own_surprise(self.calibration[name], weights)
+
+        return join(np.stack([of(name) for name in self.witnesses]), self.joined)
 
     def answers_own(self) -> NDArray[np.bool_]:
         """Which calibration images the rule answers, (C,)."""

@@ -149,7 +149,7 @@ def test_the_most_surprised_witness_is_named_under_fisher_too() -> None:
 
 def test_a_guard_is_named_only_where_it_decides() -> None:
     guarded = rule("total_uncertainty", "neighbour", joined="guarded")
-    # distance 0.185 is rarer than any but one of twenty, yet not twenty times as rare; 0.9 is
+    # distance 0.185 is rarer than any but one of twenty, yet not beyond all; 0.9 is
     said = answer(evidence([[0, 0]], [0.97, 0.97], [0.185, 0.9], [1]), guarded)
     assert said.witness_N.tolist() == ["total_uncertainty", "neighbour"]
     assert said.accepted_N.tolist() == [True, False]

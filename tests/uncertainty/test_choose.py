@@ -23,6 +23,7 @@ from sign_ensemble.uncertainty.choose import (
     mean_shares,
     risk,
     standard_error,
+    statistics,
     strangers,
 )
 from sign_ensemble.uncertainty.scores import WITNESSES
@@ -223,9 +224,35 @@ def test_standard_error_by_hand() -> None:
     each = [{LEFT_OUT: 0.2}, {LEFT_OUT: 0.6}, {"phases": 0.9}]  # the last was not asked of labels
     assert mean_shares(each) == {LEFT_OUT: pytest.approx(0.4, **EXACT), "phases": 0.9}
     # deviations of .2 from .4: √(2 · .04 / 1) = .2828, over √2
-    assert standard_error([0.2, 0.6]) == pytest.approx(0.2, **EXACT)
-    assert standard_error([0.3, 0.3]) == 0.0
-    assert standard_error([0.7]) == 0.0
+    assert standard_error([0.2, 0.6], [3, 7]) == pytest.approx(0.2, **EXACT)
+    assert standard_error([0.3, 0.3], [0, 1]) == 0.0
+    assert standard_error([0.7], [0]) == 0.0
+
+
+def test_a_signer_seen_twice_is_one_observation() -> None:
+    assert standard_error([0.1, 0.5, 0.3, 0.7], [0, 1, 0, 1]) == pytest.approx(0.2, **EXACT)
+    assert standard_error([0.1, 0.9], [4, 4]) == 0.0
+
+
+def test_a_guard_counts_only_what_lies_beyond_all_calibration_images() -> None:
+    # signer 1 against signer 0's: energies 1 to 5, distances 0.1 to 0.5, whose 90 % quantile is
+    # 0.46 and whose tail therefore falls by 0.04
+    calibration = Calibration(
+        scores={
+            "energy": np.array([1.0, 2.0, 3.0, 4.0, 5.0, 2.0]),
+            "neighbour": np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.5]),
+        },
+        groups_C=np.array([0, 0, 0, 0, 0, 1]),
+        wrong_C=np.zeros(6, bool),
+        negatives={"energy": np.array([2.0, 2.0]), "neighbour": np.array([0.45, 0.62])},
+        groups_G=np.array([1, 1]),
+        kinds_G=np.array(["phases", "phases"]),
+    )
+    stranger = strangers(calibration)[1]
+    guarded = Candidate(("energy", "neighbour"), "guarded")
+    at_2 = np.log(6 / 5)  # four of five energies are at least 2
+    assert statistics(guarded, stranger.signs) == pytest.approx([at_2])
+    assert statistics(guarded, stranger.negatives["phases"]) == pytest.approx([at_2, 0.12 / 0.04])
 
 
 def asked_of_labels(seed: int, **shifts: float) -> Calibration:

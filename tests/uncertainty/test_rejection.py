@@ -188,14 +188,35 @@ def test_join() -> None:
     assert join(surprises_WN, "fisher").tolist() == [2.0, 3.0, 0.0]
 
 
-def test_a_guard_gives_away_log_20() -> None:
-    surprises_WN = np.array([f(1.5, 1.0, 0.0), f(2.0, 4.5, 2.0)])
-    assert rejection.handicap(surprises_WN, "guarded") == pytest.approx(
-        np.array([f(1.5, 1.0, 0.0), f(2.0, 4.5, 2.0) - np.log(20)]), **EXACT
+def test_a_guard_is_silent_among_the_calibration_images() -> None:
+    # the 90 % quantile of 1, 2, 4 is 3.6, so beta = 0.4
+    found = rejection.beyond(f(-9, 1, 3.9, 4, 4.2, 6), f(4, 1, 2))
+    assert found == pytest.approx([0, 0, 0, 0, 0.5, 5.0], **EXACT)
+    with pytest.raises(ValueError, match="finite"):
+        rejection.beyond(f(np.nan), f(1, 2))
+
+
+def test_a_guard_among_the_calibration_images_themselves() -> None:
+    assert rejection.own_beyond(f(4, 1, 2)) == pytest.approx([2 / 0.4, 0, 0], **EXACT)
+    assert rejection.own_beyond(f(4, 1, 4)).tolist() == [0, 0, 0]  # a tie: neither is beyond all
+    assert rejection.own_beyond(f(3, 3)).tolist() == [0, 0]
+
+
+def test_a_guarded_rule_ranks_by_the_others_until_an_image_lies_beyond_all() -> None:
+    guarded = rule(joined="guarded")
+    assert guarded.guard == "neighbour"
+    assert rule().guard is None
+    # distances 0.1 to 0.4: the 90 % quantile is 0.37, beta = 0.03
+    asked = {"energy": f(2, 4, 1, 3), "neighbour": f(0.39, 0.4, 0.46, 0.43)}
+    energy = rejection.surprise(asked["energy"], f(1, 2, 3, 4), guarded.weights_C)
+    assert guarded.surprises(asked) == pytest.approx(np.stack([energy, f(0, 0, 2, 1)]), abs=1e-9)
+    assert guarded.statistic(asked) == pytest.approx(
+        [energy[0], energy[1], 2.0, max(1.0, energy[3])], abs=1e-9
     )
-    found = join(surprises_WN, "guarded")
-    assert found == pytest.approx([1.5, 4.5 - np.log(20), 0.0], **EXACT)  # log 20 is 2.996
-    assert rejection.handicap(surprises_WN, "fisher") is surprises_WN
+    own = rejection.own_surprise(f(1, 2, 3, 4), guarded.weights_C)
+    assert guarded.own_statistic() == pytest.approx(
+        np.maximum(own, f(0.1 / 0.03, 0, 0, 0)), abs=1e-9
+    )
 
 
 def test_signers_weigh_the_same() -> None:
@@ -339,8 +360,12 @@ def test_several_witnesses_together_keep_what_one_keeps(how: Any, n: int) -> Non
     refused = 0
     for _ in range(2000):
         drawn_WN = (0.6 * rng.normal(size=(n + 1, 1)) + rng.normal(size=(n + 1, 5))).T
-        own = join(np.stack([rejection.own_surprise(row[:n]) for row in drawn_WN]), how)
-        new = join(np.stack([surprise(row[n:], row[:n]) for row in drawn_WN]), how)
+        own_WN = np.stack([rejection.own_surprise(row[:n]) for row in drawn_WN])
+        new_WN = np.stack([surprise(row[n:], row[:n]) for row in drawn_WN])
+        if how == "guarded":
+            own_WN[-1] = rejection.own_beyond(drawn_WN[-1, :n])
+            new_WN[-1] = rejection.beyond(drawn_WN[-1, n:], drawn_WN[-1, :n])
+        own, new = join(own_WN, how), join(new_WN, how)
         refused += int(conformal_p(new, own)[0] <= 0.05 + 1e-9)
     spread = np.sqrt(0.05 * 0.95 / 2000)
     assert refused / 2000 <= 0.05 + 2 * spread
