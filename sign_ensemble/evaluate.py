@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sign_ensemble.check import check
 from sign_ensemble.cli import Parser, named_paths
 from sign_ensemble.config import Config, EvaluateConfig, WandbConfig
-from sign_ensemble.console import exit_with, say
+from sign_ensemble.console import exit_with, is_interrupt, say
 from sign_ensemble.storage import place
 
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         evaluate_run(run, made.evaluate, tracker)
     finally:
-        tracker.close()
+        tracker.close(interrupted=is_interrupt(sys.exception()))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ A stage whose files are there is not run again, so an interrupted run goes on wh
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from sign_ensemble import tracking
 from sign_ensemble.config import Config
-from sign_ensemble.console import say
+from sign_ensemble.console import is_interrupt, say
 from sign_ensemble.data import backbone
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, open_run
@@ -54,7 +55,7 @@ def tracked(config: Config, run: RunFolder) -> Iterator[tracking.Tracker]:
     try:
         yield tracker
     finally:
-        tracker.close()
+        tracker.close(interrupted=is_interrupt(sys.exception()))
 
 
 @contextmanager

@@ -1,45 +1,33 @@
-"""The tracker: opens W&B runs, logs into them, and turns every fault of W&B into one line."""
+"""The tracker: has W&B runs logged, and turns every fault of W&B into one line.
+
+wandb's calls are made by a thread of their own, so that the caller's work goes on meanwhile; what
+that thread has to say is left for the caller's, which owns the terminal.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import secrets
 import shlex
-import shutil
-import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from netrc import NetrcParseError, netrc
-from pathlib import Path
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from sign_ensemble.config import WandbConfig
-from sign_ensemble.logged import described, flat, trial_figures
-from sign_ensemble.run import RunFolder, whole
+from sign_ensemble.run import RunFolder
 from sign_ensemble.storage import Place, beside
-from sign_ensemble.tracking import files
-from sign_ensemble.tracking.tables import plots, tables
+from sign_ensemble.tracking.background import Background
+from sign_ensemble.tracking.runs import Runs
+from sign_ensemble.tracking.server import has_key, kill_service, knock, stricter
 
 if TYPE_CHECKING:
-    from wandb import Run, Settings
-
     from sign_ensemble.search.records import TrialRecord
 
-MODES = ("online", "offline", "disabled")  # from the most to the least that is sent
-KNOCK_SECONDS = 5.0
-INIT_SECONDS = 15.0  # a server that answers at all does so within a second or two
-FINISH_SECONDS = {"evaluate": 600.0}  # enough for the ensemble's weights over a slow line
-FINISH_SECONDS_ELSE = 60.0  # a trial is a few kB
-
-
-def stricter(configured: str, asked: str | None) -> str:
-    """The one of two modes that sends less; ``asked`` is WANDB_MODE's word, None when unset."""
-    asked = {"dryrun": "offline"}.get(asked or "", asked)
-    return max(configured, asked if asked in MODES else "online", key=MODES.index)
+QUIET_SECONDS = 5.0  # of waiting at the end, until that is said
+HURRY_SECONDS = 5.0  # what an interrupt leaves: a dozen trials' worth, if the server answers
 
 
 def open_tracker(wandb: WandbConfig, run: RunFolder, say: Callable[[str], None]) -> Tracker:
@@ -47,7 +35,8 @@ def open_tracker(wandb: WandbConfig, run: RunFolder, say: Callable[[str], None])
 
     ``wandb.mode`` and the environment's WANDB_MODE: the one that sends less holds. Online becomes
     offline, said once, when wandb finds no key (WANDB_API_KEY, netrc, its settings; nobody is
-    asked) or the server does not take it within WANDB_HTTP_TIMEOUT (10 s). Never raises.
+    asked) or the server does not take it within WANDB_HTTP_TIMEOUT (10 s). Never raises, and does
+    not wait for the server.
 
     Args:
         wandb: Mode, project and entity.
@@ -63,8 +52,9 @@ def open_tracker(wandb: WandbConfig, run: RunFolder, say: Callable[[str], None])
 class Tracker:
     """Logs ended trials, single settings and the evaluation; get one from :func:`open_tracker`.
 
-    Nothing here raises. The first fault of an online tracker makes it an offline one, the first of
-    an offline one makes it silent; each is said in one line.
+    Nothing here raises, and only :meth:`close` waits. The first fault of an online tracker makes it
+    an offline one, the first of an offline one makes it silent; each is said in one line, by the
+    next call.
     """
 
     def __init__(self, config: WandbConfig, run: RunFolder, say: Callable[[str], None]) -> None:
@@ -72,45 +62,39 @@ class Tracker:
         self._config = config
         self._run = run
         self._say = say
+        self._unsaid: SimpleQueue[str] = SimpleQueue()
+        self._background = Background(self._stop)
         self._used = False
 
     def connect(self) -> None:
-        """Load wandb and settle the mode."""
+        """Load wandb, and begin to settle the mode."""
         if self.mode == "disabled":
             return
         try:
             # wandb's crash reports go out even offline; they stay off unless someone asks for them.
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-            import wandb
-
-            self._used = True
-            found = wandb.setup(wandb.Settings(silent=True)).settings
-            self.mode = stricter(self.mode, found.mode)  # `wandb offline` writes a settings file
-            if self.mode != "online":
-                return
-            try:
-                if has_key(found):
-                    knock(found.base_url)
-                if not wandb.login(prompt=False, verify=True):
-                    self._go_offline("no key, see `wandb login`")
-            except (wandb.Error, OSError):
-                self._go_offline(f"{found.base_url} does not answer or does not take the key")
+            # Here: of two threads that import at once, one may be handed half a module.
+            import wandb  # noqa: F401
         except Exception as fault:  # any: tracking is a convenience, the run is not
             self._stop(fault)
+            self._tell()
+        else:
+            self._used = True
+            self._background.do(self._connect)
 
     def trial(self, record: TrialRecord, fold_names: Sequence[str]) -> None:
         """Log an ended trial: a row per fold, its parameters, its summary.
 
         Logging a trial again, after a resume, goes to the same W&B run.
         """
-        self._attempt(lambda: self._log_trial(record, fold_names))
+        self._begin(Runs.trial, record, fold_names)
 
     def setting(self, params: dict[str, Any], record: TrialRecord) -> None:
         """Log a single training; in a sweep (WANDB_SWEEP_ID) into the run that the agent opened.
 
         The summary's ``nll`` is the sweep's metric.
         """
-        self._attempt(lambda: self._log_setting(params, record))
+        self._begin(Runs.setting, params, record)
 
     def evaluation(
         self, config: dict[str, Any], metrics: dict[str, Any], artifacts: Sequence[Place]
@@ -122,15 +106,78 @@ class Tracker:
             metrics: What metrics.json holds.
             artifacts: Files and folders of the ensemble; left out, and said, above 1 GB together.
         """
-        self._attempt(lambda: self._log_evaluation(config, metrics, artifacts))
+        self._begin(Runs.evaluation, config, metrics, artifacts)
 
-    def close(self) -> None:
-        """Log nothing more, and end wandb's service process."""
-        self.mode = "disabled"
-        if not self._used:
+    def close(self, interrupted: bool = False) -> None:
+        """Wait until all is logged and wandb's process has ended; later calls do nothing.
+
+        An interrupt while it waits ends it; what is left is left out.
+
+        Args:
+            interrupted: One came before: wait a few seconds only.
+        """
+        used, self._used = self._used, False
+        try:
+            if used:
+                self._background.do(self._end_service)
+                self._background.end()
+                if interrupted:
+                    self._background.has_ended(HURRY_SECONDS)
+                else:
+                    self._wait()
+        finally:
+            self.mode = "disabled"  # before what follows: the thread begins nothing anew
+            if used and not self._background.has_ended(0):
+                self._leave_off()
+            self._tell()
+
+    def _leave_off(self) -> None:
+        """Log no further, and give wandb's process a second."""
+        if left := self._background.drop() - 1:  # the last piece is the process's end
+            self._unsaid.put(f"W&B: interrupted; {left} runs are not logged, or not wholly")
+        import wandb
+
+        if wandb.run is None:
+            killer = threading.Timer(1.0, kill_service)
+            killer.daemon = True
+            killer.start()
+            self._end_service()
+            killer.cancel()
+
+    def _wait(self) -> None:
+        """Until all is logged; where it takes long it says so, less and less often."""
+        began, quiet = time.monotonic(), QUIET_SECONDS
+        while not self._background.has_ended(quiet):
+            self._say(f"still logging to W&B, {time.monotonic() - began:.0f} s; Ctrl-C ends it")
+            quiet *= 2
+
+    def _begin(self, log: Callable[..., str], *about: Any) -> None:
+        """Have something logged, as it is now, if anything still is."""
+        self._tell()
+        if self.mode != "disabled":
+            kept = deepcopy(about)
+            self._background.do(lambda: self._attempt(log, *kept))
+
+    def _tell(self) -> None:
+        """Say what the thread has left to say."""
+        while not self._unsaid.empty():
+            self._say(self._unsaid.get())
+
+    def _connect(self) -> None:
+        """Settle the mode."""
+        import wandb
+
+        found = wandb.setup(wandb.Settings(silent=True)).settings
+        self.mode = stricter(self.mode, found.mode)  # `wandb offline` writes a settings file
+        if self.mode != "online":
             return
-        self._used = False
-        self._end_service()
+        try:
+            if has_key(found):
+                knock(found.base_url)
+            if not wandb.login(prompt=False, verify=True):
+                self._go_offline("no key, see `wandb login`")
+        except (wandb.Error, OSError):
+            self._go_offline(f"{found.base_url} does not answer or does not take the key")
 
     def _restart(self) -> None:
         """A new process of wandb: the old one holds the failed run's id as being in use."""
@@ -148,159 +195,31 @@ class Tracker:
             if wandb.run is None:
                 wandb.teardown()
 
-    def _log_trial(self, record: TrialRecord, fold_names: Sequence[str]) -> None:
-        name = f"trial {record.number}: {described(record.params)}"
-        config = {**record.params, "number": record.number, "status": record.status}
-        self._log_folds("trial", f"t{record.number}", name, config, record, fold_names)
-
-    def _log_setting(self, params: dict[str, Any], record: TrialRecord) -> None:
-        digest = hashlib.sha256(json.dumps(params, sort_keys=True, default=str).encode())
-        key = "" if "WANDB_SWEEP_ID" in os.environ else f"s{digest.hexdigest()[:8]}"
-        config = {**params, "status": record.status}
-        names = [str(fold["fold"]) for fold in record.folds]
-        self._log_folds("train", key, described(params), config, record, names)
-
-    def _log_folds(
-        self,
-        job_type: str,
-        key: str,
-        name: str,
-        config: dict[str, Any],
-        record: TrialRecord,
-        fold_names: Sequence[str],
-    ) -> None:
-        exit_code = 1 if record.status == "failed" else 0
-        with self._open(job_type, key, name, config, exit_code) as run:
-            rows = zip(record.folds, fold_names, record.running_nll, strict=False)
-            for step, (fold, fold_name, running_nll) in enumerate(rows):
-                row = {figure: fold[figure] for figure in ("nll", "accuracy", "ece")}
-                row |= {"fold": fold_name, "running_nll": running_nll}
-                # With its step given, a row that an earlier call has logged is ignored by wandb;
-                # committed at once, the last row cannot overwrite the summary's means.
-                run.log(row, step=step, commit=True)
-            run.summary.update(trial_figures(record))
-            if record_file := files.trial_artifact(self._run, record.number):
-                run.log_artifact(record_file)
-
-    def _log_evaluation(
-        self, config: dict[str, Any], metrics: dict[str, Any], artifacts: Sequence[Place]
-    ) -> None:
-        with self._open("evaluate", "evaluate", "evaluation", config) as run:
-            run.summary.update(flat(metrics))
-            run.log({**tables(self._run, metrics), **plots(self._run, metrics)})
-            for source in files.sources(self._run):
-                files.use(run, source)
-            paths = [files.here(self._run, place) for place in artifacts]
-            size = files.size_of(paths)
-            if size > files.ARTIFACT_BYTES:
-                self._say(f"W&B: the ensemble has {size / 1e9:.1f} GB, its files are not logged")
-            elif paths:
-                run.log_artifact(files.ensemble(self._run, paths))
-
-    @contextmanager
-    def _open(
-        self, job_type: str, key: str, name: str, config: dict[str, Any], exit_code: int = 0
-    ) -> Iterator[Run]:
-        """One W&B run, finished when the block ends; an empty key leaves the id to the agent."""
-        import wandb
-
-        run_id = f"{self._token()}-{key}" if key else None
-        before = self._unsynced(run_id) if run_id and self.mode == "offline" else []
-        settings = wandb.Settings(
-            console="off",
-            silent=True,
-            disable_git=True,
-            disable_code=True,
-            save_code=False,
-            init_timeout=INIT_SECONDS,
-            finish_timeout=FINISH_SECONDS.get(job_type, FINISH_SECONDS_ELSE),
-            finish_timeout_raises=True,
-            x_disable_stats=True,
-            x_save_requirements=False,
-        )
-        if run_id:
-            settings.project, settings.entity = self._config.project, self._config.entity
-            settings.run_id, settings.resume = run_id, "allow"
-        run = wandb.init(
-            dir=str(beside(self._run.path)),
-            mode="online" if self.mode == "online" else "offline",
-            group=self._run.path.name[:128],
-            job_type=job_type,
-            name=name,
-            config=config,
-            reinit="create_new",  # a W&B run that the caller has open is none of our business
-            settings=settings,
-        )
-        try:
-            yield run
-        finally:
-            run.finish(exit_code=exit_code)
-        for folder in before:
-            shutil.rmtree(folder)
-
-    def _token(self) -> str:
-        """What makes ids this folder's own: kept in it, so it survives a move or another mount."""
-        path = self._run.path / "wandb" / "token"
-        if not path.is_file():
-            with whole(path) as file:
-                file.write_text(secrets.token_hex(4))
-        return path.read_text()
-
-    def _unsynced(self, run_id: str) -> list[Path]:
-        """Offline folders of a run that is about to be logged again; syncing one will do."""
-        files = (beside(self._run.path) / "wandb").glob(f"offline-run-*/run-{run_id}.wandb")
-        return [file.parent for file in files if not any(file.parent.glob("*.synced"))]
-
-    def _attempt(self, log: Callable[[], None]) -> None:
-        """Log; if that fails online, log offline; if that fails too, fall silent."""
+    def _attempt(self, log: Callable[..., str], *about: Any) -> None:
+        """Log; if that fails online, log offline."""
         if self.mode == "disabled":
             return
         try:
-            try:
-                log()
-            except Exception as fault:  # any: a lost server shows itself in many types
-                if self.mode != "online":
-                    raise
-                self._go_offline(first_line(fault))
-                self._restart()
-                log()
-        except Exception as fault:  # any: tracking is a convenience, the run is not
-            self._stop(fault)
+            line = log(Runs(self._config, self._run, self.mode), *about)
+        except Exception as fault:  # any: a lost server shows itself in many types
+            if self.mode != "online":
+                raise
+            self._go_offline(first_line(fault))
+            self._restart()
+            line = log(Runs(self._config, self._run, self.mode), *about)
+        if line:
+            self._unsaid.put(line)
 
     def _go_offline(self, reason: str) -> None:
         self.mode = "offline"
         folders = f"{shlex.quote(str(beside(self._run.path)))}/wandb/offline-run-*"
-        self._say(f"W&B: logging offline ({reason}); to upload later: wandb sync {folders}")
+        self._unsaid.put(f"W&B: logging offline ({reason}); to upload later: wandb sync {folders}")
 
     def _stop(self, fault: BaseException) -> None:
+        """Fall silent: tracking is a convenience, the run is not."""
+        if self.mode != "disabled":
+            self._unsaid.put(f"W&B: logging stopped ({first_line(fault)})")
         self.mode = "disabled"
-        self._say(f"W&B: logging stopped ({first_line(fault)})")
-
-
-def has_key(found: Settings) -> bool:
-    """Whether wandb will find a key, so that it will ask its server."""
-    if found.api_key or found.identity_token_file:
-        return True
-    file = Path(os.environ.get("NETRC") or Path.home() / ".netrc").expanduser()
-    with suppress(OSError, NetrcParseError):
-        return netrc(file).authenticators(urlsplit(found.base_url).hostname or "") is not None
-    return False
-
-
-def knock(address: str) -> None:
-    """Ask a server's port whether anyone listens: wandb itself asks a closed one for ten seconds.
-
-    Where the way leads through a proxy, nothing is asked.
-
-    Raises:
-        OSError: nobody does.
-    """
-    to = urlsplit(address)
-    host = to.hostname or ""
-    if to.scheme in getproxies() and not proxy_bypass(host):
-        return
-    port = to.port or (443 if to.scheme == "https" else 80)
-    socket.create_connection((host, port), KNOCK_SECONDS).close()
 
 
 def first_line(fault: BaseException) -> str:

@@ -39,6 +39,7 @@ def seen(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Logged:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in wandb_environment(tmp_path_factory.mktemp("home")).items():
             patch.setenv(name, value)
+        patch.setattr("sign_ensemble.tracking.tracker.QUIET_SECONDS", 600)  # a busy machine
         wandb.teardown()
         tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
         tree = read_json(run.metrics)

@@ -1,7 +1,9 @@
 """Tracking: what W&B's own files hold, and that no fault of W&B reaches a command."""
 
+import errno
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +24,8 @@ from sign_ensemble.run import RunFolder, file_sha256
 from sign_ensemble.search.records import TrialRecord
 from sign_ensemble.storage import beside, place
 from sign_ensemble.tracking import Tracker, open_tracker
-from sign_ensemble.tracking.tracker import knock, stricter
+from sign_ensemble.tracking.background import Background
+from sign_ensemble.tracking.server import knock, stricter
 
 wandb = pytest.importorskip("wandb")
 protocol: Any = pytest.importorskip("wandb.proto.wandb_internal_pb2")
@@ -41,6 +44,7 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("CONFIG", "CACHE", "DATA"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home" / name.lower()))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setattr("sign_ensemble.tracking.tracker.QUIET_SECONDS", 600)  # a busy machine
     monkeypatch.setenv("NETRC", str(tmp_path / "home" / "netrc"))
     monkeypatch.chdir(tmp_path)
     wandb.teardown()
@@ -61,7 +65,7 @@ def record(number: int = 3, folds: int = 3, status: Any = "complete") -> TrialRe
         for i in range(folds)
     ]
     error = "lost its machine" if status == "failed" else ""
-    return TrialRecord(number, status, PARAMS, tuple(figures), error)
+    return TrialRecord(number, status, {**PARAMS}, tuple(figures), error)
 
 
 def refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,12 +291,11 @@ def test_unreachable_server_goes_offline_in_bounded_time(run, monkeypatch, capfd
 
 def test_server_lost_after_the_start_keeps_the_trial(run, monkeypatch, capfd):
     refused(monkeypatch)
-    monkeypatch.setattr("sign_ensemble.tracking.tracker.INIT_SECONDS", 1.0)
+    monkeypatch.setattr("sign_ensemble.tracking.runs.INIT_SECONDS", 1.0)
     monkeypatch.setattr(wandb, "login", lambda **_: True)
     monkeypatch.setattr("sign_ensemble.tracking.tracker.knock", lambda _: None)
     said: list[str] = []
     tracker = open_tracker(WandbConfig("online"), run, said.append)
-    assert tracker.mode == "online" and said == []
     run.members.mkdir()
     tracker.trial(record(0), SIGNERS)
     tracker.evaluation({"number": 1}, METRICS, [run.members])
@@ -314,10 +317,138 @@ def test_fault_inside_wandb_is_said_once_and_swallowed(run, monkeypatch, where):
         tracker.trial(record(0), SIGNERS)
         tracker.trial(record(1), SIGNERS)
         tracker.evaluation({}, METRICS, [])
+        tracker.close()
     tracker.setting(PARAMS, record())
     tracker.close()
-    tracker.close()
     assert said == ["W&B: logging stopped (RuntimeError: inside wandb)"]
+
+
+def test_a_wandb_that_sleeps_holds_nobody_up(run, monkeypatch):
+    init, asleep, awake = wandb.init, threading.Event(), threading.Event()
+
+    def sleeping(**settings: Any) -> Any:
+        asleep.set()
+        assert awake.wait(60)
+        return init(**settings)
+
+    monkeypatch.setattr(wandb, "init", sleeping)
+    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+    changed = record(0)
+    tracker.trial(changed, SIGNERS)
+    assert asleep.wait(60)
+    tracker.trial(record(1), SIGNERS)
+    changed.params.clear()  # what was given is logged as it was
+    changed.folds[0]["nll"] = 99.0
+    assert logged(run) == []
+    awake.set()
+    tracker.close()
+    first, second = logged(run)
+    assert (first.config["number"], second.config["number"]) == (0, 1)
+    assert first.config["dropout"] == 0.41 and first.summary["nll"] == 0.75
+
+
+def test_a_wandb_that_sleeps_while_it_connects_holds_nobody_up(run, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    awake = threading.Event()
+
+    def deaf(address: str) -> None:
+        assert awake.wait(60)
+        raise TimeoutError
+
+    monkeypatch.setattr("sign_ensemble.tracking.tracker.knock", deaf)
+    said: list[str] = []
+    tracker = open_tracker(WandbConfig("online"), run, said.append)
+    tracker.trial(record(), SIGNERS)
+    assert said == []
+    awake.set()
+    tracker.close()
+    assert len(said) == 1 and "does not answer" in said[0]
+    assert len(logged(run)) == 1
+
+
+def test_what_ends_an_interpreter_is_a_fault_too(run, monkeypatch):
+    monkeypatch.setattr(wandb, "init", lambda **_: sys.exit("wandb is at its end"))
+    said: list[str] = []
+    tracker = open_tracker(WandbConfig("offline"), run, said.append)
+    tracker.trial(record(0), SIGNERS)
+    tracker.trial(record(1), SIGNERS)
+    tracker.close()
+    assert said == ["W&B: logging stopped (SystemExit: wandb is at its end)"]
+
+
+def test_a_full_disk_is_said_once(run, monkeypatch):
+    def full(**_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(wandb, "init", full)
+    said: list[str] = []
+    tracker = open_tracker(WandbConfig("offline"), run, said.append)
+    tracker.trial(record(0), SIGNERS)
+    tracker.trial(record(1), SIGNERS)
+    tracker.close()
+    assert said == ["W&B: logging stopped (OSError: [Errno 28] No space left on device)"]
+
+
+@pytest.mark.parametrize("when", ["before", "while waiting"])
+def test_an_interrupt_waits_for_no_server(run, monkeypatch, when):
+    asleep, awake, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def sleeping(**_: Any) -> None:
+        asleep.set()
+        awake.wait(60)
+        ended.set()
+        raise RuntimeError("too late")
+
+    monkeypatch.setattr(wandb, "init", sleeping)
+    monkeypatch.setattr("sign_ensemble.tracking.tracker.HURRY_SECONDS", 0.1)
+    said: list[str] = []
+    tracker = open_tracker(WandbConfig("offline"), run, said.append)
+    tracker.trial(record(0), SIGNERS)
+    tracker.trial(record(1), SIGNERS)
+    assert asleep.wait(60)
+    if when == "before":
+        tracker.close(interrupted=True)
+    else:
+        has_ended = Background.has_ended
+
+        def interrupted(self: Background, seconds: float) -> bool:
+            if seconds:
+                os.kill(os.getpid(), signal.SIGINT)
+            return has_ended(self, seconds)
+
+        monkeypatch.setattr(Background, "has_ended", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tracker.close()
+    assert not ended.is_set()
+    assert said == ["W&B: interrupted; 2 runs are not logged, or not wholly"]
+    assert wandb_services() == []
+    awake.set()
+    assert ended.wait(60)
+    tracker.trial(record(2), SIGNERS)
+    tracker.close()
+    assert len(said) == 1 and logged(run) == []
+
+
+def test_a_long_wait_is_said(run, monkeypatch):
+    init, awake, said = wandb.init, threading.Event(), list[str]()
+
+    def sleeping(**settings: Any) -> Any:
+        assert awake.wait(60)
+        return init(**settings)
+
+    def say(line: str) -> None:
+        said.append(line)
+        awake.set()
+        monkeypatch.setattr(Background, "has_ended", lambda self, seconds: has_ended(self, 60))
+
+    has_ended = Background.has_ended
+    monkeypatch.setattr(wandb, "init", sleeping)
+    monkeypatch.setattr("sign_ensemble.tracking.tracker.QUIET_SECONDS", 0.1)
+    tracker = open_tracker(WandbConfig("offline"), run, say)
+    tracker.trial(record(), SIGNERS)
+    tracker.close()
+    assert said == ["still logging to W&B, 0 s; Ctrl-C ends it"]
+    assert len(logged(run)) == 1
 
 
 def test_missing_file_is_said_once(run):
@@ -376,7 +507,9 @@ def test_wandb_offline_command_is_respected(run, tmp_path, monkeypatch):
     settings.parent.mkdir(parents=True)
     settings.write_text("[default]\nmode = offline\n")
     tracker = open_tracker(WandbConfig("online"), run, pytest.fail)
-    assert tracker.mode == "offline"
+    tracker.trial(record(), SIGNERS)
+    tracker.close()
+    assert len(logged(run)) == 1
 
 
 def test_the_callers_own_run_stays_open(run, tmp_path):
