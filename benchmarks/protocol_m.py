@@ -36,11 +36,11 @@ from sign_ensemble.uncertainty.scores import disagreement, max_prob, total_uncer
 
 RESULTS = Path(__file__).parent / "results"
 ORDINARY = [
-    MemberConfig(stop_share=0.0),
-    MemberConfig(widths=(512, 256), learning_rate=2e-4, stop_share=0.0),
-    MemberConfig(widths=(1024, 256), dropout=0.3, stop_share=0.0),
-    MemberConfig(widths=(512, 512), dropout=0.6, stop_share=0.0),
-    MemberConfig(widths=(256, 128), dropout=0.4, learning_rate=3e-4, stop_share=0.0),
+    MemberConfig(stop_share=0.0, directions=0),
+    MemberConfig(widths=(512, 256), learning_rate=2e-4, stop_share=0.0, directions=0),
+    MemberConfig(widths=(1024, 256), dropout=0.3, stop_share=0.0, directions=0),
+    MemberConfig(widths=(512, 512), dropout=0.6, stop_share=0.0, directions=0),
+    MemberConfig(widths=(256, 128), dropout=0.4, learning_rate=3e-4, stop_share=0.0, directions=0),
 ]
 
 

@@ -35,7 +35,7 @@ from sign_ensemble.uncertainty.scores import (
     total_uncertainty,
 )
 
-RECIPE = MemberConfig(stop_share=0.0, view_share=0.8)
+RECIPE = MemberConfig(stop_share=0.0, view_share=0.8, directions=0)
 RECIPES = [
     RECIPE,
     replace(RECIPE, widths=(512, 256), learning_rate=2e-4),

@@ -110,6 +110,9 @@ def enter_images(
 ) -> Entered:
     """Find the directions of training images and enter them with their views.
 
+    Images take turns in being seen as they are, as their first view, their second and so on, so
+    that the directions are those of views too.
+
     Args:
         features: The cached features.
         slots_N: The row of each training image in them.
@@ -118,7 +121,9 @@ def enter_images(
     """
     features_RVD = features.open()
     every = max(1, -(-len(slots_N) // MOST))
-    some_ND = torch.from_numpy(np.asarray(features_RVD[slots_N[::every], 0])).to(device).float()
+    some_N = slots_N[::every]
+    turns_N = np.arange(len(some_N)) % features_RVD.shape[1]
+    some_ND = torch.from_numpy(features_RVD[some_N, turns_N]).to(device).float()
     subspace = make_subspace(some_ND, directions)
     shape = (len(slots_N), features_RVD.shape[1], len(subspace.directions_KD))
     entered_NVK = np.empty(shape, np.float16)
