@@ -1,0 +1,272 @@
+"""What a search costs beside its heads: tiny trials, trials that sleep, and the driver's memory.
+
+    python benchmarks/overhead.py [--trials 200 --sleeping 300]
+
+* **tiny trials**: ``search_trials`` (Ray Tune, Optuna, ASHA, records, the search's table) on 48
+  drawn images of four signers, heads of 16 and 8 units, one pass. A trial's own seconds are those
+  of its heads, from its record; what its place (a core) spends beyond them is the overhead.
+* **sleeping trials**: the same, with ``fit_fold`` replaced in the workers by one that sleeps; a
+  trial's folds sleep a second together and are all as good, so that none is stopped. The function
+  that Ray Tune is given puts the sleep in place and then calls the package's ``run_trial``.
+* **memory**: the driver's resident memory when each trial ends, a line through all but the first
+  tenth.
+
+Two trials compare the beginning with the end: at each, the median over the 20 nearest of how long
+the cores took for as many trials as there are cores. Starting Ray is timed apart. W&B is off.
+Writes results/overhead.json and results/overhead.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from hardware import hardware
+from numpy.typing import NDArray
+
+from sign_ensemble.config import MemberConfig, SearchConfig
+from sign_ensemble.console import SearchTable
+from sign_ensemble.data.backbone import C, D
+from sign_ensemble.data.slots import Kind, slots_of
+from sign_ensemble.learning.folds import FoldResult, Task, result_of
+from sign_ensemble.run import RunFolder, write_arrays, write_json
+from sign_ensemble.search import records, trials
+from sign_ensemble.search.cluster import concurrency, connected
+from sign_ensemble.search.records import TrialRecord
+from sign_ensemble.search.trials import run_trial, search_trials
+
+RESULTS = Path(__file__).parent / "results"
+FOLDS, LABELS, IMAGES = 4, 3, 48
+AROUND = 20  # trials around the one that is looked at
+RECIPE = MemberConfig(widths=(16, 8), epochs=1)
+SLEEP = 1.0
+
+
+class Watched(SearchTable):
+    """The search's table, which also notes when each trial ended and what the driver held."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count, FOLDS, [], lambda record: None)
+        self.ends: list[float] = []
+        self.mebibytes: list[float] = []
+        self.records: list[TrialRecord] = []
+
+    def ended(self, record: TrialRecord) -> None:
+        """A trial ended."""
+        super().ended(record)
+        self.ends.append(time.perf_counter())
+        self.mebibytes.append(resident())
+        self.records.append(record)
+
+
+def resident() -> float:
+    """Resident memory of this process, MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def tiny_task(run: RunFolder) -> Task:
+    """Drawn features of 48 images and four negatives of each signer."""
+    rng = np.random.default_rng(0)
+
+    def drawn(shape: tuple[int, ...]) -> NDArray[np.float16]:
+        return np.maximum(rng.normal(size=shape), 0).astype(np.float16)
+
+    kind = Kind("features.f16", (1, D), "float16", {}, C)
+    features = slots_of(
+        run.path / "features",
+        kind,
+        [str(i) for i in range(IMAGES)],
+        lambda pairs: iter(drawn((len(pairs), D + C))),
+    )
+    folds = np.repeat(np.arange(FOLDS), 4)
+    write_arrays(run.negatives, {"features": drawn((len(folds), D)), "folds": folds})
+    return Task(
+        features=features,
+        labels_N=np.arange(IMAGES) % LABELS,
+        folds_N=np.arange(IMAGES) * FOLDS // IMAGES,
+        fold_names=tuple(f"signer-{fold}" for fold in range(FOLDS)),
+        labels=tuple(f"label-{label}" for label in range(LABELS)),
+        negatives=str(run.negatives),
+        seed=0,
+    )
+
+
+def slept(
+    task: Task, recipe: MemberConfig, fold: int, seed: int, negatives_GD: NDArray[np.float16]
+) -> tuple[FoldResult, None]:
+    """In place of ``fit_fold``: a share of a second, and no label likelier than another."""
+    began = time.monotonic()
+    time.sleep(SLEEP / task.folds)
+    labels_F = task.labels_N[task.folds_N == fold]
+    same = np.zeros((len(labels_F), len(task.labels)), np.float32)
+    negative = np.zeros((len(negatives_GD), len(task.labels)), np.float32)
+    return result_of(fold, labels_F, same, negative, (1, 1), began), None
+
+
+def sleeping_trial(
+    config: dict[str, Any], run: RunFolder, task: Task, default: MemberConfig, threads: int
+) -> None:
+    """``run_trial``, whose folds sleep."""
+    with patch.object(records, "fit_fold", slept):
+        run_trial(config, run, task, default, threads)
+
+
+def searched(count: int, sleeping: bool) -> dict[str, Any]:
+    """A search of so many trials, and all that was seen of it."""
+    search = SearchConfig(trials=count, epochs=(1,), batch_size=(32,), h1=(16,), h2=(8,))
+    with TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
+        run = RunFolder(Path(folder) / "run")
+        task = tiny_task(run)
+        began = time.perf_counter()
+        with redirect_stdout(nowhere), connected():
+            ready, at_once = time.perf_counter(), concurrency(search)
+            table = Watched(count)
+            with table:
+                given = sleeping_trial if sleeping else run_trial
+                with patch.object(trials, "run_trial", given):
+                    search_trials(run, task, RECIPE, search, 1, table)
+            done = time.perf_counter()
+    if failed := [record.error for record in table.records if record.status == "failed"]:
+        raise SystemExit(f"{len(failed)} trials failed, the first: {failed[0]}")
+    own = [sum(fold["seconds"] for fold in record.folds) for record in table.records]
+    return {
+        "start": ready - began,
+        "seconds": done - ready,
+        "at_once": at_once,
+        "own": own,
+        "folds": [len(record.folds) for record in table.records],
+        "ends": [end - ready for end in table.ends],
+        "mebibytes": table.mebibytes,
+    }
+
+
+def beyond(found: dict[str, Any], count: int) -> list[float]:
+    """Seconds a place spent per trial beyond the heads, at each trial from the first that follows
+    another in its place: (e_k − e_{k−p}) less the mean of those p trials' own seconds.
+    """
+    places, ends, own = found["at_once"], found["ends"], found["own"]
+    return [
+        ends[k] - ends[k - places] - float(np.mean(own[k - places + 1 : k + 1]))
+        for k in range(places, count)
+    ]
+
+
+def around(values: list[float], number: int, places: int) -> float:
+    """Median of the 20 values nearest to a trial's (from 1)."""
+    middle = number - 1 - places
+    first = min(max(0, middle - AROUND // 2), max(0, len(values) - AROUND))
+    return float(np.median(values[first : first + AROUND]))
+
+
+def growth(mebibytes: list[float]) -> float:
+    """MiB per trial: the slope of a line through all but the first tenth."""
+    first = len(mebibytes) // 10
+    return float(np.polyfit(np.arange(len(mebibytes) - first), mebibytes[first:], 1)[0])
+
+
+def figures(tiny: dict[str, Any], asleep: dict[str, Any]) -> dict[str, Any]:
+    """What the table says."""
+    n, places = len(tiny["own"]), tiny["at_once"]
+    each, early = beyond(tiny, n), max(places + 1, n // 10)
+    least = len(asleep["own"]) * SLEEP / asleep["at_once"]
+    return {
+        "per_place": (places * tiny["seconds"] - sum(tiny["own"])) / n,
+        "by_the_clock": (tiny["seconds"] - sum(tiny["own"]) / places) / n,
+        "with_start": (tiny["seconds"] + tiny["start"] - sum(tiny["own"]) / places) / n,
+        "own": float(np.mean(tiny["own"])),
+        "early": {"number": early, "seconds": around(each, early, places)},
+        "late": {"number": n, "seconds": around(each, n, places)},
+        "each": {"median": float(np.median(each)), "low": min(each), "high": max(each)},
+        "sleeping_ratio": asleep["seconds"] / least,
+        "sleeping_ratio_with_start": (asleep["seconds"] + asleep["start"]) / least,
+        "growth_tiny": growth(tiny["mebibytes"]),
+        "growth_sleeping": growth(asleep["mebibytes"]),
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """results/overhead.md: what README quotes."""
+    rounds, tiny, asleep = results["figures"], results["trials"], results["sleeping"]
+    places = results["places"]
+
+    def row(name: str, what: Any, unit: str, digits: int = 2) -> str:
+        values = [float(what(found)) for found in rounds]
+        low, middle, high = min(values), float(np.median(values)), max(values)
+        return f"| {name} | {middle:.{digits}f}{unit} | {low:.{digits}f}–{high:.{digits}f} |"
+
+    early, late = (rounds[0][when]["number"] for when in ("early", "late"))
+    lines = [
+        "| | median | lowest–highest |",
+        "| --- | --- | --- |",
+        row(f"overhead per trial, by the clock ({tiny} trials)", lambda f: f["by_the_clock"], " s"),
+        row("the same, Ray's start shared out too", lambda f: f["with_start"], " s"),
+        row("overhead per trial, of the core that it has", lambda f: f["per_place"], " s"),
+        row(f"of that core, around trial {early}", lambda f: f["early"]["seconds"], " s"),
+        row(f"of that core, around trial {late}", lambda f: f["late"]["seconds"], " s"),
+        row("a trial's heads themselves", lambda f: f["own"], " s"),
+        row(
+            f"{asleep} trials of one second, over {asleep}/{places} s",
+            lambda f: f["sleeping_ratio"],
+            "",
+        ),
+        row("the same, with Ray's start", lambda f: f["sleeping_ratio_with_start"], ""),
+        row("driver's memory per tiny trial", lambda f: f["growth_tiny"], " MiB", 3),
+        row("driver's memory per sleeping trial", lambda f: f["growth_sleeping"], " MiB", 3),
+        "",
+        f"n = {len(rounds)} rounds; {places} trials at once, {FOLDS} folds, in the first round "
+        f"{results['folds_mean']:.1f} judged per tiny trial (the others were stopped); Ray's start "
+        f"{results['start']:.1f} s; {results['hardware']}; `{results['command']}`",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--sleeping", type=int, default=300, help="trials of one second each")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    least = 2 * (os.cpu_count() or 1) + 2
+    for name in ("trials", "sleeping"):
+        if getattr(chosen, name) < least:
+            parser.error(f"--{name} {getattr(chosen, name)}: must be {least} or more, for a slope")
+    if chosen.rounds < 1:
+        parser.error(f"--rounds {chosen.rounds}: must be 1 or more")
+    os.environ["RAY_ADDRESS"] = "local"  # never a cluster that happens to run on this machine
+    seen = []
+    for _ in range(chosen.rounds):
+        seen.append((searched(chosen.trials, False), searched(chosen.sleeping, True)))
+        print(figures(*seen[-1]), flush=True)
+    first = seen[0][0]
+    results = {
+        "command": " ".join(["python benchmarks/overhead.py", *sys.argv[1:]]),
+        "hardware": hardware(),
+        "trials": chosen.trials,
+        "sleeping": chosen.sleeping,
+        "places": first["at_once"],
+        "folds_mean": float(np.mean(first["folds"])),
+        "start": first["start"],
+        "figures": [figures(*pair) for pair in seen],
+        "rounds": [{"tiny": tiny, "sleeping": asleep} for tiny, asleep in seen],
+    }
+    chosen.results.mkdir(parents=True, exist_ok=True)
+    write_json(chosen.results / "overhead.json", results)
+    text = table(json.loads((chosen.results / "overhead.json").read_text()))
+    (chosen.results / "overhead.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

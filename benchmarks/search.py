@@ -1,0 +1,361 @@
+"""A search from the command to the chosen settings, against a tutorial's and against the limit.
+
+    python benchmarks/search.py --data ../shared/data/massey-asl [--rounds 1 --tutorial-trials 4]
+
+The letters of four of Massey's signers; the fifth is left out by all. Every round measures in turn:
+
+* **this search**: ``python -m sign_ensemble.tune --until search`` with an empty feature cache and
+  the defaults but for --trials and --epochs; what this command does not know itself goes there.
+* **tutorial**: ``tutorial.py``, and **tutorial without Ray**, its objective in Optuna's own loop.
+  Fewer trials may be run: the seconds of the search itself are then multiplied.
+* **limit**: the heads that this search trained, once more, by one process per core that has all
+  features in memory and has trained on every fold before: no Ray, no files, no start.
+
+Afterwards the best settings of each are trained anew with other seeds, as in the search that found
+them, on every three of the four signers, and judged on the fourth: the mean over the four, per
+seed. Writes results/search.json and results/search.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from hardware import hardware
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from tutorial import BATCH, LETTERS, learn, loss_on, make_head
+
+from sign_ensemble.config import MemberConfig
+from sign_ensemble.data.backbone import D
+from sign_ensemble.data.features import plain
+from sign_ensemble.learning.folds import Task, fit_fold, fit_rows, recipe_of, seed_of
+from sign_ensemble.run import RunFolder, load_config, read_json, write_json
+from sign_ensemble.search.records import read_records
+from sign_ensemble.search.select import ranked
+from sign_ensemble.stages.prepare import prepare
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+SIGNERS, LEFT_OUT, JUDGE = (1, 2, 3, 4), 5, 4
+OURS, TUTORIAL, PLAIN, LIMIT = "this search", "tutorial", "tutorial without Ray", "limit"
+COUNTS = ("heads", "shown")
+Job = tuple[MemberConfig, int, int]  # recipe, fold, seed
+
+
+def seconds_of(command: list[str], said: Path) -> float:
+    """Seconds of a whole command, which has a Ray of its own; what it says goes to a file."""
+    quiet = {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
+    with said.open("w") as out:
+        began = time.perf_counter()
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **quiet}, check=False, stdout=out, stderr=out
+        )
+        taken = time.perf_counter() - began
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{said.read_text()}")
+    return taken
+
+
+def images_of(data: Path, signers: Sequence[int]) -> int:
+    """How many letters these signers show."""
+    return sum(len(list(data.glob(f"[a-z]/hand{signer}_*"))) for signer in signers)
+
+
+def this_search(
+    data: Path, work: Path, trials: int, epochs: int, more: list[str]
+) -> tuple[RunFolder, dict[str, Any]]:
+    """The command as a user gives it."""
+    command = [
+        sys.executable, "-m", "sign_ensemble.tune", "--until", "search",
+        "--config", "configs/massey.yaml", "--data.root", str(data),
+        "--data.test_signers", f"[{LEFT_OUT}]", "--data.cache", str(work / "features"),
+        "--run.root", str(work / "runs"), "--run.name", "search", "--wandb.mode", "disabled",
+        "--search.trials", str(trials), "--search.epochs", f"[{epochs}]",
+        "--member.epochs", str(epochs), "--ensemble.size", str(min(5, trials)), *more,
+    ]  # fmt: skip
+    taken = seconds_of(command, work / "ours.txt")
+    run = RunFolder(work / "runs" / "search")
+    records = read_records(run)
+    images = images_of(data, SIGNERS)
+    return run, {
+        "seconds": taken,
+        "stages": read_json(run.timings),
+        "heads": sum(len(record.folds) for record in records),
+        "shown": sum(f["epochs"] * (images - f["n"]) for r in records for f in r.folds),
+        "pruned": sum(record.status == "pruned" for record in records),
+        "nll": ranked(records)[0].nll,
+    }
+
+
+def tutorial(
+    data: Path, work: Path, trials: int, run: int, epochs: int, *more: str
+) -> dict[str, Any]:
+    """The rival: ``run`` trials, and the seconds that ``trials`` would have taken."""
+    out = work / "tutorial.json"
+    command = [
+        sys.executable, "benchmarks/tutorial.py", "--data", str(data), "--out", str(out),
+        "--signers", *map(str, SIGNERS), "--judge", str(JUDGE),
+        "--trials", str(run), "--epochs", str(epochs), *more,
+    ]  # fmt: skip
+    taken = seconds_of(command, work / "tutorial.txt")
+    found = json.loads(out.read_text())
+    return {
+        "seconds": scaled(taken, found["seconds"], trials / run),
+        "measured": taken,
+        "heads": trials,
+        "shown": trials * epochs * images_of(data, [s for s in SIGNERS if s != JUDGE]),
+        "best": found["best"],
+        "nll": found["nll"],
+    }
+
+
+def scaled(whole: float, search: float, times: float) -> float:
+    """Seconds of a command whose search, a part of it, would be so many times as long."""
+    return whole - search + times * search
+
+
+_task: Task
+
+
+def warm(task: Task, default: MemberConfig, ready: Any) -> None:
+    """Make a process of the limit ready: it has trained once on every fold."""
+    global _task
+    _task = task
+    torch.set_num_threads(1)
+    for fold in range(task.folds):
+        one_head((replace(default, epochs=1), fold, 0))
+    ready.wait()
+
+
+def one_head(job: Job) -> None:
+    """The steps of one head of the search."""
+    recipe, fold, seed = job
+    fit_rows(_task, recipe, np.flatnonzero(_task.folds_N != fold), seed)
+
+
+def limit(run: RunFolder, task: Task) -> float:
+    """Seconds of the heads that the search trained, without all else."""
+    default, cores = load_config(run).member, os.cpu_count() or 1
+    jobs = [
+        (recipe_of(default, record.params), fold, seed_of(task.seed, record.number, fold))
+        for record in read_records(run)
+        for fold in range(len(record.folds))
+    ]
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(cores + 1)
+    with context.Pool(cores, warm, (task, default, ready)) as pool:
+        ready.wait()
+        began = time.perf_counter()
+        for _ in pool.imap_unordered(one_head, jobs):
+            pass
+        return time.perf_counter() - began
+
+
+def judged_ours(run: RunFolder, task: Task, seed: int) -> float:
+    """NLL of this search's best settings on signers unseen, trained with a seed of its own."""
+    recipe = recipe_of(load_config(run).member, ranked(read_records(run))[0].params)
+    none = np.zeros((0, D), np.float16)
+    seeds = [seed_of(seed, fold, 1) for fold in range(task.folds)]
+    return float(np.mean([fit_fold(task, recipe, i, s, none)[0].nll for i, s in enumerate(seeds)]))
+
+
+def judged_tutorial(best: dict[str, Any], epochs: int, task: Task, seed: int) -> float:
+    """The same of the tutorial's, trained by its own loop on the plain images' features."""
+    labels_N = torch.tensor([LETTERS.index(task.labels[label]) for label in task.labels_N])
+    features_ND = torch.from_numpy(plain(task.features)).float()
+    losses = []
+    for fold in range(task.folds):
+        torch.manual_seed(seed_of(seed, fold, 1))
+        mine = torch.from_numpy(task.folds_N == fold)
+        others: Any = DataLoader(TensorDataset(features_ND[~mine], labels_N[~mine]), BATCH, True)
+        shown: Any = DataLoader(TensorDataset(features_ND[mine], labels_N[mine]), BATCH)
+        head = make_head(best)
+        optimiser = torch.optim.Adam(head.parameters(), lr=best["learning_rate"])
+        for _ in range(epochs):
+            learn(head, optimiser, nn.Identity(), others)
+        losses.append(loss_on(head, nn.Identity(), shown))
+    return float(np.mean(losses))
+
+
+def one_round(data: Path, chosen: argparse.Namespace, more: list[str]) -> dict[str, Any]:
+    """All in turn, each with nothing left by another."""
+    with TemporaryDirectory() as folder:
+        work = Path(folder)
+        run, ours = this_search(data, work, chosen.trials, chosen.epochs, more)
+        found: dict[str, Any] = {OURS: ours}
+        print(f"{OURS}: {ours['seconds']:.1f} s", flush=True)
+        for name, option in ((TUTORIAL, ()), (PLAIN, ("--without-ray",))):
+            sizes = chosen.trials, chosen.tutorial_trials, chosen.epochs
+            found[name] = tutorial(data, work, *sizes, *option)
+            print(f"{name}: {found[name]['measured']:.1f} s", flush=True)
+        task = prepare(load_config(run)).task
+        counted = {name: ours[name] for name in COUNTS}
+        found[LIMIT] = {"seconds": limit(run, task), **counted}
+        print(f"{LIMIT}: {found[LIMIT]['seconds']:.1f} s", flush=True)
+        found[OURS]["judged"] = [judged_ours(run, task, seed) for seed in range(chosen.seeds)]
+        for name in (TUTORIAL, PLAIN):
+            found[name]["judged"] = [
+                judged_tutorial(found[name]["best"], chosen.epochs, task, seed)
+                for seed in range(chosen.seeds)
+            ]
+    return found
+
+
+def few_images(data: Path, most: int, folder: Path) -> Path:
+    """A folder with at most so many images of each label and signer, to try this out."""
+    for signer in (*SIGNERS, LEFT_OUT):
+        for label in sorted(path.name for path in data.iterdir() if path.is_dir()):
+            for path in sorted((data / label).glob(f"hand{signer}_*"))[:most]:
+                (folder / label).mkdir(exist_ok=True)
+                shutil.copy(path, folder / label)
+    return folder
+
+
+def ratios_of(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Ratios within each round."""
+
+    def each(name: str, other: str, what: Any) -> list[float]:
+        return [what(found[name]) / what(found[other]) for found in rounds]
+
+    def whole(part: dict[str, Any]) -> float:
+        return float(part["seconds"])
+
+    def per_image(part: dict[str, Any]) -> float:
+        return whole(part) / part["shown"]
+
+    return {
+        "tutorial over this search, whole commands": each(TUTORIAL, OURS, whole),
+        "tutorial over this search, per image shown to a head": each(TUTORIAL, OURS, per_image),
+        "tutorial without Ray over this search, whole commands": each(PLAIN, OURS, whole),
+        "tutorial without Ray over this search, per image shown": each(PLAIN, OURS, per_image),
+        "this search over the limit, whole command": each(OURS, LIMIT, whole),
+        "this search over the limit, its stage of trials alone": [
+            found[OURS]["stages"]["search"] / found[LIMIT]["seconds"] for found in rounds
+        ],
+    }
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Median (lowest–highest); of one value the value alone."""
+    low, middle, high = min(values), float(np.median(values)), max(values)
+    beside = f" ({low:.{digits}f}–{high:.{digits}f})" if len(values) > 1 else ""
+    return f"{middle:.{digits}f}{beside}"
+
+
+def table(results: dict[str, Any]) -> str:
+    """results/search.md: what README quotes."""
+    rounds, trials = results["rounds"], results["trials"]
+    lines = [
+        "| | seconds, whole command | heads trained | images shown to heads "
+        "| seconds per 1,000 shown | best trial's NLL on strangers |",
+        "| --- |" + " --- |" * 5,
+    ]
+    for name in (OURS, TUTORIAL, PLAIN, LIMIT):
+        parts = [found[name] for found in rounds]
+        heads, shown = (float(np.median([part[key] for part in parts])) for key in COUNTS)
+        judged = [value for part in parts for value in part.get("judged", [])]
+        lines.append(
+            f"| {name} | {spread([part['seconds'] for part in parts], 1)} | {heads:.0f} "
+            f"| {shown:,.0f} | {spread([1000 * p['seconds'] / p['shown'] for p in parts], 3)} "
+            f"| {spread(judged, 3) if judged else '–'} |"
+        )
+    lines += ["", "| ratio within a round | median (lowest–highest) |", "| --- | --- |"]
+    lines += [f"| {name} | {spread(values, 2)} |" for name, values in results["ratios"].items()]
+    run, stages = results["tutorial_trials"], rounds[-1][OURS]["stages"]
+    times = (
+        f"The tutorial's {trials} trials are {run}, the seconds of its search multiplied by "
+        f"{trials / run:g}. "
+        if run != trials
+        else ""
+    )
+    lines += [
+        "",
+        f"{trials} trials, {results['epochs']} epochs, letters of four signers "
+        f"({results['images']}). {times}"
+        "This search trains a head per fold, each on three of the four signers and with views, "
+        "reads one signer with each, stops heads that no longer improve and gives poor settings up "
+        "after a fold or two; the tutorial trains one head per trial and reads one signer "
+        f"(hand{JUDGE}), each epoch from the files. So a command of the tutorial learns less of "
+        "every setting; images shown to heads (each epoch counts) are what both did. "
+        f"In the last round features took {stages['features']:.1f} s of this search and trials "
+        f"{stages['search']:.1f} s. NLL on strangers: the best trial's settings trained anew with "
+        f"{results['seeds']} other seeds, read by all four signers in turn, in nats per image. "
+        f"n = {len(rounds)} rounds; median (lowest–highest); {results['hardware']}; "
+        f"`{results['command']}`",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="Massey's folder")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--tutorial-trials", type=int, help="fewer, scaled; by default --trials")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each best trial")
+    parser.add_argument("--per-label", type=int, help="images of a label and signer, to try it out")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    chosen, more = parser.parse_known_args()
+    if chosen.tutorial_trials is None:
+        chosen.tutorial_trials = chosen.trials
+    for name in ("rounds", "trials", "epochs", "tutorial_trials", "seeds"):
+        if getattr(chosen, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} {getattr(chosen, name)}: must be 1 or more")
+    cores = os.cpu_count() or 1
+    if chosen.tutorial_trials > chosen.trials:
+        parser.error(f"--tutorial-trials {chosen.tutorial_trials}: at most --trials")
+    if chosen.tutorial_trials < chosen.trials and chosen.tutorial_trials % cores:
+        parser.error(
+            f"--tutorial-trials {chosen.tutorial_trials}: must be a multiple of the {cores} cores, "
+            "else cores that wait at its end would be multiplied too"
+        )
+    if chosen.per_label is not None and chosen.per_label < 2:
+        parser.error(f"--per-label {chosen.per_label}: must be 2 or more")
+    if not list(chosen.data.glob(f"[a-z]/hand{LEFT_OUT}_*")):
+        parser.error(f"--data {chosen.data}: no letters of Massey's signers (a/hand{LEFT_OUT}_*)")
+    with TemporaryDirectory() as folder:
+        data = chosen.data.resolve()
+        if chosen.per_label:
+            data = few_images(data, chosen.per_label, Path(folder))
+        images = images_of(data, SIGNERS)
+        rounds = [one_round(data, chosen, more) for _ in range(chosen.rounds)]
+    given = {"--trials": chosen.trials, "--epochs": chosen.epochs, "--rounds": chosen.rounds}
+    given["--tutorial-trials"] = chosen.tutorial_trials
+    results = {
+        "command": " ".join(
+            ["python benchmarks/search.py", *(f"{k} {v}" for k, v in given.items()), *more]
+        ),
+        "hardware": hardware(),
+        "trials": chosen.trials,
+        "epochs": chosen.epochs,
+        "tutorial_trials": chosen.tutorial_trials,
+        "seeds": chosen.seeds,
+        "images": f"{images:,} images",
+        "rounds": rounds,
+        "ratios": ratios_of(rounds),
+    }
+    chosen.results.mkdir(parents=True, exist_ok=True)
+    write_json(chosen.results / "search.json", results)
+    text = table(json.loads((chosen.results / "search.json").read_text()))
+    (chosen.results / "search.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
