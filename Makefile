@@ -15,7 +15,7 @@ endif
 
 # Two at a time: much of a test of the whole is waiting for processes to start.
 test: $(VENV)  ## make test [ARGS='-k rejection']
-	.venv/bin/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)
 	.venv/bin/python -m ruff check .

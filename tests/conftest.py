@@ -39,17 +39,14 @@ LOOKS = {  # signer: skin colour, size as a share of the side, tilt in degrees
 IMAGES = 6
 SCALE = 4  # drawn larger, then reduced: smooth edges
 _BUCKETS = count()
+LONGEST = ("test_tuned.py", "test_whole.py")  # each begins with a run that its tests share
+
+pytest.register_assert_rewrite("small_runs", "started_commands")  # their asserts show values too
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares a fixture that takes long stays together; the longest file begins."""
-    items.sort(key=lambda item: item.path.name != "test_tune.py")
-    for item in items:
-        group = item.path.name
-        if group == "test_tune.py":
-            shared = {"whole", "tuned"} & {*getattr(item, "fixturenames", ())}
-            group = "-".join(sorted(shared)) or item.name
-        item.add_marker(pytest.mark.xdist_group(group))
+    """The longest files begin: two of tests/tune, then the others of that folder."""
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path.parent.name != "tune"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,73 @@
+"""A run that is kept in a bucket."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from small_runs import settings
+from started_commands import SLOW, Command, finish, killed
+
+from sign_ensemble.run import at_hand, read_json
+from sign_ensemble.storage import place
+
+if TYPE_CHECKING:
+    from tests.conftest import S3
+
+
+@pytest.mark.timeout(2 * SLOW)
+def test_a_run_on_an_object_store(
+    signs_folder: Path,
+    tmp_path: Path,
+    start: Callable[..., Command],
+    s3: S3,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed and gone on with, its copies lost meanwhile; evaluated, and asked for answers."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3.port}")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("RAY_TMPDIR", tempfile.gettempdir())  # its sockets' paths must be short
+    at = f"s3://{s3.bucket}/signs"
+    run = place(f"{at}/one")
+    arguments = settings(
+        tmp_path / "nowhere", signs_folder, "one", 4, f"--run.storage={at}",
+        "--data.cache=null", "--search.concurrent=2", "--rejection.left_out=1",
+    )  # fmt: skip
+
+    def on_another_machine(number: int) -> None:
+        """Nothing but what the bucket holds goes from one call to the next."""
+        (tmp_path / f"tmp-{number}").mkdir()
+        monkeypatch.setenv("TMPDIR", str(tmp_path / f"tmp-{number}"))
+
+    on_another_machine(1)
+    killed(start("tune", *arguments), lambda: any(run.glob("trials/*/trial.json")))
+    kept = {path.parent.name: path.read_bytes() for path in run.glob("trials/*/trial.json")}
+    shards = sorted(place(at).glob("features/*/shards/*"))
+    assert kept and shards
+
+    on_another_machine(2)
+    said = finish(start("tune", *arguments, "--until", "ensemble"))
+    assert said.startswith(f"run folder: {run}\n")
+    assert f"{len(kept)} trials are kept from before" in said
+    assert "features computed" not in said
+    assert sorted(place(at).glob("features/*/shards/*")) == shards
+    records = {path.parent.name: path.read_bytes() for path in run.glob("trials/*/trial.json")}
+    assert sorted(records) == ["0000", "0001", "0002", "0003"]
+    assert {name: records[name] for name in kept} == kept
+    with at_hand(run / "study.journal") as journal:
+        assert '"state":1,' in journal.read_text()  # Optuna's word for a complete trial
+    assert any(run.glob("ray/search-*"))
+
+    on_another_machine(3)
+    few = ("--evaluate.images=10", "--evaluate.bootstrap=20", "--wandb.mode=disabled")
+    finish(start("evaluate", "--run", str(run), *few))
+    assert read_json(run / "metrics.json")["readings"] == 1
+    assert (run / "report.html").is_file() and any(run.glob("figures/risk-coverage.svg"))
+    said = finish(start("predict", "--run", str(run), str(signs_folder / "dan" / "bar")))
+    assert len(said.splitlines()) == 7  # images and how long they took
+    assert not [path for path in run.glob("*") if path.name.startswith(".")]  # nothing half done
+    assert not (tmp_path / "nowhere").exists()
+    assert not list(tmp_path.rglob("s3*"))

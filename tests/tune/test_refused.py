@@ -1,0 +1,82 @@
+"""Clusters that a run cannot use: it says so and writes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from small_runs import TUNED, settings
+from started_commands import SLOW, SOURCE, Command
+
+from sign_ensemble.storage import place
+
+if TYPE_CHECKING:
+    from tests.conftest import S3
+
+
+@pytest.mark.timeout(2 * SLOW)
+def test_nodes_that_lack_the_package_or_the_storage_are_named(
+    home: Path,
+    signs_folder: Path,
+    tmp_path: Path,
+    start: Callable[..., Command],
+    s3: S3,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3.port}")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    try:
+        lacking = tmp_path / "lacking"  # before an installed package on the node's path
+        lacking.mkdir()
+        (lacking / "sign_ensemble.py").write_text(
+            "raise ModuleNotFoundError(\"No module named 'sign_ensemble'\", name='sign_ensemble')"
+        )
+        bare = cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(lacking)})
+        arguments = settings(home, signs_folder, "refused", 2)
+        command = start("tune", *arguments)
+        assert command.ended() == 2, command.err
+        assert re.fullmatch(
+            r"error: node [\d.]+ has no module sign_ensemble: install .*--working-dir \.`\n",
+            command.err,
+        )
+        assert not (home / "refused").exists()
+
+        cluster.remove_node(bare)
+        nobody = {"PYTHONPATH": str(SOURCE), "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+        cluster.add_node(num_cpus=1, env_vars=nobody)
+        at = f"s3://{s3.bucket}/runs"
+        command = start("tune", *arguments, f"--run.storage={at}")
+        assert command.ended() == 2, command.err
+        assert re.fullmatch(
+            rf"error: run\.storage is {at}/refused: node [\d.]+ cannot read it "
+            r"\(NETWORK_CONNECTION, .* fit it\?; the node's environment counts\)\n",
+            command.err,
+        )
+        assert not list(place(at).glob("*"))
+    finally:
+        cluster.shutdown()
+
+
+@pytest.mark.timeout(SLOW)
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("--scale.workers=64", "error: scale.workers is 64: the cluster has "),
+        ("--scale.gpus_per_worker=1", "the cluster has 0 GPUs; 0 trains on CPUs"),
+    ],
+)
+def test_workers_that_do_not_fit_are_refused_before_the_search(
+    home: Path, signs_folder: Path, start: Callable[..., Command], asked: str, message: str
+) -> None:
+    command = start("tune", *settings(home, signs_folder, "large", 2, *TUNED, asked))
+    assert command.ended() == 2
+    assert message in command.err
+    assert len(command.err.splitlines()) == 1
+    assert not (home / "large").exists()

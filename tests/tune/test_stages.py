@@ -1,0 +1,51 @@
+"""The stages of a run one after another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from small_runs import assert_kept, contents, settings
+from started_commands import SLOW, Command, finish
+
+
+@pytest.mark.timeout(3 * SLOW)
+def test_stage_by_stage(home: Path, signs_folder: Path, start: Callable[..., Command]) -> None:
+    """Also ensemble.method greedy, members without clouds beside them, and a promise."""
+    run = home / "stages"
+    more = ("--ensemble.method=greedy", "--ensemble.clouds=none", "--rejection.max_error=0.9")
+    arguments = settings(home, signs_folder, "stages", 3, *more)
+    finish(start("tune", *arguments, "--until", "search"))
+    assert len(pq.read_table(run / "trials.parquet")) == 3
+    assert not (run / "members").exists()
+    before = contents(run)
+
+    finish(start("tune", *arguments, "--until", "ensemble"))
+    assert_kept(run, before)
+    assert (run / "rule.json").exists()
+    assert not (run / "metrics.json").exists()
+    index = json.loads((run / "members/index.json").read_text())
+    assert index["method"] == "greedy"
+    assert 1 <= sum(entry["votes"] for entry in index["members"]) <= 2
+    rule = json.loads((run / "rule.json").read_text())
+    assert rule["readings"] is None
+    assert rule["promise"]["max_error"] == 0.9
+    before = contents(run)
+
+    evaluate = ("--run", str(run), "--evaluate.images=10", "--evaluate.bootstrap=20")
+    finish(start("evaluate", *evaluate))
+    first = json.loads((run / "metrics.json").read_text())
+    assert first["readings"] == 1
+    assert any("errors among the answered" in note for note in first["about"]["notes"])
+    after = contents(run)
+    said = finish(start("evaluate", *evaluate))
+    assert "read once (--evaluate.again true)" in said
+    assert contents(run) == after
+    finish(start("evaluate", *evaluate, "--evaluate.again", "true"))
+    second = json.loads((run / "metrics.json").read_text())
+    assert second["readings"] == 2
+    assert {**second, "readings": 1} == first
+    assert_kept(run, before)

@@ -1,0 +1,111 @@
+"""A run with fine-tuned members, and another that must end as it did."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from small_runs import TUNED, assert_same_outcome, contents, settings
+from started_commands import SLOW, Command, finish, killed, process_on, wait_for
+
+TUNED_TRIALS = 6
+
+
+@pytest.fixture(scope="module")
+def tuned(home: Path, signs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with fine-tuned members that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("tuned")
+    arguments = settings(home, signs_folder, "tuned", TUNED_TRIALS, *TUNED)
+    command = Command("tune", *arguments, folder=folder)
+    try:
+        finish(command)
+    finally:
+        command.close()
+    (home / "tuned-out.txt").write_text(command.out)
+    return home / "tuned"
+
+
+@pytest.mark.timeout(SLOW)
+def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
+    index = json.loads((tuned / "members/index.json").read_text())
+    assert index["finetuned"] == "last"
+    assert [entry["fold"] for entry in index["members"]] == [-1, -1]
+    assert len({entry["sha256"] for entry in index["members"]}) == 2
+    assert len(list(tuned.glob("judges/*"))) == 3  # a fold each
+    said = (tuned.parent / "tuned-out.txt").read_text()
+    for stage in ("heads", "finetuned"):
+        gain = index["gains"][stage]
+        assert f"{stage} on signers they never saw: nll {gain['nll']:.4f}, accuracy" in said
+    figures = json.loads((tuned / "metrics.json").read_text())
+    assert figures["about"]["members"] == 2
+
+
+@pytest.mark.timeout(SLOW)
+def test_fine_tuned_members_answer_images(
+    tuned: Path, signs_folder: Path, tmp_path: Path, start: Callable[..., Command]
+) -> None:
+    """The rule's p-values in predict are those of evaluate: one path."""
+    figures = json.loads((tuned / "metrics.json").read_text())
+    out = tmp_path / "answers.parquet"
+    held_out = pq.read_table(tuned / "manifest.parquet").to_pylist()
+    rows = [row for row in held_out if row["split"] == "test"]
+    images = [str(signs_folder / row["path"]) for row in rows]
+    finish(start("predict", f"--run={tuned}", f"--out={out}", *images))
+    answers = pq.read_table(out).to_pylist()
+    right = [a["likeliest"] == row["label"] for a, row in zip(answers, rows, strict=True)]
+    kept = [a["answer"] != "rejected" for a in answers]
+    assert np.mean(right) == pytest.approx(figures["known"]["accuracy"]["value"])
+    assert np.mean(kept) == pytest.approx(figures["known"]["coverage"]["value"])
+
+
+@pytest.mark.timeout(4 * SLOW)
+def test_a_cluster_may_lose_a_trial_a_node_a_worker_and_the_driver(
+    tuned: Path,
+    signs_folder: Path,
+    start: Callable[..., Command],
+    three_nodes: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first two in the search of heads, the others in fine-tuning."""
+    run = tuned.parent / "cluster"
+    arguments = settings(tuned.parent, signs_folder, "cluster", TUNED_TRIALS, *TUNED)
+    monkeypatch.setenv("RAY_ADDRESS", three_nodes.address)
+    busy: list[tuple[Any, int]] = []
+
+    def ended() -> int:
+        return len(list(run.glob("trials/*/trial.json")))
+
+    def at_work(name: str) -> bool:
+        """Whether a node has such a process now."""
+        nodes = three_nodes.worker_nodes
+        busy[:] = [(node, pid) for node in nodes if (pid := process_on(node, name))]
+        return bool(busy)
+
+    command = start("tune", *arguments)
+    assert wait_for(lambda: ended() >= 1 and at_work("ray::ImplicitFunc"), SLOW), command.err
+    os.kill(busy[0][1], signal.SIGKILL)
+    killed_at = ended()
+    assert wait_for(lambda: ended() > killed_at and at_work("ray::ImplicitFunc"), SLOW)
+    assert ended() < TUNED_TRIALS
+    three_nodes.remove_node(busy[0][0], allow_graceful=False)
+
+    assert wait_for(lambda: any(run.glob("train/lane-0/checkpoint_*")), SLOW), command.err
+    assert ended() == TUNED_TRIALS
+    assert at_work("ray::RayTrainWorker")
+    ((_, lost),) = busy
+    os.kill(lost, signal.SIGKILL)
+    assert wait_for(lambda: at_work("ray::RayTrainWorker") and busy[0][1] != lost, SLOW)
+    killed(command, lambda: (run / "judges/judge-00.safetensors").exists())
+    before = contents(run)
+    assert not (run / "members/index.json").exists()
+
+    assert "complete after fold" not in finish(start("tune", *arguments))  # no trial again
+    assert contents(run)["judges/judge-00.safetensors"] == before["judges/judge-00.safetensors"]
+    assert_same_outcome(run, tuned)
