@@ -27,7 +27,7 @@ class Head(nn.Module):
 
     def __init__(self, features: int, widths: tuple[int, int], labels: int, dropout: float) -> None:
         super().__init__()
-        self.labels = labels
+        self.widths, self.labels, self.dropout = widths, labels, dropout
         h1, h2 = widths
         self.layers = nn.Sequential(
             nn.Linear(features, h1),

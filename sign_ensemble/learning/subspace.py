@@ -58,14 +58,13 @@ class Subspace:
 
         W (H, K) becomes W · directions (H, D), and its bias loses W · directions · mean.
         """
-        first, widths = head.layers[0], (head.layers[0].out_features, head.layers[3].out_features)
-        whole = Head(len(self.mean_D), widths, head.labels, head.layers[2].p)
-        whole.load_state_dict({**whole.state_dict(), **_others(head)})
-        with torch.no_grad():
-            weight_HD = first.weight @ self.directions_KD
-            whole.layers[0].weight.copy_(weight_HD)
-            whole.layers[0].bias.copy_(first.bias - weight_HD @ self.mean_D)
-        return whole.to(first.weight.device).train(head.training)
+        whole = Head(len(self.mean_D), head.widths, head.labels, head.dropout)
+        tensors = head.state_dict()
+        weight_HD = tensors["layers.0.weight"] @ self.directions_KD
+        tensors["layers.0.bias"] = tensors["layers.0.bias"] - weight_HD @ self.mean_D
+        tensors["layers.0.weight"] = weight_HD
+        whole.load_state_dict(tensors)
+        return whole.to(weight_HD.device).train(head.training)
 
 
 @dataclass(frozen=True)
@@ -79,11 +78,6 @@ class Entered:
 
     subspace: Subspace
     coordinates_NVK: NDArray[np.float16]
-
-
-def _others(head: Head) -> dict[str, torch.Tensor]:
-    """All of a head's tensors but the first layer's."""
-    return {k: v for k, v in head.state_dict().items() if not k.startswith("layers.0.")}
 
 
 def make_subspace(features_ND: torch.Tensor, directions: int) -> Subspace:
@@ -141,9 +135,8 @@ def entered_images(
     features: Slots, slots_N: NDArray[np.int64], directions: int, device: torch.device
 ) -> Entered:
     """:func:`enter_images`, kept by this process for its next trials on the same images."""
-    hashed = hashlib.sha256(np.ascontiguousarray(slots_N))
-    hashed.update(f"{features.path} {directions} {device}".encode())
-    key = hashed.hexdigest()
+    about = f"{features.path} {directions} {device} ".encode()
+    key = hashlib.sha256(about + slots_N.tobytes()).hexdigest()
     if key not in _KEPT:
         _KEPT[key] = enter_images(features, slots_N, directions, device)
     _KEPT.move_to_end(key)

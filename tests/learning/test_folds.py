@@ -300,7 +300,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_gives_others(task: Task) 
 
 
 def test_a_separable_problem_is_learned(task: Task) -> None:
-    recipe = replace(QUICK, dropout=0.0, epochs=10, stop_share=0.0)
+    recipe = replace(
+        QUICK, widths=(32, 16), dropout=0.0, learning_rate=1e-3, epochs=10, stop_share=0.0
+    )
     result, head = fit_fold(task, recipe, 1, seed=0, negatives_GD=NONE_G)
     assert result.accuracy == 1.0
     assert result.nll < 0.1  # guessing costs log 3 = 1.1

@@ -167,7 +167,7 @@ def test_a_separable_problem_is_learned_and_takes_features(task: Task, direction
 
 def test_the_first_layer_stays_within_the_directions(task: Task) -> None:
     head, _ = fit_rows(task, replace(RECIPE, directions=5), np.arange(40), seed=0)
-    weights = head.layers[0].weight.detach().numpy()
+    weights = head.state_dict()["layers.0.weight"].numpy()
     assert np.linalg.matrix_rank(weights, tol=1e-3) == 5
     space = entered_images(task.features, task.features.slots_N[:40], 5, CPU).subspace
     inside = weights @ space.directions_KD.numpy().T @ space.directions_KD.numpy()
