@@ -1,0 +1,109 @@
+"""What heads gain by learning along principal directions, on protocol M's training signers alone.
+
+    python benchmarks/directions.py --data ../shared/data [--signers 1 5 --seeds 0]
+
+The stranger's images are not looked at: of the other four each is left out in turn, and heads of
+the default recipe with views, along all features and along fewer and fewer directions, are judged
+on it. Writes results/directions.json, signer by signer, and results/directions.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hardware import hardware
+from numpy.typing import NDArray
+
+from sign_ensemble.cli import config_of, parser_for
+from sign_ensemble.config import MemberConfig
+from sign_ensemble.data.backbone import D
+from sign_ensemble.learning.folds import fit_fold, seed_of
+from sign_ensemble.run import read_json, write_json
+from sign_ensemble.stages.prepare import Prepared, prepare
+
+RESULTS = Path(__file__).parent / "results"
+RECIPE = MemberConfig(view_share=0.7, epochs=15)
+DIRECTIONS = (0, 512, 128)
+NONE_G: NDArray[np.float16] = np.zeros((0, D), np.float16)
+
+
+def prepared_without(signer: int, data: Path, runs: Path, more: list[str]) -> Prepared:
+    """Protocol M's training images of the other four, with features and folds."""
+    parser = parser_for("tune", "")
+    arguments = [
+        "--config", "configs/massey.yaml", "--data.root", str(data / "massey-asl"),
+        "--data.test_signers", f"[{signer}]", "--run.root", str(runs),
+        "--run.name", f"directions-{signer}", "--wandb.mode", "disabled", *more,
+    ]  # fmt: skip
+    return prepare(config_of(parser, parser.parse_args(arguments)))
+
+
+def measured(prepared: Prepared, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
+    """Directions → accuracy, nll and seconds of each head, fold by fold and seed by seed."""
+    found: dict[str, dict[str, list[float]]] = {
+        str(count): {"accuracy": [], "nll": [], "seconds": []} for count in DIRECTIONS
+    }
+    for fold in range(prepared.task.folds):
+        for seed in seeds:
+            for count in DIRECTIONS:
+                recipe = replace(RECIPE, directions=count)
+                result, _ = fit_fold(prepared.task, recipe, fold, seed_of(seed, 0, fold), NONE_G)
+                for name, values in found[str(count)].items():
+                    values.append(float(getattr(result, name)))
+                print(f"fold {fold}, {count}: {result.nll:.3f} in {result.seconds:.1f} s")
+    return found
+
+
+def table(results: dict[str, Any]) -> str:
+    """results/directions.md: what README quotes."""
+    lines = [
+        "| first layer along | protocol M without | accuracy | NLL | seconds a head |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for count in DIRECTIONS:
+        for signer, found in results["signers"].items():
+            mean = {name: float(np.mean(values)) for name, values in found[str(count)].items()}
+            along = f"{count} directions" if count else "all 9,216 features"
+            lines.append(
+                f"| {along} | hand{signer} | {mean['accuracy']:.3f} | {mean['nll']:.3f} "
+                f"| {mean['seconds']:.1f} |"
+            )
+    heads = {len(found[str(DIRECTIONS[0])]["nll"]) for found in results["signers"].values()}
+    lines += [
+        "",
+        f"Means of n = {', '.join(map(str, sorted(heads)))} heads a row, each judged on a training "
+        f"signer left out; one thread, {results['hardware']}. Made by `{results['command']}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure every signer asked for, then write the table."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--signers", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    chosen, more = parser.parse_known_args()
+    torch.set_num_threads(1)
+    path = RESULTS / "directions.json"
+    results = read_json(path) if path.exists() else {"signers": {}}
+    for signer in chosen.signers:
+        prepared = prepared_without(signer, chosen.data, chosen.runs, more)
+        results["signers"][str(signer)] = measured(prepared, chosen.seeds)
+        seeds = " ".join(map(str, chosen.seeds))
+        signers = " ".join(results["signers"])
+        results["command"] = f"python benchmarks/directions.py --signers {signers} --seeds {seeds}"
+        results["hardware"] = hardware()
+        write_json(path, results)
+    (RESULTS / "directions.md").write_text(table(results))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
