@@ -24,7 +24,7 @@ import pytest
 import sign_ensemble
 
 SOURCE = Path(sign_ensemble.__file__).parents[1]
-SLOW = 240  # seconds; all of this file takes a fifth of it on two quiet cores
+SLOW = 480  # seconds; all of this file takes a tenth of it on two quiet cores
 TRIALS = 24  # `ray job stop` takes a second to start, in which a dozen may end
 
 
