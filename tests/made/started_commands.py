@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,19 @@ import sign_ensemble
 SOURCE = Path(sign_ensemble.__file__).parents[1]  # the package need not be installed
 SLOW = 600  # seconds: the longest shared run takes two minutes on two quiet cores
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tab and line break
+
+
+def cluster_of_a_head() -> Any:
+    """A ``ray.cluster_utils.Cluster`` with a head that runs no trials.
+
+    Its dashboard has a port of its own: where the usual one is taken, Ray leaves a socket open.
+    """
+    from ray.cluster_utils import Cluster
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "dashboard_port": port})
 
 
 def processes_of(session: int) -> list[int]:

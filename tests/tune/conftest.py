@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from started_commands import SOURCE, Command
+from started_commands import SOURCE, Command, cluster_of_a_head
 
 
 @pytest.fixture(scope="session")
@@ -35,10 +35,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
 @pytest.fixture
 def three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster of a head that runs no trials and two nodes of one CPU each."""
-    from ray.cluster_utils import Cluster
-
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))  # the package, as if installed on every node
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster = cluster_of_a_head()
     try:
         for _ in range(2):
             cluster.add_node(num_cpus=1)

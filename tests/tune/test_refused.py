@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from small_runs import TUNED, settings
-from started_commands import SLOW, SOURCE, Command
+from started_commands import SLOW, SOURCE, Command, cluster_of_a_head
 
 from sign_ensemble.storage import place
 
@@ -26,9 +26,7 @@ def test_nodes_that_lack_the_package_or_the_storage_are_named(
     s3: S3,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster = cluster_of_a_head()
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3.port}")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
