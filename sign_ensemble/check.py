@@ -18,6 +18,7 @@ WITNESS_NAMES = (
     "max_logit",
     "neighbour",
     "relative_mahalanobis",
+    "likelihood_ratio",
 )
 
 
