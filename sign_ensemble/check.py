@@ -18,7 +18,6 @@ WITNESS_NAMES = (
     "max_logit",
     "neighbour",
     "relative_mahalanobis",
-    "likelihood_ratio",
 )
 
 

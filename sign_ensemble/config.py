@@ -268,7 +268,7 @@ class RejectionConfig:
             nothing of errors: how many signs it costs depends on how well strangers are read.
         combination: ``auto`` chooses on training signers and self-made negatives; otherwise
             witnesses joined by + (total_uncertainty, disagreement, energy, max_logit, neighbour,
-            relative_mahalanobis, likelihood_ratio).
+            relative_mahalanobis).
         joined: How several witnesses are joined when combination is not auto: ``smallest`` p-value,
             ``fisher`` sum of logs, or ``guarded``: as smallest, but the last one named is a guard
             that counts only what lies beyond all calibration images.

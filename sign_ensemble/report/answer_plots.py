@@ -27,7 +27,6 @@ SCORES = {
     "max_logit": "negative highest logit",
     "neighbour": "distance to the nearest training images",
     "relative_mahalanobis": "distance to the nearest label's cloud",
-    "likelihood_ratio": "likelihood under all labels' clouds over the nearest's",
 }
 
 

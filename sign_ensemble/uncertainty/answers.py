@@ -32,7 +32,6 @@ REASONS = {
     "max_logit": "weak evidence for every label",
     "neighbour": "like nothing in the training images",
     "relative_mahalanobis": "a hand that fits no label",
-    "likelihood_ratio": "a hand that fits no label",
 }
 
 
@@ -56,10 +55,10 @@ class Reader:
         found = backbone.load(self.weights).of_images(images_NSS3, progress)
         rule, labels = self.rule, len(self.ensemble.labels)
         atlas = Atlas(np.arange(labels), rule.clouds, rule.fifth)
-        away = distances(found, atlas, labels)
+        cloud_N, to_labels_RNK = distances(found, atlas, labels)
         said = self.ensemble.logits(found.deep_ND, images_NSS3), self.ensemble.votes_M
         near_N = neighbour_distance(found.deep_ND, rule.bank, rule.neighbours)
-        return evidence_of(*said, Measured(near_N, *away), rule.readings)
+        return evidence_of(*said, Measured(near_N, cloud_N, to_labels_RNK), rule.readings)
 
     def answer(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None

@@ -30,8 +30,6 @@ class Evidence:
         neighbour_N: Distance to the k-th nearest training image, see ``neighbours.py``.
         cloud_N: Relative distance to the nearest label's cloud, see ``gaussians.py``.
         clouds: How many of M, the last ones, are readings of clouds.
-        ratio_N: Where clouds read, how much better all labels' clouds together explain the image
-            than any single one, see ``readings.py``.
     """
 
     logits_MNK: NDArray[np.float32]
@@ -39,7 +37,6 @@ class Evidence:
     neighbour_N: NDArray[np.float64]
     cloud_N: NDArray[np.float64]
     clouds: int = 0
-    ratio_N: NDArray[np.float64] | None = None
 
     @property
     def log_probs_MNK(self) -> NDArray[np.float64]:
@@ -65,20 +62,17 @@ class Evidence:
             self.neighbour_N[chosen],
             self.cloud_N[chosen],
             self.clouds,
-            None if self.ratio_N is None else self.ratio_N[chosen],
         )
 
 
 def joined(parts: Sequence[Evidence]) -> Evidence:
     """The evidence on some images after that on others, by the same members."""
-    ratios = [part.ratio_N for part in parts if part.ratio_N is not None]
     return Evidence(
         np.concatenate([part.logits_MNK for part in parts], 1),
         parts[0].votes_M,
         np.concatenate([part.neighbour_N for part in parts]),
         np.concatenate([part.cloud_N for part in parts]),
         parts[0].clouds,
-        np.concatenate(ratios) if ratios else None,
     )
 
 

@@ -81,13 +81,11 @@ class Measured:
         neighbour_N: See ``neighbours.py``.
         cloud_N: See ``relative_distance`` of ``gaussians.py``.
         to_labels_RNK: Squared Mahalanobis distance to each label's cloud, by layer.
-        to_all_RN: The same to the cloud of all labels' images.
     """
 
     neighbour_N: Floats
     cloud_N: Floats
     to_labels_RNK: Floats
-    to_all_RN: Floats
 
 
 @dataclass(frozen=True)
@@ -111,18 +109,6 @@ class Readings:
         half_R = -0.5 / np.array(self.temperatures)
         return (half_R[:, None, None] * to_labels_RNK).astype(np.float32)
 
-    def ratio(self, to_labels_RNK: Floats, to_all_RN: Floats) -> Floats:
-        """min_k Σ_r (M_rk − M_r0) / (2 T_r), (N,).
-
-        That is log p(x) − max_k log p(x | k) but for a constant: how much likelier the image is in
-        the cloud of all labels than in the best label's own, the layers' log-densities tempered as
-        they are where they read, and added up.
-        """
-        half_R = 0.5 / np.array(self.temperatures)
-        away_RNK = to_labels_RNK - to_all_RN[..., None]
-        ratio_N: Floats = np.tensordot(half_R, away_RNK, axes=1).min(-1)
-        return ratio_N
-
     def beside(
         self, logits_MNK: NDArray[np.float32], votes_M: Floats, to_labels_RNK: Floats
     ) -> tuple[NDArray[np.float32], Floats]:
@@ -145,11 +131,10 @@ def evidence_of(
         at: Distances to training images.
         readings: How clouds read; None where they do not.
     """
-    if readings is None:
-        return Evidence(logits_MNK, votes_M, at.neighbour_N, at.cloud_N)
-    said = readings.beside(logits_MNK, votes_M, at.to_labels_RNK)
-    ratio_N = readings.ratio(at.to_labels_RNK, at.to_all_RN)
-    return Evidence(*said, at.neighbour_N, at.cloud_N, len(at.to_labels_RNK), ratio_N)
+    said, clouds = (logits_MNK, votes_M), 0
+    if readings:
+        said, clouds = readings.beside(*said, at.to_labels_RNK), len(at.to_labels_RNK)
+    return Evidence(*said, at.neighbour_N, at.cloud_N, clouds)
 
 
 def fit_atlas(bank: Bank, reads: bool) -> Atlas:
@@ -180,19 +165,18 @@ def atlases_of_others(bank: Bank, groups_N: NDArray[np.int64], reads: bool) -> d
     }
 
 
-def distances(found: Features, atlas: Atlas, labels: int) -> tuple[Floats, Floats, Floats]:
-    """Relative distance to the third layer's clouds (N,), distances to the clouds of all K labels
-    (R, N, K) and to those of all images (R, N).
+def distances(found: Features, atlas: Atlas, labels: int) -> tuple[Floats, Floats]:
+    """Relative distance to the third layer's clouds (N,), and those to all K labels (R, N, K).
 
     A label without a cloud is as far as the farthest with one.
     """
-    layers = [label_distances(found.middle_NC, atlas.third)]
+    to_clouds_NL, to_all_N = label_distances(found.middle_NC, atlas.third)
+    layers = [to_clouds_NL]
     if atlas.fifth is not None:
-        layers.append(label_distances(found.deep_ND, atlas.fifth))
-    to_clouds_RNL, to_all_RN = (np.stack(each) for each in zip(*layers, strict=True))
-    to_labels_RNK = np.repeat(to_clouds_RNL.max(2, keepdims=True), labels, 2)
-    to_labels_RNK[:, :, atlas.labels_L] = to_clouds_RNL
-    return relative(to_clouds_RNL[0], to_all_RN[0]), to_labels_RNK, to_all_RN
+        layers.append(label_distances(found.deep_ND, atlas.fifth)[0])
+    to_labels_RNK = np.repeat(np.stack(layers).max(2, keepdims=True), labels, 2)
+    to_labels_RNK[:, :, atlas.labels_L] = np.stack(layers)
+    return relative(to_clouds_NL, to_all_N), to_labels_RNK
 
 
 def measured(
@@ -217,14 +201,11 @@ def measured(
     layers = 1 + any(atlas.fifth is not None for atlas in others.values())
     cloud_N = np.zeros(len(groups_N))
     to_labels_RNK = np.zeros((layers, len(groups_N), labels))
-    to_all_RN = np.zeros((layers, len(groups_N)))
     for group in np.unique(groups_N):
         mine = groups_N == group
         some = Features(found.deep_ND[mine], found.middle_NC[mine])
-        cloud_N[mine], to_labels_RNK[:, mine], to_all_RN[:, mine] = distances(
-            some, others[int(group)], labels
-        )
-    return Measured(near_N, cloud_N, to_labels_RNK, to_all_RN)
+        cloud_N[mine], to_labels_RNK[:, mine] = distances(some, others[int(group)], labels)
+    return Measured(near_N, cloud_N, to_labels_RNK)
 
 
 def loss(probs_NK: Floats, labels_N: NDArray[np.int64], weights_N: Floats) -> float:

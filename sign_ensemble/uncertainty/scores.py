@@ -68,17 +68,6 @@ def relative_mahalanobis(evidence: Evidence) -> Scores:
     return evidence.cloud_N
 
 
-def likelihood_ratio(evidence: Evidence) -> Scores:
-    """Log p(x) − max_k log p(x | k) by the clouds of both layers; nats but for a constant.
-
-    Relative Mahalanobis in both layers at once, each as sure as it proved to be on signers left out
-    (``readings.py``). Where clouds do not read, it is the third layer's alone. On labels left out,
-    by signers left out (training signers of five splits of protocol M, means): AUROC .923 against
-    .913 of the third layer, AUGRC .043 against .047, kept at 95 % of signs .378 against .397.
-    """
-    return evidence.cloud_N if evidence.ratio_N is None else evidence.ratio_N
-
-
 WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     "total_uncertainty": total_uncertainty,
     "disagreement": disagreement,
@@ -86,7 +75,6 @@ WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     "max_logit": max_logit,
     "neighbour": neighbour,
     "relative_mahalanobis": relative_mahalanobis,
-    "likelihood_ratio": likelihood_ratio,
 }
 
 

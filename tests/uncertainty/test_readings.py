@@ -13,17 +13,14 @@ import numpy as np
 import pytest
 
 from sign_ensemble.data.backbone import Features
-from sign_ensemble.uncertainty import readings, scores
-from sign_ensemble.uncertainty.ensemble import joined
+from sign_ensemble.uncertainty import readings
 from sign_ensemble.uncertainty.gaussians import fit_clouds, relative_distance
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
 from sign_ensemble.uncertainty.readings import (
     Bank,
-    Measured,
     Readings,
     atlases_of_others,
     distances,
-    evidence_of,
     fit_atlas,
     fit_readings,
     loss,
@@ -68,31 +65,6 @@ def test_readings_come_after_the_members() -> None:
     logits, votes = Readings((2.0,), 0.5).beside(members, np.array([6.0]), np.array([[[4.0, 0.0]]]))
     assert logits.tolist() == [[[1.0, 2.0]], [[-1.0, 0.0]]]
     assert votes.tolist() == [6.0, 3.0]
-
-
-def test_the_likelihood_ratio_adds_the_layers_up_before_it_looks_for_the_best_label() -> None:
-    # layer one (T = 2): 4 - 1 = 3 and 8 - 1 = 7, over 4; layer two (T = 5): 19 and -1, over 10
-    to_labels_RNK = np.array([[[4.0, 8.0]], [[20.0, 0.0]]])
-    to_all_RN = np.array([[1.0], [1.0]])
-    found = Readings((2.0, 5.0), 1.0).ratio(to_labels_RNK, to_all_RN)
-    assert found == pytest.approx([min(3 / 4 + 19 / 10, 7 / 4 - 1 / 10)], **EXACT)
-
-
-def test_evidence_has_the_ratio_only_where_clouds_read() -> None:
-    members = np.array([[[1.0, 2.0]]], np.float32)
-    at = Measured(np.array([0.3]), np.array([-1.0]), np.array([[[4.0, 8.0]]]), np.array([[1.0]]))
-    reads = evidence_of(members, np.ones(1), at, Readings((2.0,), 1.0))
-    assert reads.ratio_N is not None
-    assert reads.ratio_N.tolist() == [0.75]
-    assert (reads.clouds, len(reads.votes_M)) == (1, 2)
-    silent = evidence_of(members, np.ones(1), at, None)
-    assert silent.ratio_N is None
-    assert scores.likelihood_ratio(silent).tolist() == [-1.0]
-    assert scores.likelihood_ratio(reads.rows(np.array([True]))).tolist() == [0.75]
-    both = joined([reads, reads])
-    assert both.ratio_N is not None
-    assert both.ratio_N.tolist() == [0.75, 0.75]
-    assert joined([silent, silent]).ratio_N is None
 
 
 def test_readings_come_back_from_json() -> None:
@@ -153,8 +125,7 @@ def test_the_weight_is_that_of_the_lowest_loss() -> None:
 
 def test_clouds_read_people_they_never_saw() -> None:
     known, strangers = bank(0), bank(1)
-    cloud_N, to_labels_RNK, to_all_RN = distances(found_in(strangers), fit_atlas(known, True), 3)
-    assert to_all_RN.shape == (2, len(strangers.labels_B))
+    cloud_N, to_labels_RNK = distances(found_in(strangers), fit_atlas(known, True), 3)
     assert to_labels_RNK.shape == (2, len(strangers.labels_B), 3)
     assert (to_labels_RNK.argmin(2) == strangers.labels_B).all()
     expected = relative_distance(strangers.middle_BC, fit_clouds(known.middle_BC, known.labels_B))
@@ -170,7 +141,7 @@ def test_where_clouds_do_not_read_the_fifth_layer_has_none() -> None:
 def test_a_label_without_a_cloud_is_as_far_as_the_farthest() -> None:
     known = bank()
     some = known.rows(known.labels_B != 1)
-    cloud_N, to_labels_RNK, _ = distances(found_in(known), fit_atlas(some, True), 4)
+    cloud_N, to_labels_RNK = distances(found_in(known), fit_atlas(some, True), 4)
     assert np.isfinite(to_labels_RNK).all()
     for absent in (1, 3):
         assert np.array_equal(to_labels_RNK[:, :, absent], to_labels_RNK.max(2))
@@ -186,10 +157,9 @@ def test_images_are_strangers_to_their_own_signer() -> None:
     for person in range(3):
         mine, others = known.groups_B == person, known.rows(known.groups_B != person)
         found = Features(known.deep_BVD[mine, 0], known.middle_BC[mine])
-        cloud_N, to_labels_RNK, to_all_RN = distances(found, fit_atlas(others, True), 3)
+        cloud_N, to_labels_RNK = distances(found, fit_atlas(others, True), 3)
         assert np.array_equal(at.cloud_N[mine], cloud_N)
         assert np.array_equal(at.to_labels_RNK[:, mine], to_labels_RNK)
-        assert np.array_equal(at.to_all_RN[:, mine], to_all_RN)
         near = neighbour_distance(found.deep_ND, others.deep_BVD[:, 0], 2)
         assert np.array_equal(at.neighbour_N[mine], near)
 
@@ -222,7 +192,6 @@ def test_views_are_left_out_where_images_are_many(monkeypatch: pytest.MonkeyPatc
 def test_one_label_is_read_with_certainty() -> None:
     known = bank()
     one = known.rows(known.labels_B == 0)
-    _, to_labels_RNK, to_all_RN = distances(found_in(one), fit_atlas(one, True), 1)
+    _, to_labels_RNK = distances(found_in(one), fit_atlas(one, True), 1)
     assert to_labels_RNK.shape == (2, 24, 1)
-    assert np.isfinite(Readings((1.0, 1.0), 1).ratio(to_labels_RNK, to_all_RN)).all()
     assert np.isfinite(Readings((1.0, 1.0), 1).logits(to_labels_RNK)).all()
