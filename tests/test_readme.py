@@ -35,7 +35,7 @@ def test_tables_are_made_from_results() -> None:
     assert benchmark("tables").filled(README, results) == README
     names = (
         "protocol_m", "rejection", "cross_check", "overconfident", "render", "report",
-        "wandb_outage", "directions",
+        "wandb_outage", "directions", "overhead",
     )  # fmt: skip
     for name in names:
         stored = json.loads((results / f"{name}.json").read_text())
