@@ -32,6 +32,7 @@ import torch
 from hardware import hardware
 from numpy.typing import NDArray
 from PIL import Image
+from tables import spread
 
 from sign_ensemble.config import DataConfig
 from sign_ensemble.data import backbone
@@ -167,12 +168,6 @@ def sized(size: str) -> str:
 
 def table(results: dict[str, Any]) -> str:
     """results/features.md: what README quotes."""
-
-    def spread(values: list[float], digits: int) -> str:
-        low, middle, high = min(values), float(np.median(values)), max(values)
-        beside = f" ({low:.{digits}f}–{high:.{digits}f})" if len(values) > 1 else ""
-        return f"{middle:.{digits}f}{beside}"
-
     lines = [
         "| images | first pass, pictures/s | convolutions alone, pictures/s "
         "| first pass over limit |",

@@ -32,6 +32,7 @@ from unittest.mock import patch
 import numpy as np
 from hardware import hardware
 from numpy.typing import NDArray
+from tables import spread
 
 from sign_ensemble.config import MemberConfig, SearchConfig
 from sign_ensemble.console import SearchTable
@@ -200,14 +201,12 @@ def table(results: dict[str, Any]) -> str:
     places = results["places"]
 
     def row(name: str, what: Any, unit: str, digits: int = 2) -> str:
-        values = [float(what(found)) for found in rounds]
-        low, middle, high = min(values), float(np.median(values)), max(values)
-        return f"| {name} | {middle:.{digits}f}{unit} | {low:.{digits}f}–{high:.{digits}f} |"
+        return f"| {name} | {spread([float(what(found)) for found in rounds], digits, unit)} |"
 
     early, late = (rounds[0][when]["number"] for when in ("early", "late"))
     lines = [
-        "| | median | lowest–highest |",
-        "| --- | --- | --- |",
+        "| | median (lowest–highest) |",
+        "| --- | --- |",
         row(f"overhead per trial, by the clock ({tiny} trials)", lambda f: f["by_the_clock"], " s"),
         row("the same, Ray's start shared out too", lambda f: f["with_start"], " s"),
         row("overhead per trial, of the core that it has", lambda f: f["per_place"], " s"),

@@ -35,6 +35,7 @@ import numpy as np
 import torch
 from hardware import hardware
 from numpy.typing import NDArray
+from tables import spread
 
 from sign_ensemble.config import EvaluateConfig, MemberConfig
 from sign_ensemble.data import backbone
@@ -236,11 +237,6 @@ def ratios_of(found: dict[str, Any]) -> dict[str, list[float]]:
 def table(results: dict[str, Any]) -> str:
     """results/prediction.md: what README quotes."""
     found, n = results["answers"], len(results["answers"]["seconds"][BASE])
-
-    def spread(values: list[float], digits: int) -> str:
-        low, middle, high = min(values), float(np.median(values)), max(values)
-        beside = f" ({low:.{digits}f}–{high:.{digits}f})" if len(values) > 1 else ""
-        return f"{middle:.{digits}f}{beside}"
 
     lines = [
         f"| {results['images']:,} images | seconds, all | over the convolutions |",

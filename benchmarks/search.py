@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 from hardware import hardware
+from tables import spread
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from tutorial import BATCH, LETTERS, learn, loss_on, make_head
@@ -247,13 +248,6 @@ def ratios_of(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
             found[OURS]["stages"]["search"] / found[LIMIT]["seconds"] for found in rounds
         ],
     }
-
-
-def spread(values: list[float], digits: int) -> str:
-    """Median (lowest–highest); of one value the value alone."""
-    low, middle, high = min(values), float(np.median(values)), max(values)
-    beside = f" ({low:.{digits}f}–{high:.{digits}f})" if len(values) > 1 else ""
-    return f"{middle:.{digits}f}{beside}"
 
 
 def table(results: dict[str, Any]) -> str:

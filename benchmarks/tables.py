@@ -8,9 +8,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).parent.parent
+
+
+def spread(values: Sequence[float], digits: int, unit: str = "") -> str:
+    """Median (lowest–highest); of one value the value alone."""
+    low, middle, high = min(values), float(np.median(values)), max(values)
+    beside = f" ({low:.{digits}f}–{high:.{digits}f})" if len(values) > 1 else ""
+    return f"{middle:.{digits}f}{unit}{beside}"
 
 
 def filled(text: str, results: Path) -> str:

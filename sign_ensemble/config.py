@@ -97,7 +97,7 @@ class MemberConfig:
         patience: Epochs without a better loss on those images before training stops.
         directions: The first layer learns along at most so many principal directions of the
             training features, which a few hundred images span anyway; 0 learns along all features,
-            as in the default recipe, which takes longer and reads strangers worse.
+            which takes longer and reads strangers no better.
         seed: Seed of a single training (``train``); a search derives its own from search.seed.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 
@@ -17,9 +18,13 @@ def unexpected(fault: BaseException) -> None:
 
 def test_pieces_are_done_in_order_by_one_other_thread() -> None:
     done: list[tuple[int, int | None]] = []
+
+    def note(number: int) -> None:
+        done.append((number, threading.current_thread().ident))
+
     background = Background(unexpected)
     for i in range(100):
-        background.do(lambda i=i: done.append((i, threading.current_thread().ident)))  # type: ignore[misc]
+        background.do(partial(note, i))
     background.end()
     assert background.has_ended(LONG)
     assert [number for number, _ in done] == list(range(100))
