@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sign_ensemble.config import MemberConfig
+from sign_ensemble.config import MemberConfig, SearchConfig
 from sign_ensemble.data import backbone
 from sign_ensemble.data.slots import Slots
+from sign_ensemble.learning import distributed
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.run import RunFolder
-from sign_ensemble.stages import left_out
-from sign_ensemble.stages.left_out import label_parts, logits_without
+from sign_ensemble.stages.left_out import label_parts, logits_of_parts, logits_without
 
 
 @pytest.mark.parametrize(
@@ -56,20 +56,47 @@ def task(tmp_path: Path) -> Task:
 
 def test_networks_do_not_know_the_label_left_out(task: Task) -> None:
     recipe = MemberConfig(widths=(32, 16), dropout=0.0, learning_rate=1e-3, stop_share=0.0)
-    logits = logits_without(task, recipe, np.array([1]), 0)
-    assert logits.shape == (30, 2)
-    known = task.labels_N != 1
-    assert (logits[known].argmax(1) == task.labels_N[known] // 2).all()  # a and c, learnt
-    assert np.array_equal(logits, logits_without(task, recipe, np.array([1]), 0))
+    for fold in (0, 1):
+        logits = logits_without(task, recipe, np.array([1]), 0, fold)
+        labels = task.labels_N[task.folds_N == fold]
+        assert logits.shape == (15, 2)
+        known = labels != 1
+        assert (logits[known].argmax(1) == labels[known] // 2).all()  # a and c, learnt
+        assert np.array_equal(logits, logits_without(task, recipe, np.array([1]), 0, fold))
 
 
+def prepared_in(folder: Path, task: Task) -> Any:
+    """What :func:`logits_of_parts` needs of a run."""
+    config = SimpleNamespace(search=SearchConfig())
+    return SimpleNamespace(run=RunFolder(folder / "run"), task=task, config=config)
+
+
+@pytest.mark.usefixtures("ray_two_cpus", "one_thread")
+def test_workers_train_them_all(task: Task, tmp_path: Path) -> None:
+    recipe = MemberConfig(widths=(8, 4), epochs=1, stop_share=0.0)
+    parts = [np.array([1]), np.array([0, 2])]
+    found = logits_of_parts(prepared_in(tmp_path, task), recipe, parts)
+    for number, (out, logits_NK) in enumerate(zip(parts, found, strict=True)):
+        for fold in (0, 1):
+            alone = logits_without(task, recipe, out, number, fold)
+            assert np.array_equal(logits_NK[task.folds_N == fold], alone)
+
+
+@pytest.mark.usefixtures("ray_two_cpus")
 def test_what_was_done_before_an_interruption_is_kept(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = MemberConfig(widths=(8, 4), epochs=1, stop_share=0.0)
-    prepared: Any = SimpleNamespace(run=RunFolder(tmp_path / "run"), task=task)
-    first = left_out._kept_logits(prepared, recipe, np.array([1]), 0)
-    monkeypatch.delattr(left_out, "logits_without")
-    assert np.array_equal(left_out._kept_logits(prepared, recipe, np.array([1]), 0), first)
-    with pytest.raises(NameError):
-        left_out._kept_logits(prepared, recipe, np.array([2]), 1)
+    prepared = prepared_in(tmp_path, task)
+    (first,) = logits_of_parts(prepared, recipe, [np.array([1])])
+    trained: list[int] = []
+    over_cluster = distributed.over_cluster
+
+    def counted(work: Any, pieces: Any, *more: Any) -> Any:
+        trained.extend(piece.part for piece in pieces)
+        return over_cluster(work, pieces, *more)
+
+    monkeypatch.setattr(distributed, "over_cluster", counted)
+    again = logits_of_parts(prepared, recipe, [np.array([1]), np.array([2])])
+    assert np.array_equal(again[0], first)
+    assert trained == [1, 1]

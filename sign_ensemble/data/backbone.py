@@ -81,6 +81,10 @@ class Features:
     deep_ND: NDArray[np.float16]
     middle_NC: NDArray[np.float16]
 
+    def rows(self, chosen: NDArray[np.int64]) -> Features:
+        """Those of some of the images."""
+        return Features(self.deep_ND[chosen], self.middle_NC[chosen])
+
 
 def joined(parts: Sequence[Features]) -> Features:
     """Features of some images after those of others."""

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,18 @@ def middle(features: Slots) -> NDArray[np.float16]:
     """The features of the middle of the images themselves: (N, C)."""
     values: NDArray[np.float16] = features.open_rest()[features.slots_N]
     return values
+
+
+@dataclass(frozen=True)
+class Cached:
+    """The features of the images themselves, read from their file when they are asked for."""
+
+    features: Slots
+
+    def rows(self, chosen: NDArray[np.int64]) -> backbone.Features:
+        """Those of some of the images."""
+        some = replace(self.features, slots_N=self.features.slots_N[chosen])
+        return backbone.Features(plain(some), middle(some))
 
 
 @dataclass(frozen=True)

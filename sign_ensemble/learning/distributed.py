@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
@@ -28,6 +28,10 @@ from sign_ensemble.learning.member import Member, load, save
 from sign_ensemble.learning.worker import Job, worker_loop
 from sign_ensemble.run import file_sha256
 from sign_ensemble.storage import Place, opened, place
+
+Piece = TypeVar("Piece")
+Shared = TypeVar("Shared")
+Result = TypeVar("Result")
 
 
 def fit_member(job: Job, task: Task, threads: int) -> str:
@@ -54,6 +58,34 @@ def finished(job: Job) -> str:
         return ""
 
 
+def over_cluster(
+    work: Callable[[Piece, Shared, int], Result],
+    pieces: Sequence[Piece],
+    shared: Shared,
+    cpus: int,
+    gpus: float,
+) -> Iterator[tuple[int, Result]]:
+    """Have pieces of work done, as many at once as the cluster holds.
+
+    Args:
+        work: Called in a worker with a piece, ``shared`` and how many threads it may use.
+        pieces: What differs.
+        shared: What all of them need.
+        cpus: CPU threads of one piece.
+        gpus: GPU share of one piece.
+
+    Yields:
+        The place of a piece that is done, and its result, as they end.
+    """
+    remote = ray.remote(work).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
+    kept = ray.put(shared)
+    waiting = {remote.remote(piece, kept, cpus): i for i, piece in enumerate(pieces)}
+    while waiting:
+        ready, _ = ray.wait(list(waiting))
+        for reference in ready:
+            yield waiting.pop(reference), ray.get(reference)
+
+
 def fit_members(
     jobs: Sequence[Job],
     task: Task,
@@ -73,18 +105,14 @@ def fit_members(
     Returns:
         sha256 of each member's file, in the order of the jobs.
     """
-    remote = ray.remote(fit_member).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
-    shared = ray.put(task)
     hashes = [finished(job) for job in jobs]
-    waiting = {remote.remote(job, shared, cpus): i for i, job in enumerate(jobs) if not hashes[i]}
-    done = len(jobs) - len(waiting)
+    missing = [i for i, sha256 in enumerate(hashes) if not sha256]
+    done = len(jobs) - len(missing)
     progress(done, len(jobs))
-    while waiting:
-        ready, _ = ray.wait(list(waiting))
-        for reference in ready:
-            hashes[waiting.pop(reference)] = ray.get(reference)
-            done += 1
-            progress(done, len(jobs))
+    for number, sha256 in over_cluster(fit_member, [jobs[i] for i in missing], task, cpus, gpus):
+        hashes[missing[number]] = sha256
+        done += 1
+        progress(done, len(jobs))
     return hashes
 
 

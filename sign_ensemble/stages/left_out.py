@@ -9,15 +9,15 @@ Letters: N training images, K labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.console import progress
-from sign_ensemble.data.backbone import Features
-from sign_ensemble.data.features import middle, plain
+from sign_ensemble.data.features import Cached
 from sign_ensemble.learning.folds import Task, fit_rows, logits_of, seed_of
 from sign_ensemble.run import read_arrays, write_arrays
 from sign_ensemble.stages.prepare import Prepared
@@ -43,10 +43,10 @@ def label_parts(labels: int, most: int, seed: int) -> list[NDArray[np.int64]]:
 
 
 def logits_without(
-    task: Task, recipe: MemberConfig, out: NDArray[np.int64], part: int
+    task: Task, recipe: MemberConfig, out: NDArray[np.int64], part: int, fold: int
 ) -> NDArray[np.float32]:
-    """Logits (N, kept labels) of all images, each by a network that saw neither its signer nor the
-    labels left out.
+    """Logits (F, kept labels) of a fold's images, by a network that saw neither their signers nor
+    the labels left out.
     """
     kept = np.setdiff1d(np.arange(len(task.labels)), out)
     smaller = replace(
@@ -54,24 +54,57 @@ def logits_without(
         labels=tuple(task.labels[label] for label in kept),
         labels_N=np.searchsorted(kept, task.labels_N),  # of a left-out label's image never read
     )
-    plain_ND = plain(task.features)
-    logits_NK = np.zeros((len(task.labels_N), len(kept)), np.float32)
-    for fold in range(task.folds):
-        rows = np.flatnonzero((task.folds_N != fold) & np.isin(task.labels_N, kept))
-        head, _ = fit_rows(smaller, recipe, rows, seed_of(task.seed, part, fold))
-        logits_NK[task.folds_N == fold] = logits_of(head, plain_ND[task.folds_N == fold])
-    return logits_NK
+    mine_N = task.folds_N == fold
+    rows = np.flatnonzero(~mine_N & np.isin(task.labels_N, kept))
+    head, _ = fit_rows(smaller, recipe, rows, seed_of(task.seed, part, fold))
+    return logits_of(head, task.features.open()[task.features.slots_N[mine_N], 0])
 
 
-def _kept_logits(
-    prepared: Prepared, recipe: MemberConfig, out: NDArray[np.int64], part: int
-) -> NDArray[np.float32]:
-    """:func:`logits_without`, from the run folder if an earlier call came that far."""
-    path = prepared.run.left_out(part)
-    if not path.exists():
-        write_arrays(path, {"logits": logits_without(prepared.task, recipe, out, part)})
-    logits_NK: NDArray[np.float32] = read_arrays(path)[0]["logits"]
-    return logits_NK
+@dataclass(frozen=True)
+class _Network:
+    """One to be trained: without a part of the labels, and without a fold."""
+
+    part: int
+    out: NDArray[np.int64]
+    fold: int
+
+
+def _train(network: _Network, shared: tuple[Task, MemberConfig], threads: int) -> Any:
+    """:func:`logits_without` in a worker."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return logits_without(*shared, network.out, network.part, network.fold)
+
+
+def logits_of_parts(
+    prepared: Prepared, recipe: MemberConfig, parts: Sequence[NDArray[np.int64]]
+) -> list[NDArray[np.float32]]:
+    """Logits (N, kept labels) of all images without each part of the labels: trained over the
+    cluster, and kept in the run folder for a later call.
+    """
+    from sign_ensemble.learning.distributed import over_cluster
+
+    run, task, search = prepared.run, prepared.task, prepared.config.search
+    missing = [number for number in range(len(parts)) if not run.left_out(number).exists()]
+    found = {
+        number: np.zeros((len(task.labels_N), len(task.labels) - len(parts[number])), np.float32)
+        for number in missing
+    }
+    networks = [_Network(i, parts[i], fold) for i in missing for fold in range(task.folds)]
+    ended = dict.fromkeys(missing, 0)
+    with progress("networks without some labels") as step:
+        ways = over_cluster(
+            _train, networks, (task, recipe), search.cpus_per_trial, search.gpus_per_trial
+        )
+        for done, (place, logits_FK) in enumerate(ways, 1):
+            network = networks[place]
+            found[network.part][task.folds_N == network.fold] = logits_FK
+            ended[network.part] += 1
+            if ended[network.part] == task.folds:
+                write_arrays(run.left_out(network.part), {"logits": found.pop(network.part)})
+            step(done, len(networks))
+    return [read_arrays(run.left_out(number))[0]["logits"] for number in range(len(parts))]
 
 
 def left_out_calibrations(
@@ -91,8 +124,9 @@ def left_out_calibrations(
         readings: How clouds read.
     """
     task, settings = prepared.task, prepared.config.rejection
-    found, folds_N = Features(plain(task.features), middle(task.features)), task.folds_N
+    found, folds_N = Cached(task.features), task.folds_N
     parts = label_parts(len(task.labels), settings.left_out, task.seed)
+    logits = logits_of_parts(prepared, recipe, parts)
     calibrations = []
     with progress("labels left out") as step:
         for number, out in enumerate(parts):
@@ -102,8 +136,7 @@ def left_out_calibrations(
             left = replace(left, labels_B=np.searchsorted(kept, left.labels_B))
             others = atlases_of_others(left, folds_N, readings is not None)
             at = measured(found, folds_N, left, others, settings.neighbours, len(kept))
-            logits_NK = _kept_logits(prepared, recipe, out, number)
-            evidence = evidence_of(logits_NK[None], np.ones(1), at, readings)
+            evidence = evidence_of(logits[number][None], np.ones(1), at, readings)
             known = evidence.rows(~strange_N)
             truth_C = np.searchsorted(kept, task.labels_N[~strange_N])
             calibrations.append(

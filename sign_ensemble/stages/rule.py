@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from sign_ensemble.console import say
 from sign_ensemble.data.backbone import Features
-from sign_ensemble.data.features import middle, plain
+from sign_ensemble.data.features import Cached
 from sign_ensemble.learning.folds import Task, recipe_of
 from sign_ensemble.run import read_arrays, read_json
 from sign_ensemble.search.records import out_of_fold, read_records
@@ -26,6 +26,7 @@ from sign_ensemble.uncertainty.promise import learn_then_test
 from sign_ensemble.uncertainty.readings import (
     Bank,
     Measured,
+    Rows,
     atlases_of_others,
     evidence_of,
     fit_atlas,
@@ -40,10 +41,11 @@ ALONE = "clouds do not read: on unseen signers the members are better without th
 BY_IMAGES = "negatives joined from two hands"
 
 
-def bank_of(task: Task, middle_NC: NDArray[np.float16], chosen: NDArray[np.int64]) -> Bank:
+def bank_of(task: Task, chosen: NDArray[np.int64]) -> Bank:
     """The training images of these rows, with their views."""
     deep_BVD = task.features.open()[task.features.slots_N[chosen]]
-    return Bank(deep_BVD, middle_NC[chosen], task.labels_N[chosen], task.folds_N[chosen])
+    middle_BC = Cached(task.features).rows(chosen).middle_NC
+    return Bank(deep_BVD, middle_BC, task.labels_N[chosen], task.folds_N[chosen])
 
 
 def build_rule(prepared: Prepared) -> None:
@@ -63,16 +65,15 @@ def build_rule(prepared: Prepared) -> None:
     negatives, header = read_arrays(run.negatives)
     most = max(settings.bank, len(task.labels) * task.folds)  # so that no label lacks a cloud
     chosen = draw_bank(task.labels_N, task.folds_N, most, task.seed)
-    found = Features(plain(task.features), middle(task.features))
-    bank = bank_of(task, found.middle_NC, chosen)
+    bank = bank_of(task, chosen)
     reads = config.ensemble.clouds == "auto"
     others, labels = atlases_of_others(bank, task.folds_N, reads), len(task.labels)
     best_record = next(r for r in read_records(run) if r.number == list(votes)[best_place])
 
-    def asked(of: Features, groups: NDArray[np.int64]) -> Measured:
+    def asked(of: Rows, groups: NDArray[np.int64]) -> Measured:
         return measured(of, groups, bank, others, settings.neighbours, labels)
 
-    at, logits_MNK = asked(found, task.folds_N), np.stack(signs)
+    at, logits_MNK = asked(Cached(task.features), task.folds_N), np.stack(signs)
     weights_N = rejection.signer_weights(task.folds_N)
     readings = None
     if reads:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,16 @@ DIRECTIONS = 400  # of the fifth layer: .949, 200: .944, 100: .929
 MOST_ROWS = 8000  # images and views that the fifth layer's clouds are fitted to (600 MB)
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # that a reading may get; all members together have 1
 LOWEST, HIGHEST = 1.0, 1000.0  # temperatures; hundreds of directions that are not independent
+AT_ONCE = 4096  # images whose features are in memory together
 Floats = NDArray[np.float64]
+
+
+class Rows(Protocol):
+    """Features of images, in memory or not."""
+
+    def rows(self, chosen: NDArray[np.int64]) -> Features:
+        """Those of some of the images."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -180,7 +189,7 @@ def distances(found: Features, atlas: Atlas, labels: int) -> tuple[Floats, Float
 
 
 def measured(
-    found: Features,
+    found: Rows,
     groups_N: NDArray[np.int64],
     bank: Bank,
     others: Mapping[int, Atlas],
@@ -190,21 +199,25 @@ def measured(
     """Distances of images to the training images of signers that they are not of.
 
     Args:
-        found: The images' features.
+        found: The images' features, which are looked at a few at a time.
         groups_N: The signer (fold) of each.
         bank: Training images.
         others: See :func:`atlases_of_others`.
         k: Which neighbour.
         labels: How many labels there are.
     """
-    near_N = neighbour_distance(found.deep_ND, bank.deep_BVD[:, 0], k, groups_N, bank.groups_B)
     layers = 1 + any(atlas.fifth is not None for atlas in others.values())
-    cloud_N = np.zeros(len(groups_N))
+    near_N, cloud_N = np.zeros((2, len(groups_N)))
     to_labels_RNK = np.zeros((layers, len(groups_N), labels))
     for group in np.unique(groups_N):
-        mine = groups_N == group
-        some = Features(found.deep_ND[mine], found.middle_NC[mine])
-        cloud_N[mine], to_labels_RNK[:, mine] = distances(some, others[int(group)], labels)
+        mine = np.flatnonzero(groups_N == group)
+        for start in range(0, len(mine), AT_ONCE):
+            chosen = mine[start : start + AT_ONCE]
+            some = found.rows(chosen)
+            near_N[chosen] = neighbour_distance(
+                some.deep_ND, bank.deep_BVD[:, 0], k, groups_N[chosen], bank.groups_B
+            )
+            cloud_N[chosen], to_labels_RNK[:, chosen] = distances(some, others[int(group)], labels)
     return Measured(near_N, cloud_N, to_labels_RNK)
 
 

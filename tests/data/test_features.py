@@ -22,6 +22,7 @@ from PIL import Image
 from sign_ensemble.config import DataConfig
 from sign_ensemble.data import backbone, features, slots
 from sign_ensemble.data.features import (
+    Cached,
     Work,
     cache_key,
     features_of_images,
@@ -118,6 +119,9 @@ def test_a_slot_holds_the_image_and_then_its_views(views: int, root: Path, tmp_p
         assert np.array_equal(slots_NVD[i], expected(root, f"{i}.png", data))
         assert np.array_equal(middle(found)[i], shown(root, f"{i}.png", data).middle_NC[0])
     assert np.array_equal(plain(found), slots_NVD[:, 0])
+    some = Cached(found).rows(np.array([5, 2]))
+    assert np.array_equal(some.deep_ND, slots_NVD[[5, 2], 0])
+    assert np.array_equal(some.middle_NC, middle(found)[[5, 2]])
     if views:  # they differ, so that an order was tested
         assert not np.array_equal(slots_NVD[0, 1], slots_NVD[0, 2])
 

@@ -164,6 +164,16 @@ def test_images_are_strangers_to_their_own_signer() -> None:
         assert np.array_equal(at.neighbour_N[mine], near)
 
 
+def test_a_few_images_at_a_time_are_as_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = bank()
+    others = atlases_of_others(known, known.groups_B, True)
+    at = measured(found_in(known), known.groups_B, known, others, 2, 3)
+    monkeypatch.setattr(readings, "AT_ONCE", 5)
+    some = measured(found_in(known), known.groups_B, known, others, 2, 3)
+    for name, values in vars(at).items():
+        np.testing.assert_allclose(getattr(some, name), values, rtol=1e-4, atol=1e-6)
+
+
 def test_nobody_to_compare_with_is_refused() -> None:
     with pytest.raises(ValueError, match="no training images"):
         atlases_of_others(bank(people=1), np.zeros(1, np.int64), True)
