@@ -23,6 +23,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +40,7 @@ from sign_ensemble.console import SearchTable
 from sign_ensemble.data.backbone import C, D
 from sign_ensemble.data.slots import Kind, slots_of
 from sign_ensemble.learning.folds import FoldResult, Task, result_of
+from sign_ensemble.learning.subspace import Entered
 from sign_ensemble.run import RunFolder, write_arrays, write_json
 from sign_ensemble.search import records, trials
 from sign_ensemble.search.cluster import concurrency, connected
@@ -115,11 +117,16 @@ def slept(
 
 
 def sleeping_trial(
-    config: dict[str, Any], run: RunFolder, task: Task, default: MemberConfig, threads: int
+    config: dict[str, Any],
+    run: RunFolder,
+    task: Task,
+    entered: Mapping[str, Entered],
+    default: MemberConfig,
+    threads: int,
 ) -> None:
     """``run_trial``, whose folds sleep."""
     with patch.object(records, "fit_fold", slept):
-        run_trial(config, run, task, default, threads)
+        run_trial(config, run, task, entered, default, threads)
 
 
 def searched(count: int, sleeping: bool) -> dict[str, Any]:

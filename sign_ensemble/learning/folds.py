@@ -6,7 +6,8 @@ Letters: N training images, K labels, F images of the fold that is left out, G n
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from sign_ensemble.data.backbone import D
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.fit import FeatureBatches, Fitted, adam, course_of, fit
 from sign_ensemble.learning.network import Head
-from sign_ensemble.learning.subspace import entered_images
+from sign_ensemble.learning.subspace import Entered, enter_images, entered_images, key_of
 
 if TYPE_CHECKING:
     from sign_ensemble.learning.whole import Whole
@@ -40,6 +41,8 @@ class Task:
             ``folds``: a negative made from a signer's images belongs to that signer's fold.
         seed: The search's seed.
         whole: Images and means, where a trial's convolutions learn too.
+        entered: Training images along their directions, by :func:`key_of`, as far as that was done
+            before; a process finds the rest itself.
     """
 
     features: Slots
@@ -50,6 +53,7 @@ class Task:
     negatives: str
     seed: int
     whole: Whole | None = None
+    entered: Mapping[str, Entered] = field(default_factory=dict, repr=False)
 
     @property
     def folds(self) -> int:
@@ -79,6 +83,18 @@ class FoldResult:
     def figures(self) -> dict[str, Any]:
         """Everything but the arrays."""
         return {k: v for k, v in vars(self).items() if not isinstance(v, np.ndarray)}
+
+
+def enter_fold(fold: int, shared: tuple[Task, int], threads: int) -> tuple[str, Entered]:
+    """The training images of all folds but one, of a task, along so many directions; and their key.
+
+    In the form that :func:`over_cluster` calls.
+    """
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task, directions = shared
+    about = (task.features, task.features.slots_N[task.folds_N != fold], directions)
+    return key_of(*about), enter_images(*about, device)
 
 
 def seed_of(*parts: int) -> int:
@@ -143,7 +159,8 @@ def fit_rows(
     stop_N = kept_back(labels_N, recipe.stop_share, rng)
     space = None
     if 0 < recipe.directions < D:
-        entered = entered_images(task.features, slots_N, recipe.directions, device)
+        about = (task.features, slots_N, recipe.directions)
+        entered = task.entered.get(key_of(*about)) or entered_images(*about, device)
         space, features_RVD, slots_N = (
             entered.subspace,
             entered.coordinates_NVK,

@@ -36,8 +36,8 @@ class Subspace:
         directions_KD: Orthonormal rows, largest variance first, float32.
     """
 
-    mean_D: torch.Tensor
-    directions_KD: torch.Tensor
+    mean_D: NDArray[np.float32]
+    directions_KD: NDArray[np.float32]
 
     @property
     def pace(self) -> float:
@@ -51,7 +51,8 @@ class Subspace:
 
     def enter(self, features_ND: torch.Tensor) -> torch.Tensor:
         """Coordinates along the directions, (N, K): (x − mean) · directionsᵀ, float32."""
-        return (features_ND.float() - self.mean_D) @ self.directions_KD.T
+        mean_D, directions_KD = self._on(features_ND.device)
+        return (features_ND.float() - mean_D) @ directions_KD.T
 
     def leave(self, head: Head) -> Head:
         """The head on features that answers as the given one does on coordinates.
@@ -60,11 +61,18 @@ class Subspace:
         """
         whole = Head(len(self.mean_D), head.widths, head.labels, head.dropout)
         tensors = head.state_dict()
-        weight_HD = tensors["layers.0.weight"] @ self.directions_KD
-        tensors["layers.0.bias"] = tensors["layers.0.bias"] - weight_HD @ self.mean_D
+        mean_D, directions_KD = self._on(tensors["layers.0.weight"].device)
+        weight_HD = tensors["layers.0.weight"] @ directions_KD
+        tensors["layers.0.bias"] = tensors["layers.0.bias"] - weight_HD @ mean_D
         tensors["layers.0.weight"] = weight_HD
         whole.load_state_dict(tensors)
         return whole.to(weight_HD.device).train(head.training)
+
+    def _on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both as tensors; what other processes may see too is copied first."""
+        both = (self.mean_D, self.directions_KD)
+        mean_D, directions_KD = (torch.from_numpy(np.require(x, requirements="W")) for x in both)
+        return mean_D.to(device), directions_KD.to(device)
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,8 @@ def make_subspace(features_ND: torch.Tensor, directions: int) -> Subspace:
     spans = values_N > 1e-5 * values_N[-1].clamp(min=1e-12)
     spans[: max(0, len(spans) - directions)] = False
     chosen_NK = vectors_NN[:, spans].flip(1)
-    return Subspace(mean_D, (chosen_NK / values_N[spans].flip(0).sqrt()).T @ centred_ND)
+    directions_KD = (chosen_NK / values_N[spans].flip(0).sqrt()).T @ centred_ND
+    return Subspace(mean_D.cpu().numpy(), directions_KD.cpu().numpy())
 
 
 def enter_images(
@@ -128,15 +137,20 @@ def enter_images(
     return Entered(subspace, entered_NVK)
 
 
+def key_of(features: Slots, slots_N: NDArray[np.int64], directions: int) -> str:
+    """What images along so many directions are known by."""
+    about = f"{features.path} {directions} ".encode()
+    return hashlib.sha256(about + slots_N.tobytes()).hexdigest()
+
+
 _KEPT: OrderedDict[str, Entered] = OrderedDict()
 
 
 def entered_images(
     features: Slots, slots_N: NDArray[np.int64], directions: int, device: torch.device
 ) -> Entered:
-    """:func:`enter_images`, kept by this process for its next trials on the same images."""
-    about = f"{features.path} {directions} {device} ".encode()
-    key = hashlib.sha256(about + slots_N.tobytes()).hexdigest()
+    """:func:`enter_images`, kept by this process for its next trainings on the same images."""
+    key = key_of(features, slots_N, directions)
     if key not in _KEPT:
         _KEPT[key] = enter_images(features, slots_N, directions, device)
     _KEPT.move_to_end(key)

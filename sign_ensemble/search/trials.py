@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
 from sign_ensemble.config import MemberConfig, SearchConfig
+from sign_ensemble.console import progress
+from sign_ensemble.data.backbone import D
 from sign_ensemble.errors import UserError
-from sign_ensemble.learning.folds import Task, recipe_of
+from sign_ensemble.learning.distributed import over_cluster
+from sign_ensemble.learning.folds import Task, enter_fold, recipe_of
+from sign_ensemble.learning.subspace import Entered
 from sign_ensemble.run import RunFolder, whole
 from sign_ensemble.search.cluster import concurrency, trainings_at_once
 from sign_ensemble.search.recorder import Observer, Recorder, end
@@ -33,15 +38,23 @@ from sign_ensemble.search.space import default_params, distributions
 from sign_ensemble.search.suggest import RecordedASHA, RecordedOptuna
 from sign_ensemble.storage import opened
 
+ROOM = 0.2  # share of the cluster's shared memory that folds along their directions may take
+Trainable = Callable[[dict[str, Any]], None]
+
 
 def run_trial(
-    config: dict[str, Any], run: RunFolder, task: Task, default: MemberConfig, threads: int
+    config: dict[str, Any],
+    run: RunFolder,
+    task: Task,
+    entered: Mapping[str, Entered],
+    default: MemberConfig,
+    threads: int,
 ) -> None:
     """One trial in a worker: fold after fold, a report after each."""
     torch.set_num_threads(threads)
     number, params = config["trial"]["number"], config["trial"]["params"]
-    if task.whole:
-        task = replace(task, whole=task.whole.of(params))
+    whole = task.whole.of(params) if task.whole else None
+    task = replace(task, whole=whole, entered=entered)
     recipe = recipe_of(default, params)
     losses: list[float] = []
     for fold in range(task.folds):
@@ -92,8 +105,16 @@ def search_trials(
     for record in read_records(run):
         if record.status == "failed":  # starting again is asking again
             (run.trial(record.number) / "trial.json").unlink()
-    _try_missing(run, task, default, search, observer)
-    _complete(run, task, default, search, observer, worth_finishing(read_records(run), size))
+    work = tune.with_parameters(
+        run_trial,
+        run=run,
+        task=task,
+        entered=enter_folds(task, default, search),
+        default=default,
+        threads=search.cpus_per_trial,
+    )
+    _try_missing(run, task, default, search, observer, work)
+    _complete(run, task, search, observer, work, worth_finishing(read_records(run), size))
     records = read_records(run)
     complete = sum(record.status == "complete" for record in records)
     if not complete:
@@ -106,8 +127,40 @@ def search_trials(
     return records
 
 
+def enter_folds(task: Task, default: MemberConfig, search: SearchConfig) -> dict[str, Entered]:
+    """Every fold's training images along their directions: found once, for all workers to see.
+
+    Empty where trials do not need them, or where they would not lie in the workers' shared memory;
+    each worker then finds its own.
+    """
+    if task.whole or not 0 < default.directions < D:
+        return {}
+    images, views = len(task.labels_N), task.features.shape[0]
+    size = task.folds * images * views * default.directions * np.dtype(np.float16).itemsize
+    if size > ROOM * ray.cluster_resources().get("object_store_memory", 0.0):
+        return {}
+    with progress("folds along their directions") as step:
+        ended = over_cluster(
+            enter_fold,
+            range(task.folds),
+            (task, default.directions),
+            search.cpus_per_trial,
+            search.gpus_per_trial,
+        )
+        found = {}
+        for done, (_, (key, entered)) in enumerate(ended, 1):
+            found[key] = entered
+            step(done, task.folds)
+    return found
+
+
 def _try_missing(
-    run: RunFolder, task: Task, default: MemberConfig, search: SearchConfig, observer: Observer
+    run: RunFolder,
+    task: Task,
+    default: MemberConfig,
+    search: SearchConfig,
+    observer: Observer,
+    work: Trainable,
 ) -> None:
     """Try new settings until ``search.trials`` have ended or the time is over.
 
@@ -131,7 +184,7 @@ def _try_missing(
                 "num_samples": search.trials - len(ended),
                 "time_budget_s": seconds_left(search.time_budget, time.monotonic() - began),
             }
-            _tune(run, task, default, search, recorder, {}, means)
+            _tune(run, task, search, work, recorder, {}, means)
         before, ended = len(ended), read_records(run)
         left = seconds_left(search.time_budget, time.monotonic() - began)
         if not is_worth_another_call(len(given_up), len(ended) - before, left):
@@ -143,9 +196,9 @@ def _try_missing(
 def _complete(
     run: RunFolder,
     task: Task,
-    default: MemberConfig,
     search: SearchConfig,
     observer: Observer,
+    work: Trainable,
     asked: Sequence[TrialRecord],
 ) -> None:
     """Judge pruned trials on all folds; those that Ray Tune gives up too early, in another call."""
@@ -153,7 +206,7 @@ def _complete(
         given_up: list[TrialRecord] = []
         again = [{"number": record.number, "params": record.params} for record in asked]
         recorder = Recorder(run, task, observer, set(), given_up)
-        _tune(run, task, default, search, recorder, {"trial": tune.grid_search(again)}, {})
+        _tune(run, task, search, work, recorder, {"trial": tune.grid_search(again)}, {})
         ended = len(asked) - len(given_up)
         asked = given_up if is_worth_another_call(len(given_up), ended, None) else []
 
@@ -173,8 +226,8 @@ def is_worth_another_call(given_up: int, ended: int, seconds: float | None) -> b
 def _tune(
     run: RunFolder,
     task: Task,
-    default: MemberConfig,
     search: SearchConfig,
+    work: Trainable,
     recorder: Recorder,
     space: dict[str, Any],
     means: dict[str, Any],
@@ -185,9 +238,6 @@ def _tune(
     attempts = run.path / "ray"
     name = f"search-{len(list(attempts.glob('search-*')))}"
     files, where = opened(attempts)
-    work = tune.with_parameters(
-        run_trial, run=run, task=task, default=default, threads=search.cpus_per_trial
-    )
     resources: dict[str, float] = {"CPU": search.cpus_per_trial, "GPU": search.gpus_per_trial}
     at_once = concurrency(search)
     if task.whole:  # its workers are Ray Train's, which Tune does not count

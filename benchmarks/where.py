@@ -1,0 +1,134 @@
+"""Where the main job's time goes: a sampling profiler on the whole command and its workers.
+
+    python benchmarks/where.py [--config configs/demo.yaml ...]
+
+py-spy looks at every Python process of ``python -m sign_ensemble.tune`` fifty times a second and
+notes the stacks of the threads that compute; processes of Ray's own that are not Python's are not
+seen, and neither is what waits. A stack belongs to the innermost of its frames that one of PARTS
+names. The feature cache is empty at the start. All arguments are handed to ``tune``; by default it
+is make demo's job, whose pictures must be there.
+
+Writes results/where.json and results/where.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hardware import hardware
+
+from sign_ensemble.run import RunFolder, read_json, write_json
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+RATE = 50
+PARTS = {  # what is found in a frame's file or function; the first that fits
+    "loading of modules": ("<frozen importlib", "<frozen zipimport"),
+    "reading and decoding images": ("data/images.py", "PIL/", "data/manifest.py"),
+    "views": ("data/views.py", "data/background.py"),
+    "convolutions": ("data/backbone.py", "data/features.py", "data/slots.py"),
+    "self-made negatives": ("data/negatives.py",),
+    "principal directions": ("learning/subspace.py",),
+    "optimiser's steps": ("torch/optim/", "clip_grad"),
+    "heads: forward and backward": ("learning/fit.py", "learning/network.py"),
+    "heads: reading others": ("learning/folds.py", "metrics/"),
+    "choice of members": ("search/select.py", "stages/members.py"),
+    "distances to training images": (
+        "uncertainty/neighbours.py", "uncertainty/gaussians.py", "uncertainty/readings.py",
+    ),
+    "rule and its choice": (
+        "uncertainty/choose.py", "uncertainty/rejection.py", "stages/rule.py", "stages/left_out.py",
+    ),
+    "evaluation": ("uncertainty/evaluation.py", "uncertainty/details.py", "stages/evaluate.py"),
+    "report": ("sign_ensemble/report/", "matplotlib/"),
+    "W&B": ("sign_ensemble/tracking/", "wandb/"),
+    "Ray and Optuna": ("ray/", "optuna/", "search/"),
+}  # fmt: skip
+OTHER = "everything else"
+
+
+def part_of(stack: str) -> str:
+    """Which part a stack, outermost frame first and separated by ``;``, belongs to."""
+    for frame in reversed(stack.split(";")):
+        for part, marks in PARTS.items():
+            if any(mark in frame for mark in marks):
+                return part
+    return OTHER
+
+
+def profiled(more: list[str]) -> dict[str, Any]:
+    """Seconds by part, over all processes, and by stage."""
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "stacks.txt"
+        command = [
+            str(Path(sys.executable).parent / "py-spy"), "record", "--subprocesses",
+            "--full-filenames",
+            "--rate", str(RATE), "--format", "raw", "--output", str(out), "--",
+            sys.executable, "-m", "sign_ensemble.tune", *more,
+            "--data.cache", f"{folder}/features", "--run.root", f"{folder}/runs",
+            "--run.name", "job",
+        ]  # fmt: skip
+        quiet = {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
+        began = time.perf_counter()
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **quiet}, check=False,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        taken = time.perf_counter() - began
+        timings = RunFolder(Path(folder) / "runs" / "job").timings
+        if done.returncode or not timings.is_file():
+            raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+        counted: Counter[str] = Counter()
+        for line in out.read_text(encoding="utf-8").splitlines():
+            stack, _, count = line.rpartition(" ")
+            counted[part_of(stack)] += int(count)
+        return {
+            "seconds": taken,
+            "stages": read_json(timings),
+            "parts": {part: count / RATE for part, count in counted.most_common()},
+        }
+
+
+def table(results: dict[str, Any]) -> str:
+    """results/where.md: what README quotes."""
+    total = sum(results["parts"].values())
+    lines = ["| part | seconds of a core | share |", "| --- | --- | --- |"]
+    for part, seconds in results["parts"].items():
+        lines.append(f"| {part} | {seconds:.1f} | {100 * seconds / total:.0f} % |")
+    stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in results["stages"].items())
+    lines += [
+        f"| all | {total:.1f} | |",
+        "",
+        f"The whole command took {results['seconds']:.0f} s under the profiler; stages by the "
+        f"clock: {stages}. n = 1; {results['hardware']}; `{results['command']}`",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure and write."""
+    more = sys.argv[1:] or ["--config", "configs/demo.yaml"]
+    if {"-h", "--help"} & set(more):
+        print(__doc__)
+        return
+    results = {
+        "command": " ".join(["python benchmarks/where.py", *sys.argv[1:]]),
+        "hardware": hardware(),
+        **profiled(more),
+    }
+    write_json(RESULTS / "where.json", results)
+    results = json.loads((RESULTS / "where.json").read_text())
+    (RESULTS / "where.md").write_text(table(results))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
