@@ -157,8 +157,8 @@ def normalised(levels_N3SS: torch.Tensor) -> torch.Tensor:
     std = torch.tensor(STD, device=levels_N3SS.device) * 255
     if levels_N3SS.is_contiguous(memory_format=torch.channels_last):  # whole rows at a time
         side = levels_N3SS.shape[3]
-        rows_NSR = levels_N3SS.permute(0, 2, 3, 1).flatten(2).float()
-        rows_NSR = (rows_NSR - mean.repeat(side)).div_(std.repeat(side))
+        rows_NSR = levels_N3SS.permute(0, 2, 3, 1).flatten(2).to(torch.float32, copy=True)
+        rows_NSR = rows_NSR.sub_(mean.repeat(side)).div_(std.repeat(side))
         return rows_NSR.unflatten(2, (side, 3)).permute(0, 3, 1, 2)
     return (levels_N3SS - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
 

@@ -151,6 +151,18 @@ def test_a_shift_moves_pixels_and_repeats_the_edge(monkeypatch: pytest.MonkeyPat
     assert np.array_equal(moved[:, :, :6], np.repeat(x[:, :, :1], 6, 2))
 
 
+def test_both_samplers_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, k = images(12, 96), keys(12)  # noise: what a misplaced sampler differs on most
+    opened = augment(x, k, 1, True).astype(int)
+    exact = views.levels(torch.from_numpy(x), k, 1, True)
+    monkeypatch.setattr(views, "here", views.by_torch)
+    apart = np.abs(augment(x, k, 1, True) - opened)
+    assert apart.max() <= 1
+    assert (apart > 0).mean() < 0.01
+    torch.testing.assert_close(views.levels(torch.from_numpy(x), k, 1, True), exact,
+                               rtol=0, atol=0.1)  # fmt: skip
+
+
 def test_tone_curves_by_hand() -> None:
     ranges = replace(STILL, contrast=(1, 4), gamma=(1, 4), brightness=(1, 4))
     curve, gains = views.tone_curves(drawn(d13=0.5, d14=0.5, d15=0.5), np.array([0.4]), ranges)
