@@ -1,4 +1,4 @@
-"""Put the tables of results/*.md into README.md, between their markers.
+"""Put the tables of results/*.md into README.md and docs/*.md, between their markers.
 
     python benchmarks/tables.py
 
@@ -34,6 +34,11 @@ def filled(text: str, results: Path) -> str:
     return re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", part, text, flags=re.DOTALL)
 
 
+def pages() -> list[Path]:
+    """What quotes tables."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text(), ROOT / "benchmarks" / "results"))
+    for page in pages():
+        page.write_text(filled(page.read_text(), ROOT / "benchmarks" / "results"))

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from sign_ensemble.config import DataConfig
@@ -26,6 +28,8 @@ from sign_ensemble.data.images import square_of
 from sign_ensemble.data.shards import Progress
 from sign_ensemble.data.slots import Kind, Slots, slots_of
 from sign_ensemble.storage import Place
+
+AT_ONCE = 8  # images that a thread decodes together
 
 
 def plain(features: Slots) -> NDArray[np.float16]:
@@ -76,7 +80,7 @@ def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, object]:
 
 
 def images_with_views(works: Sequence[Work], data: DataConfig) -> NDArray[np.uint8]:
-    """Decode images and draw their views.
+    """Decode images and draw their views, on one thread.
 
     Returns:
         uint8 (len(works) * (1 + V), S, S, 3), an image and then its views, image by image.
@@ -90,18 +94,27 @@ def images_with_views(works: Sequence[Work], data: DataConfig) -> NDArray[np.uin
 
 
 def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.float16]]:
-    """A slot of each image in turn, (1 + V) · D + C values, decoding the next images meanwhile."""
+    """A slot of each image in turn, (1 + V) · D + C values.
+
+    A GPU convolves while the next images are decoded. A processor does one after the other, each
+    on all its threads: a decoding thread beside them would only make the convolutions' wait.
+    """
     net = backbone.load(data.weights)
     size = backbone.BATCH  # so that every pass but the last is full
     groups = [works[i : i + size] for i in range(0, len(works), size)]
+    ahead = 1 if net.device.type == "cpu" else 2  # groups of images asked for at a time
 
     def batches() -> Iterator[NDArray[np.uint8]]:
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(images_with_views, groups[0], data)
-            for following in [*groups[1:], None]:
-                images = ahead.result()
-                if following is not None:
-                    ahead = pool.submit(images_with_views, following, data)
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            asked: deque[list[Future[NDArray[np.uint8]]]] = deque()
+            for number in range(len(groups) + ahead - 1):
+                if number < len(groups):
+                    some = groups[number]
+                    parts = [some[i : i + AT_ONCE] for i in range(0, len(some), AT_ONCE)]
+                    asked.append([pool.submit(images_with_views, part, data) for part in parts])
+                if number < ahead - 1:
+                    continue
+                images = np.concatenate([part.result() for part in asked.popleft()])
                 for i in range(0, len(images), backbone.BATCH):
                     yield images[i : i + backbone.BATCH]
 

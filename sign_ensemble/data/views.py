@@ -21,7 +21,7 @@ from torch.nn.functional import grid_sample
 Images = TypeVar("Images", NDArray[np.uint8], torch.Tensor)
 
 VERSION = 2  # raise when a view's pixels change, so that cached features are computed again
-CHUNK = 8  # images warped at once; more only wait for memory (measured: 64 at once, 40 % slower)
+CHUNK = 8  # images drawn at once; more only wait for memory
 DRAWS = 19  # uniform numbers per view; every view draws all of them, used or not
 CORNERS_4x2 = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
@@ -156,43 +156,41 @@ def tone_curves(
     return curves_NT, between(draws_ND[:, 16:19], ranges.gain)
 
 
-def warped(
-    images_NSS3: torch.Tensor, keys: Sequence[str], view: int, mirror: bool, ranges: ViewRanges
-) -> torch.Tensor:
-    """One drawn view of each image, float32 levels (N, 3, S, S) from 0 to 255; see
-    :func:`augment`.
-
-    Processors and other devices have a sampler each; both read alike to within a level.
+def decided(
+    keys: Sequence[str], view: int, mirror: bool, ranges: ViewRanges, mean_N: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Curves (N, T), gains (N, 3) and homographies (N, 3, 3) of one view of each image, from the
+    images' mean levels, 0 to 1.
     """
-    n, side = images_NSS3.shape[:2]
     draws_ND = uniforms(keys, view)
-    on_cpu = images_NSS3.device.type == "cpu"
-    if on_cpu:  # numpy adds bytes up six times as fast
-        total_N = images_NSS3.numpy().reshape(n, -1).sum(1, dtype=np.int64)
-    else:
-        total_N = images_NSS3.view(n, -1).sum(1, dtype=torch.int64).cpu().numpy()
-    curves_NT, gains_N3 = tone_curves(draws_ND, total_N / (255 * 3 * side * side), ranges)
-    places_N33 = homographies(draws_ND, mirror, ranges)
-    return (here if on_cpu else by_torch)(images_NSS3, curves_NT, gains_N3, places_N33)
+    curves_NT, gains_N3 = tone_curves(draws_ND, mean_N, ranges)
+    return curves_NT, gains_N3, homographies(draws_ND, mirror, ranges)
 
 
-def here(
-    images_NSS3: torch.Tensor,
-    curves_NT: NDArray[np.float64],
-    gains_N3: NDArray[np.float64],
-    places_N33: NDArray[np.float64],
-) -> torch.Tensor:
-    """Images lit by curves and gains, and read at places: OpenCV's, the fastest on a processor."""
+def by_opencv(
+    images_NSS3: NDArray[np.uint8],
+    keys: Sequence[str],
+    view: int,
+    mirror: bool,
+    ranges: ViewRanges,
+) -> NDArray[np.float32]:
+    """One drawn view of each image, levels (N, S, S, 3) from 0 to 255; see :func:`augment`.
+
+    The fastest on a processor.
+    """
     import cv2
 
-    side = images_NSS3.shape[1]
+    n, side = images_NSS3.shape[:2]
+    total_N = images_NSS3.reshape(n, -1).sum(1, dtype=np.int64)
+    means_N = total_N / (255 * 3 * side * side)
+    curves_NT, gains_N3, places_N33 = decided(keys, view, mirror, ranges, means_N)
     # from a pixel's number to its middle's place in -1 .. 1, through the homography, and back
     to_place_33 = np.array([[2 / side, 0, 1 / side - 1], [0, 2 / side, 1 / side - 1], [0, 0, 1]])
     to_pixel_33 = np.linalg.inv(to_place_33)
     lit_NT3 = np.clip(curves_NT[:, :, None] * gains_N3[:, None], 0, 255).astype(np.float32)
     views_NSS3 = np.empty(images_NSS3.shape, np.float32)
     lit_SS3 = np.empty((side, side, 3), np.float32)  # one for all: fresh memory costs more
-    for i, image_SS3 in enumerate(images_NSS3.numpy()):
+    for i, image_SS3 in enumerate(images_NSS3):
         cv2.warpPerspective(
             cv2.LUT(image_SS3, lit_NT3[i][None], lit_SS3),
             to_pixel_33 @ places_N33[i] @ to_place_33,
@@ -201,22 +199,22 @@ def here(
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-    return torch.from_numpy(views_NSS3).permute(0, 3, 1, 2)
+    return views_NSS3
 
 
 def by_torch(
-    images_NSS3: torch.Tensor,
-    curves_NT: NDArray[np.float64],
-    gains_N3: NDArray[np.float64],
-    places_N33: NDArray[np.float64],
+    images_NSS3: torch.Tensor, keys: Sequence[str], view: int, mirror: bool, ranges: ViewRanges
 ) -> torch.Tensor:
-    """What :func:`here` makes, on any device."""
+    """What :func:`by_opencv` makes to within a level, on any device: (N, 3, S, S)."""
     n, side = images_NSS3.shape[:2]
     device = images_NSS3.device
 
     # Every operation on pixels below is one multiplication, addition, division, table lookup or
     # the sampler: all exact or rounded alike wherever a pixel lies in a batch (a power is not).
     levels = images_NSS3.to(torch.int32)
+    total_N = levels.view(n, -1).sum(1, dtype=torch.int64).cpu().numpy()
+    means_N = total_N / (255 * 3 * side * side)
+    curves_NT, gains_N3, places_N33 = decided(keys, view, mirror, ranges, means_N)
     curves = torch.from_numpy(curves_NT.astype(np.float32)).to(device)
     gains = torch.from_numpy(gains_N3.astype(np.float32)).to(device)
     levels += (256 * torch.arange(n, dtype=torch.int32, device=device)).view(n, 1, 1, 1)
@@ -251,11 +249,14 @@ def levels(
     Returns:
         float32 (N, 3, S, S), levels from 0 to 255.
     """
+    if images_NSS3.device.type == "cpu":
+        drawn_NSS3 = by_opencv(images_NSS3.numpy(), keys, view, mirror, ranges)
+        return torch.from_numpy(drawn_NSS3).permute(0, 3, 1, 2)
     n, side = images_NSS3.shape[:2]
     levels_N3SS = torch.empty(n, 3, side, side, device=images_NSS3.device)
     for i in range(0, len(keys), CHUNK):
         chunk = images_NSS3[i : i + CHUNK].contiguous()
-        levels_N3SS[i : i + CHUNK] = warped(chunk, keys[i : i + CHUNK], view, mirror, ranges)
+        levels_N3SS[i : i + CHUNK] = by_torch(chunk, keys[i : i + CHUNK], view, mirror, ranges)
     return levels_N3SS
 
 
@@ -289,12 +290,15 @@ def augment(
         raise ValueError(f"view is {view}: it must be 0 or more")
     if view == 0:
         return images_NSS3
-    if not isinstance(images_NSS3, torch.Tensor):
-        pixels = torch.from_numpy(np.array(images_NSS3))  # a copy: torch refuses read-only arrays
-        return augment(pixels, keys, view, mirror, ranges).numpy()
-    views_NSS3 = torch.empty_like(images_NSS3, memory_format=torch.contiguous_format)
+    if isinstance(images_NSS3, torch.Tensor):
+        if images_NSS3.device.type == "cpu":
+            return torch.from_numpy(augment(images_NSS3.numpy(), keys, view, mirror, ranges))
+        drawn_N3SS = levels(images_NSS3, keys, view, mirror, ranges).add_(0.5)
+        return drawn_N3SS.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    views_NSS3 = np.empty(images_NSS3.shape, np.uint8)
     for i in range(0, len(keys), CHUNK):
-        chunk = images_NSS3[i : i + CHUNK].contiguous()
-        drawn_N3SS = warped(chunk, keys[i : i + CHUNK], view, mirror, ranges).add_(0.5)
-        views_NSS3[i : i + CHUNK] = drawn_N3SS.to(torch.uint8).permute(0, 2, 3, 1)
+        mine = slice(i, i + CHUNK)
+        drawn_NSS3 = by_opencv(images_NSS3[mine], keys[mine], view, mirror, ranges)
+        drawn_NSS3 += 0.5
+        views_NSS3[mine] = drawn_NSS3
     return views_NSS3

@@ -1,0 +1,190 @@
+"""A model of a million images and ten thousand trials on 1, 8 and 64 GPUs, from what was measured.
+
+    python benchmarks/scaling.py
+
+Reads results/features.json, search.json, overhead.json and prediction.json, and writes
+results/scaling.md, which docs/scaling.md quotes. What is measured is scaled in proportion; what a
+GPU, storage and a network give is assumed, since nothing was run on them: see ASSUMED.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sign_ensemble.config import Config
+from sign_ensemble.data.backbone import C, D
+from sign_ensemble.run import read_json
+
+RESULTS = Path(__file__).parent / "results"
+GPUS = (1, 8, 64)
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What was not measured.
+
+    Args:
+        images: Training images.
+        trials: Trials.
+        image_bytes: Of a JPEG file of 640 × 480.
+        pictures: That a GPU convolves per second: 1.3 GFLOP each, 20 TFLOP/s.
+        step: Seconds of a step of a head on a GPU, which waits for some forty small kernels.
+        cores: Processor cores beside each GPU, as fast as those measured on.
+        node: GPUs of a node.
+        storage: Bytes per second that shared storage gives to all together.
+        network: Bytes per second into a node: 25 Gbit/s.
+    """
+
+    images: int = 1_000_000
+    trials: int = 10_000
+    image_bytes: int = 60_000
+    pictures: float = 15_000.0
+    step: float = 0.0003
+    cores: int = 16
+    node: int = 8
+    storage: float = 2e9
+    network: float = 25e9 / 8
+
+
+ASSUMED = Assumed()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the benchmarks gave, per unit.
+
+    Args:
+        image: Seconds of a core to read, decode and square an image of 640 × 480.
+        view: Seconds of a core to draw a view.
+        passes: Passes of a head over its images.
+        heads: Heads per trial; others were given up.
+        trial: Seconds by the clock that a trial takes beyond its heads, on one driver.
+        mebibytes: Of the driver's memory per trial.
+        witness: Seconds of a core that distances to training images take per image.
+    """
+
+    image: float
+    view: float
+    passes: float
+    heads: float
+    trial: float
+    mebibytes: float
+    witness: float
+
+
+def measured(found: dict[str, Any]) -> Measured:
+    """From the results by name."""
+
+    def beyond(case: str) -> float:
+        """Seconds of a core per picture beyond the convolutions."""
+        rates = found["features"]["pictures_per_second"][case]
+        first, alone = (float(np.median(rates[name])) for name in ("first pass", "limit"))
+        return 2 * (1 / first - 1 / alone)
+
+    image, with_view = beyond("640x480, 0 views"), 2 * beyond("640x480, 1 views")
+    searched = found["search"]["rounds"][0]["this search"]
+    shown = searched["shown"] / searched["heads"]  # by a head, of three quarters of the images
+    learned = 0.75 * int(found["search"]["images"].split()[0].replace(",", ""))
+    seconds = found["prediction"]["answers"]["seconds"]
+    witnesses = sum(seconds["five members, all witnesses"]) - sum(seconds["five members"])
+    return Measured(
+        image=image,
+        view=max(0.0, with_view - image),
+        passes=shown / learned,
+        heads=searched["heads"] / found["search"]["trials"],
+        trial=found["overhead"]["figures"][0]["by_the_clock"],
+        mebibytes=found["overhead"]["figures"][0]["growth_tiny"],
+        witness=2 * witnesses / found["prediction"]["images"],
+    )
+
+
+def demands(of: Measured, gpus: int, on: Assumed, config: Config) -> dict[str, dict[str, float]]:
+    """Seconds that each stage would take if one thing alone set its pace."""
+    views, folds = config.data.views, config.search.folds
+    directions, batch = config.member.directions, config.member.batch_size
+    rows = on.images * ((1 + views) * D + C) * 2.0  # bytes of all features
+    learned = on.images * (folds - 1) / folds
+    entered = folds * learned * (1 + views) * directions * 2.0
+    cores, nodes = on.cores * gpus, max(1, gpus // on.node)
+    steps = on.trials * of.heads * of.passes * learned / batch
+    asked = on.images * (1 + config.rejection.left_out)
+    return {
+        "features": {
+            "convolutions": on.images * (1 + views) / on.pictures / gpus,
+            "decoding and views": on.images * (of.image + views * of.view) / cores,
+            "storage": (on.images * on.image_bytes + rows) / on.storage,
+        },
+        "directions": {
+            "storage": folds * learned * (1 + views) * D * 2.0 / on.storage,
+            "network": entered / on.network if nodes > 1 else 0.0,
+        },
+        "search": {
+            "heads' steps": steps * on.step / gpus,
+            "the driver": on.trials * of.trial,
+        },
+        "rule": {"the driver's cores": asked * of.witness / (on.cores * min(gpus, on.node))},
+    }
+
+
+def words(seconds: float) -> str:
+    """5 s, 12 min, 3.4 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def table(found: dict[str, Any], on: Assumed = ASSUMED, config: Config | None = None) -> str:
+    """results/scaling.md."""
+    config = config or Config()
+    of = measured(found)
+    every = [demands(of, gpus, on, config) for gpus in GPUS]
+    lines = [
+        "| stage: what sets its pace | " + " | ".join(f"{gpus} GPU" for gpus in GPUS) + " |",
+        "| --- |" + " --- |" * len(GPUS),
+    ]
+    for stage in every[0]:
+        for what in every[0][stage]:
+            cells = []
+            for one in every:
+                slowest = one[stage][what] == max(one[stage].values())
+                cells.append(
+                    f"**{words(one[stage][what])}**" if slowest else words(one[stage][what])
+                )
+            lines.append(f"| {stage}: {what} | " + " | ".join(cells) + " |")
+    totals = [sum(max(stage.values()) for stage in one.values()) for one in every]
+    lines.append("| together | " + " | ".join(words(total) for total in totals) + " |")
+    rows = on.images * ((1 + config.data.views) * D + C) * 2
+    learned = on.images * (config.search.folds - 1) / config.search.folds
+    entered = config.search.folds * learned * (1 + config.data.views) * config.member.directions * 2
+    lines += [
+        "",
+        f"Bold is what sets a stage's pace. Storage: {on.images * on.image_bytes / 1e9:.0f} GB of "
+        f"images, {rows / 1e9:.0f} GB of features; {entered / 1e9:.0f} GB of folds along their "
+        "directions in each node's shared memory; the driver holds "
+        f"{on.trials * of.mebibytes / 1024:.1f} GiB for its trials. Measured, on two "
+        "cores: an image read, decoded and squared "
+        f"{1000 * of.image:.1f} ms of a core, a view {1000 * of.view:.1f} ms, its distances to "
+        f"training images {1000 * of.witness:.1f} ms; {of.heads:.1f} heads per trial of "
+        f"{of.passes:.1f} passes; {of.trial:.2f} s a trial on the driver. Assumed: a GPU convolves "
+        f"{on.pictures:,.0f} pictures a second and takes {1000 * on.step:.1f} ms for a step of "
+        f"{config.member.batch_size} images; {on.cores} cores beside each GPU, {on.node} GPUs a "
+        f"node; storage gives {on.storage / 1e9:.0f} GB/s to all together, a node receives "
+        f"{8 * on.network / 1e9:.0f} Gbit/s; JPEG files of {on.image_bytes // 1000} kB.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Read and write."""
+    names = ("features", "search", "overhead", "prediction")
+    text = table({name: read_json(RESULTS / f"{name}.json") for name in names})
+    (RESULTS / "scaling.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What benchmarks compute from what they measured, by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from benchmarks_loaded import benchmark
+
+from sign_ensemble.config import Config
+
+
+def test_a_stack_belongs_to_the_innermost_part_named() -> None:
+    part_of = benchmark("where").part_of
+    fit = "main (sign_ensemble/tune.py:3);fit (sign_ensemble/learning/fit.py:9)"
+    assert part_of(fit) == "heads: forward and backward"
+    assert part_of(f"{fit};step (torch/optim/adamw.py:1)") == "optimiser's steps"
+    assert (
+        part_of(f"{fit};_find_and_load (<frozen importlib._bootstrap>:1)") == "loading of modules"
+    )
+    assert part_of("main (ray/_private/workers/default_worker.py:1)") == "Ray and Optuna"
+    assert part_of("run (threading.py:1)") == "everything else"
+
+
+def test_what_a_doubling_multiplies() -> None:
+    per_doubling = benchmark("growth").per_doubling
+    jobs = [
+        {"times": times, "seconds": seconds, "stages": {"rule": 1.0}}
+        for times, seconds in ((1, 10.0), (2, 15.0), (8, 60.0))
+    ]
+    assert per_doubling(jobs, "") == pytest.approx([1.5, 2.0])  # fourfold in two doublings
+    assert per_doubling(jobs, "rule") == [1.0, 1.0]
+
+
+def test_a_model_of_scale_by_hand() -> None:
+    scaling = benchmark("scaling")
+    rates = {"first pass": [50.0], "limit": [100.0]}  # 2 cores: 20 ms beyond, 40 with a view
+    found = {
+        "features": {"pictures_per_second": {f"640x480, {n} views": rates for n in (0, 1)}},
+        "search": {
+            "rounds": [{"this search": {"heads": 20, "shown": 3000}}],
+            "images": "20 images",
+            "trials": 10,
+        },
+        "overhead": {"figures": [{"by_the_clock": 0.5, "growth_tiny": 0.1}]},
+        "prediction": {
+            "images": 100,
+            "answers": {
+                "seconds": {"five members": [1.0, 1.0], "five members, all witnesses": [2.0, 2.0]}
+            },
+        },
+    }
+    of = scaling.measured(found)
+    assert (of.image, of.view) == pytest.approx((0.02, 0.02))
+    assert (of.passes, of.heads) == (10.0, 2.0)  # 150 shown to a head of 15 images
+    assert of.witness == pytest.approx(0.04)
+    on = replace(scaling.ASSUMED, images=6000, trials=100, pictures=1000.0, step=0.001, cores=4)
+    config = Config()
+    config = replace(
+        config,
+        data=replace(config.data, views=1),
+        search=replace(config.search, folds=6),
+        member=replace(config.member, batch_size=50),
+        rejection=replace(config.rejection, left_out=1),
+    )
+    one = scaling.demands(of, 1, on, config)
+    assert one["features"]["convolutions"] == 12.0
+    assert one["features"]["decoding and views"] == 60.0
+    assert one["search"]["heads' steps"] == pytest.approx(100 * 2 * 10 * 5000 / 50 * 0.001)
+    assert one["search"]["the driver"] == 50.0
+    assert one["rule"]["the driver's cores"] == pytest.approx(6000 * 2 * 0.04 / 4)
+    assert one["directions"]["network"] == 0.0
+    many = scaling.demands(of, 64, on, config)
+    assert many["features"]["convolutions"] == 12 / 64
+    assert many["rule"]["the driver's cores"] == one["rule"]["the driver's cores"] / 8  # a node
+    assert many["directions"]["network"] > 0
+    assert "**60 s**" in scaling.table(found, on, config)
