@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
@@ -167,6 +169,15 @@ def decided(
     return curves_NT, gains_N3, homographies(draws_ND, mirror, ranges)
 
 
+@lru_cache(maxsize=1)
+def opencv() -> ModuleType:
+    """OpenCV, which takes a tenth of a second to load, on one thread: callers have their own."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return cv2
+
+
 def by_opencv(
     images_NSS3: NDArray[np.uint8],
     keys: Sequence[str],
@@ -178,8 +189,7 @@ def by_opencv(
 
     The fastest on a processor.
     """
-    import cv2
-
+    cv2 = opencv()
     n, side = images_NSS3.shape[:2]
     total_N = images_NSS3.reshape(n, -1).sum(1, dtype=np.int64)
     means_N = total_N / (255 * 3 * side * side)
