@@ -142,7 +142,7 @@ def searched(count: int, sleeping: bool) -> dict[str, Any]:
             with table:
                 given = sleeping_trial if sleeping else run_trial
                 with patch.object(trials, "run_trial", given):
-                    search_trials(run, task, RECIPE, search, 1, table)
+                    search_trials(run, task, {}, RECIPE, search, 1, table)
             done = time.perf_counter()
     if failed := [record.error for record in table.records if record.status == "failed"]:
         raise SystemExit(f"{len(failed)} trials failed, the first: {failed[0]}")

@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN = {
     "ray": (
         "learning/distributed.py",
+        "learning/spread.py",
         "learning/worker.py",
         "search/",
         "data/spread.py",

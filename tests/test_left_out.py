@@ -15,7 +15,7 @@ import pytest
 from sign_ensemble.config import MemberConfig, SearchConfig
 from sign_ensemble.data import backbone
 from sign_ensemble.data.slots import Slots
-from sign_ensemble.learning import distributed
+from sign_ensemble.learning import spread
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.run import RunFolder
 from sign_ensemble.stages.left_out import label_parts, logits_of_parts, logits_without
@@ -90,13 +90,13 @@ def test_what_was_done_before_an_interruption_is_kept(
     prepared = prepared_in(tmp_path, task)
     (first,) = logits_of_parts(prepared, recipe, [np.array([1])])
     trained: list[int] = []
-    over_cluster = distributed.over_cluster
+    over_cluster = spread.over_cluster
 
     def counted(work: Any, pieces: Any, *more: Any) -> Any:
         trained.extend(piece.part for piece in pieces)
         return over_cluster(work, pieces, *more)
 
-    monkeypatch.setattr(distributed, "over_cluster", counted)
+    monkeypatch.setattr(spread, "over_cluster", counted)
     again = logits_of_parts(prepared, recipe, [np.array([1]), np.array([2])])
     assert np.array_equal(again[0], first)
     assert trained == [1, 1]

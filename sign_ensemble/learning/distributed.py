@@ -1,17 +1,15 @@
-"""Members trained over the Ray cluster: heads as one task each, whole networks by Ray Train."""
+"""Whole networks trained over the cluster by Ray Train."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import ray
 import ray.train
 import ray.train.torch
-import torch
 from ray import PlacementGroupID
 from ray.util.placement_group import (
     PlacementGroup,
@@ -23,100 +21,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sign_ensemble.config import ScaleConfig
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.finetune import PixelTask
-from sign_ensemble.learning.folds import Task, fit_rows
-from sign_ensemble.learning.member import Member, load, save
-from sign_ensemble.learning.worker import Job, worker_loop
+from sign_ensemble.learning.worker import Job, finished, worker_loop
 from sign_ensemble.run import file_sha256
 from sign_ensemble.storage import Place, opened, place
-
-Piece = TypeVar("Piece")
-Shared = TypeVar("Shared")
-Result = TypeVar("Result")
-
-
-def fit_member(job: Job, task: Task, threads: int) -> str:
-    """Train one member's head on all training images, or on all but its fold's, and save it.
-
-    Returns:
-        sha256 of the file.
-    """
-    torch.set_num_threads(threads)
-    rows = np.flatnonzero(task.folds_N != job.card.fold)
-    head, _ = fit_rows(task, job.card.recipe, rows, job.card.seed)
-    tensors = {name: tensor.cpu().numpy() for name, tensor in head.state_dict().items()}
-    return save(Member(job.card, tensors), place(job.path))
-
-
-def finished(job: Job) -> str:
-    """sha256 of the file if an interrupted call has already made that very member, else ""."""
-    path = place(job.path)
-    if not path.exists():
-        return ""
-    try:
-        return file_sha256(path) if load(path).card == job.card else ""
-    except UserError:  # damaged: made anew
-        return ""
-
-
-def over_cluster(
-    work: Callable[[Piece, Shared, int], Result],
-    pieces: Sequence[Piece],
-    shared: Shared,
-    cpus: int,
-    gpus: float,
-) -> Iterator[tuple[int, Result]]:
-    """Have pieces of work done, as many at once as the cluster holds.
-
-    Args:
-        work: Called in a worker with a piece, ``shared`` and how many threads it may use.
-        pieces: What differs.
-        shared: What all of them need.
-        cpus: CPU threads of one piece.
-        gpus: GPU share of one piece.
-
-    Yields:
-        The place of a piece that is done, and its result, as they end.
-    """
-    remote = ray.remote(work).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
-    kept = ray.put(shared)
-    waiting = {remote.remote(piece, kept, cpus): i for i, piece in enumerate(pieces)}
-    while waiting:
-        ready, _ = ray.wait(list(waiting))
-        for reference in ready:
-            yield waiting.pop(reference), ray.get(reference)
-
-
-def fit_members(
-    jobs: Sequence[Job],
-    task: Task,
-    cpus: int,
-    gpus: float,
-    progress: Callable[[int, int], None],
-) -> list[str]:
-    """Train heads, as many at once as the cluster holds.
-
-    Args:
-        jobs: What to train.
-        task: Features and labels.
-        cpus: CPU threads of one training.
-        gpus: GPU share of one training.
-        progress: Called with (members done, members).
-
-    Returns:
-        sha256 of each member's file, in the order of the jobs.
-    """
-    hashes = [finished(job) for job in jobs]
-    missing = [i for i, sha256 in enumerate(hashes) if not sha256]
-    done = len(jobs) - len(missing)
-    progress(done, len(jobs))
-    for number, sha256 in over_cluster(fit_member, [jobs[i] for i in missing], task, cpus, gpus):
-        hashes[missing[number]] = sha256
-        done += 1
-        progress(done, len(jobs))
-    return hashes
-
-
-# --- fine-tuning ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from sign_ensemble.data.backbone import D
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.fit import FeatureBatches, Fitted, adam, course_of, fit
 from sign_ensemble.learning.network import Head
-from sign_ensemble.learning.subspace import Entered, enter_images, entered_images, key_of
+from sign_ensemble.learning.subspace import Entered, entered_images, key_of
 
 if TYPE_CHECKING:
     from sign_ensemble.learning.whole import Whole
@@ -83,18 +83,6 @@ class FoldResult:
     def figures(self) -> dict[str, Any]:
         """Everything but the arrays."""
         return {k: v for k, v in vars(self).items() if not isinstance(v, np.ndarray)}
-
-
-def enter_fold(fold: int, shared: tuple[Task, int], threads: int) -> tuple[str, Entered]:
-    """The training images of all folds but one, of a task, along so many directions; and their key.
-
-    In the form that :func:`over_cluster` calls.
-    """
-    torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    task, directions = shared
-    about = (task.features, task.features.slots_N[task.folds_N != fold], directions)
-    return key_of(*about), enter_images(*about, device)
 
 
 def seed_of(*parts: int) -> int:

@@ -74,8 +74,8 @@ def fit_whole_fold(
         fold: The fold left out.
         seed: Of head and network.
     """
-    from sign_ensemble.learning.distributed import finetune_one, finished
-    from sign_ensemble.learning.worker import Job
+    from sign_ensemble.learning.distributed import finetune_one
+    from sign_ensemble.learning.worker import Job, finished
 
     began = time.monotonic()
     folder = place(whole.folder) / f"trial-{number:04d}-fold-{fold}"

@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sign_ensemble.config import ScaleConfig
+from sign_ensemble.errors import UserError
 from sign_ensemble.learning.finetune import (
     PixelBatches,
     PixelTask,
@@ -32,6 +33,7 @@ from sign_ensemble.learning.finetune import (
 from sign_ensemble.learning.fit import Position, fit
 from sign_ensemble.learning.member import Card, Member, load, save
 from sign_ensemble.learning.network import Network
+from sign_ensemble.run import file_sha256
 from sign_ensemble.storage import place
 
 ASK_EVERY = 16  # steps between two looks at the clock, which workers must agree on
@@ -64,6 +66,17 @@ def worker_loop(config: dict[str, Any]) -> None:
         mine = header.get("key") == job.key
         begin = Position(header["epoch"], header["step"], tuple(header["losses"])) if mine else None
         finetune_member(job, config, begin, tensors if mine else {})
+
+
+def finished(job: Job) -> str:
+    """sha256 of the file if an interrupted call has already made that very member, else ""."""
+    path = place(job.path)
+    if not path.exists():
+        return ""
+    try:
+        return file_sha256(path) if load(path).card == job.card else ""
+    except UserError:  # damaged: made anew
+        return ""
 
 
 def still_to_do(jobs: Sequence[Job], header: Mapping[str, Any]) -> Sequence[Job]:

@@ -11,18 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
 from sign_ensemble.config import MemberConfig, SearchConfig
-from sign_ensemble.console import progress
-from sign_ensemble.data.backbone import D
 from sign_ensemble.errors import UserError
-from sign_ensemble.learning.distributed import over_cluster
-from sign_ensemble.learning.folds import Task, enter_fold, recipe_of
+from sign_ensemble.learning.folds import Task, recipe_of
 from sign_ensemble.learning.subspace import Entered
 from sign_ensemble.run import RunFolder, whole
 from sign_ensemble.search.cluster import concurrency, trainings_at_once
@@ -38,7 +34,6 @@ from sign_ensemble.search.space import default_params, distributions
 from sign_ensemble.search.suggest import RecordedASHA, RecordedOptuna
 from sign_ensemble.storage import opened
 
-ROOM = 0.2  # share of the cluster's shared memory that folds along their directions may take
 Trainable = Callable[[dict[str, Any]], None]
 
 
@@ -81,6 +76,7 @@ def journal(run: RunFolder) -> Iterator[Path]:
 def search_trials(
     run: RunFolder,
     task: Task,
+    entered: Mapping[str, Entered],
     default: MemberConfig,
     search: SearchConfig,
     size: int,
@@ -91,6 +87,7 @@ def search_trials(
     Args:
         run: Where records are read and written.
         task: Features, labels, folds.
+        entered: Training images along their directions, as far as they were found before.
         default: The recipe that trial 0 has and the others start from.
         search: Ranges, number, means.
         size: Complete trials needed.
@@ -109,7 +106,7 @@ def search_trials(
         run_trial,
         run=run,
         task=task,
-        entered=enter_folds(task, default, search),
+        entered=entered,
         default=default,
         threads=search.cpus_per_trial,
     )
@@ -125,33 +122,6 @@ def search_trials(
         )
     write_table(run, records, task.fold_names)
     return records
-
-
-def enter_folds(task: Task, default: MemberConfig, search: SearchConfig) -> dict[str, Entered]:
-    """Every fold's training images along their directions: found once, for all workers to see.
-
-    Empty where trials do not need them, or where they would not lie in the workers' shared memory;
-    each worker then finds its own.
-    """
-    if task.whole or not 0 < default.directions < D:
-        return {}
-    images, views = len(task.labels_N), task.features.shape[0]
-    size = task.folds * images * views * default.directions * np.dtype(np.float16).itemsize
-    if size > ROOM * ray.cluster_resources().get("object_store_memory", 0.0):
-        return {}
-    with progress("folds along their directions") as step:
-        ended = over_cluster(
-            enter_fold,
-            range(task.folds),
-            (task, default.directions),
-            search.cpus_per_trial,
-            search.gpus_per_trial,
-        )
-        found = {}
-        for done, (_, (key, entered)) in enumerate(ended, 1):
-            found[key] = entered
-            step(done, task.folds)
-    return found
 
 
 def _try_missing(

@@ -83,7 +83,7 @@ def logits_of_parts(
     """Logits (N, kept labels) of all images without each part of the labels: trained over the
     cluster, and kept in the run folder for a later call.
     """
-    from sign_ensemble.learning.distributed import over_cluster
+    from sign_ensemble.learning.spread import over_cluster
 
     run, task, search = prepared.run, prepared.task, prepared.config.search
     missing = [number for number in range(len(parts)) if not run.left_out(number).exists()]

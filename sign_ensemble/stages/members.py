@@ -71,7 +71,7 @@ def train_heads(
     prepared: Prepared, cards: Sequence[Card], folder: Place
 ) -> list[tuple[Place, str]]:
     """Train a head per card over the cluster; their files and sha256."""
-    from sign_ensemble.learning.distributed import fit_members
+    from sign_ensemble.learning.spread import fit_members
     from sign_ensemble.learning.worker import Job
 
     search = prepared.config.search

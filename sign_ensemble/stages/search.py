@@ -6,11 +6,31 @@ from dataclasses import replace
 
 from sign_ensemble import tracking
 from sign_ensemble.config import Config
-from sign_ensemble.console import SearchTable, say
+from sign_ensemble.console import SearchTable, progress, say
+from sign_ensemble.learning.subspace import Entered
 from sign_ensemble.run import RunFolder
 from sign_ensemble.search.records import TrialRecord, read_records
 from sign_ensemble.stages.finetune import whole_of
 from sign_ensemble.stages.prepare import Prepared
+
+
+def entered_folds(prepared: Prepared) -> dict[str, Entered]:
+    """Every fold's training images along their directions; of trials whose convolutions learn
+    too, none.
+    """
+    from sign_ensemble.learning.spread import enter_folds
+
+    config = prepared.config
+    if config.search.trial == "finetune":
+        return {}
+    with progress("folds along their directions") as step:
+        return enter_folds(
+            prepared.task,
+            config.member.directions,
+            config.search.cpus_per_trial,
+            config.search.gpus_per_trial,
+            step,
+        )
 
 
 def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
@@ -20,6 +40,7 @@ def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
     config, run, task = prepared.config, prepared.run, prepared.task
     if config.search.trial == "finetune":
         task = replace(task, whole=whole_of(prepared))
+    entered = entered_folds(prepared)
     ended = [record for record in read_records(run) if record.status != "failed"]
     if ended:
         say(f"{len(ended)} trials are kept from before")
@@ -29,7 +50,7 @@ def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
 
     with SearchTable(config.search.trials, task.folds, ended, log) as table:
         records = search_trials(
-            run, task, config.member, config.search, config.ensemble.size, table
+            run, task, entered, config.member, config.search, config.ensemble.size, table
         )
     say(f"search: {table.summary()}")
     return records

@@ -17,8 +17,9 @@ from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.backbone import D
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning import folds, subspace
-from sign_ensemble.learning.folds import Task, enter_fold, fit_rows, logits_of
+from sign_ensemble.learning.folds import Task, fit_rows, logits_of
 from sign_ensemble.learning.network import Head
+from sign_ensemble.learning.spread import enter_fold
 from sign_ensemble.learning.subspace import enter_images, entered_images, make_subspace
 
 CPU = torch.device("cpu")

@@ -14,9 +14,12 @@ def benchmark(name: str) -> ModuleType:
     """A file of benchmarks/ as a module; they import each other as neighbours."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+        spec = importlib.util.spec_from_file_location(
+            f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py"
+        )
         assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # a dataclass looks there for its own
         spec.loader.exec_module(module)
         return module
     finally:

@@ -5,7 +5,6 @@ That real calls behave so is tested with the main job.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -14,16 +13,14 @@ import numpy as np
 import pytest
 
 from sign_ensemble.config import MemberConfig, SearchConfig
-from sign_ensemble.data.backbone import D
 from sign_ensemble.data.slots import Slots
-from sign_ensemble.learning.folds import Task, enter_fold
+from sign_ensemble.learning.folds import Task
 from sign_ensemble.run import RunFolder, write_arrays
 from sign_ensemble.search import trials
 from sign_ensemble.search.recorder import is_given_up_too_early
 from sign_ensemble.search.records import TrialRecord, read_records, write_record
 from sign_ensemble.search.space import default_params
 from sign_ensemble.search.trials import (
-    enter_folds,
     is_worth_another_call,
     search_trials,
     seconds_left,
@@ -104,13 +101,12 @@ def searched(
 ) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
     """Number and status of each trial as recorded, and as the observer was told."""
     monkeypatch.setattr(trials, "_tune", played)
-    monkeypatch.setattr(trials, "enter_folds", lambda *about: {})
     monkeypatch.setattr("time.monotonic", lambda: played.clock)
     features = Slots("", np.arange(1), (1, 1), "float16")
     task = Task(features, np.zeros(1, np.int64), np.zeros(1, np.int64), ("ada",), ("U",), "", 0)
     observer = Quiet()
     search = SearchConfig(**{"trials": 4, **more})
-    found = search_trials(run, task, DEFAULT, search, size, observer)
+    found = search_trials(run, task, {}, DEFAULT, search, size, observer)
     return [(record.number, record.status) for record in found], observer.seen
 
 
@@ -192,35 +188,3 @@ def test_time_that_is_left() -> None:
     assert seconds_left(None, 9.0) is None
     assert seconds_left(10.0, 2.5) == 7.5
     assert seconds_left(10.0, 12.0) == 0.0
-
-
-# --- folds along their directions -----------------------------------------------------------------
-
-
-@pytest.fixture
-def drawn_task(tmp_path: Path) -> Task:
-    """Drawn features of twelve images and their view, four of each of three signers."""
-    values = np.random.default_rng(0).normal(size=(12, 2, D)).astype(np.float16)
-    values.tofile(tmp_path / "features.f16")
-    features = Slots(str(tmp_path / "features.f16"), np.arange(12), (2, D), "float16")
-    folds_N, names = np.arange(12) % 3, ("ada", "ben", "cleo")
-    return Task(features, np.zeros(12, np.int64), folds_N, names, ("U",), "", 0)
-
-
-@pytest.mark.usefixtures("ray_two_cpus", "one_thread")
-def test_workers_find_the_directions_of_every_fold(drawn_task: Task) -> None:
-    found = enter_folds(drawn_task, replace(DEFAULT, directions=5), SearchConfig())
-    assert len(found) == 3
-    for fold in range(3):
-        key, alone = enter_fold(fold, (drawn_task, 5), 1)
-        assert np.array_equal(found[key].coordinates_NVK, alone.coordinates_NVK)
-        assert np.array_equal(found[key].subspace.directions_KD, alone.subspace.directions_KD)
-
-
-@pytest.mark.usefixtures("ray_two_cpus")
-def test_directions_are_left_to_workers_where_there_is_no_room_or_no_need(
-    drawn_task: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert enter_folds(drawn_task, replace(DEFAULT, directions=0), SearchConfig()) == {}
-    monkeypatch.setattr(trials, "ROOM", 0.0)
-    assert enter_folds(drawn_task, DEFAULT, SearchConfig()) == {}

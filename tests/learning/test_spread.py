@@ -1,0 +1,45 @@
+"""What is spread over the cluster: every fold's directions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sign_ensemble.data.backbone import D
+from sign_ensemble.data.slots import Slots
+from sign_ensemble.learning import spread
+from sign_ensemble.learning.folds import Task
+from sign_ensemble.learning.spread import enter_fold, enter_folds
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    """Drawn features of twelve images and their view, four of each of three signers."""
+    values = np.random.default_rng(0).normal(size=(12, 2, D)).astype(np.float16)
+    values.tofile(tmp_path / "features.f16")
+    features = Slots(str(tmp_path / "features.f16"), np.arange(12), (2, D), "float16")
+    folds_N, names = np.arange(12) % 3, ("ada", "ben", "cleo")
+    return Task(features, np.zeros(12, np.int64), folds_N, names, ("U",), "", 0)
+
+
+@pytest.mark.usefixtures("ray_two_cpus", "one_thread")
+def test_workers_find_the_directions_of_every_fold(task: Task) -> None:
+    told: list[tuple[int, int]] = []
+    found = enter_folds(task, 5, 1, 0.0, lambda done, of: told.append((done, of)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert len(found) == 3
+    for fold in range(3):
+        key, alone = enter_fold(fold, (task, 5), 1)
+        assert np.array_equal(found[key].coordinates_NVK, alone.coordinates_NVK)
+        assert np.array_equal(found[key].subspace.directions_KD, alone.subspace.directions_KD)
+
+
+@pytest.mark.usefixtures("ray_two_cpus")
+@pytest.mark.parametrize(("directions", "room"), [(0, 0.2), (D, 0.2), (5, 0.0)])
+def test_directions_are_left_to_workers_where_there_is_no_need_or_no_room(
+    directions: int, room: float, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread, "ROOM", room)
+    assert enter_folds(task, directions, 1, 0.0, lambda done, of: None) == {}
