@@ -8,6 +8,7 @@ The letters of four of Massey's signers; the fifth is left out by all. Every rou
   the defaults but for --trials and --epochs; what this command does not know itself goes there.
 * **tutorial**: ``tutorial.py``, and **tutorial without Ray**, its objective in Optuna's own loop.
   Fewer trials may be run: the seconds of the search itself are then multiplied.
+  With --add the tutorials are left out, and the rounds are added to those in the results.
 * **limit**: the heads that this search trained, once more, by one process per core that has all
   features in memory and has trained on every fold before: no Ray, no files, no start.
 
@@ -199,7 +200,8 @@ def one_round(data: Path, chosen: argparse.Namespace, more: list[str]) -> dict[s
         run, ours = this_search(data, work, chosen.trials, chosen.epochs, more)
         found: dict[str, Any] = {OURS: ours}
         print(f"{OURS}: {ours['seconds']:.1f} s", flush=True)
-        for name, option in ((TUTORIAL, ()), (PLAIN, ("--without-ray",))):
+        rivals = {} if chosen.add else {TUTORIAL: (), PLAIN: ("--without-ray",)}
+        for name, option in rivals.items():
             sizes = chosen.trials, chosen.tutorial_trials, chosen.epochs
             found[name] = tutorial(data, work, *sizes, *option)
             print(f"{name}: {found[name]['measured']:.1f} s", flush=True)
@@ -207,8 +209,9 @@ def one_round(data: Path, chosen: argparse.Namespace, more: list[str]) -> dict[s
         counted = {name: ours[name] for name in COUNTS}
         found[LIMIT] = {"seconds": limit(run, task), **counted}
         print(f"{LIMIT}: {found[LIMIT]['seconds']:.1f} s", flush=True)
-        found[OURS]["judged"] = [judged_ours(run, task, seed) for seed in range(chosen.seeds)]
-        for name in (TUTORIAL, PLAIN):
+        if rivals:
+            found[OURS]["judged"] = [judged_ours(run, task, seed) for seed in range(chosen.seeds)]
+        for name in rivals:
             found[name]["judged"] = [
                 judged_tutorial(found[name]["best"], chosen.epochs, task, seed)
                 for seed in range(chosen.seeds)
@@ -230,7 +233,11 @@ def ratios_of(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
     """Ratios within each round."""
 
     def each(name: str, other: str, what: Any) -> list[float]:
-        return [what(found[name]) / what(found[other]) for found in rounds]
+        return [
+            what(found[name]) / what(found[other])
+            for found in rounds
+            if name in found and other in found
+        ]
 
     def whole(part: dict[str, Any]) -> float:
         return float(part["seconds"])
@@ -259,7 +266,7 @@ def table(results: dict[str, Any]) -> str:
         "| --- |" + " --- |" * 5,
     ]
     for name in (OURS, TUTORIAL, PLAIN, LIMIT):
-        parts = [found[name] for found in rounds]
+        parts = [found[name] for found in rounds if name in found]
         heads, shown = (float(np.median([part[key] for part in parts])) for key in COUNTS)
         judged = [value for part in parts for value in part.get("judged", [])]
         lines.append(
@@ -288,7 +295,8 @@ def table(results: dict[str, Any]) -> str:
         f"In the last round features took {stages['features']:.1f} s of this search and trials "
         f"{stages['search']:.1f} s. NLL on strangers: the best trial's settings trained anew with "
         f"{results['seeds']} other seeds, read by all four signers in turn, in nats per image. "
-        f"n = {len(rounds)} rounds; median (lowest–highest); {results['hardware']}; "
+        f"n = {len(rounds)} rounds, {sum(TUTORIAL in found for found in rounds)} of them with the "
+        f"tutorials; median (lowest–highest); {results['hardware']}; "
         f"`{results['command']}`",
     ]
     return "\n".join(lines) + "\n"
@@ -303,6 +311,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--tutorial-trials", type=int, help="fewer, scaled; by default --trials")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each best trial")
+    parser.add_argument(
+        "--add", action="store_true", help="rounds without the tutorials, to those in the results"
+    )
     parser.add_argument("--per-label", type=int, help="images of a label and signer, to try it out")
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen, more = parser.parse_known_args()
@@ -327,20 +338,30 @@ def main() -> None:
         data = chosen.data.resolve()
         if chosen.per_label:
             data = few_images(data, chosen.per_label, Path(folder))
-        images = images_of(data, SIGNERS)
+        images = f"{images_of(data, SIGNERS):,} images"
+        before = read_json(chosen.results / "search.json") if chosen.add else {}
+        for name, value in (
+            ("trials", chosen.trials),
+            ("epochs", chosen.epochs),
+            ("images", images),
+        ):
+            if before and before[name] != value:
+                parser.error(f"--add: the results are of {name} {before[name]}, not {value}")
         rounds = [one_round(data, chosen, more) for _ in range(chosen.rounds)]
+    rounds = [*before.get("rounds", []), *rounds]
     given = {"--trials": chosen.trials, "--epochs": chosen.epochs, "--rounds": chosen.rounds}
     given["--tutorial-trials"] = chosen.tutorial_trials
+    command = " ".join(
+        ["python benchmarks/search.py", *(f"{k} {v}" for k, v in given.items()), *more]
+    )
     results = {
-        "command": " ".join(
-            ["python benchmarks/search.py", *(f"{k} {v}" for k, v in given.items()), *more]
-        ),
+        "command": f"{before['command']}, then with --add" if before else command,
         "hardware": hardware(),
         "trials": chosen.trials,
         "epochs": chosen.epochs,
-        "tutorial_trials": chosen.tutorial_trials,
-        "seeds": chosen.seeds,
-        "images": f"{images:,} images",
+        "tutorial_trials": before.get("tutorial_trials", chosen.tutorial_trials),
+        "seeds": before.get("seeds", chosen.seeds),
+        "images": images,
         "rounds": rounds,
         "ratios": ratios_of(rounds),
     }
