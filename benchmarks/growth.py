@@ -38,7 +38,7 @@ import matplotlib.pyplot as plt
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 SIGNERS, LABELS, EPOCHS, VIEWS = 5, 8, 5, 2
-STAGES = ("features", "search", "members", "rule", "evaluate")
+STAGES = ("features", "search", "members", "rule", "evaluation")
 BESIDE = "start and end"
 WORK = ("images", "trials")
 
@@ -66,7 +66,9 @@ def job(root: Path, work: Path, trials: int) -> dict[str, Any]:
         "--data.cache", str(work / "features"), "--run.root", str(work / "runs"),
         "--run.name", "job", "--search.trials", str(trials), "--search.epochs", f"[{EPOCHS}]",
         "--member.epochs", str(EPOCHS), "--member.stop_share", "0", "--ensemble.size", "3",
-        "--evaluate.near={}", "--evaluate.far={}", "--wandb.mode", "disabled",
+        "--evaluate.near={}", "--evaluate.far={}", "--evaluate.images", "50",
+        "--evaluate.bootstrap", "100", "--rejection.negatives", "10",
+        "--rejection.left_out", "1", "--wandb.mode", "disabled",
     ]  # fmt: skip
     quiet = {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
     began = time.perf_counter()
