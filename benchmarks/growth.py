@@ -146,7 +146,7 @@ def table(results: dict[str, Any]) -> str:
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """Seconds of each stage against the work, both axes logarithmic, with a line's slope."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, constrained_layout=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.6), sharey=True, constrained_layout=True)
     for axis, what in zip(axes, WORK, strict=True):
         jobs = [one for one in results["jobs"] if one["what"] == what]
         amounts = [one[what] for one in jobs]
@@ -161,7 +161,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
         axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("seconds")
-    axes[1].legend(fontsize=8, loc="upper left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -143,7 +143,9 @@ def table(found: dict[str, Any], on: Assumed = ASSUMED, config: Config | None = 
     of = measured(found)
     every = [demands(of, gpus, on, config) for gpus in GPUS]
     lines = [
-        "| stage: what sets its pace | " + " | ".join(f"{gpus} GPU" for gpus in GPUS) + " |",
+        "| stage: what sets its pace | "
+        + " | ".join(f"{gpus} GPU{'s' * (gpus > 1)}" for gpus in GPUS)
+        + " |",
         "| --- |" + " --- |" * len(GPUS),
     ]
     for stage in every[0]:
@@ -160,6 +162,7 @@ def table(found: dict[str, Any], on: Assumed = ASSUMED, config: Config | None = 
     rows = on.images * ((1 + config.data.views) * D + C) * 2
     learned = on.images * (config.search.folds - 1) / config.search.folds
     entered = config.search.folds * learned * (1 + config.data.views) * config.member.directions * 2
+    view = f"{1000 * of.view:.1f} ms" if of.view > 1e-4 else "too little to be told from that"
     lines += [
         "",
         f"Bold is what sets a stage's pace. Storage: {on.images * on.image_bytes / 1e9:.0f} GB of "
@@ -167,7 +170,7 @@ def table(found: dict[str, Any], on: Assumed = ASSUMED, config: Config | None = 
         "directions in each node's shared memory; the driver holds "
         f"{on.trials * of.mebibytes / 1024:.1f} GiB for its trials. Measured, on two "
         "cores: an image read, decoded and squared "
-        f"{1000 * of.image:.1f} ms of a core, a view {1000 * of.view:.1f} ms, its distances to "
+        f"{1000 * of.image:.1f} ms of a core, a view {view}, its distances to "
         f"training images {1000 * of.witness:.1f} ms; {of.heads:.1f} heads per trial of "
         f"{of.passes:.1f} passes; {of.trial:.2f} s a trial on the driver. Assumed: a GPU convolves "
         f"{on.pictures:,.0f} pictures a second and takes {1000 * on.step:.1f} ms for a step of "

@@ -22,7 +22,8 @@ def test_tables_are_made_from_results() -> None:
         assert tables.filled(text, results) == text, page.name
     names = (
         "protocol_m", "rejection", "cross_check", "overconfident", "render", "report",
-        "wandb_outage", "directions", "overhead",
+        "wandb_outage", "directions", "overhead", "search", "features", "prediction", "growth",
+        "where",
     )  # fmt: skip
     for name in names:
         stored = json.loads((results / f"{name}.json").read_text())
