@@ -16,16 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import matplotlib
 import numpy as np
+from commands import seconds_of
 from hardware import hardware
 from PIL import Image
 
@@ -70,14 +68,7 @@ def job(root: Path, work: Path, trials: int) -> dict[str, Any]:
         "--evaluate.bootstrap", "100", "--rejection.negatives", "10",
         "--rejection.left_out", "1", "--wandb.mode", "disabled",
     ]  # fmt: skip
-    quiet = {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
-    began = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **quiet}, check=False, capture_output=True, text=True
-    )
-    taken = time.perf_counter() - began
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+    taken = seconds_of(command)
     run = RunFolder(work / "runs" / "job")
     stages = {stage: read_json(run.timings)[stage] for stage in STAGES}
     records = read_records(run)
@@ -95,9 +86,8 @@ def grown(images: int, trials: int, scales: list[int]) -> list[dict[str, Any]]:
         if what == "trials" and times == 1:
             found.append({**found[0], "what": what})  # the same job
             continue
-        of = {"images": images, "trials": trials} | {
-            what: (images, trials)[what == "trials"] * times
-        }
+        of = {"images": images, "trials": trials}
+        of[what] *= times
         with TemporaryDirectory() as folder:
             root = Path(folder) / "signs"
             make_pictures(root, of["images"] // (SIGNERS * LABELS))
@@ -156,7 +146,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
             axis.plot(amounts, [one["stages"][stage] for one in jobs], "o-", label=stage)
         slope = [whole[0] * one["times"] for one in jobs]
         axis.plot(amounts, slope, ":", color="gray", label="twice the work, twice the time")
-        axis.set(xscale="log", yscale="log", xlabel=what, xticks=amounts)
+        axis.set(xscale="log", yscale="log", xlabel=what)
         axis.set_xticks(amounts, [f"{amount:,}" for amount in amounts])
         axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3)

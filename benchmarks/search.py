@@ -24,7 +24,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -35,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from commands import seconds_of
 from hardware import hardware
 from tables import spread
 from torch import nn
@@ -50,26 +50,11 @@ from sign_ensemble.search.records import read_records
 from sign_ensemble.search.select import ranked
 from sign_ensemble.stages.prepare import prepare
 
-ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 SIGNERS, LEFT_OUT, JUDGE = (1, 2, 3, 4), 5, 4
 OURS, TUTORIAL, PLAIN, LIMIT = "this search", "tutorial", "tutorial without Ray", "limit"
 COUNTS = ("heads", "shown")
 Job = tuple[MemberConfig, int, int]  # recipe, fold, seed
-
-
-def seconds_of(command: list[str], said: Path) -> float:
-    """Seconds of a whole command, which has a Ray of its own; what it says goes to a file."""
-    quiet = {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
-    with said.open("w") as out:
-        began = time.perf_counter()
-        done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **quiet}, check=False, stdout=out, stderr=out
-        )
-        taken = time.perf_counter() - began
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{said.read_text()}")
-    return taken
 
 
 def images_of(data: Path, signers: Sequence[int]) -> int:
@@ -89,7 +74,7 @@ def this_search(
         "--search.trials", str(trials), "--search.epochs", f"[{epochs}]",
         "--member.epochs", str(epochs), "--ensemble.size", str(min(5, trials)), *more,
     ]  # fmt: skip
-    taken = seconds_of(command, work / "ours.txt")
+    taken = seconds_of(command)
     run = RunFolder(work / "runs" / "search")
     records = read_records(run)
     images = images_of(data, SIGNERS)
@@ -113,7 +98,7 @@ def tutorial(
         "--signers", *map(str, SIGNERS), "--judge", str(JUDGE),
         "--trials", str(run), "--epochs", str(epochs), *more,
     ]  # fmt: skip
-    taken = seconds_of(command, work / "tutorial.txt")
+    taken = seconds_of(command)
     found = json.loads(out.read_text())
     return {
         "seconds": scaled(taken, found["seconds"], trials / run),

@@ -14,20 +14,17 @@ Writes results/where.json and results/where.md.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from commands import seconds_of
 from hardware import hardware
 
 from sign_ensemble.run import RunFolder, read_json, write_json
 
-ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 RATE = 50
 PARTS = {  # what is found in a frame's file or function; the first that fits
@@ -50,7 +47,7 @@ PARTS = {  # what is found in a frame's file or function; the first that fits
     "evaluation": ("uncertainty/evaluation.py", "uncertainty/details.py", "stages/evaluate.py"),
     "report": ("sign_ensemble/report/", "matplotlib/"),
     "W&B": ("sign_ensemble/tracking/", "wandb/"),
-    "Ray and Optuna": ("ray/", "optuna/", "search/"),
+    "Ray and Optuna": ("/ray/", "/optuna/", "search/"),
 }  # fmt: skip
 OTHER = "everything else"
 
@@ -76,16 +73,10 @@ def profiled(more: list[str]) -> dict[str, Any]:
             "--data.cache", f"{folder}/features", "--run.root", f"{folder}/runs",
             "--run.name", "job",
         ]  # fmt: skip
-        quiet = {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
-        began = time.perf_counter()
-        done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **quiet}, check=False,
-            capture_output=True, text=True,
-        )  # fmt: skip
-        taken = time.perf_counter() - began
+        taken = seconds_of(command)
         timings = RunFolder(Path(folder) / "runs" / "job").timings
-        if done.returncode or not timings.is_file():
-            raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+        if not timings.is_file():  # py-spy ends well whatever becomes of the command
+            raise SystemExit(f"{' '.join(command)} left no {timings}")
         counted: Counter[str] = Counter()
         for line in out.read_text(encoding="utf-8").splitlines():
             stack, _, count = line.rpartition(" ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -18,8 +19,18 @@ def test_a_stack_belongs_to_the_innermost_part_named() -> None:
     assert (
         part_of(f"{fit};_find_and_load (<frozen importlib._bootstrap>:1)") == "loading of modules"
     )
-    assert part_of("main (ray/_private/workers/default_worker.py:1)") == "Ray and Optuna"
+    assert (
+        part_of("main (/site-packages/ray/_private/workers/default_worker.py:1)")
+        == "Ray and Optuna"
+    )
     assert part_of("run (threading.py:1)") == "everything else"
+
+
+def test_a_command_that_fails_says_why() -> None:
+    seconds_of = benchmark("commands").seconds_of
+    assert 0 < seconds_of([sys.executable, "-c", "pass"]) < 60
+    with pytest.raises(SystemExit, match=r"ended with 3:\nhello\n"):
+        seconds_of([sys.executable, "-c", "print('hello'); raise SystemExit(3)"])
 
 
 def test_what_a_doubling_multiplies() -> None:

@@ -262,12 +262,7 @@ def levels(
     if images_NSS3.device.type == "cpu":
         drawn_NSS3 = by_opencv(images_NSS3.numpy(), keys, view, mirror, ranges)
         return torch.from_numpy(drawn_NSS3).permute(0, 3, 1, 2)
-    n, side = images_NSS3.shape[:2]
-    levels_N3SS = torch.empty(n, 3, side, side, device=images_NSS3.device)
-    for i in range(0, len(keys), CHUNK):
-        chunk = images_NSS3[i : i + CHUNK].contiguous()
-        levels_N3SS[i : i + CHUNK] = by_torch(chunk, keys[i : i + CHUNK], view, mirror, ranges)
-    return levels_N3SS
+    return by_torch(images_NSS3.contiguous(), keys, view, mirror, ranges)
 
 
 def augment(

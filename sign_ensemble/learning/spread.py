@@ -22,8 +22,16 @@ Shared = TypeVar("Shared")
 Result = TypeVar("Result")
 
 
+def on_threads(
+    threads: int, work: Callable[[Piece, Shared], Result], piece: Piece, shared: Shared
+) -> Result:
+    """The work's result, found by so many threads of this process."""
+    torch.set_num_threads(threads)
+    return work(piece, shared)
+
+
 def over_cluster(
-    work: Callable[[Piece, Shared, int], Result],
+    work: Callable[[Piece, Shared], Result],
     pieces: Sequence[Piece],
     shared: Shared,
     cpus: int,
@@ -32,7 +40,7 @@ def over_cluster(
     """Have pieces of work done, as many at once as the cluster holds.
 
     Args:
-        work: Called in a worker with a piece, ``shared`` and how many threads it may use.
+        work: Called in a worker with a piece and ``shared``.
         pieces: What differs.
         shared: What all of them need.
         cpus: CPU threads of one piece.
@@ -41,22 +49,21 @@ def over_cluster(
     Yields:
         The place of a piece that is done, and its result, as they end.
     """
-    remote = ray.remote(work).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
+    remote = ray.remote(on_threads).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
     kept = ray.put(shared)
-    waiting = {remote.remote(piece, kept, cpus): i for i, piece in enumerate(pieces)}
+    waiting = {remote.remote(cpus, work, piece, kept): i for i, piece in enumerate(pieces)}
     while waiting:
         ready, _ = ray.wait(list(waiting))
         for reference in ready:
             yield waiting.pop(reference), ray.get(reference)
 
 
-def fit_member(job: Job, task: Task, threads: int) -> str:
+def fit_member(job: Job, task: Task) -> str:
     """Train one member's head on all training images, or on all but its fold's, and save it.
 
     Returns:
         sha256 of the file.
     """
-    torch.set_num_threads(threads)
     rows = np.flatnonzero(task.folds_N != job.card.fold)
     head, _ = fit_rows(task, job.card.recipe, rows, job.card.seed)
     tensors = {name: tensor.cpu().numpy() for name, tensor in head.state_dict().items()}
@@ -93,11 +100,10 @@ def fit_members(
     return hashes
 
 
-def enter_fold(fold: int, shared: tuple[Task, int], threads: int) -> tuple[str, Entered]:
+def enter_fold(fold: int, shared: tuple[Task, int]) -> tuple[str, Entered]:
     """The training images of all folds but one, of a task, along so many directions; and their
     key.
     """
-    torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task, directions = shared
     about = (task.features, task.features.slots_N[task.folds_N != fold], directions)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,11 +68,8 @@ class _Network:
     fold: int
 
 
-def _train(network: _Network, shared: tuple[Task, MemberConfig], threads: int) -> Any:
-    """:func:`logits_without` in a worker."""
-    import torch
-
-    torch.set_num_threads(threads)
+def _logits(network: _Network, shared: tuple[Task, MemberConfig]) -> NDArray[np.float32]:
+    """:func:`logits_without` as a worker is asked for it."""
     return logits_without(*shared, network.out, network.part, network.fold)
 
 
@@ -95,7 +91,7 @@ def logits_of_parts(
     ended = dict.fromkeys(missing, 0)
     with progress("networks without some labels") as step:
         ways = over_cluster(
-            _train, networks, (task, recipe), search.cpus_per_trial, search.gpus_per_trial
+            _logits, networks, (task, recipe), search.cpus_per_trial, search.gpus_per_trial
         )
         for done, (place, logits_FK) in enumerate(ways, 1):
             network = networks[place]

@@ -43,8 +43,8 @@ BY_IMAGES = "negatives joined from two hands"
 
 def bank_of(task: Task, chosen: NDArray[np.int64]) -> Bank:
     """The training images of these rows, with their views."""
-    deep_BVD = task.features.open()[task.features.slots_N[chosen]]
-    middle_BC = Cached(task.features).rows(chosen).middle_NC
+    slots_B = task.features.slots_N[chosen]
+    deep_BVD, middle_BC = task.features.open()[slots_B], task.features.open_rest()[slots_B]
     return Bank(deep_BVD, middle_BC, task.labels_N[chosen], task.folds_N[chosen])
 
 

@@ -31,7 +31,7 @@ def test_workers_find_the_directions_of_every_fold(task: Task) -> None:
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert len(found) == 3
     for fold in range(3):
-        key, alone = enter_fold(fold, (task, 5), 1)
+        key, alone = enter_fold(fold, (task, 5))
         assert np.array_equal(found[key].coordinates_NVK, alone.coordinates_NVK)
         assert np.array_equal(found[key].subspace.directions_KD, alone.subspace.directions_KD)
 

@@ -188,7 +188,7 @@ def test_what_was_found_before_is_used_and_may_be_read_only(
 ) -> None:
     rows = np.flatnonzero(task.folds_N != 1)
     alone, _ = fit_rows(task, RECIPE, rows, seed=3)
-    key, entered = enter_fold(1, (task, RECIPE.directions), 1)
+    key, entered = enter_fold(1, (task, RECIPE.directions))
     arrays = (
         entered.coordinates_NVK, entered.subspace.mean_D, entered.subspace.directions_KD,
     )  # fmt: skip

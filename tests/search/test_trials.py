@@ -20,11 +20,7 @@ from sign_ensemble.search import trials
 from sign_ensemble.search.recorder import is_given_up_too_early
 from sign_ensemble.search.records import TrialRecord, read_records, write_record
 from sign_ensemble.search.space import default_params
-from sign_ensemble.search.trials import (
-    is_worth_another_call,
-    search_trials,
-    seconds_left,
-)
+from sign_ensemble.search.trials import is_worth_another_call, search_trials, seconds_left
 
 DEFAULT = MemberConfig()
 PARAMS = default_params(DEFAULT)
