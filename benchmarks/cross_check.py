@@ -113,11 +113,11 @@ def framed(rgb_HW3: Images, level: int) -> Images:
 
 
 def with_views(images_NSS3: Images, keys: list[str]) -> NDArray[np.float16]:
-    """Features of images and of their views (N, 1 + V, D)."""
-    each = [features_of_images(images_NSS3, "shipped").deep_ND]
+    """Features of images and of their views (N, 1 + V, E)."""
+    each = [features_of_images(images_NSS3, "shipped").both_NE]
     for view in range(1, VIEWS + 1):
         views = augment(images_NSS3, keys, view, mirror=False)
-        each.append(features_of_images(views, "shipped").deep_ND)
+        each.append(features_of_images(views, "shipped").both_NE)
     return np.stack(each, 1)
 
 
@@ -198,7 +198,7 @@ def main() -> None:
         "training": f"{len(labels_N)} pictures of {SIGNERS} built-in signers",
     }
     for name in BACKGROUNDS:
-        values = features_of_images(squares[name], "shipped").deep_ND
+        values = features_of_images(squares[name], "shipped").both_NE
         logits_HNK = np.stack([logits_of(head, values) for head in heads])
         results[name] = figures(logits_HNK, labels_real_N, people_N)
     write_json(RESULTS / "cross_check.json", results)

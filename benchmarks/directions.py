@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.cli import config_of, parser_for
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.data.backbone import D
+from sign_ensemble.data.backbone import E
 from sign_ensemble.learning.folds import fit_fold, seed_of
 from sign_ensemble.run import read_json, write_json
 from sign_ensemble.stages.prepare import Prepared, prepare
@@ -29,7 +29,7 @@ from sign_ensemble.stages.prepare import Prepared, prepare
 RESULTS = Path(__file__).parent / "results"
 RECIPE = MemberConfig(view_share=0.7, epochs=15)
 DIRECTIONS = (0, 512, 128)
-NONE_G: NDArray[np.float16] = np.zeros((0, D), np.float16)
+NONE_G: NDArray[np.float16] = np.zeros((0, E), np.float16)
 
 
 def prepared_without(signer: int, data: Path, runs: Path, more: list[str]) -> Prepared:
@@ -68,7 +68,7 @@ def table(results: dict[str, Any]) -> str:
     for count in DIRECTIONS:
         for signer, found in results["signers"].items():
             mean = {name: float(np.mean(values)) for name, values in found[str(count)].items()}
-            along = f"{count} directions" if count else "all 9,216 features"
+            along = f"{count} directions" if count else "all 12,672 features"
             lines.append(
                 f"| {along} | hand{signer} | {mean['accuracy']:.3f} | {mean['nll']:.3f} "
                 f"| {mean['seconds']:.1f} |"

@@ -42,7 +42,7 @@ from sign_ensemble.run import write_json
 
 RESULTS = Path(__file__).parent / "results"
 SIDE = 224
-KIND = Kind("features.f16", (1, backbone.D), "float16", {}, backbone.C)
+KIND = Kind("features.f16", (1, backbone.E), "float16", {})
 
 
 def make_images(folder: Path, count: int, size: tuple[int, int]) -> pa.Table:
@@ -118,10 +118,9 @@ def second_run(folder: Path, keys: Sequence[str], forgotten: bool) -> float:
 
 def read_all(found: Slots) -> int:
     """Bytes copied out of the file, a few hundred rows at a time."""
-    deep, rest, read = found.open(), found.open_rest(), 0
+    rows, read = found.open(), 0
     for start in range(0, len(found.slots_N), 512):
-        some = found.slots_N[start : start + 512]
-        read += deep[some].nbytes + rest[some].nbytes
+        read += rows[found.slots_N[start : start + 512]].nbytes
     return read
 
 

@@ -81,7 +81,7 @@ def task_in(folder: Path) -> PixelTask:
 def network(settings: FinetuneConfig) -> Network:
     """A network that begins with a random head."""
     torch.manual_seed(0)
-    head = Head(backbone.D, RECIPE.widths, LABELS, RECIPE.dropout)
+    head = Head(backbone.E, RECIPE.widths, LABELS, RECIPE.dropout)
     card = Card(tuple(map(str, range(LABELS))), RECIPE, 0, 0, -1, 1, 0.0, {}, "")
     tensors = {name: value.numpy() for name, value in head.state_dict().items()}
     return network_of(Member(card, tensors), settings, "shipped")
@@ -171,7 +171,7 @@ def tutorial(folder: Path) -> float:
     """The plain loop, all layers: images per second of a pass, after one to warm up."""
     torch.manual_seed(0)
     net = nn.Sequential(
-        backbone.Convolutions(), Head(backbone.D, RECIPE.widths, LABELS, RECIPE.dropout)
+        backbone.Convolutions(), Head(backbone.E, RECIPE.widths, LABELS, RECIPE.dropout)
     )
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-4)
     loader = DataLoader(

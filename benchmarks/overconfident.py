@@ -48,7 +48,7 @@ Features = NDArray[np.float16]
 
 
 def features_of(folder: Path, pictures: list[Picture]) -> Features:
-    """Features (N, D) of pictures as the package reads them."""
+    """Features (N, E) of pictures as the package reads them."""
     data = DataConfig()
     load = partial(square_of, data=data)
     found = []
@@ -56,14 +56,14 @@ def features_of(folder: Path, pictures: list[Picture]) -> Features:
         for start in range(0, len(pictures), AT_ONCE):
             some = [folder / p.path for p in pictures[start : start + AT_ONCE]]
             squares = np.stack(list(readers.map(load, some)))
-            found.append(features_of_images(squares, "shipped").deep_ND)
+            found.append(features_of_images(squares, "shipped").both_NE)
             step(start + len(some), len(pictures))
     return np.concatenate(found)
 
 
-def probabilities(head: Head, features_ND: Features) -> NDArray[np.float32]:
+def probabilities(head: Head, features_NE: Features) -> NDArray[np.float32]:
     """Softmax of the head's logits (N, K)."""
-    return torch.softmax(torch.from_numpy(logits_of(head, features_ND)), -1).numpy()
+    return torch.softmax(torch.from_numpy(logits_of(head, features_NE)), -1).numpy()
 
 
 def of(values: list[float]) -> dict[str, float]:

@@ -37,7 +37,7 @@ from tables import spread
 
 from sign_ensemble.config import MemberConfig, SearchConfig
 from sign_ensemble.console import SearchTable
-from sign_ensemble.data.backbone import C, D
+from sign_ensemble.data.backbone import E
 from sign_ensemble.data.slots import Kind, slots_of
 from sign_ensemble.learning.folds import FoldResult, Task, result_of
 from sign_ensemble.learning.subspace import Entered
@@ -84,15 +84,15 @@ def tiny_task(run: RunFolder) -> Task:
     def drawn(shape: tuple[int, ...]) -> NDArray[np.float16]:
         return np.maximum(rng.normal(size=shape), 0).astype(np.float16)
 
-    kind = Kind("features.f16", (1, D), "float16", {}, C)
+    kind = Kind("features.f16", (1, E), "float16", {})
     features = slots_of(
         run.path / "features",
         kind,
         [str(i) for i in range(IMAGES)],
-        lambda pairs: iter(drawn((len(pairs), D + C))),
+        lambda pairs: iter(drawn((len(pairs), 1, E))),
     )
     folds = np.repeat(np.arange(FOLDS), 4)
-    write_arrays(run.negatives, {"features": drawn((len(folds), D)), "folds": folds})
+    write_arrays(run.negatives, {"features": drawn((len(folds), E)), "folds": folds})
     return Task(
         features=features,
         labels_N=np.arange(IMAGES) % LABELS,
@@ -105,14 +105,14 @@ def tiny_task(run: RunFolder) -> Task:
 
 
 def slept(
-    task: Task, recipe: MemberConfig, fold: int, seed: int, negatives_GD: NDArray[np.float16]
+    task: Task, recipe: MemberConfig, fold: int, seed: int, negatives_GE: NDArray[np.float16]
 ) -> tuple[FoldResult, None]:
     """In place of ``fit_fold``: a share of a second, and no label likelier than another."""
     began = time.monotonic()
     time.sleep(SLEEP / task.folds)
     labels_F = task.labels_N[task.folds_N == fold]
     same = np.zeros((len(labels_F), len(task.labels)), np.float32)
-    negative = np.zeros((len(negatives_GD), len(task.labels)), np.float32)
+    negative = np.zeros((len(negatives_GE), len(task.labels)), np.float32)
     return result_of(fold, labels_F, same, negative, (1, 1), began), None
 
 

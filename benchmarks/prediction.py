@@ -81,7 +81,7 @@ def drawn_members(count: int) -> Ensemble:
     members = []
     for number in range(count):
         torch.manual_seed(number)
-        head = Head(backbone.D, recipe.widths, len(LABELS), recipe.dropout)
+        head = Head(backbone.E, recipe.widths, len(LABELS), recipe.dropout)
         card = Card(LABELS, recipe, number, number, -1, 1, 0.0, {}, "")
         tensors = {name: value.numpy() for name, value in head.state_dict().items()}
         members.append(Member(card, tensors))
@@ -115,7 +115,7 @@ def answering(images: int, bank: int) -> dict[str, Any]:
     shown = rng.integers(0, 256, (BLOCK, SIDE, SIDE, 3), np.uint8)
 
     def votes(reader: Reader) -> Callable[[NDArray[np.uint8]], Any]:
-        return lambda some: reader.ensemble.logits(net.of_images(some).deep_ND)
+        return lambda some: reader.ensemble.logits(net.of_images(some).both_NE)
 
     ways: dict[str, Callable[[NDArray[np.uint8]], Any]] = {
         BASE: net.of_images,
@@ -167,7 +167,7 @@ def figures(evidence: Evidence, reader: Reader) -> float:
 
 def write_rows(path: Path, rows: int) -> None:
     """A cache file of so many rows, as the package lays them out without views."""
-    drawn = drawn_features(1000, backbone.D + backbone.C)
+    drawn = drawn_features(1000, backbone.E)
     with path.open("wb") as opened:
         for start in range(0, rows, len(drawn)):
             opened.write(drawn[: rows - start].tobytes())
@@ -191,8 +191,7 @@ def learn_from(path: str, rows: int, out: str) -> None:
     before = held("VmRSS")
     watch.start()
     labels_N = np.arange(rows) % len(LABELS)
-    shape = (1, backbone.D)
-    features = Slots(path, np.arange(rows), shape, "float16", None, backbone.C)
+    features = Slots(path, np.arange(rows), (1, backbone.E), "float16")
     task = Task(features, labels_N, np.zeros(rows, np.int64), ("",), LABELS, "", 0)
     began = time.perf_counter()
     fit_rows(task, MemberConfig(epochs=1), np.arange(rows), 0)

@@ -27,8 +27,9 @@ from strangers import KNOWN, images_of_stranger
 
 from sign_ensemble import metrics
 from sign_ensemble.config import Config, MemberConfig
-from sign_ensemble.data import manifest
-from sign_ensemble.data.features import features_of_images, features_of_rows
+from sign_ensemble.data import backbone, manifest
+from sign_ensemble.data.features import features_of_images, features_of_rows, plain
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.folds import Task, fit_rows, logits_of
 from sign_ensemble.run import RunFolder, load_config, read_json, write_json
 from sign_ensemble.uncertainty.ensemble import Evidence
@@ -61,13 +62,20 @@ def main_job(
     return RunFolder(runs / name), time.monotonic() - began if fresh else None
 
 
+def fifth_alone(features: Slots) -> Slots:
+    """The fifth layer's features, which torchvision's classifier is given, in a file beside."""
+    path = Path(features.path).with_name("fifth.f16")
+    np.ascontiguousarray(plain(features)[:, : backbone.D]).tofile(path)
+    return Slots(str(path), np.arange(len(features.slots_N)), (1, backbone.D), "float16")
+
+
 def ordinary(run: RunFolder, data: Path, runs: Path) -> dict[str, Any]:
     """The ordinary implementation on the run's own split: figures per row of the table."""
     config = load_config(run)
-    plain = replace(config.data, views=0)
+    data_alone = replace(config.data, views=0)
     listed = manifest.read(run.manifest)
     rows = listed.rows("train")
-    features = features_of_rows(rows, listed.root, plain, runs / "features")
+    features = fifth_alone(features_of_rows(rows, listed.root, data_alone, runs / "features"))
     labels = listed.labels
     labels_N = np.array([labels.index(label) for label in rows.column("label").to_pylist()])
     task = Task(features, labels_N, np.zeros(len(rows), np.int64), ("",), tuple(labels), "", 0)
@@ -76,7 +84,7 @@ def ordinary(run: RunFolder, data: Path, runs: Path) -> dict[str, Any]:
     ]
 
     def evidence(images: np.ndarray) -> Evidence:
-        values = features_of_images(images, plain.weights).deep_ND
+        values = features_of_images(images, data_alone.weights).deep_ND
         logits = np.stack([logits_of(head, values) for head in heads])
         return Evidence(logits, np.ones(len(heads)), np.zeros(len(values)), np.zeros(len(values)))
 

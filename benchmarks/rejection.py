@@ -70,7 +70,7 @@ def measure(run: RunFolder, data: Path, seeds: list[int]) -> dict[str, dict[str,
     prepared = prepare(load_config(run))
     weights = prepared.config.data.weights
     images, truth_N = images_of_stranger(run, data)
-    features = {name: features_of_images(x, weights).deep_ND for name, x in images.items()}
+    features = {name: features_of_images(x, weights).both_NE for name, x in images.items()}
     made, _ = read_arrays(run.negatives)
     found: dict[str, dict[str, Any]] = {}
     for seed in seeds:

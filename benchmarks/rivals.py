@@ -57,13 +57,13 @@ class Shown:
 
     Args:
         task: The training signers' features, with views, and labels.
-        negatives_GD: Features of the self-made negatives.
-        features: Set → features (N, D); the stranger's signs are KNOWN.
+        negatives_GE: Features of the self-made negatives.
+        features: Set → features (N, E); the stranger's signs are KNOWN.
         seed: Seeds everything.
     """
 
     task: Task
-    negatives_GD: NDArray[np.float16]
+    negatives_GE: NDArray[np.float16]
     features: Mapping[str, NDArray[np.float16]]
     seed: int
 
@@ -73,7 +73,7 @@ class Shown:
         return np.arange(len(self.task.labels_N))
 
     @property
-    def plain_ND(self) -> NDArray[np.float16]:
+    def plain_NE(self) -> NDArray[np.float16]:
         """Features of the training images without views."""
         found: NDArray[np.float16] = self.task.features.open()[self.task.features.slots_N, 0]
         return found
@@ -115,7 +115,7 @@ def of_one_model(shown: Shown, head: Head) -> Iterator[tuple[str, Found]]:
     assert isinstance(last, nn.Linear)
     units, labels_N = shown.each(below), torch.from_numpy(shown.task.labels_N)
     with torch.no_grad():
-        own_NH = below(as_tensor(shown.plain_ND))
+        own_NH = below(as_tensor(shown.plain_NE))
 
     def scored(by: Callable[[Any], Any], of: Mapping[str, Any]) -> Found:
         with torch.no_grad():
@@ -143,9 +143,9 @@ def of_one_model(shown: Shown, head: Head) -> Iterator[tuple[str, Found]]:
     ash = ood.ASH(backbone=nn.Identity(), head=lambda maps: last(maps.flatten(1)))
     maps = {name: x[:, :, None, None] for name, x in units.items()}
     yield "one model: ASH", scored(ash.predict_feature_maps, maps)
-    pca = PCA(DIRECTIONS, random_state=shown.seed).fit(shown.plain_ND.astype(np.float32))
+    pca = PCA(DIRECTIONS, random_state=shown.seed).fit(shown.plain_NE.astype(np.float32))
     frozen = shown.each(lambda x: torch.from_numpy(pca.transform(x.numpy())).float())
-    own_NP = torch.from_numpy(pca.transform(shown.plain_ND.astype(np.float32))).float()
+    own_NP = torch.from_numpy(pca.transform(shown.plain_NE.astype(np.float32))).float()
     for name, far in {
         "Mahalanobis, convolutions": ood.Mahalanobis(None),
         "relative Mahalanobis, convolutions": ood.RMD(None),
@@ -153,7 +153,7 @@ def of_one_model(shown: Shown, head: Head) -> Iterator[tuple[str, Found]]:
         far.fit_features(own_NP, labels_N)
         yield f"one model: {name}", scored(far.predict_features, frozen)
     nearest = ood.KNN(None, k=NEIGHBOURS)
-    nearest.fit_features(as_tensor(shown.plain_ND), labels_N)
+    nearest.fit_features(as_tensor(shown.plain_NE), labels_N)
     yield (
         "one model: kNN, convolutions",
         scored(nearest.predict_features, shown.each(lambda x: x)),
@@ -246,13 +246,13 @@ def packed(shown: Shown) -> dict[str, NDArray[np.float32]]:
 def another_class(shown: Shown) -> Found:
     """One model with a class more, learned from self-made negatives; its probability rejects."""
     task = shown.task
-    features_RVD = task.features.open()
-    own = features_RVD[task.features.slots_N]
+    features_RVE = task.features.open()
+    own = features_RVE[task.features.slots_N]
     views = own.shape[1]
-    both = np.concatenate([own, np.repeat(shown.negatives_GD[:, None], views, 1)])
+    both = np.concatenate([own, np.repeat(shown.negatives_GE[:, None], views, 1)])
     with NamedTemporaryFile() as file:
         both.tofile(file.name)
-        more = len(shown.negatives_GD)
+        more = len(shown.negatives_GE)
         other = replace(
             task,
             features=Slots(file.name, np.arange(len(both)), both.shape[1:], "float16"),

@@ -163,13 +163,13 @@ def judged_ours(run: RunFolder, task: Task, seed: int) -> float:
 def judged_tutorial(best: dict[str, Any], epochs: int, task: Task, seed: int) -> float:
     """The same of the tutorial's, trained by its own loop on the plain images' features."""
     labels_N = torch.tensor([LETTERS.index(task.labels[label]) for label in task.labels_N])
-    features_ND = torch.from_numpy(plain(task.features)).float()
+    features_NE = torch.from_numpy(plain(task.features)).float()
     losses = []
     for fold in range(task.folds):
         torch.manual_seed(seed_of(seed, fold, 1))
         mine = torch.from_numpy(task.folds_N == fold)
-        others: Any = DataLoader(TensorDataset(features_ND[~mine], labels_N[~mine]), BATCH, True)
-        shown: Any = DataLoader(TensorDataset(features_ND[mine], labels_N[mine]), BATCH)
+        others: Any = DataLoader(TensorDataset(features_NE[~mine], labels_N[~mine]), BATCH, True)
+        shown: Any = DataLoader(TensorDataset(features_NE[mine], labels_N[mine]), BATCH)
         head = make_head(best)
         optimiser = torch.optim.Adam(head.parameters(), lr=best["learning_rate"])
         for _ in range(epochs):

@@ -57,10 +57,17 @@ class Hands(Dataset[tuple[torch.Tensor, int]]):
         return (pixels - mean) / std, LETTERS.index(self.files[i].parent.name)
 
 
+class Plain(Convolutions):
+    """What torchvision's classifier is given, and no more."""
+
+    def forward(self, images_N3SS: torch.Tensor) -> torch.Tensor:
+        return self.avgpool(self.features(images_N3SS)).flatten(1)
+
+
 def convolutions() -> nn.Module:
     """AlexNet's frozen convolutions with ImageNet's weights."""
     tensors = load(weights_bytes("shipped"))
-    net = Convolutions()
+    net = Plain()
     net.load_state_dict({k: v.float() for k, v in tensors.items() if k.startswith("features.")})
     return net.eval().requires_grad_(False)
 

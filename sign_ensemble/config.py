@@ -43,7 +43,7 @@ class DataConfig:
         fit: How an image becomes a square: ``pad`` keeps all of it and its proportions, filling
             with the border's colour; ``squash`` stretches it; ``crop`` takes the middle.
         views: Augmented copies of each training image (rotation, scale, shift, light, small
-            perspective), computed once. More views cost disk (18 kB each) and one convolution.
+            perspective), computed once. More views cost disk (25 kB each) and one convolution.
         mirror: Whether views may be mirrored. Off: handedness can be meaning.
         max_pixels: Images with more pixels are set aside unread; guards against decompression
             bombs. 64 million is above any camera in use.
@@ -199,7 +199,7 @@ class FinetuneConfig:
 
     Args:
         layers: Which convolutions learn: ``none`` (members are heads on frozen features), ``last``
-            (the fifth), ``conv3+`` or ``all``. Fewer learn faster and forget less.
+            (the fifth), ``conv3+`` or ``all``. Fewer learn faster; all read strangers best.
         epochs: Passes over the training images; few, since everything begins trained.
         learning_rate: AdamW's highest step size for the head.
         backbone_rate: The same for the convolutions.
@@ -212,11 +212,11 @@ class FinetuneConfig:
     """
 
     layers: Literal["none", "last", "conv3+", "all"] = "none"
-    epochs: int = 8
-    learning_rate: float = 1e-4
-    backbone_rate: float = 2e-4
-    weight_decay: float = 1e-4
-    warmup: float = 0.05
+    epochs: int = 12
+    learning_rate: float = 4e-4
+    backbone_rate: float = 1e-4
+    weight_decay: float = 1e-2
+    warmup: float = 0.1
     clip: float = 5.0
     batch_size: int = 64
     view_share: float = 1.0

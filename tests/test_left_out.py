@@ -1,6 +1,6 @@
 """Labels left out of the training, and what stands for a wrong gesture then.
 
-Letters: N images, K labels, D features.
+Letters: N images, K labels, E features.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def test_two_labels_must_be_left() -> None:
 def task(tmp_path: Path) -> Task:
     """Three labels by two signers, five images each; a label's own features are high."""
     labels, folds = (x.ravel() for x in np.indices((3, 10)))
-    x_ND = np.random.default_rng(0).uniform(0, 0.1, (30, 1, backbone.D)).astype(np.float16)
+    x_NE = np.random.default_rng(0).uniform(0, 0.1, (30, 1, backbone.E)).astype(np.float16)
     for label in range(3):
-        x_ND[labels == label, 0, 40 * label : 40 * label + 40] = 4
-    x_ND.tofile(tmp_path / "features.f16")
-    features = Slots(str(tmp_path / "features.f16"), np.arange(30), (1, backbone.D), "float16")
+        x_NE[labels == label, 0, 40 * label : 40 * label + 40] = 4
+    x_NE.tofile(tmp_path / "features.f16")
+    features = Slots(str(tmp_path / "features.f16"), np.arange(30), (1, backbone.E), "float16")
     return Task(features, labels, folds % 2, ("eve", "fay"), ("a", "b", "c"), "", 0)
 
 

@@ -1,6 +1,6 @@
 """AlexNet's five convolution layers, frozen: uint8 images in, float16 features out.
 
-Letters: N images, S side in pixels, D deep features, C features of the middle.
+Letters: N images, S side in pixels, D deep features, C features of the middle, E = D + C both.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ SHIPPED = "alexnet-imagenet1k-features-fp16.safetensors"
 D = 256 * 6 * 6
 THIRD, PLACES = 8, 3  # layers up to the third convolution's ReLU; places kept along a side of it
 C = 384 * PLACES * PLACES
+E = D + C  # deep features first
 BATCH = 64  # every pass has this many images, so that a feature never depends on its neighbours
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as torchvision publishes them with the weights
 STD = (0.229, 0.224, 0.225)
@@ -57,41 +58,46 @@ class Convolutions(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(6)
 
     def forward(self, images_N3SS: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, S, S) to features (N, 9216)."""
-        return self.avgpool(self.features(images_N3SS)).flatten(1)
+        """Normalised images (N, 3, S, S) to features (N, E).
 
-    def both(self, images_N3SS: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What :meth:`forward` gives, and of the third layer (384 maps) the highest value in each
-        of 3 x 3 places: (N, 9216) and (N, 3456).
+        The first 9,216 are what torchvision's classifier is given; after them, of the third layer
+        (384 maps), the highest value in each of 3 x 3 places: 3,456.
         """
         third = self.features[:THIRD](images_N3SS)
         middle_NC = adaptive_max_pool2d(third, PLACES).flatten(1)
-        return self.avgpool(self.features[THIRD:](third)).flatten(1), middle_NC
+        deep_ND = self.avgpool(self.features[THIRD:](third)).flatten(1)
+        return torch.cat([deep_ND, middle_NC], 1)
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the convolutions make of N images, float16.
+    """What the convolutions make of N images.
 
     Args:
-        deep_ND: The fifth layer's, which heads and neighbours are about.
-        middle_NC: The third layer's, which clouds are about, see ``gaussians.py``.
+        both_NE: float16, which heads read.
     """
 
-    deep_ND: NDArray[np.float16]
-    middle_NC: NDArray[np.float16]
+    both_NE: NDArray[np.float16]
+
+    @property
+    def deep_ND(self) -> NDArray[np.float16]:
+        """The fifth layer's, which neighbours are about."""
+        return self.both_NE[:, :D]
+
+    @property
+    def middle_NC(self) -> NDArray[np.float16]:
+        """The third layer's, which clouds are about, see ``gaussians.py``."""
+        return self.both_NE[:, D:]
 
     def rows(self, chosen: NDArray[np.int64]) -> Features:
         """Those of some of the images."""
-        return Features(self.deep_ND[chosen], self.middle_NC[chosen])
+        return Features(self.both_NE[chosen])
 
 
 def joined(parts: Sequence[Features]) -> Features:
     """Features of some images after those of others."""
-    return Features(
-        np.concatenate([np.zeros((0, D), np.float16), *(part.deep_ND for part in parts)]),
-        np.concatenate([np.zeros((0, C), np.float16), *(part.middle_NC for part in parts)]),
-    )
+    none = np.zeros((0, E), np.float16)
+    return Features(np.concatenate([none, *(part.both_NE for part in parts)]))
 
 
 @lru_cache(maxsize=1)
@@ -119,10 +125,6 @@ class Backbone:
         Yields:
             The features of one batch, in order.
         """
-
-        def half(values: torch.Tensor) -> NDArray[np.float16]:
-            return values[:n].clamp(max=65504).to(torch.float16).cpu().numpy()
-
         for images_NSS3 in batches:
             n = len(images_NSS3)
             if n < BATCH:
@@ -133,8 +135,8 @@ class Backbone:
                 torch.inference_mode(),
                 torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
             ):
-                deep_ND, middle_NC = self.layers.both(normalised(pixels.permute(0, 3, 1, 2)))
-            yield Features(half(deep_ND), half(middle_NC))
+                both_NE = self.layers(normalised(pixels.permute(0, 3, 1, 2)))[:n]
+            yield Features(both_NE.clamp(max=65504).to(torch.float16).cpu().numpy())
 
     def of_images(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None

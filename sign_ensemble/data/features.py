@@ -1,10 +1,10 @@
 """Rows of the manifest to frozen features, computed once and read from one memory-mapped file.
 
 A cache folder belongs to one set of weights and one way of making images and views. In it,
-``features.f16`` holds a slot per image content, see ``slots.py``: 1 + V float16 rows of D values,
-the image and its V views, and after them the image's C features of the middle.
+``features.f16`` holds a slot per image content, see ``slots.py``: 1 + V float16 rows of E values,
+the image and its V views.
 
-Letters: N images, V views, D deep features, C features of the middle, S side in pixels.
+Letters: N images, V views, E features of both layers, S side in pixels.
 """
 
 from __future__ import annotations
@@ -33,14 +33,8 @@ AT_ONCE = 8  # images that a thread decodes together
 
 
 def plain(features: Slots) -> NDArray[np.float16]:
-    """The features of the images themselves, without views: (N, D)."""
+    """The features of the images themselves, without views: (N, E)."""
     values: NDArray[np.float16] = features.open()[features.slots_N, 0]
-    return values
-
-
-def middle(features: Slots) -> NDArray[np.float16]:
-    """The features of the middle of the images themselves: (N, C)."""
-    values: NDArray[np.float16] = features.open_rest()[features.slots_N]
     return values
 
 
@@ -53,7 +47,7 @@ class Cached:
     def rows(self, chosen: NDArray[np.int64]) -> backbone.Features:
         """Those of some of the images."""
         some = replace(self.features, slots_N=self.features.slots_N[chosen])
-        return backbone.Features(plain(some), middle(some))
+        return backbone.Features(plain(some))
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, object]:
     """What the content of a cache folder depends on, beside the images."""
     return {
         "weights": weights_sha256,
-        "middle": [backbone.THIRD, backbone.PLACES],
+        "middle of every view": [backbone.THIRD, backbone.PLACES],
         "size": data.size,
         "fit": data.fit,
         "views": data.views,
@@ -94,7 +88,7 @@ def images_with_views(works: Sequence[Work], data: DataConfig) -> NDArray[np.uin
 
 
 def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.float16]]:
-    """A slot of each image in turn, (1 + V) · D + C values.
+    """A slot of each image in turn, (1 + V, E).
 
     A GPU convolves while the next images are decoded. A processor does one after the other, each
     on all its threads: a decoding thread beside them would only make the convolutions' wait.
@@ -118,14 +112,12 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
                 for i in range(0, len(images), backbone.BATCH):
                     yield images[i : i + backbone.BATCH]
 
-    deep: list[NDArray[np.float16]] = []
-    middles: list[NDArray[np.float16]] = []
+    rows: list[NDArray[np.float16]] = []
     for found in net.features(batches()):
-        deep.extend(found.deep_ND)
-        middles.extend(found.middle_NC)
-        while len(deep) > data.views:
-            yield np.concatenate([*deep[: 1 + data.views], middles[0]])
-            del deep[: 1 + data.views], middles[: 1 + data.views]
+        rows.extend(found.both_NE)
+        while len(rows) > data.views:
+            yield np.stack(rows[: 1 + data.views])
+            del rows[: 1 + data.views]
 
 
 def features_of_images(
@@ -172,5 +164,5 @@ def features_of_rows(
         works = [Work(str(root / path_of[sha]), sha, slot) for sha, slot in missing]
         return compute(works, data)
 
-    kind = Kind("features.f16", (1 + data.views, backbone.D), "float16", key, backbone.C)
+    kind = Kind("features.f16", (1 + data.views, backbone.E), "float16", key)
     return slots_of(cache / name, kind, wanted, make, progress)

@@ -40,19 +40,17 @@ class Kind:
         shape: Shape of a row.
         dtype: Its numpy type's name.
         about: What rows depend on beside their key, kept as ``settings.json``.
-        rest: How many more values each row has beyond that shape.
     """
 
     file: str
     shape: tuple[int, ...]
     dtype: str
     about: dict[str, object]
-    rest: int = 0
 
     @property
     def bytes(self) -> int:
         """Bytes of a row."""
-        return (prod(self.shape) + self.rest) * np.dtype(self.dtype).itemsize
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,6 @@ class Slots:
         shape: Shape of a row.
         dtype: Its numpy type's name.
         copy: Makes the file on a machine that lacks it, where it is a copy from an object store.
-        rest: How many more values each row has beyond that shape.
     """
 
     path: str
@@ -73,7 +70,6 @@ class Slots:
     shape: tuple[int, ...]
     dtype: str
     copy: Copy | None = None
-    rest: int = 0
 
     def open(self) -> NDArray[Any]:
         """The memory-mapped file as (rows, *shape); index it with ``slots_N``.
@@ -81,24 +77,10 @@ class Slots:
         Raises:
             UserError: this machine cannot read it.
         """
-        rows_RE = self._rows()
-        return rows_RE[:, : prod(self.shape)].reshape(len(rows_RE), *self.shape)
-
-    def open_rest(self) -> NDArray[Any]:
-        """What each row has beyond its shape, memory-mapped: (rows, rest).
-
-        Raises:
-            UserError: this machine cannot read it.
-        """
-        return self._rows()[:, prod(self.shape) :]
-
-    def _rows(self) -> NDArray[Any]:
-        """All values of every row, memory-mapped."""
-        each = prod(self.shape) + self.rest
         path = self.path if self.copy is None else self.copy.file()
         try:
-            rows = os.path.getsize(path) // (each * np.dtype(self.dtype).itemsize)
-            return np.memmap(path, self.dtype, "r", shape=(rows, each))
+            rows = os.path.getsize(path) // (prod(self.shape) * np.dtype(self.dtype).itemsize)
+            return np.memmap(path, self.dtype, "r", shape=(rows, *self.shape))
         except OSError as fault:
             raise UserError(
                 f"{path}: cannot be read on this node ({fault.strerror}); data.cache must lie on "
@@ -136,7 +118,7 @@ def slots_of(
         what = kind.file.partition(".")[0]
         raise UserError(f"{folder}: {what} cannot be written ({fault})") from None
     slots_N = np.array([slot_of[key] for key in keys], np.int64)
-    return Slots(str(path), slots_N, kind.shape, kind.dtype, copy, kind.rest)
+    return Slots(str(path), slots_N, kind.shape, kind.dtype, copy)
 
 
 def _in_one_file(

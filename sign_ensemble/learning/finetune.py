@@ -155,7 +155,7 @@ def course_of(settings: FinetuneConfig, label_smoothing: float) -> Course:
 def network_of(member: Member, settings: FinetuneConfig, weights: str) -> Network:
     """The network that begins with a member's head and the convolutions it was trained on."""
     recipe, labels = member.card.recipe, member.card.labels
-    head = Head(backbone.D, recipe.widths, len(labels), recipe.dropout)
+    head = Head(backbone.E, recipe.widths, len(labels), recipe.dropout)
     head.load_state_dict({name: torch.from_numpy(v) for name, v in member.tensors.items()})
     convolutions = backbone.Convolutions()
     convolutions.load_state_dict(backbone.load(weights).layers.state_dict())

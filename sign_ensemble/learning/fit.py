@@ -57,7 +57,7 @@ class FeatureBatches:
     """Cached features in batches; every epoch draws, for some images, one of their views.
 
     Args:
-        features_RVD: All cached features, memory-mapped.
+        features_RVE: All cached features, memory-mapped.
         rows_N: The row of each training image in them.
         labels_N: Its label.
         size: Images per batch.
@@ -66,7 +66,7 @@ class FeatureBatches:
             seconds, begins at the beginning.
     """
 
-    features_RVD: NDArray[np.float16]
+    features_RVE: NDArray[np.float16]
     rows_N: NDArray[np.int64]
     labels_N: NDArray[np.int64]
     size: int
@@ -79,15 +79,15 @@ class FeatureBatches:
         return ceil(len(self.rows_N) / self.size)
 
     def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
-        """Features (B, D) in float16 and labels (B,), each image once."""
+        """Features (B, E) in float16 and labels (B,), each image once."""
         order = self.rng.permutation(len(self.rows_N))
         views = np.zeros(len(order), np.int64)
-        if self.features_RVD.shape[1] > 1:
-            drawn = self.rng.integers(1, self.features_RVD.shape[1], size=len(order))
+        if self.features_RVE.shape[1] > 1:
+            drawn = self.rng.integers(1, self.features_RVE.shape[1], size=len(order))
             views = np.where(self.rng.random(len(order)) < self.view_share, drawn, 0)
         for start in range(begin * self.size, len(order), self.size):
             chosen = order[start : start + self.size]
-            values = self.features_RVD[self.rows_N[chosen], views[chosen]]
+            values = self.features_RVE[self.rows_N[chosen], views[chosen]]
             yield [Piece((torch.from_numpy(values),), torch.from_numpy(self.labels_N[chosen]))]
 
 

@@ -1,6 +1,6 @@
 """One setting, judged on signers its models never saw.
 
-Letters: N training images, K labels, F images of the fold that is left out, G negatives of it.
+Letters: N training images, E features, K labels, F images of the fold left out, G negatives of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from sign_ensemble import metrics
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.data.backbone import D
+from sign_ensemble.data.backbone import E
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.fit import FeatureBatches, Fitted, adam, course_of, fit
 from sign_ensemble.learning.network import Head
@@ -113,15 +113,15 @@ def kept_back(
     return chosen_N
 
 
-def logits_of(head: Head, features_ND: NDArray[np.float16]) -> NDArray[np.float32]:
+def logits_of(head: Head, features_NE: NDArray[np.float16]) -> NDArray[np.float32]:
     """Logits (N, K) in float32, a thousand images at a time."""
     device = next(head.parameters()).device
-    if not len(features_ND):
+    if not len(features_NE):
         return np.zeros((0, head.labels), np.float32)
     with torch.inference_mode():
         parts = [
-            head.logits(torch.from_numpy(np.asarray(features_ND[i : i + 1000])).to(device).float())
-            for i in range(0, len(features_ND), 1000)
+            head.logits(torch.from_numpy(np.asarray(features_NE[i : i + 1000])).to(device).float())
+            for i in range(0, len(features_NE), 1000)
         ]
     return torch.cat(parts).cpu().numpy()
 
@@ -143,18 +143,18 @@ def fit_rows(
     rng = np.random.default_rng(seed)
     labels_N = task.labels_N[rows]
     slots_N = task.features.slots_N[rows]
-    features_RVD = task.features.open()
+    features_RVE = task.features.open()
     stop_N = kept_back(labels_N, recipe.stop_share, rng)
     space = None
-    if 0 < recipe.directions < D:
+    if 0 < recipe.directions < E:
         about = (task.features, slots_N, recipe.directions)
         entered = task.entered.get(key_of(*about)) or entered_images(*about, device)
-        space, features_RVD, slots_N = (
+        space, features_RVE, slots_N = (
             entered.subspace,
             entered.coordinates_NVK,
             np.arange(len(rows)),
         )
-    stop_features = features_RVD[slots_N[stop_N], 0]
+    stop_features = features_RVE[slots_N[stop_N], 0]
 
     def stop_nll(head: torch.nn.Module) -> float:
         assert isinstance(head, Head)
@@ -162,10 +162,10 @@ def fit_rows(
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        head = Head(features_RVD.shape[2], recipe.widths, len(task.labels), recipe.dropout)
+        head = Head(features_RVE.shape[2], recipe.widths, len(task.labels), recipe.dropout)
         head = head.to(device)
         batches = FeatureBatches(
-            features_RVD,
+            features_RVE,
             slots_N[~stop_N],
             labels_N[~stop_N],
             recipe.batch_size,
@@ -186,7 +186,7 @@ def fit_rows(
 
 
 def fit_fold(
-    task: Task, recipe: MemberConfig, fold: int, seed: int, negatives_GD: NDArray[np.float16]
+    task: Task, recipe: MemberConfig, fold: int, seed: int, negatives_GE: NDArray[np.float16]
 ) -> tuple[FoldResult, Head]:
     """Train on all folds but one and look at that one.
 
@@ -195,7 +195,7 @@ def fit_fold(
         recipe: Hyperparameters.
         fold: The fold left out.
         seed: See :func:`fit_rows`.
-        negatives_GD: Slots of that fold's negatives.
+        negatives_GE: Slots of that fold's negatives.
     """
     began = time.monotonic()
     head, fitted = fit_rows(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
@@ -205,7 +205,7 @@ def fit_fold(
         fold=fold,
         labels_F=task.labels_N[out],
         logits_FK=logits_FK,
-        negative_logits_GK=logits_of(head, negatives_GD),
+        negative_logits_GK=logits_of(head, negatives_GE),
         epochs=(fitted.epochs, fitted.best_epoch),
         began=began,
     )

@@ -1,7 +1,7 @@
-"""The head on AlexNet's features: D → h1 → h2 → labels, ReLU, dropout, LogSoftmax; and the whole
+"""The head on AlexNet's features: E → h1 → h2 → labels, ReLU, dropout, LogSoftmax; and the whole
 network, of whose convolutions some or all learn too.
 
-Letters: N images, S side in pixels, D features, H units of a hidden layer, K labels.
+Letters: N images, S side in pixels, E features, H units of a hidden layer, K labels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Head(nn.Module):
     """The default recipe's classifier.
 
     Args:
-        features: D.
+        features: E.
         widths: h1 and h2.
         labels: K.
         dropout: Share of each hidden layer's units dropped in training.
@@ -39,23 +39,23 @@ class Head(nn.Module):
             nn.Linear(h2, labels),
         )
 
-    def logits(self, features_ND: torch.Tensor) -> torch.Tensor:
+    def logits(self, features_NE: torch.Tensor) -> torch.Tensor:
         """Scores before LogSoftmax, (N, K): what energy and max-logit are computed from."""
-        return self.layers(features_ND)
+        return self.layers(features_NE)
 
-    def forward(self, features_ND: torch.Tensor, *masks_NH: torch.Tensor) -> torch.Tensor:
+    def forward(self, features_NE: torch.Tensor, *masks_NH: torch.Tensor) -> torch.Tensor:
         """Log-probabilities, (N, K).
 
         Args:
-            features_ND: The features.
+            features_NE: The features.
             masks_NH: For each hidden layer, what dropout multiplies it by; drawn by torch if none
                 are given. Workers that share a step give theirs, so that the masks do not depend
                 on how many share it.
         """
         if not masks_NH:
-            return torch.log_softmax(self.logits(features_ND), -1)
+            return torch.log_softmax(self.logits(features_NE), -1)
         masks = iter(masks_NH)
-        hidden = features_ND
+        hidden = features_NE
         for layer in self.layers:
             hidden = hidden * next(masks) if isinstance(layer, nn.Dropout) else layer(hidden)
         return torch.log_softmax(hidden, -1)
@@ -74,18 +74,12 @@ class Network(nn.Module):
         super().__init__()
         self.convolutions = convolutions
         self.head = head
-        self.frozen = FROZEN[layers]
-        for parameter in convolutions.features[: self.frozen].parameters():
-            parameter.requires_grad_(False)
-        for parameter in convolutions.features[self.frozen :].parameters():
-            parameter.requires_grad_(True)
+        for number, layer in enumerate(convolutions.features):
+            layer.requires_grad_(number >= FROZEN[layers])
 
     def forward(self, images_N3SS: torch.Tensor, *masks_NH: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (N, K) of normalised images; for the masks see the head."""
-        with torch.no_grad():
-            below = self.convolutions.features[: self.frozen](images_N3SS)
-        features = self.convolutions.avgpool(self.convolutions.features[self.frozen :](below))
-        return self.head(features.flatten(1), *masks_NH)
+        return self.head(self.convolutions(images_N3SS), *masks_NH)
 
     def learned(self) -> dict[str, torch.Tensor]:
         """What training changed, by the names of a member's file: ``features.*``, ``layers.*``."""

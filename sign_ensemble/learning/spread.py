@@ -9,7 +9,7 @@ import numpy as np
 import ray
 import torch
 
-from sign_ensemble.data.backbone import D
+from sign_ensemble.data.backbone import E
 from sign_ensemble.learning.folds import Task, fit_rows
 from sign_ensemble.learning.member import Member, save
 from sign_ensemble.learning.subspace import Entered, enter_images, key_of
@@ -129,7 +129,7 @@ def enter_folds(
     images, views = len(task.labels_N), task.features.shape[0]
     size = task.folds * images * views * directions * np.dtype(np.float16).itemsize
     room = ROOM * ray.cluster_resources().get("object_store_memory", 0.0)
-    if not 0 < directions < D or size > room:
+    if not 0 < directions < E or size > room:
         return {}
     found = {}
     ended = over_cluster(enter_fold, range(task.folds), (task, directions), cpus, gpus)

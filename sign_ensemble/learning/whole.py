@@ -134,9 +134,9 @@ def said_of(
     own = {name: member.tensors[name] for name in member.card.learned}
     layers = backbone.finetuned(weights, own) if own else backbone.load(weights)
     recipe, labels = member.card.recipe, len(member.card.labels)
-    head = Head(backbone.D, recipe.widths, labels, recipe.dropout)
+    head = Head(backbone.E, recipe.widths, labels, recipe.dropout)
     rest = {k: torch.from_numpy(v) for k, v in member.tensors.items() if k not in own}
     head.load_state_dict(rest)
     head = head.eval().to(layers.device)
-    parts = [logits_of(head, layers.of_images(some).deep_ND) for some in images]
+    parts = [logits_of(head, layers.of_images(some).both_NE) for some in images]
     return np.concatenate([np.zeros((0, labels), np.float32), *parts])

@@ -134,8 +134,7 @@ def write_negatives(prepared: Prepared) -> None:
     names = sorted(set(kinds))
     found = joined(parts)
     arrays: dict[str, NDArray[Any]] = {
-        "features": found.deep_ND,
-        "middle": found.middle_NC,
+        "features": found.both_NE,
         "folds": np.array(folds, np.int64),
         "kinds": np.array([names.index(kind) for kind in kinds], np.int64),
     }

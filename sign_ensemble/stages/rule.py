@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from sign_ensemble.console import say
-from sign_ensemble.data.backbone import Features
+from sign_ensemble.data.backbone import D, Features
 from sign_ensemble.data.features import Cached
 from sign_ensemble.learning.folds import Task, recipe_of
 from sign_ensemble.run import read_arrays, read_json
@@ -44,7 +44,8 @@ BY_IMAGES = "negatives joined from two hands"
 def bank_of(task: Task, chosen: NDArray[np.int64]) -> Bank:
     """The training images of these rows, with their views."""
     slots_B = task.features.slots_N[chosen]
-    deep_BVD, middle_BC = task.features.open()[slots_B], task.features.open_rest()[slots_B]
+    both_BVE = task.features.open()[slots_B]
+    deep_BVD, middle_BC = both_BVE[:, :, :D], both_BVE[:, 0, D:]
     return Bank(deep_BVD, middle_BC, task.labels_N[chosen], task.folds_N[chosen])
 
 
@@ -80,7 +81,7 @@ def build_rule(prepared: Prepared) -> None:
         readings = fit_readings(at.to_labels_RNK, logits_MNK, votes_M, task.labels_N, weights_N)
         say(readings.words() if readings else ALONE)
     known = evidence_of(logits_MNK, votes_M, at, readings)
-    made = asked(Features(negatives["features"], negatives["middle"]), negatives["folds"])
+    made = asked(Features(negatives["features"]), negatives["folds"])
     calibration = Calibration(
         scores=all_scores(known),
         groups_C=task.folds_N,

@@ -56,7 +56,7 @@ class Reader:
         rule, labels = self.rule, len(self.ensemble.labels)
         atlas = Atlas(np.arange(labels), rule.clouds, rule.fifth)
         cloud_N, to_labels_RNK = distances(found, atlas, labels)
-        said = self.ensemble.logits(found.deep_ND, images_NSS3), self.ensemble.votes_M
+        said = self.ensemble.logits(found.both_NE, images_NSS3), self.ensemble.votes_M
         near_N = neighbour_distance(found.deep_ND, rule.bank, rule.neighbours)
         return evidence_of(*said, Measured(near_N, cloud_N, to_labels_RNK), rule.readings)
 

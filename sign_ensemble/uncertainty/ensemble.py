@@ -1,6 +1,6 @@
 """Members side by side: images and their features in, evidence out.
 
-Letters: M members, N images, S side in pixels, K labels, D features.
+Letters: M members, N images, S side in pixels, K labels, E features.
 """
 
 from __future__ import annotations
@@ -107,20 +107,20 @@ class Ensemble:
         return np.array([member.card.weight for member in self.members], np.float64)
 
     def logits(
-        self, features_ND: NDArray[np.float16], images_NSS3: NDArray[np.uint8] | None = None
+        self, features_NE: NDArray[np.float16], images_NSS3: NDArray[np.uint8] | None = None
     ) -> NDArray[np.float32]:
         """Every member's logits (M, N, K).
 
         Args:
-            features_ND: Frozen features of the images.
+            features_NE: Frozen features of the images.
             images_NSS3: The images; needed if a member has convolutions of its own.
         """
         each = []
         for part in self.parts:
-            features = features_ND
+            features = features_NE
             if part.backbone is not None:
                 assert images_NSS3 is not None
-                features = part.backbone.of_images(images_NSS3).deep_ND
+                features = part.backbone.of_images(images_NSS3).both_NE
             each.append(part.heads.logits(features))
         return np.concatenate(each)
 

@@ -1,6 +1,6 @@
 """Heads side by side as one batched product: features in, logits out.
 
-Letters: M members, N images, K labels, D features, H1 and H2 the widest hidden layers.
+Letters: M members, N images, K labels, E features, H1 and H2 the widest hidden layers.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ class Heads:
     """
 
     labels: int
-    first_DH: torch.Tensor
+    first_EH: torch.Tensor
     first_bias_H: torch.Tensor
     second_MHH: torch.Tensor
     second_bias_MH: torch.Tensor
     third_MHK: torch.Tensor
     third_bias_MK: torch.Tensor
 
-    def logits(self, features_ND: NDArray[np.float16]) -> NDArray[np.float32]:
-        """Every member's logits (M, N, K) for features (N, D)."""
+    def logits(self, features_NE: NDArray[np.float16]) -> NDArray[np.float32]:
+        """Every member's logits (M, N, K) for features (N, E)."""
         parts = []
         m = len(self.third_MHK)
         with torch.inference_mode():
-            for start in range(0, len(features_ND), CHUNK):
-                rows = np.ascontiguousarray(features_ND[start : start + CHUNK])
-                x_ND = torch.from_numpy(rows).to(self.first_DH.device).float()
-                hidden_NH = torch.relu(x_ND @ self.first_DH + self.first_bias_H)
+            for start in range(0, len(features_NE), CHUNK):
+                rows = np.ascontiguousarray(features_NE[start : start + CHUNK])
+                x_NE = torch.from_numpy(rows).to(self.first_EH.device).float()
+                hidden_NH = torch.relu(x_NE @ self.first_EH + self.first_bias_H)
                 hidden_MNH = hidden_NH.view(len(rows), m, -1).transpose(0, 1)
                 hidden_MNH = torch.relu(
                     torch.baddbmm(self.second_bias_MH[:, None], hidden_MNH, self.second_MHH)

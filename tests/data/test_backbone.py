@@ -42,9 +42,7 @@ def images(n: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
 
 
 def features(*batches: np.ndarray, of: Backbone | None = None) -> np.ndarray:
-    """Deep features, and beside them those of the middle."""
-    found = joined(list((of or backbone.load("random")).features(batches)))
-    return np.concatenate([found.deep_ND, found.middle_NC], 1)
+    return joined(list((of or backbone.load("random")).features(batches))).both_NE
 
 
 @pytest.mark.usefixtures("torchvision_loads")
@@ -60,7 +58,7 @@ def test_the_layers_are_torchvisions() -> None:
         x_N3SS = torch.randn(2, 3, side, side)
         with torch.inference_mode():
             expected = torch.flatten(theirs.avgpool(theirs.features(x_N3SS)), 1)
-            found = ours(x_N3SS)
+            found = ours(x_N3SS)[:, :D]
         assert found.shape == (2, D)
         assert torch.equal(found, expected)
 
@@ -92,7 +90,8 @@ def test_features_are_the_layers_answer_to_normalised_pixels() -> None:
         third = plain.layers.features[:7](x_N3SS).relu()
         rows = [third[:, :, i, j].reshape(3, -1) for i in range(3) for j in range(3)]
         middle = torch.stack(rows, 2).flatten(1)  # images this small have 3 x 3 places there
-        expected = torch.cat([plain.layers(x_N3SS), middle], 1).cpu().numpy()
+        deep = plain.layers.avgpool(plain.layers.features[7:](third)).flatten(1)
+        expected = torch.cat([deep, middle], 1).cpu().numpy()
     found = features(x_NSS3, of=plain)
     assert found.dtype == np.float16
     assert found.shape == (3, D + C)
@@ -130,7 +129,7 @@ def test_every_pass_has_as_many_images() -> None:
     hook = first.register_forward_pre_hook(lambda _, x: shapes.append(tuple(x[0].shape)))
     try:
         parts = random.features([images(1), images(BATCH), images(7)])
-        found = [len(part.deep_ND) for part in parts]
+        found = [len(part.both_NE) for part in parts]
     finally:
         hook.remove()
     assert shapes == [(BATCH, 3, SIDE, SIDE)] * 3
@@ -146,14 +145,13 @@ def test_the_middle_keeps_the_highest_value_of_each_place() -> None:
     by_hand = torch.stack(
         [third[:, :, a:b, c:d].amax((2, 3)) for a, b in edges for c, d in edges], 2
     )
-    deep_ND, middle_NC = layers.both(images_N3SS)
-    assert torch.equal(middle_NC, by_hand.flatten(1))
-    assert torch.equal(deep_ND, layers(images_N3SS))
+    assert torch.equal(layers(images_N3SS)[:, D:], by_hand.flatten(1))
 
 
 def test_no_images_have_no_features() -> None:
     none = backbone.load("random").of_images(images(0))
     assert (none.deep_ND.shape, none.middle_NC.shape) == ((0, D), (0, C))
+    assert none.both_NE.shape == (0, D + C)
 
 
 def test_huge_activations_stay_finite() -> None:

@@ -27,7 +27,6 @@ from sign_ensemble.data.features import (
     cache_key,
     features_of_images,
     features_of_rows,
-    middle,
     plain,
 )
 from sign_ensemble.data.images import load_square
@@ -36,7 +35,7 @@ from sign_ensemble.data.views import augment
 from sign_ensemble.errors import UserError
 
 DATA = DataConfig(size=64, views=2, weights="random")
-SLOT = 2 * (3 * backbone.D + backbone.C)  # bytes of an image and two views
+SLOT = 2 * 3 * backbone.E  # bytes of an image and two views
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -65,18 +64,13 @@ def compute(
 
 
 def expected(root: Path, name: str, data: DataConfig = DATA) -> np.ndarray:
-    """Deep features (1 + V, D) of one image and its views, image by image."""
-    return shown(root, name, data).deep_ND
-
-
-def shown(root: Path, name: str, data: DataConfig = DATA) -> backbone.Features:
-    """All features of one image and its views."""
+    """Features (1 + V, E) of one image and its views, image by image."""
     image = load_square(root / name, size=data.size, fit=data.fit, max_pixels=10**6, min_side=16)[
         None
     ]
     key = [hashlib.sha256((root / name).read_bytes()).hexdigest()]
     each = [augment(image, key, view, data.mirror) for view in range(data.views + 1)]
-    return features_of_images(np.concatenate(each), data.weights)
+    return features_of_images(np.concatenate(each), data.weights).both_NE
 
 
 @pytest.fixture
@@ -112,18 +106,17 @@ def index_of(cache: Path) -> dict[str, int]:
 def test_a_slot_holds_the_image_and_then_its_views(views: int, root: Path, tmp_path: Path) -> None:
     data = replace(DATA, views=views)
     found = compute(root, tmp_path / "cache", data=data)
-    slots_NVD = found.open()[found.slots_N]
-    assert slots_NVD.shape == (7, 1 + views, backbone.D)
-    assert slots_NVD.dtype == np.float16
+    slots_NVE = found.open()[found.slots_N]
+    assert slots_NVE.shape == (7, 1 + views, backbone.D + backbone.C)
+    assert slots_NVE.dtype == np.float16
     for i in range(7):
-        assert np.array_equal(slots_NVD[i], expected(root, f"{i}.png", data))
-        assert np.array_equal(middle(found)[i], shown(root, f"{i}.png", data).middle_NC[0])
-    assert np.array_equal(plain(found), slots_NVD[:, 0])
+        assert np.array_equal(slots_NVE[i], expected(root, f"{i}.png", data))
+    assert np.array_equal(plain(found), slots_NVE[:, 0])
     some = Cached(found).rows(np.array([5, 2]))
-    assert np.array_equal(some.deep_ND, slots_NVD[[5, 2], 0])
-    assert np.array_equal(some.middle_NC, middle(found)[[5, 2]])
+    assert np.array_equal(some.deep_ND, slots_NVE[[5, 2], 0, : backbone.D])
+    assert np.array_equal(some.middle_NC, slots_NVE[[5, 2], 0, backbone.D :])
     if views:  # they differ, so that an order was tested
-        assert not np.array_equal(slots_NVD[0, 1], slots_NVD[0, 2])
+        assert not np.array_equal(slots_NVE[0, 1], slots_NVE[0, 2])
 
 
 def test_more_images_than_one_pass_come_out_in_order(
@@ -138,8 +131,7 @@ def test_more_images_than_one_pass_come_out_in_order(
     one, other = (np.frombuffer(each, np.float16).astype(float) for each in (whole, parts))
     # passes of another size may round otherwise
     assert np.abs(one - other).max() < 0.02 * np.abs(one).max()
-    deep = np.stack([one, other]).reshape(2, 7, -1)[:, :, : 3 * backbone.D]
-    each = deep.reshape(2, 21, backbone.D)
+    each = np.stack([one, other]).reshape(2, 21, backbone.E)
     assert (np.linalg.norm(each[0, :, None] - each[1][None], axis=-1).argmin(1) == range(21)).all()
 
 
@@ -175,9 +167,9 @@ def test_images_in_memory_are_the_same_images(root: Path) -> None:
     assert done == [(64, 70), (70, 70)]
     for i in range(7):
         alone = expected(root, f"{i}.png", data)[0]
-        assert np.array_equal(found.deep_ND[i], alone)
-        assert np.array_equal(found.deep_ND[63 + i], alone)
-    assert features_of_images(squares[:0], "random").deep_ND.shape == (0, backbone.D)
+        assert np.array_equal(found.both_NE[i], alone)
+        assert np.array_equal(found.both_NE[63 + i], alone)
+    assert features_of_images(squares[:0], "random").both_NE.shape == (0, backbone.E)
 
 
 # --- what is computed, and what is not ------------------------------------------------------------
@@ -366,6 +358,5 @@ def test_the_cluster_computes_the_same_values(signs_folder: Path, tmp_path: Path
     here = features_of_rows(table, signs_folder, DATA, tmp_path / "here")
     assert spread.slots_N.tolist() == here.slots_N.tolist() == list(range(70))
     assert np.array_equal(spread.open(), here.open())
-    assert np.array_equal(middle(spread), middle(here))
     assert done[-1] == (70, 70)
     assert len(done) == 70

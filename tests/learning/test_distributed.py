@@ -117,7 +117,7 @@ def head() -> Member:
         ("a", "b"), MemberConfig(widths=WIDTHS), 7, 0, 1, 1, 0.0,
         {"size": SIDE, "fit": "pad", "weights": "shipped"}, "m",
     )  # fmt: skip
-    net = Head(backbone.D, WIDTHS, 2, 0.5)
+    net = Head(backbone.E, WIDTHS, 2, 0.5)
     return Member(card, {name: value.numpy() for name, value in net.state_dict().items()})
 
 

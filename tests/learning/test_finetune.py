@@ -65,7 +65,7 @@ def batches(task: PixelTask, rank: int = 0, workers: int = 1, **changed: Any) ->
 
 def member() -> Member:
     torch.manual_seed(0)
-    head = Head(backbone.D, WIDTHS, 2, 0.5)
+    head = Head(backbone.E, WIDTHS, 2, 0.5)
     card = Card(
         ("a", "b"), MemberConfig(widths=WIDTHS), 7, 0, -1, 1, 0.0,
         {"size": SIDE, "fit": "pad", "weights": "shipped"}, "m", SETTINGS,
@@ -228,7 +228,7 @@ def test_only_what_was_asked_for_learns(task: PixelTask, layers: Any, learn: set
 
 def test_untouched_it_says_what_its_head_says_on_frozen_features(task: PixelTask) -> None:
     images = np.array(task.pixels.open()[:3])
-    features = backbone.load("shipped").of_images(images).deep_ND
+    features = backbone.load("shipped").of_images(images).both_NE
     net = network().eval()
     with torch.inference_mode():
         whole = net(normal(images))

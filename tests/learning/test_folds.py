@@ -1,6 +1,6 @@
 """Folds by hand, the training loop with a known loss, and a small problem that must be learned.
 
-Letters: N images, V views, D features, K labels.
+Letters: N images, V views, E features, K labels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.data.backbone import D
+from sign_ensemble.data.backbone import E
 from sign_ensemble.data.features import plain
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.fit import (
@@ -42,7 +42,7 @@ from sign_ensemble.learning.network import Head
 
 CPU = torch.device("cpu")
 QUICK = MemberConfig(widths=(8, 4), dropout=0.2, learning_rate=3e-3, epochs=3, batch_size=8)
-NONE_G = np.zeros((0, D), np.float16)
+NONE_G = np.zeros((0, E), np.float16)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,12 +57,12 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     rng = np.random.default_rng(0)
     labels_N, folds_N = np.tile(np.arange(3), 20), np.repeat(np.arange(3), 20)
     slots_N = rng.permutation(61)[:60]
-    values = np.full((61, 3, D), 9.0, np.float16)
-    middle = rng.normal(size=(3, D))
-    values[slots_N] = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 3, D))
+    values = np.full((61, 3, E), 9.0, np.float16)
+    middle = rng.normal(size=(3, E))
+    values[slots_N] = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 3, E))
     path = tmp_path_factory.mktemp("task") / "features.f16"
     path.write_bytes(values.tobytes())
-    features = Slots(str(path), slots_N, (3, D), "float16")
+    features = Slots(str(path), slots_N, (3, E), "float16")
     return Task(features, labels_N, folds_N, ("ada", "ben", "cleo"), ("a", "b", "c"), "", 0)
 
 
@@ -303,7 +303,7 @@ def test_a_separable_problem_is_learned(task: Task) -> None:
     recipe = replace(
         QUICK, widths=(32, 16), dropout=0.0, learning_rate=1e-3, epochs=10, stop_share=0.0
     )
-    result, head = fit_fold(task, recipe, 1, seed=0, negatives_GD=NONE_G)
+    result, head = fit_fold(task, recipe, 1, seed=0, negatives_GE=NONE_G)
     assert result.accuracy == 1.0
     assert result.nll < 0.1  # guessing costs log 3 = 1.1
     assert (result.epochs, result.best_epoch) == (10, 10)
@@ -314,7 +314,7 @@ def test_a_separable_problem_is_learned(task: Task) -> None:
 
 
 def test_figures_of_a_fold_are_those_of_its_logits(task: Task) -> None:
-    negatives = np.random.default_rng(0).normal(size=(5, D)).astype(np.float16)
+    negatives = np.random.default_rng(0).normal(size=(5, E)).astype(np.float16)
     result, head = fit_fold(task, MemberConfig(widths=(3, 2), epochs=1), 2, 0, negatives)
     truth = task.labels_N[task.folds_N == 2]
     logits = result.logits_FK.astype(np.float64)
@@ -331,13 +331,13 @@ def test_the_left_out_fold_is_never_seen(task: Task) -> None:
     # with all labels of fold 0 turned round, the model of fold 0 must stay the same to the bit
     turned = np.where(task.folds_N == 0, 2 - task.labels_N, task.labels_N)
     spoiled = Task(**{**vars(task), "labels_N": turned})
-    before, _ = fit_fold(task, QUICK, 0, seed=1, negatives_GD=NONE_G)
-    after, _ = fit_fold(spoiled, QUICK, 0, seed=1, negatives_GD=NONE_G)
+    before, _ = fit_fold(task, QUICK, 0, seed=1, negatives_GE=NONE_G)
+    after, _ = fit_fold(spoiled, QUICK, 0, seed=1, negatives_GE=NONE_G)
     assert before.logits_FK.tobytes() == after.logits_FK.tobytes()
     assert before.nll != after.nll
     # another fold's labels do matter
-    other, _ = fit_fold(spoiled, QUICK, 1, seed=1, negatives_GD=NONE_G)
-    untouched, _ = fit_fold(task, QUICK, 1, seed=1, negatives_GD=NONE_G)
+    other, _ = fit_fold(spoiled, QUICK, 1, seed=1, negatives_GE=NONE_G)
+    untouched, _ = fit_fold(task, QUICK, 1, seed=1, negatives_GE=NONE_G)
     assert other.logits_FK.tobytes() != untouched.logits_FK.tobytes()
 
 
@@ -351,8 +351,8 @@ def test_logits_come_in_thousands_and_in_order() -> None:
 
 
 def test_a_features_file_is_read_where_the_slots_say(tmp_path: Path) -> None:
-    values = np.arange(4 * 2 * D, dtype=np.int64).reshape(4, 2, D) % 2048
+    values = np.arange(4 * 2 * E, dtype=np.int64).reshape(4, 2, E) % 2048
     (tmp_path / "f").write_bytes(values.astype(np.float16).tobytes())
-    features = Slots(str(tmp_path / "f"), np.array([3, 0, 3]), (2, D), "float16")
-    assert features.open().shape == (4, 2, D)
+    features = Slots(str(tmp_path / "f"), np.array([3, 0, 3]), (2, E), "float16")
+    assert features.open().shape == (4, 2, E)
     assert np.array_equal(plain(features), values[[3, 0, 3], 0].astype(np.float16))

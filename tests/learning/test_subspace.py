@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.data.backbone import D
+from sign_ensemble.data.backbone import E
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning import folds, subspace
 from sign_ensemble.learning.folds import Task, fit_rows, logits_of
@@ -146,8 +146,8 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     """60 images of 3 signers and 3 labels with one view: each label's features have a place."""
     rng = np.random.default_rng(0)
     labels_N, folds_N = np.tile(np.arange(3), 20), np.repeat(np.arange(3), 20)
-    middle = rng.normal(size=(3, D))
-    values = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 2, D))
+    middle = rng.normal(size=(3, E))
+    values = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 2, E))
     features = slots(tmp_path_factory.mktemp("task"), values[::-1])
     return Task(features, labels_N, folds_N, ("ada", "ben", "cleo"), ("a", "b", "c"), "", 0)
 
@@ -160,7 +160,7 @@ def bits(head: Head) -> bytes:
 def test_a_separable_problem_is_learned_and_takes_features(task: Task, directions: int) -> None:
     rows = np.flatnonzero(task.folds_N != 1)
     head, _ = fit_rows(task, replace(RECIPE, directions=directions), rows, seed=0)
-    assert head.layers[0].in_features == D
+    assert head.layers[0].in_features == E
     unseen = task.folds_N == 1
     said = logits_of(head, task.features.open()[task.features.slots_N[unseen], 0])
     assert np.array_equal(said.argmax(1), task.labels_N[unseen])

@@ -56,9 +56,11 @@ def test_a_zero_vector_is_at_distance_1_from_everything() -> None:
 
 
 def test_the_longest_features_neither_overflow_nor_leave_0_to_2() -> None:
-    longest = np.full((1, 9216), 65504, np.float16)  # its float32 cosine with itself is 1.0000135
-    assert neighbour_distance(longest, longest, 1).tolist() == [0.0]
-    assert neighbour_distance(longest, -longest, 1).tolist() == [2.0]
+    longest = np.full((1, 9216), 65504, np.float16)
+    # its float32 cosine with itself is 1.0000135 on one processor, 0.9999973 on another
+    (same,), (opposite,) = (neighbour_distance(longest, x, 1) for x in (longest, -longest))
+    assert 0 <= same < 1e-4
+    assert 2 - 1e-4 < opposite <= 2
 
 
 def test_more_images_than_one_product_holds() -> None:

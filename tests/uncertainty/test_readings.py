@@ -46,8 +46,23 @@ def bank(seed: int = 0, people: int = 3, views: int = 2) -> Bank:
     return Bank(deep_BVD, crowd(6).astype(np.float16), labels, groups)
 
 
+class Few(Features):
+    """Features of so few values as the bank's."""
+
+    @property
+    def deep_ND(self) -> np.ndarray:
+        return self.both_NE[:, :12]
+
+    @property
+    def middle_NC(self) -> np.ndarray:
+        return self.both_NE[:, 12:]
+
+    def rows(self, chosen: np.ndarray) -> Features:
+        return Few(self.both_NE[chosen])
+
+
 def found_in(some: Bank) -> Features:
-    return Features(some.deep_BVD[:, 0], some.middle_BC)
+    return Few(np.concatenate([some.deep_BVD[:, 0], some.middle_BC], 1))
 
 
 # --- logits and votes -----------------------------------------------------------------------------
@@ -156,7 +171,7 @@ def test_images_are_strangers_to_their_own_signer() -> None:
     )
     for person in range(3):
         mine, others = known.groups_B == person, known.rows(known.groups_B != person)
-        found = Features(known.deep_BVD[mine, 0], known.middle_BC[mine])
+        found = found_in(known.rows(mine))
         cloud_N, to_labels_RNK = distances(found, fit_atlas(others, True), 3)
         assert np.array_equal(at.cloud_N[mine], cloud_N)
         assert np.array_equal(at.to_labels_RNK[:, mine], to_labels_RNK)
@@ -185,7 +200,7 @@ def test_a_signer_without_an_image_in_the_bank_is_compared_with_all() -> None:
     at = measured(found_in(known), known.groups_B, some,
                   atlases_of_others(some, known.groups_B, True), 2, 3)  # fmt: skip
     mine = known.groups_B == 2
-    found = Features(known.deep_BVD[mine, 0], known.middle_BC[mine])
+    found = found_in(known.rows(mine))
     assert np.array_equal(at.cloud_N[mine], distances(found, fit_atlas(some, True), 3)[0])
 
 
