@@ -61,6 +61,7 @@ class Plain(Convolutions):
     """What torchvision's classifier is given, and no more."""
 
     def forward(self, images_N3SS: torch.Tensor) -> torch.Tensor:
+        """Normalised images (N, 3, S, S) to the fifth layer's features (N, D)."""
         return self.avgpool(self.features(images_N3SS)).flatten(1)
 
 

@@ -29,6 +29,7 @@ E = D + C  # deep features first
 BATCH = 64  # every pass has this many images, so that a feature never depends on its neighbours
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as torchvision publishes them with the weights
 STD = (0.229, 0.224, 0.225)
+SCALE = (tuple(255 * m for m in MEAN), tuple(255 * s for s in STD))  # the same of levels 0 to 255
 
 
 class Convolutions(nn.Module):
@@ -155,8 +156,7 @@ def normalised(levels_N3SS: torch.Tensor) -> torch.Tensor:
     """Levels from 0 to 255 (N, 3, S, S) as the convolutions take them, float32: each channel minus
     ImageNet's mean, over its standard deviation.
     """
-    mean = torch.tensor(MEAN, device=levels_N3SS.device) * 255
-    std = torch.tensor(STD, device=levels_N3SS.device) * 255
+    mean, std = (torch.tensor(x, device=levels_N3SS.device) for x in SCALE)
     if levels_N3SS.is_contiguous(memory_format=torch.channels_last):  # whole rows at a time
         side = levels_N3SS.shape[3]
         rows_NSR = levels_N3SS.permute(0, 2, 3, 1).flatten(2).to(torch.float32, copy=True)

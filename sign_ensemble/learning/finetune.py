@@ -131,14 +131,15 @@ class PixelBatches:
             read = read.pin_memory().to(self.device, non_blocking=True)
         view = 1 + seed_of(self.seed, number)
         keys = [self.task.keys[row] for row in rows]
+        mirror = self.task.mirror
         if viewed.all():
-            return normalised(views.levels(read, keys, view, self.task.mirror))
-        levels = read.permute(0, 3, 1, 2).float()
+            return views.levels(read, keys, view, mirror, scale=backbone.SCALE)
+        plain = normalised(read.permute(0, 3, 1, 2))
         if viewed.any():
             places = torch.from_numpy(np.flatnonzero(viewed)).to(self.device)
             some = [keys[i] for i in np.flatnonzero(viewed)]
-            levels[places] = views.levels(read[places], some, view, self.task.mirror)
-        return normalised(levels)
+            plain[places] = views.levels(read[places], some, view, mirror, scale=backbone.SCALE)
+        return plain
 
 
 def course_of(settings: FinetuneConfig, label_smoothing: float) -> Course:

@@ -118,6 +118,21 @@ def test_views_in_training_are_those_of_the_cache_but_for_rounding(task: PixelTa
     exact = views.levels(images, task.keys, 3, False)
     rounded = views.augment(images, task.keys, 3, False).permute(0, 3, 1, 2)
     assert torch.equal((exact + 0.5).to(torch.uint8), rounded)
+    scaled = views.levels(images, task.keys, 3, False, scale=backbone.SCALE)
+    assert torch.allclose(scaled, backbone.normalised(exact), atol=2e-5)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 16])
+def test_several_threads_draw_the_same_views(task: PixelTask, threads: int) -> None:
+    images = torch.from_numpy(np.array(task.pixels.open()))
+    alone = views.levels(images, task.keys, 3, False, scale=backbone.SCALE)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        together = views.levels(images, task.keys, 3, False, scale=backbone.SCALE)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(alone, together)
 
 
 def test_some_images_are_shown_as_they_are(task: PixelTask) -> None:
