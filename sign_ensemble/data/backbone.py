@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 from torch.nn.functional import adaptive_max_pool2d
 
+from sign_ensemble.data.opencv import in_parts, opencv
 from sign_ensemble.errors import UserError
 
 SHIPPED = "alexnet-imagenet1k-features-fp16.safetensors"
@@ -131,13 +133,32 @@ class Backbone:
             if n < BATCH:
                 short = np.zeros((BATCH - n, *images_NSS3.shape[1:]), np.uint8)
                 images_NSS3 = np.concatenate([images_NSS3, short])
-            pixels = torch.from_numpy(images_NSS3).to(self.device)
+            pixels_N3SS = self.pixels(images_NSS3)
             with (
                 torch.inference_mode(),
                 torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
             ):
-                both_NE = self.layers(normalised(pixels.permute(0, 3, 1, 2)))[:n]
+                both_NE = self.layers(pixels_N3SS)[:n]
             yield Features(both_NE.clamp(max=65504).to(torch.float16).cpu().numpy())
+
+    def pixels(self, images_NSS3: NDArray[np.uint8]) -> torch.Tensor:
+        """uint8 images (N, S, S, 3) as the convolutions take them (N, 3, S, S): normalised, and
+        rounded to bf16 where they would round it.
+
+        On a processor read from a table of the 256 levels, to the same bits.
+        """
+        if self.device.type != "cpu":
+            return normalised(torch.from_numpy(images_NSS3).to(self.device).permute(0, 3, 1, 2))
+        cv2, table_1T3 = opencv(), table_of_levels(self.half)
+        looked_up_NSS3 = np.empty(images_NSS3.shape, table_1T3.dtype)
+
+        def look_up(part: slice) -> None:
+            for image_SS3, into_SS3 in zip(images_NSS3[part], looked_up_NSS3[part], strict=True):
+                cv2.LUT(image_SS3, table_1T3, into_SS3)
+
+        in_parts(len(images_NSS3), look_up)
+        found = torch.from_numpy(looked_up_NSS3)
+        return (found.view(torch.bfloat16) if self.half else found).permute(0, 3, 1, 2)
 
     def of_images(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
@@ -163,6 +184,16 @@ def normalised(levels_N3SS: torch.Tensor) -> torch.Tensor:
         rows_NSR = rows_NSR.sub_(mean.repeat(side)).div_(std.repeat(side))
         return rows_NSR.unflatten(2, (side, 3)).permute(0, 3, 1, 2)
     return (levels_N3SS - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
+
+
+@lru_cache(maxsize=2)
+def table_of_levels(half: bool) -> NDArray[Any]:
+    """What each of the 256 levels is in each channel once normalised (1, 256, 3): float32, or the
+    bits of its bf16 as int16, which numpy knows.
+    """
+    levels_T13 = torch.arange(256.0).view(256, 1, 1).expand(256, 1, 3)
+    table_1T3 = normalised(levels_T13.permute(1, 2, 0).unsqueeze(-1))[..., 0].mT
+    return (table_1T3.to(torch.bfloat16).view(torch.int16) if half else table_1T3).numpy().copy()
 
 
 def bf16_is_fast(device: torch.device) -> bool:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import grid_sample
+
+from sign_ensemble.data.opencv import in_parts, opencv
 
 Images = TypeVar("Images", NDArray[np.uint8], torch.Tensor)
 
@@ -172,15 +171,6 @@ def decided(
     return curves_NT, gains_N3, homographies(draws_ND, mirror, ranges)
 
 
-@lru_cache(maxsize=1)
-def opencv() -> ModuleType:
-    """OpenCV, which takes a tenth of a second to load, on one thread: callers have their own."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    return cv2
-
-
 def by_opencv(
     images_NSS3: NDArray[np.uint8],
     keys: Sequence[str],
@@ -268,10 +258,7 @@ def levels(
 
     Args:
         images_NSS3: uint8 images (N, S, S, 3) on any device.
-        keys: See :func:`augment`.
-        view: From 1.
-        mirror: See :func:`augment`.
-        ranges: How far views may lie from their image.
+        keys, view, mirror, ranges: See :func:`augment`; view is 1 or more.
         scale: What each channel's levels, from 0 to 255, lose, and what they are divided by then.
 
     Returns:
@@ -279,15 +266,11 @@ def levels(
     """
     if images_NSS3.device.type == "cpu":
         read_NSS3, drawn_NSS3 = images_NSS3.numpy(), np.empty(images_NSS3.shape, np.float32)
-        threads = torch.get_num_threads()
-        each = -(-len(keys) // threads)
-        parts = [slice(start, start + each) for start in range(0, len(keys), each)]
 
         def draw(part: slice) -> None:
             by_opencv(read_NSS3[part], keys[part], view, mirror, ranges, scale, drawn_NSS3[part])
 
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(draw, parts))
+        in_parts(len(keys), draw)
         return torch.from_numpy(drawn_NSS3).permute(0, 3, 1, 2)
     minus, over = (torch.tensor(x, device=images_NSS3.device).view(1, 3, 1, 1) for x in scale)
     return by_torch(images_NSS3.contiguous(), keys, view, mirror, ranges).sub_(minus).div_(over)

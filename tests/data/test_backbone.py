@@ -214,3 +214,17 @@ def test_other_layers_are_refused(change: dict[str, torch.Tensor | None], tmp_pa
     save_file(kept, tmp_path / "w.safetensors")
     with pytest.raises(UserError, match="not AlexNet's convolutions"):
         backbone.load(str(tmp_path / "w.safetensors"))
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pixels_are_looked_up_as_they_are_normalised(half: bool, threads: int) -> None:
+    x_NSS3 = np.concatenate(
+        [images(5), np.arange(256, dtype=np.uint8).repeat(48).reshape(1, 64, 64, 3)]
+    )
+    expected = backbone.normalised(torch.from_numpy(x_NSS3).permute(0, 3, 1, 2))
+    torch.set_num_threads(threads)
+    found = Backbone(Convolutions(), "", CPU, half).pixels(x_NSS3)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert found.dtype == (torch.bfloat16 if half else torch.float32)
+    assert torch.equal(found, expected.to(found.dtype))
