@@ -3,8 +3,9 @@
     python benchmarks/directions.py --data ../shared/data [--signers 1 5 --seeds 0]
 
 The stranger's images are not looked at: of the other four each is left out in turn, and heads of
-the default recipe with views, along all features and along fewer and fewer directions, are judged
-on it. Writes results/directions.json, signer by signer, and results/directions.md.
+the default recipe with views are judged on it: along all features of both layers, along fewer and
+fewer directions, and along directions of the fifth layer alone. Writes results/directions.json,
+signer by signer, and results/directions.md.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from hardware import hardware
+from heads import fifth_alone
 from numpy.typing import NDArray
 
 from sign_ensemble.cli import config_of, parser_for
@@ -28,8 +30,11 @@ from sign_ensemble.stages.prepare import Prepared, prepare
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = MemberConfig(view_share=0.7, epochs=15)
-DIRECTIONS = (0, 512, 128)
-NONE_G: NDArray[np.float16] = np.zeros((0, E), np.float16)
+FIFTH = "512 directions of the fifth layer alone"
+CASES = {  # what the first layer learns along, and how many directions that is (0: all)
+    "all 12,672 features": 0, "512 directions": 512, "128 directions": 128, FIFTH: 512,
+}  # fmt: skip
+NONE_GE: NDArray[np.float16] = np.zeros((0, E), np.float16)
 
 
 def prepared_without(signer: int, data: Path, runs: Path, more: list[str]) -> Prepared:
@@ -44,18 +49,21 @@ def prepared_without(signer: int, data: Path, runs: Path, more: list[str]) -> Pr
 
 
 def measured(prepared: Prepared, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
-    """Directions → accuracy, nll and seconds of each head, fold by fold and seed by seed."""
+    """Case → accuracy, nll and seconds of each head, fold by fold and seed by seed."""
     found: dict[str, dict[str, list[float]]] = {
-        str(count): {"accuracy": [], "nll": [], "seconds": []} for count in DIRECTIONS
+        case: {"accuracy": [], "nll": [], "seconds": []} for case in CASES
     }
+    task = prepared.task
+    fifth = replace(task, features=fifth_alone(task.features, prepared.run.path / "fifth.f16"))
     for fold in range(prepared.task.folds):
         for seed in seeds:
-            for count in DIRECTIONS:
-                recipe = replace(RECIPE, directions=count)
-                result, _ = fit_fold(prepared.task, recipe, fold, seed_of(seed, 0, fold), NONE_G)
-                for name, values in found[str(count)].items():
+            for case, count in CASES.items():
+                recipe, of = replace(RECIPE, directions=count), fifth if case == FIFTH else task
+                none = NONE_GE[:, : of.features.shape[1]]
+                result, _ = fit_fold(of, recipe, fold, seed_of(seed, 0, fold), none)
+                for name, values in found[case].items():
                     values.append(float(getattr(result, name)))
-                print(f"fold {fold}, {count}: {result.nll:.3f} in {result.seconds:.1f} s")
+                print(f"fold {fold}, {case}: {result.nll:.3f} in {result.seconds:.1f} s")
     return found
 
 
@@ -65,15 +73,14 @@ def table(results: dict[str, Any]) -> str:
         "| first layer along | protocol M without | accuracy | NLL | seconds a head |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for count in DIRECTIONS:
+    for case in CASES:
         for signer, found in results["signers"].items():
-            mean = {name: float(np.mean(values)) for name, values in found[str(count)].items()}
-            along = f"{count} directions" if count else "all 12,672 features"
+            mean = {name: float(np.mean(values)) for name, values in found[case].items()}
             lines.append(
-                f"| {along} | hand{signer} | {mean['accuracy']:.3f} | {mean['nll']:.3f} "
+                f"| {case} | hand{signer} | {mean['accuracy']:.3f} | {mean['nll']:.3f} "
                 f"| {mean['seconds']:.1f} |"
             )
-    heads = {len(found[str(DIRECTIONS[0])]["nll"]) for found in results["signers"].values()}
+    heads = {len(found[FIFTH]["nll"]) for found in results["signers"].values()}
     lines += [
         "",
         f"Means of n = {', '.join(map(str, sorted(heads)))} heads a row, each judged on a training "

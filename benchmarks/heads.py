@@ -1,30 +1,43 @@
-"""A head fitted for a benchmark, without folds or search."""
+"""What benchmarks learn heads from, and a head fitted without folds or search."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sign_ensemble.config import MemberConfig
+from sign_ensemble.data.backbone import D
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.fit import FeatureBatches, adam, course_of, fit
 from sign_ensemble.learning.network import Head
+
+
+def fifth_alone(features: Slots, path: Path) -> Slots:
+    """The fifth layer's features, which torchvision's classifier is given, in a file of their own:
+    each image's, and its views'.
+    """
+    fifth_NVD = np.ascontiguousarray(features.open()[features.slots_N, :, :D])
+    fifth_NVD.tofile(path)
+    return Slots(str(path), np.arange(len(fifth_NVD)), fifth_NVD.shape[1:], "float16")
 
 
 def trained(
     recipe: MemberConfig,
     labels: int,
-    features_RVD: NDArray[np.float16],
+    features_RVE: NDArray[np.float16],
     labels_R: NDArray[np.int64],
     seed: int,
 ) -> Head:
     """A head for so many labels, fitted on all of these images and their views."""
     torch.manual_seed(seed)
-    head = Head(features_RVD.shape[2], recipe.widths, labels, recipe.dropout)
+    head = Head(features_RVE.shape[2], recipe.widths, labels, recipe.dropout)
     rows = np.arange(len(labels_R))
     rng = np.random.default_rng(seed)
     batches = FeatureBatches(
-        features_RVD, rows, labels_R, recipe.batch_size, recipe.view_share, rng
+        features_RVE, rows, labels_R, recipe.batch_size, recipe.view_share, rng
     )
     optimiser = adam((head, recipe.learning_rate), weight_decay=recipe.weight_decay)
     fit(head, batches, course_of(recipe), optimiser, torch.device("cpu"))

@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 from hardware import hardware
+from heads import fifth_alone
 from strangers import KNOWN, images_of_stranger
 
 from sign_ensemble import metrics
 from sign_ensemble.config import Config, MemberConfig
-from sign_ensemble.data import backbone, manifest
-from sign_ensemble.data.features import features_of_images, features_of_rows, plain
-from sign_ensemble.data.slots import Slots
+from sign_ensemble.data import manifest
+from sign_ensemble.data.features import features_of_images, features_of_rows
 from sign_ensemble.learning.folds import Task, fit_rows, logits_of
 from sign_ensemble.run import RunFolder, load_config, read_json, write_json
 from sign_ensemble.uncertainty.ensemble import Evidence
@@ -62,20 +62,14 @@ def main_job(
     return RunFolder(runs / name), time.monotonic() - began if fresh else None
 
 
-def fifth_alone(features: Slots) -> Slots:
-    """The fifth layer's features, which torchvision's classifier is given, in a file beside."""
-    path = Path(features.path).with_name("fifth.f16")
-    np.ascontiguousarray(plain(features)[:, : backbone.D]).tofile(path)
-    return Slots(str(path), np.arange(len(features.slots_N)), (1, backbone.D), "float16")
-
-
 def ordinary(run: RunFolder, data: Path, runs: Path) -> dict[str, Any]:
     """The ordinary implementation on the run's own split: figures per row of the table."""
     config = load_config(run)
     data_alone = replace(config.data, views=0)
     listed = manifest.read(run.manifest)
     rows = listed.rows("train")
-    features = fifth_alone(features_of_rows(rows, listed.root, data_alone, runs / "features"))
+    both = features_of_rows(rows, listed.root, data_alone, runs / "features")
+    features = fifth_alone(both, Path(both.path).with_name("fifth.f16"))
     labels = listed.labels
     labels_N = np.array([labels.index(label) for label in rows.column("label").to_pylist()])
     task = Task(features, labels_N, np.zeros(len(rows), np.int64), ("",), tuple(labels), "", 0)

@@ -256,10 +256,8 @@ def levels(
     Training reads these: rounding and turning them costs as much as drawing them. On a processor
     torch's number of threads draws them.
 
-    Args:
-        images_NSS3: uint8 images (N, S, S, 3) on any device.
-        keys, view, mirror, ranges: See :func:`augment`; view is 1 or more.
-        scale: What each channel's levels, from 0 to 255, lose, and what they are divided by then.
+    ``images_NSS3`` are uint8 (N, S, S, 3) on any device; ``scale`` is what each channel's levels,
+    from 0 to 255, lose, and what they are divided by then; the rest as in :func:`augment`.
 
     Returns:
         float32 (N, 3, S, S).
