@@ -54,7 +54,9 @@ def measured(prepared: Prepared, seeds: list[int]) -> dict[str, dict[str, list[f
         case: {"accuracy": [], "nll": [], "seconds": []} for case in CASES
     }
     task = prepared.task
-    fifth = replace(task, features=fifth_alone(task.features, prepared.run.path / "fifth.f16"))
+    fifth = replace(
+        task, features=fifth_alone(task.features, Path(str(prepared.run.path)) / "fifth.f16")
+    )
     for fold in range(prepared.task.folds):
         for seed in seeds:
             for case, count in CASES.items():
