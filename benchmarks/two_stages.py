@@ -58,7 +58,7 @@ def figures_of(run: RunFolder) -> dict[str, Any]:
 
 def table(tree: dict[str, Any]) -> str:
     """A row per figure and stage."""
-    signers = tree["signers"]
+    signers = sorted(tree["signers"])
     lines = [
         f"| | {' | '.join(f'hand{signer}' for signer in signers)} | mean | worst |",
         "| --- |" + " --- |" * (len(signers) + 2),
