@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import DataConfig
 from sign_ensemble.data import backbone, views
-from sign_ensemble.data.images import square_of
+from sign_ensemble.data.images import REDUCED, square_of
 from sign_ensemble.data.shards import Progress
 from sign_ensemble.data.slots import Kind, Slots, slots_of
 from sign_ensemble.storage import Place
@@ -66,6 +66,7 @@ def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, object]:
         "middle of every view": [backbone.THIRD, backbone.PLACES],
         "size": data.size,
         "fit": data.fit,
+        "reduced": REDUCED,
         "views": data.views,
         "ranges": views.settings() if data.views else None,
         "mirror": data.mirror if data.views else None,

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from sign_ensemble.config import DataConfig
-from sign_ensemble.data.images import SetAside, decode_rgb, read_file
+from sign_ensemble.data.images import SetAside, read_file, upright_size
 from sign_ensemble.data.sources import PRESETS, Row, find, find_more
 from sign_ensemble.data.splits import SPLITS, Split, assign, assign_further, without_duplicates
 from sign_ensemble.errors import UserError
@@ -195,10 +195,10 @@ def _read_image(row: Row, root: Path, data: DataConfig) -> Row:
         mtime_ns=mtime_ns,
     )
     try:
-        rgb_HWC = decode_rgb(content, max_pixels=data.max_pixels, min_side=data.min_side)
+        width, height = upright_size(content, max_pixels=data.max_pixels, min_side=data.min_side)
     except SetAside as why:
         return replace(row, reason=str(why))
-    return replace(row, width=rgb_HWC.shape[1], height=rgb_HWC.shape[0])
+    return replace(row, width=width, height=height)
 
 
 def _has_changed(file: Path, sha256: str, size: int, mtime_ns: int) -> bool:

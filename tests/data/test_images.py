@@ -16,7 +16,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from sign_ensemble.data.images import Fit, SetAside, decode_rgb, fit_square, load_square
+from sign_ensemble.data.images import (
+    Fit,
+    SetAside,
+    decode_rgb,
+    fit_square,
+    load_square,
+    upright_size,
+)
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -259,6 +266,53 @@ def test_any_shape_becomes_the_square(fit: Fit, shape: tuple[int, int]) -> None:
     assert square.shape == (64, 64, 3)
     assert np.unique(square).tolist() == [9]
     assert square.flags.writeable
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Smooth colours with edges, as a camera's picture has."""
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "fit", "part"),
+    [
+        (640, 480, "pad", 2), (480, 640, "pad", 2), (640, 480, "squash", 1), (640, 480, "crop", 1),
+        (4000, 3000, "pad", 8), (4000, 3000, "crop", 8), (1300, 900, "pad", 4),
+        (627, 200, "pad", 1), (628, 200, "pad", 2),
+    ],
+)  # fmt: skip
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(
+    width: int, height: int, fit: Fit, part: int
+) -> None:
+    content = encoded(photograph(width, height), "JPEG", quality=90)
+    whole = decoded(content)
+    less = decode_rgb(content, max_pixels=10**8, min_side=1, square=(224, fit))
+    assert less.shape == (-(-height // part), -(-width // part), 3)
+    apart = fit_square(whole, 224, fit).astype(int) - fit_square(less, 224, fit)
+    assert np.abs(apart).mean() < 1
+    assert part > 1 or not apart.any()
+
+
+def test_other_formats_are_decoded_whole() -> None:
+    content = encoded(photograph(640, 480))
+    assert decode_rgb(content, max_pixels=10**6, min_side=1, square=(32, "pad")).shape[0] == 480
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_that_of_the_upright_image(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(photograph(640, 481), "JPEG", exif=exif)
+    height, width = decoded(content).shape[:2]
+    assert upright_size(content, max_pixels=10**6, min_side=1) == (width, height)
+    assert (width, height) == ((640, 481) if orientation < 5 else (481, 640))
+
+
+def test_the_size_of_a_broken_jpeg_is_not_told() -> None:
+    content = encoded(photograph(640, 480), "JPEG")
+    with pytest.raises(SetAside, match="cannot be decoded"):
+        upright_size(content[: len(content) // 2], max_pixels=10**6, min_side=1)
 
 
 def test_load_square_reads_a_file_or_says_why_not(tmp_path: Path) -> None:
