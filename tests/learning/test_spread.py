@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sign_ensemble.data.backbone import D
+from sign_ensemble.data.backbone import E
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning import spread
 from sign_ensemble.learning.folds import Task
@@ -17,9 +17,9 @@ from sign_ensemble.learning.spread import enter_fold, enter_folds
 @pytest.fixture
 def task(tmp_path: Path) -> Task:
     """Drawn features of twelve images and their view, four of each of three signers."""
-    values = np.random.default_rng(0).normal(size=(12, 2, D)).astype(np.float16)
+    values = np.random.default_rng(0).normal(size=(12, 2, E)).astype(np.float16)
     values.tofile(tmp_path / "features.f16")
-    features = Slots(str(tmp_path / "features.f16"), np.arange(12), (2, D), "float16")
+    features = Slots(str(tmp_path / "features.f16"), np.arange(12), (2, E), "float16")
     folds_N, names = np.arange(12) % 3, ("ada", "ben", "cleo")
     return Task(features, np.zeros(12, np.int64), folds_N, names, ("U",), "", 0)
 
@@ -37,7 +37,7 @@ def test_workers_find_the_directions_of_every_fold(task: Task) -> None:
 
 
 @pytest.mark.usefixtures("ray_two_cpus")
-@pytest.mark.parametrize(("directions", "room"), [(0, 0.2), (D, 0.2), (5, 0.0)])
+@pytest.mark.parametrize(("directions", "room"), [(0, 0.2), (E, 0.2), (5, 0.0)])
 def test_directions_are_left_to_workers_where_there_is_no_need_or_no_room(
     directions: int, room: float, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
