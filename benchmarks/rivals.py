@@ -2,7 +2,7 @@
 
 A rival gives scores, higher = reject, of every set; and of the stranger's signs what it answers.
 
-Letters: N images, M passes or estimators, D features, H units of the last hidden layer, K labels.
+Letters: N images, M passes or estimators, E features, H units of the last hidden layer, K labels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from strangers import KNOWN
 from torch import nn
 
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.data.backbone import D
+from sign_ensemble.data.backbone import E
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.fit import FeatureBatches
 from sign_ensemble.learning.folds import Task, fit_rows, logits_of, seed_of
@@ -224,7 +224,7 @@ def packed(shown: Shown) -> dict[str, NDArray[np.float32]]:
     four, (h1, h2), labels = 4, RECIPE.widths, len(shown.task.labels)
     torch.manual_seed(shown.seed)
     network = nn.Sequential(
-        PackedLinear(D, h1, 2, four, first=True), nn.ReLU(), nn.Dropout(RECIPE.dropout),
+        PackedLinear(E, h1, 2, four, first=True), nn.ReLU(), nn.Dropout(RECIPE.dropout),
         PackedLinear(h1, h2, 2, four), nn.ReLU(), nn.Dropout(RECIPE.dropout),
         PackedLinear(h2, labels, 2, four, last=True),
     )  # fmt: skip

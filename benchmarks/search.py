@@ -42,7 +42,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tutorial import BATCH, LETTERS, learn, loss_on, make_head
 
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.data.backbone import D
+from sign_ensemble.data.backbone import E
 from sign_ensemble.data.features import plain
 from sign_ensemble.learning.folds import Task, fit_fold, fit_rows, recipe_of, seed_of
 from sign_ensemble.run import RunFolder, load_config, read_json, write_json
@@ -155,7 +155,7 @@ def limit(run: RunFolder, task: Task) -> float:
 def judged_ours(run: RunFolder, task: Task, seed: int) -> float:
     """NLL of this search's best settings on signers unseen, trained with a seed of its own."""
     recipe = recipe_of(load_config(run).member, ranked(read_records(run))[0].params)
-    none = np.zeros((0, D), np.float16)
+    none = np.zeros((0, E), np.float16)
     seeds = [seed_of(seed, fold, 1) for fold in range(task.folds)]
     return float(np.mean([fit_fold(task, recipe, i, s, none)[0].nll for i, s in enumerate(seeds)]))
 

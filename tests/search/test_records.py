@@ -1,6 +1,6 @@
 """What is known of trials survives on disk to the bit, and stale or damaged files do not count.
 
-Letters: N images, G negatives, K labels, D features.
+Letters: N images, G negatives, K labels, E features.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.data.backbone import D
+from sign_ensemble.data.backbone import E
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import FoldResult, Task, fit_fold, seed_of
@@ -49,11 +49,11 @@ def run(tmp_path: Path) -> RunFolder:
 def task(tmp_path: Path, run: RunFolder) -> Task:
     """Ten images of three signers and two labels, four negatives, all noise."""
     rng = np.random.default_rng(0)
-    rng.normal(size=(10, 1, D)).astype(np.float16).tofile(tmp_path / "features.f16")
-    negatives = rng.normal(size=(4, D)).astype(np.float16)
+    rng.normal(size=(10, 1, E)).astype(np.float16).tofile(tmp_path / "features.f16")
+    negatives = rng.normal(size=(4, E)).astype(np.float16)
     write_arrays(run.negatives, {"features": negatives, "folds": FOLDS_G})
     return Task(
-        features=Slots(str(tmp_path / "features.f16"), np.arange(10), (1, D), "float16"),
+        features=Slots(str(tmp_path / "features.f16"), np.arange(10), (1, E), "float16"),
         labels_N=np.tile([0, 1], 5),
         folds_N=FOLDS_N,
         fold_names=("ada", "ben", "cleo"),
@@ -139,8 +139,8 @@ def test_a_fold_judges_the_negatives_made_from_it(
     monkeypatch.setattr(records, "fit_fold", spy)
     judge_fold(run, task, DEFAULT, 0, 0)
     all_of_them = np.random.default_rng(0)
-    all_of_them.normal(size=(10, 1, D))
-    negatives = all_of_them.normal(size=(4, D)).astype(np.float16)
+    all_of_them.normal(size=(10, 1, E))
+    negatives = all_of_them.normal(size=(4, E)).astype(np.float16)
     assert np.array_equal(given[0], negatives[1:3])
 
 
