@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +24,13 @@ from sign_ensemble.config import (
     SearchConfig,
     WandbConfig,
 )
+from sign_ensemble.data.features import preparation
 from sign_ensemble.errors import UserError
-from sign_ensemble.run import RunFolder
+from sign_ensemble.run import RunFolder, load_config, read_arrays, write_arrays
 from sign_ensemble.stages import flow
 from sign_ensemble.stages.predict import SCHEMA
+from sign_ensemble.stages.prepare import prepare
+from sign_ensemble.uncertainty import answers
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +143,38 @@ def test_mistakes_are_named(
 def test_a_folder_that_is_no_run(images: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a run folder"):
         predict.main([str(images), "--run", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"reduced": 9.0}, r"one: its members were trained with reduced 1\.4, now it is 9\.0"),
+        ({"sharpened": True}, "one: its members are of an earlier version.*sharpened"),
+    ],
+)
+def test_members_that_learned_from_other_images_are_refused(
+    finished: RunFolder,
+    images: Path,
+    changed: dict[str, object],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def otherwise(data: DataConfig, weights_sha256: str) -> dict[str, object]:
+        return {**preparation(data, weights_sha256), **changed}
+
+    monkeypatch.setattr(answers, "preparation", otherwise)
+    with pytest.raises(UserError, match=said):
+        predict.main([str(images), "--run", str(finished.path)])
+
+
+def test_a_run_begun_with_other_features_is_not_gone_on_with(
+    finished: RunFolder, tmp_path: Path
+) -> None:
+    shutil.copytree(Path(str(finished.path)), tmp_path / "one")
+    arrays, header = read_arrays(tmp_path / "one" / "negatives.safetensors")
+    arrays["features"] = arrays["features"][:, :9216]
+    write_arrays(tmp_path / "one" / "negatives.safetensors", arrays, header)
+    config = load_config(finished)
+    config = replace(config, run=replace(config.run, root=str(tmp_path)))
+    with pytest.raises(UserError, match=r"heads read 9216 features.*12672: give another run\.name"):
+        prepare(config)

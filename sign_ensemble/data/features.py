@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -59,14 +60,24 @@ class Work:
     slot: int
 
 
-def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, object]:
-    """What the content of a cache folder depends on, beside the images."""
+def preparation(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
+    """How an image becomes the features that a head reads: what is known to heads trained on them,
+    and refused where it has changed since.
+    """
     return {
-        "weights": weights_sha256,
-        "middle of every view": [backbone.THIRD, backbone.PLACES],
         "size": data.size,
         "fit": data.fit,
         "reduced": REDUCED,
+        "weights": weights_sha256,
+        "layers": [backbone.THIRD, backbone.PLACES],
+        "features": backbone.E,
+    }
+
+
+def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
+    """What the content of a cache folder depends on, beside the images."""
+    return {
+        **preparation(data, weights_sha256),
         "views": data.views,
         "ranges": views.settings() if data.views else None,
         "mirror": data.mirror if data.views else None,

@@ -31,7 +31,7 @@ class Card:
         fold: The fold it has not seen; -1 if it saw all training signers.
         weight: Its share in the ensemble, in whole votes.
         nll: The trial's objective, nats per image on unseen signers.
-        preprocessing: size and fit of the image, sha256 of the convolutions.
+        preprocessing: How images became features, see ``preparation`` of ``features.py``.
         manifest: sha256 of the manifest it was trained on.
         finetune: How its convolutions were trained; by default they were not.
     """

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.console import progress, say
 from sign_ensemble.data import backbone
+from sign_ensemble.data.features import preparation
 from sign_ensemble.learning.folds import recipe_of, seed_of
 from sign_ensemble.learning.member import Card
 from sign_ensemble.run import RunFolder, write_json
@@ -58,11 +59,7 @@ def card_of(prepared: Prepared, record: TrialRecord, fold: int, weight: int) -> 
         fold=fold,
         weight=weight,
         nll=record.nll,
-        preprocessing={
-            "size": config.data.size,
-            "fit": config.data.fit,
-            "weights": backbone.load(config.data.weights).sha256,
-        },
+        preprocessing=preparation(config.data, backbone.load(config.data.weights).sha256),
         manifest=prepared.manifest.sha256,
     )
 

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from sign_ensemble.config import Config, DataConfig
 from sign_ensemble.console import progress, say
 from sign_ensemble.data import manifest
-from sign_ensemble.data.backbone import Features, joined
+from sign_ensemble.data.backbone import E, Features, joined
 from sign_ensemble.data.features import features_of_images, features_of_rows
 from sign_ensemble.data.images import SetAside, square_of
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.negatives import negatives_of_fold
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, fold_of_each, seed_of
-from sign_ensemble.run import RunFolder, cache_of, open_run, write_arrays
+from sign_ensemble.run import RunFolder, cache_of, open_run, read_arrays, write_arrays
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,11 @@ def prepare(config: Config) -> Prepared:
     prepared = Prepared(config, run, listed, task)
     if not run.negatives.exists():
         write_negatives(prepared)
+    elif (width := read_arrays(run.negatives)[0]["features"].shape[1]) != E:
+        raise UserError(
+            f"{run.path}: begun by an earlier version, whose heads read {width} features of an "
+            f"image; now they read {E}: give another run.name"
+        )
     return prepared
 
 

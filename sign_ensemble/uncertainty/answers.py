@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.data import backbone
+from sign_ensemble.data.features import preparation
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection
@@ -141,11 +142,15 @@ def load_reader(run: RunFolder) -> Reader:
     data = load_config(run).data
     members = load_ensemble(run.members, data.weights)
     reader = Reader(members, rejection.load(run.rule), data.weights)
-    now = {"size": data.size, "fit": data.fit, "weights": backbone.load(data.weights).sha256}
-    for name, then in reader.ensemble.members[0].card.preprocessing.items():
-        if now.get(name) != then:
+    then = reader.ensemble.members[0].card.preprocessing
+    for name, now in preparation(data, backbone.load(data.weights).sha256).items():
+        if name not in then:
             raise UserError(
-                f"{run.path}: its members were trained with data.{name} {then}, now it is "
-                f"{now.get(name)}"
+                f"{run.path}: its members are of an earlier version, which prepared images "
+                f"otherwise ({name} is not among what they say of it); run tune anew"
+            )
+        if then[name] != now:
+            raise UserError(
+                f"{run.path}: its members were trained with {name} {then[name]}, now it is {now}"
             )
     return reader

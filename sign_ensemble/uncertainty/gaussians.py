@@ -3,7 +3,7 @@
 A wrong gesture is a hand like any other: near the training images, but inside no label's cloud.
 Softmax scores do not see that, since they ask which label is nearest and not how near it is.
 
-The features are the third layer's, the highest value in each of 3 x 3 places (``backbone.both``):
+The features are the third layer's, the highest value in each of 3 x 3 places (``Convolutions``):
 edges and corners of fingers, not yet the things that ImageNet is about. On letters left out, by
 signers left out (16 cases from four people each, two splits of protocol M): AUROC .934 and .313 of
 them kept at 95 % of signs kept, against .914 and .385 with the fifth layer's 9,216 features; second

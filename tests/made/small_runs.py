@@ -7,9 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import load_file
-
 
 def settings(home: Path, images: Path, name: str, trials: int, *more: str) -> list[str]:
     """A small run; ``more`` comes last and wins."""
@@ -40,6 +37,7 @@ def settings(home: Path, images: Path, name: str, trials: int, *more: str) -> li
 
 TUNED = (
     "--finetune.layers=last", "--finetune.epochs=12", "--finetune.batch_size=8",
+    "--scale.cpus_per_worker=1",  # as many threads whichever nodes are lost: the same bits
     "--rejection.left_out=0", "--data.labels=[bar,cross,disc,triangle]",
 )  # fmt: skip
 
@@ -85,53 +83,15 @@ def assert_kept(run: Path, before: dict[str, tuple[str, int]]) -> None:
             assert now[name] == content, name
 
 
-def without_hashes(index: Path) -> dict[str, Any]:
-    """An index of members but for their files' hashes."""
-    tree: dict[str, Any] = json.loads(index.read_text())
-    members = [{k: v for k, v in each.items() if k != "sha256"} for each in tree["members"]]
-    return {**tree, "members": members}
-
-
-def assert_close(ours: Any, theirs: Any, apart: float) -> None:
-    """Trees of JSON that differ in no more than numbers, and these by as little."""
-    if isinstance(ours, dict):
-        assert set(ours) == set(theirs)
-        for key, value in ours.items():
-            assert_close(value, theirs[key], apart)
-    elif isinstance(ours, list):
-        assert len(ours) == len(theirs)
-        for one, other in zip(ours, theirs, strict=True):
-            assert_close(one, other, apart)
-    elif isinstance(ours, float) and isinstance(theirs, float):
-        assert abs(ours - theirs) <= apart
-    else:
-        assert ours == theirs
-
-
-def assert_same_outcome(run: Path, whole: Path, apart: float = 0.0) -> None:
-    """Trials, members, rule and figures are those of the run that nothing interrupted.
-
-    Weights may lie ``apart``: networks trained on another number of threads sum in another order.
-    """
+def assert_same_outcome(run: Path, whole: Path) -> None:
+    """Trials, members, rule and figures are those of the run that nothing interrupted."""
     expected = {n: without_seconds(record) for n, record in records(whole).items()}
     assert {n: without_seconds(record) for n, record in records(run).items()} == expected
     same = ("members/*", "rule.*", "trials/*/*.safetensors", "negatives.safetensors")
     here, there = shas(run, *same), shas(whole, *same)
+    for name in set(here) | set(there):
+        if "fold-" not in name:  # their headers hold seconds
+            assert here.get(name) == there.get(name), name
     assert set(here) == set(there)
-    for name in here:
-        if "fold-" in name:  # their headers hold seconds
-            continue
-        if not apart:
-            assert here[name] == there[name], name
-        elif name.startswith("members/member-"):
-            ours, theirs = load_file(run / name), load_file(whole / name)
-            assert set(ours) == set(theirs)
-            for key, values in ours.items():
-                np.testing.assert_allclose(values, theirs[key], rtol=0, atol=apart, err_msg=name)
-        elif name == "members/index.json":
-            ours, theirs = (without_hashes(r / name) for r in (run, whole))
-            assert ours == theirs
-        else:
-            assert here[name] == there[name], name
     figures, expected_figures = (json.loads((r / "metrics.json").read_text()) for r in (run, whole))
-    assert_close(figures, expected_figures, apart)
+    assert figures == expected_figures
