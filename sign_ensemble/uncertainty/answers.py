@@ -150,7 +150,8 @@ def load_reader(run: RunFolder) -> Reader:
                 f"otherwise ({name} is not among what they say of it); run tune anew"
             )
         if then[name] != now:
+            setting = f"data.{name}" if name in ("size", "fit") else name
             raise UserError(
-                f"{run.path}: its members were trained with {name} {then[name]}, now it is {now}"
+                f"{run.path}: its members were trained with {setting} {then[name]}, now it is {now}"
             )
     return reader

@@ -417,8 +417,10 @@ def test_an_interrupt_waits_for_no_server(run, monkeypatch, when):
             return has_ended(self, seconds)
 
         monkeypatch.setattr(Background, "has_ended", interrupted)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
         with pytest.raises(KeyboardInterrupt):
             tracker.close()
+        signal.signal(signal.SIGINT, before)
     assert not ended.is_set()
     assert said == ["W&B: interrupted; 2 runs are not logged, or not wholly"]
     assert wandb_services() == []
