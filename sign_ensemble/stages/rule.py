@@ -20,7 +20,14 @@ from sign_ensemble.stages.left_out import left_out_calibrations
 from sign_ensemble.stages.members import best_trial
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty import rejection
-from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration, Candidate, choose
+from sign_ensemble.uncertainty.choose import (
+    LEFT_OUT,
+    SURE,
+    USUAL,
+    Calibration,
+    Candidate,
+    choose,
+)
 from sign_ensemble.uncertainty.neighbours import draw_bank
 from sign_ensemble.uncertainty.promise import learn_then_test
 from sign_ensemble.uncertainty.readings import (
@@ -112,9 +119,9 @@ def build_rule(prepared: Prepared) -> None:
         clouds=atlas.third,
         choice={
             "chosen": best.name,
-            "by": f"AUGRC, signer by signer, of misread signs and {named}, plus the share accepted "
-            "of the worst kind without a hand; within a standard error fewest witnesses, then "
-            f"fewest {named} accepted",
+            "by": f"the usual {USUAL.name}, unless another is better by {SURE:g} standard errors "
+            f"and accepts no more {named}; better: AUGRC, signer by signer, of misread signs and "
+            f"{named}, plus the share accepted of the worst kind without a hand",
             "negatives": [*header["kinds"], *([LEFT_OUT] if left_out else [])],
             "candidates": table,
         },

@@ -13,16 +13,17 @@ import pytest
 
 from sign_ensemble.uncertainty.choose import (
     LEFT_OUT,
+    USUAL,
     Calibration,
     Candidate,
     Judged,
+    by_signer,
     candidates,
     choose,
     gestures,
     judged,
     mean_shares,
     risk,
-    standard_error,
     statistics,
     strangers,
 )
@@ -63,6 +64,11 @@ def test_six_witnesses_make_46_candidates() -> None:
     assert {each.witnesses[-1] for each in found if each.joined == "guarded"} == {"neighbour"}
     assert max(len(each.witnesses) for each in found) == 3
     assert [each for each in found if each.joined != "smallest" and len(each.witnesses) == 1] == []
+
+
+def test_the_usual_is_a_candidate() -> None:
+    found = [each for each in candidates(tuple(WITNESSES)) if each.joined == USUAL.joined]
+    assert [set(each.witnesses) for each in found].count(set(USUAL.witnesses)) == 1
 
 
 def test_candidates_of_two_witnesses_and_their_names() -> None:
@@ -154,8 +160,8 @@ def test_risk_by_hand() -> None:
 
 def test_cost_is_risk_and_the_worst_kind_without_a_hand() -> None:
     shares = {"halves": 0.9, "phases": 0.1, "polygons": 0.2, LEFT_OUT: 0.5}
-    assert Judged(Candidate(("a",), "smallest"), 0.05, 0.0, shares, 0.5).cost == 0.25
-    assert Judged(Candidate(("a",), "smallest"), 0.05, 0.0, {LEFT_OUT: 0.5}, 0.5).cost == 0.05
+    assert Judged(Candidate(("a",), "smallest"), 0.05, {}, shares, 0.5).cost == 0.25
+    assert Judged(Candidate(("a",), "smallest"), 0.05, {}, {LEFT_OUT: 0.5}, 0.5).cost == 0.05
 
 
 def test_left_out_labels_take_the_place_of_joined_hands() -> None:
@@ -178,33 +184,35 @@ def test_left_out_labels_take_the_place_of_joined_hands() -> None:
 
 def test_a_planted_witness_is_chosen_over_noise() -> None:
     names = ("noise", "planted", "chance")
-    best, table = choose([planted(noise=(0, 0), planted=(9, 9), chance=(0, 0))], names)
+    noise = Candidate(("noise",), "smallest")
+    best, table = choose([planted(noise=(0, 0), planted=(9, 9), chance=(0, 0))], names, noise)
     assert best == Candidate(("planted",), "smallest")
+    of = {row["combination"]: row for row in table}
     assert table[0] == {
         "combination": "planted",
         "cost": pytest.approx(PERFECT, abs=1e-12),
-        "standard_error": 0.0,
+        "gain": pytest.approx(of["noise"]["cost"] - PERFECT, abs=1e-9),
+        "standard_error": table[0]["standard_error"],
         "accepted": {"flat": 0.0, "mixed": 0.0},
     }
+    assert (of["noise"]["gain"], of["noise"]["standard_error"]) == (0.0, 0.0)
     assert len(table) == len(candidates(names))
     costs = [row["cost"] for row in table]
     assert costs == sorted(costs)
-    of = {row["combination"]: row["cost"] for row in table}
-    assert of["noise"] > 0.25  # nothing known: near half the share of failures
-    assert of["chance"] > 0.25
+    assert of["noise"]["cost"] > 0.25  # nothing known: near half the share of failures
+    assert of["chance"]["cost"] > 0.25
 
 
 def test_two_half_blind_witnesses_are_chosen_together() -> None:
-    best, table = choose(
-        [planted(flat=(9, 0), noise=(0, 0), mixed=(0, 9))], ("flat", "noise", "mixed")
-    )
+    names, flat = ("flat", "noise", "mixed"), Candidate(("flat",), "smallest")
+    best, table = choose([planted(flat=(9, 0), noise=(0, 0), mixed=(0, 9))], names, flat)
     assert set(best.witnesses) == {"flat", "mixed"}
     of = {row["combination"]: row["accepted"] for row in table}
     assert of["flat"]["flat"] == 0.0
     assert of["flat"]["mixed"] > 0.85
 
 
-def test_ties_go_to_fewer_witnesses_and_then_to_the_earlier() -> None:
+def test_of_equals_the_usual_stays_however_its_witnesses_are_ordered() -> None:
     same = planted(first=(9, 9))
     twins = Calibration(
         scores={"first": same.scores["first"], "second": same.scores["first"]},
@@ -214,24 +222,43 @@ def test_ties_go_to_fewer_witnesses_and_then_to_the_earlier() -> None:
         groups_G=same.groups_G,
         kinds_G=same.kinds_G,
     )
-    best, table = choose([twins], ("first", "second"))
+    names = ("first", "second")
+    second, both = Candidate(("second",), "smallest"), Candidate(("second", "first"), "fisher")
+    best, table = choose([twins], names, second)
     assert [row["cost"] for row in table] == pytest.approx([PERFECT] * len(table), abs=1e-12)
-    assert best == Candidate(("first",), "smallest")
-    assert choose([twins], ("second", "first"))[0] == Candidate(("second",), "smallest")
+    assert best == second
+    assert choose([twins], names, both)[0] == Candidate(names, "fisher")
 
 
-def test_standard_error_by_hand() -> None:
+def test_mean_shares_by_hand() -> None:
     each = [{LEFT_OUT: 0.2}, {LEFT_OUT: 0.6}, {"phases": 0.9}]  # the last was not asked of labels
     assert mean_shares(each) == {LEFT_OUT: pytest.approx(0.4, **EXACT), "phases": 0.9}
-    # deviations of .2 from .4: √(2 · .04 / 1) = .2828, over √2
-    assert standard_error([0.2, 0.6], [3, 7]) == pytest.approx(0.2, **EXACT)
-    assert standard_error([0.3, 0.3], [0, 1]) == 0.0
-    assert standard_error([0.7], [0]) == 0.0
 
 
 def test_a_signer_seen_twice_is_one_observation() -> None:
-    assert standard_error([0.1, 0.5, 0.3, 0.7], [0, 1, 0, 1]) == pytest.approx(0.2, **EXACT)
-    assert standard_error([0.1, 0.9], [4, 4]) == 0.0
+    found = by_signer([0.1, 0.5, 0.3, 0.8], [3, 7, 3, 8])
+    assert found == {3: pytest.approx(0.2, **EXACT), 7: 0.5, 8: 0.8}
+
+
+def with_risks(risks: dict[int, float], far: float = 0.0) -> Judged:
+    """A candidate of these risks, signer by signer."""
+    one = Candidate(("a",), "smallest")
+    return Judged(one, float(np.mean(list(risks.values()))), risks, {"phases": far}, 0.0)
+
+
+def test_a_gain_and_its_error_by_hand() -> None:
+    usual, other = with_risks({3: 0.5, 7: 0.3}, 0.1), with_risks({3: 0.2, 7: 0.2}, 0.0)
+    # lower by .3 and .1, and by .1 of the kind without a hand; deviations of .1 from the mean .2:
+    # √(2 · .01 / 1) / √2 = .1
+    gain, error = other.gain(usual)
+    assert (gain, error) == (pytest.approx(0.3, **EXACT), pytest.approx(0.1, **EXACT))
+    assert other.gain(other) == (0.0, 0.0)
+
+
+def test_one_signer_settles_nothing() -> None:
+    usual, other = with_risks({3: 0.5}), with_risks({3: 0.2})
+    assert other.gain(usual) == (pytest.approx(0.3, **EXACT), np.inf)
+    assert other.row(usual)["standard_error"] is None
 
 
 def test_a_guard_counts_only_what_lies_beyond_all_calibration_images() -> None:
@@ -268,21 +295,48 @@ def asked_of_labels(seed: int, **shifts: float) -> Calibration:
     )
 
 
-def test_a_witness_more_has_to_pay_by_more_than_a_standard_error() -> None:
-    names = ("good", "little")
+def test_another_has_to_be_better_by_more_than_two_standard_errors() -> None:
+    names, good = ("good", "little"), Candidate(("good",), "smallest")
 
-    def costs(table: list[dict[str, Any]]) -> dict[str, float]:
-        return {row["combination"]: row["cost"] for row in table}
+    def first(table: list[dict[str, Any]]) -> dict[str, Any]:
+        assert table[0]["combination"] == "good+little (fisher)"
+        return table[0]
 
-    best, table = choose([asked_of_labels(0, good=2.0, little=1.0)], names)
-    assert table[0]["combination"] == "good+little (fisher)"  # better by a little
-    assert costs(table)["good"] < table[0]["cost"] + table[0]["standard_error"]
-    assert best == Candidate(("good",), "smallest")
-    best, table = choose([asked_of_labels(2, good=2.0, little=1.0)], names)
-    assert min(costs(table)[name] for name in names) > (
-        table[0]["cost"] + table[0]["standard_error"]
+    best, table = choose([asked_of_labels(0, good=2.0, little=1.0)], names, good)
+    assert 0 < first(table)["gain"] < 2 * first(table)["standard_error"]
+    assert best == good
+    best, table = choose([asked_of_labels(2, good=2.0, little=1.0)], names, good)
+    assert first(table)["gain"] > 2 * first(table)["standard_error"]
+    assert best.name == "good+little (fisher)"
+
+
+def test_another_may_not_accept_more_wrong_gestures_at_the_end() -> None:
+    # "level" ranks far better on the whole; but its last twentieth of signs lies beyond all
+    # gestures, of which "edge" refuses all but half at any threshold
+    rng = np.random.default_rng(0)
+    signs, gestures_of_all = 3 * 100, 3 * 40
+    late = np.tile(np.arange(100) < 8, 3)
+    near = np.tile(np.arange(40) < 20, 3)
+    calibration = Calibration(
+        scores={
+            "edge": rng.uniform(0, 1, signs),
+            "level": np.where(late, 9.0, 0.0) + rng.uniform(0, 1, signs),
+        },
+        groups_C=np.repeat([0, 1, 2], 100),
+        wrong_C=np.zeros(signs, bool),
+        negatives={
+            "edge": np.where(near, -1.0, 9.0) + rng.uniform(0, 1, gestures_of_all),
+            "level": 3 + rng.uniform(0, 1, gestures_of_all),
+        },
+        groups_G=np.repeat([0, 1, 2], 40),
+        kinds_G=np.full(gestures_of_all, LEFT_OUT),
     )
-    assert best.name == table[0]["combination"] == "good+little (fisher)"
+    edge = Candidate(("edge",), "smallest")
+    best, table = choose([calibration], ("edge", "level"), edge)
+    of = {row["combination"]: row for row in table}
+    assert of["level"]["gain"] > 2 * of["level"]["standard_error"]
+    assert of["level"]["accepted"][LEFT_OUT] > of["edge"]["accepted"][LEFT_OUT]
+    assert best != Candidate(("level",), "smallest")
 
 
 def test_several_calibrations_are_one_choice() -> None:
@@ -298,11 +352,11 @@ def test_several_calibrations_are_one_choice() -> None:
         groups_G=left_out.groups_G,
         kinds_G=np.full(len(left_out.kinds_G), LEFT_OUT),
     )
-    assert choose([images], ("first", "second"))[0].witnesses == ("first",)
-    best, table = choose([images, wrong], ("first", "second"))
+    names, first = ("first", "second"), Candidate(("first",), "smallest")
+    assert choose([images], names, first)[0] == first
+    best, table = choose([images, wrong], names, first)
     assert best == Candidate(("second",), "smallest")
     assert table[0]["accepted"] == {"flat": 0.0, "mixed": 0.0, LEFT_OUT: 0.0}
-    first = Candidate(("first",), "smallest")
     risks = [risk(first, stranger, (LEFT_OUT,)) for stranger in strangers(wrong)]
     of = {row["combination"]: row["cost"] for row in table}
     assert of["first"] == pytest.approx(float(np.mean(risks)), **EXACT)
