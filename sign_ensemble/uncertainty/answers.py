@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
-from sign_ensemble.uncertainty.neighbours import neighbour_distance
+from sign_ensemble.uncertainty.neighbours import Neighbours
 from sign_ensemble.uncertainty.readings import Atlas, Measured, distances, evidence_of
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import Scores, all_scores
@@ -44,6 +45,11 @@ class Reader:
     rule: Rule
     weights: str
 
+    @cached_property
+    def near(self) -> Neighbours:
+        """The rule's bank, made ready once."""
+        return Neighbours.of(self.rule.bank)
+
     def evidence(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
     ) -> Evidence:
@@ -58,7 +64,7 @@ class Reader:
         atlas = Atlas(np.arange(labels), rule.clouds, rule.fifth)
         cloud_N, to_labels_RNK = distances(found, atlas, labels)
         said = self.ensemble.logits(found.both_NE, images_NSS3), self.ensemble.votes_M
-        near_N = neighbour_distance(found.deep_ND, rule.bank, rule.neighbours)
+        near_N = self.near.distances(found.deep_ND, rule.neighbours)
         return evidence_of(*said, Measured(near_N, cloud_N, to_labels_RNK), rule.readings)
 
     def answer(

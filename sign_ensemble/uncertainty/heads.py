@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sign_ensemble.data.backbone import bf16_is_fast
 from sign_ensemble.learning.member import Member
 
 CHUNK = 1024  # images per product: 5 members of width 1024 then need 20 MB
@@ -21,12 +22,13 @@ CHUNK = 1024  # images per product: 5 members of width 1024 then need 20 MB
 class Heads:
     """Heads that run as one batched product.
 
-    The first layers stand side by side in one (D, M·H1) matrix. The others are padded with zeros to
-    the widest and multiplied as a batch of M; a padded unit is ReLU(0) = 0 and adds nothing.
+    The first layers stand side by side in one (M·H1, E) matrix, of bf16 where that is multiplied in
+    hardware, as in their training. The others are padded with zeros to the widest and multiplied as
+    a batch of M; a padded unit is ReLU(0) = 0 and adds nothing.
     """
 
     labels: int
-    first_EH: torch.Tensor
+    first_HE: torch.Tensor
     first_bias_H: torch.Tensor
     second_MHH: torch.Tensor
     second_bias_MH: torch.Tensor
@@ -40,8 +42,8 @@ class Heads:
         with torch.inference_mode():
             for start in range(0, len(features_NE), CHUNK):
                 rows = np.ascontiguousarray(features_NE[start : start + CHUNK])
-                x_NE = torch.from_numpy(rows).to(self.first_EH.device).float()
-                hidden_NH = torch.relu(x_NE @ self.first_EH + self.first_bias_H)
+                x_NE = torch.from_numpy(rows).to(self.first_HE.device).to(self.first_HE.dtype)
+                hidden_NH = torch.relu((x_NE @ self.first_HE.T).float() + self.first_bias_H)
                 hidden_MNH = hidden_NH.view(len(rows), m, -1).transpose(0, 1)
                 hidden_MNH = torch.relu(
                     torch.baddbmm(self.second_bias_MH[:, None], hidden_MNH, self.second_MHH)
@@ -58,15 +60,15 @@ def side_by_side(members: Sequence[Member]) -> Heads:
     m, k = len(members), len(first.labels)
     h1 = max(member.card.recipe.widths[0] for member in members)
     h2 = max(member.card.recipe.widths[1] for member in members)
-    d = members[0].tensors["layers.0.weight"].shape[1]
-    first_DMH = torch.zeros(d, m, h1)
+    e = members[0].tensors["layers.0.weight"].shape[1]
+    first_MHE = torch.zeros(m, h1, e)
     first_bias_MH = torch.zeros(m, h1)
     second_MHH, second_bias_MH = torch.zeros(m, h1, h2), torch.zeros(m, h2)
     third_MHK, third_bias_MK = torch.zeros(m, h2, k), torch.zeros(m, k)
     for i, member in enumerate(members):
         w1, w2 = member.card.recipe.widths
         part = {name: torch.from_numpy(value) for name, value in member.tensors.items()}
-        first_DMH[:, i, :w1] = part["layers.0.weight"].T
+        first_MHE[i, :w1] = part["layers.0.weight"]
         first_bias_MH[i, :w1] = part["layers.0.bias"]
         second_MHH[i, :w1, :w2] = part["layers.3.weight"].T
         second_bias_MH[i, :w2] = part["layers.3.bias"]
@@ -75,7 +77,7 @@ def side_by_side(members: Sequence[Member]) -> Heads:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return Heads(
         k,
-        first_DMH.reshape(d, m * h1).to(device),
+        first_MHE.flatten(0, 1).to(device, torch.bfloat16 if bf16_is_fast(device) else None),
         first_bias_MH.flatten().to(device),
         second_MHH.to(device),
         second_bias_MH.to(device),

@@ -5,15 +5,72 @@ Letters: N images asked about, B images in the bank, D features.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import linear
+
+from sign_ensemble.data.products import rounded_factors
+
+CHUNK = 1024  # images per product
 
 
-def unit(features_ND: NDArray[np.float16]) -> torch.Tensor:
-    """Features scaled to length 1, float32; a zero vector stays zero and is far from everything."""
-    x_ND = torch.from_numpy(np.ascontiguousarray(features_ND)).float()
-    return x_ND / x_ND.norm(dim=1, keepdim=True).clamp(min=1e-12)
+def lengths(x_ND: torch.Tensor) -> torch.Tensor:
+    """Euclidean lengths (N, 1), of a zero vector a little more than 0."""
+    return x_ND.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Training images to measure distances to, ready for products.
+
+    Args:
+        bank_BD: Their features, float32.
+        lengths_B1: The lengths of these.
+    """
+
+    bank_BD: torch.Tensor
+    lengths_B1: torch.Tensor
+
+    @classmethod
+    def of(cls, bank_BD: NDArray[np.float16]) -> Neighbours:
+        """From features."""
+        bank = torch.from_numpy(np.ascontiguousarray(bank_BD)).float()
+        return cls(bank, lengths(bank))
+
+    def distances(
+        self,
+        features_ND: NDArray[np.float16],
+        k: int,
+        groups_N: NDArray[np.int64] | None = None,
+        groups_B: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float64]:
+        """1 − cosine similarity to the k-th nearest bank image, 0 to 2; a zero vector is at 1.
+
+        Args:
+            features_ND: Images asked about.
+            k: Which neighbour; the last one if there are fewer to compare with (2 if there is
+                none).
+            groups_N: With groups_B: an image is not compared with bank images of its own group, so
+                that a training signer's images are seen as a stranger's.
+            groups_B: Group of each bank image.
+        """
+        out = []
+        for start in range(0, len(features_ND), CHUNK):
+            some = np.ascontiguousarray(features_ND[start : start + CHUNK])
+            x_ND = torch.from_numpy(some).float()
+            with rounded_factors():
+                similar_NB = linear(x_ND, self.bank_BD)
+            similar_NB = similar_NB / lengths(x_ND) / self.lengths_B1.T
+            if groups_N is not None and groups_B is not None:
+                same = groups_N[start : start + CHUNK, None] == groups_B[None]
+                similar_NB[torch.from_numpy(same)] = -2.0
+            top_Nk = similar_NB.topk(min(k, similar_NB.shape[1]), dim=1).values
+            last_N1 = (top_Nk > -1.5).sum(1, keepdim=True).clamp(min=1) - 1
+            out.append(1 - top_Nk.gather(1, last_N1)[:, 0].double().clamp(-1, 1).numpy())
+        return np.concatenate(out) if out else np.zeros(0)
 
 
 def neighbour_distance(
@@ -23,27 +80,8 @@ def neighbour_distance(
     groups_N: NDArray[np.int64] | None = None,
     groups_B: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
-    """1 − cosine similarity to the k-th nearest bank image, 0 to 2.
-
-    Args:
-        features_ND: Images asked about.
-        bank_BD: Training images.
-        k: Which neighbour; the last one if there are fewer to compare with (2 if there is none).
-        groups_N: With groups_B: an image is not compared with bank images of its own group, so
-            that a training signer's images are seen as a stranger's.
-        groups_B: Group of each bank image.
-    """
-    bank = unit(bank_BD)
-    out = []
-    for start in range(0, len(features_ND), 1024):
-        similar_NB = unit(features_ND[start : start + 1024]) @ bank.T
-        if groups_N is not None and groups_B is not None:
-            same = groups_N[start : start + 1024, None] == groups_B[None]
-            similar_NB[torch.from_numpy(same)] = -2.0
-        top_Nk = similar_NB.topk(min(k, similar_NB.shape[1]), dim=1).values
-        last_N1 = (top_Nk > -1.5).sum(1, keepdim=True).clamp(min=1) - 1
-        out.append(1 - top_Nk.gather(1, last_N1)[:, 0].double().clamp(-1, 1).numpy())
-    return np.concatenate(out) if out else np.zeros(0)
+    """:meth:`Neighbours.distances` to a bank that is asked once."""
+    return Neighbours.of(bank_BD).distances(features_ND, k, groups_N, groups_B)
 
 
 def draw_bank(

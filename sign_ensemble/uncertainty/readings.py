@@ -23,7 +23,7 @@ from scipy.special import log_softmax
 from sign_ensemble.data.backbone import Features
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.gaussians import Clouds, fit_clouds, label_distances, relative
-from sign_ensemble.uncertainty.neighbours import neighbour_distance
+from sign_ensemble.uncertainty.neighbours import Neighbours
 
 DIRECTIONS = 400  # of the fifth layer: .949, 200: .944, 100: .929
 MOST_ROWS = 8000  # images and views that the fifth layer's clouds are fitted to (600 MB)
@@ -209,14 +209,13 @@ def measured(
     layers = 1 + any(atlas.fifth is not None for atlas in others.values())
     near_N, cloud_N = np.zeros((2, len(groups_N)))
     to_labels_RNK = np.zeros((layers, len(groups_N), labels))
+    near = Neighbours.of(bank.deep_BVD[:, 0])
     for group in np.unique(groups_N):
         mine = np.flatnonzero(groups_N == group)
         for start in range(0, len(mine), AT_ONCE):
             chosen = mine[start : start + AT_ONCE]
             some = found.rows(chosen)
-            near_N[chosen] = neighbour_distance(
-                some.deep_ND, bank.deep_BVD[:, 0], k, groups_N[chosen], bank.groups_B
-            )
+            near_N[chosen] = near.distances(some.deep_ND, k, groups_N[chosen], bank.groups_B)
             cloud_N[chosen], to_labels_RNK[:, chosen] = distances(some, others[int(group)], labels)
     return Measured(near_N, cloud_N, to_labels_RNK)
 

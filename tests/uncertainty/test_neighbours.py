@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sign_ensemble.uncertainty.neighbours import draw_bank, neighbour_distance, unit
+from sign_ensemble.uncertainty.neighbours import draw_bank, neighbour_distance
 
 CLOSE: dict[str, Any] = {"abs": 1e-6, "rel": 0}
 
@@ -52,7 +52,6 @@ def test_a_zero_vector_is_at_distance_1_from_everything() -> None:
     zero = half([0, 0])
     assert neighbour_distance(zero, BANK, 1).tolist() == [1.0]
     assert neighbour_distance(zero, zero, 1).tolist() == [1.0]
-    assert unit(zero).tolist() == [[0.0, 0.0]]
 
 
 def test_the_longest_features_neither_overflow_nor_leave_0_to_2() -> None:
