@@ -160,7 +160,7 @@ def figures(evidence: Evidence, reader: Reader) -> float:
     draws = EvaluateConfig().bootstrap
     began = time.perf_counter()
     evaluate(known, labels_N, np.array(["ada"] * half), strange, reader.rule, 0, draws, 0)
-    bootstrap = Bootstrap(draws, np.random.default_rng(0))
+    bootstrap = Bootstrap(draws, 0)
     details(known, labels_N, strange, reader.rule, 0, LABELS, bootstrap)
     return time.perf_counter() - began
 

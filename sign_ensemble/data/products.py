@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 
@@ -18,7 +19,7 @@ def rounded_factors() -> Iterator[None]:
     Several times as fast. What convolutions gave on such a processor is bf16 already, so that a
     product of two images' features is as it was.
     """
-    matmul = torch.backends.mkldnn.matmul
+    matmul = cast(Any, torch.backends.mkldnn).matmul
     before = matmul.fp32_precision
     if bf16_is_fast(torch.device("cpu")):
         matmul.fp32_precision = "bf16"

@@ -77,7 +77,7 @@ def ece(
     if bins < 1:
         raise ValueError(f"ece: bins must be at least 1, not {bins}")
     w = samples.checked_weights(weights, len(confidence), "ece")
-    size_G, right_G, confident_G = samples.by_group(confidence, w, w * correct, w * confidence)
+    size_G, right_G, confident_G = samples.by_group(confidence, w, correct, confidence)
     small, larger = np.divmod(w.sum(-1, keepdims=True), bins)
     number = np.arange(bins + 1)
     ends = number * small + np.minimum(number, larger)
@@ -237,7 +237,7 @@ def _groups_of_failures(
     scores = samples.checked_scores(scores_N, name)
     failures = samples.checked_marks(failures_N, len(scores), name)
     w = samples.checked_weights(weights, len(scores), name)
-    size, failed = samples.by_group(scores, w, w * failures)
+    size, failed = samples.by_group(scores, w, failures)
     return size, failed
 
 

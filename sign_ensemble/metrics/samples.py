@@ -16,12 +16,20 @@ Values = NDArray[np.float64]
 Counts = NDArray[np.integer[Any]]
 
 
-def by_group(scores: Values, *parts: Values) -> list[Values]:
-    """Sums of each (..., N) part over images of equal score, (..., G), lowest score first."""
+def by_group(scores: Values, weights: Values, *values: Values) -> list[Values]:
+    """Weights (..., N), and weights times each value (N,), summed over images of equal score.
+
+    Returns:
+        (..., G) of the weights and of each value, lowest score first.
+    """
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-    return [np.add.reduceat(part[..., order], starts, axis=-1) for part in parts]
+    of_image = weights[..., order]
+    parts = [of_image, *(of_image * value[order] for value in values)]
+    if len(starts) == len(order):
+        return parts
+    return [np.add.reduceat(part, starts, axis=-1) for part in parts]
 
 
 def sums_before(parts: Values) -> Values:

@@ -188,7 +188,7 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, readings: int) -> dict[s
         reader.rule,
         best,
         labels,
-        Bootstrap(settings.bootstrap, np.random.default_rng(settings.seed)),
+        Bootstrap(settings.bootstrap, settings.seed),
     )
     pictures = partial(squares, test, listed.root, config.data)
     known_rows = rows_of(

@@ -79,14 +79,14 @@ def view_of_single(answers: Answers, rule: Rule, best: int) -> View:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are drawn: as many draws, from a generator of their own."""
+    """How intervals are drawn: as many draws, of this seed."""
 
     draws: int
-    rng: np.random.Generator
+    seed: int
 
     def figure(self, statistic: Any, *sizes: int) -> dict[str, Any]:
         """A figure as metrics.json holds it."""
-        return with_interval(statistic, sizes, draws=self.draws, rng=self.rng).as_dict()
+        return with_interval(statistic, sizes, draws=self.draws, seed=self.seed).as_dict()
 
 
 def known_tree(
@@ -152,7 +152,7 @@ def evaluate(
     }
     for name in known.scores:
         views[f"scores.{name}"] = partial(view_of_score, rule=rule, name=name)
-    bootstrap = Bootstrap(draws, np.random.default_rng(seed))
+    bootstrap = Bootstrap(draws, seed)
     tree: dict[str, Any] = {"known": {}, "sets": {}, "single": {}, "scores": {}, "signers": {}}
     for path, view in views.items():
         of_known = view(known)

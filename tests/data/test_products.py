@@ -5,6 +5,8 @@ Letters: N images, B images in the bank, D features.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 import torch
 
@@ -40,7 +42,8 @@ def test_other_factors_are_rounded_to_it_at_most() -> None:
 
 
 def test_products_after_it_are_as_before_whatever_happened() -> None:
-    before = torch.backends.mkldnn.matmul.fp32_precision
+    matmul = cast(Any, torch.backends.mkldnn).matmul
+    before = matmul.fp32_precision
     with pytest.raises(RuntimeError), rounded_factors():
         _ = drawn(2, 3) @ drawn(2, 3)
-    assert torch.backends.mkldnn.matmul.fp32_precision == before
+    assert matmul.fp32_precision == before

@@ -146,7 +146,7 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
             tables.append(rows_of(name, kind, answers, names, LABELS, 0, pictures))
     assert known is not None
     tree = evaluate(known, labels_N, np.array(signers), strange, rule, 0, 50, seed)
-    bootstrap = Bootstrap(50, np.random.default_rng(seed))
+    bootstrap = Bootstrap(50, seed)
     tree["details"] = details(known, labels_N, strange, rule, 0, LABELS, bootstrap)
     answered.write(joined(tables), run.answers)
     tree["readings"] = 1

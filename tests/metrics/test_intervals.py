@@ -43,25 +43,35 @@ def _known_and_strange() -> tuple[np.ndarray, np.ndarray]:
 
 def test_undefined_figure_has_neither_value_nor_interval() -> None:
     error = partial(error_accepted, [0, 0], [1, 0])
-    assert with_interval(error, 2, rng=_fresh()) == Figure(None, None, None, 2)
+    assert with_interval(error, 2, seed=0) == Figure(None, None, None, 2)
 
 
 def test_draws_without_the_figure_are_left_out() -> None:
     # a quarter of the draws holds no accepted image
     error = partial(error_accepted, [0, 1], [0, 1])
-    assert with_interval(error, 2, rng=_fresh()) == Figure(1.0, 1.0, 1.0, 2)
+    assert with_interval(error, 2, seed=0) == Figure(1.0, 1.0, 1.0, 2)
 
 
 def test_draws_count_n_images_each() -> None:
-    counts = draw_counts(7, 400, _fresh())
+    counts = draw_counts(7, 400, 0)
     assert counts.shape == (400, 7)
     assert (counts.sum(axis=1) == 7).all()
     assert counts.mean(axis=0) == pytest.approx(1, abs=0.2)
 
 
+def test_two_samples_of_one_size_draw_apart_and_each_again_the_same() -> None:
+    first, second = draw_counts(7, 400, 0, 0), draw_counts(7, 400, 0, 1)
+    assert (first != second).any(axis=1).mean() > 0.9
+    assert (first != draw_counts(7, 400, 1, 0)).any(axis=1).mean() > 0.9
+    draw_counts.cache_clear()
+    assert np.array_equal(draw_counts(7, 400, 0, 0), first)
+    with pytest.raises(ValueError, match="read-only"):
+        first[0, 0] = 1
+
+
 @pytest.mark.parametrize("metric", [accuracy, nll])
 def test_interval_contains_the_value_and_says_n(metric: Callable[..., Any]) -> None:
-    figure = with_interval(partial(metric, _PROBS, _LABELS), N, rng=_fresh())
+    figure = with_interval(partial(metric, _PROBS, _LABELS), N, seed=0)
     assert figure.value == metric(_PROBS, _LABELS)
     assert figure.value is not None
     assert figure.low is not None
@@ -75,7 +85,7 @@ def test_interval_contains_the_value_and_says_n(metric: Callable[..., Any]) -> N
 def test_interval_of_two_samples(metric: Callable[..., Any]) -> None:
     known, strange = _known_and_strange()
     sizes = (len(known), len(strange))
-    figure = with_interval(partial(metric, known, strange), sizes, rng=_fresh())
+    figure = with_interval(partial(metric, known, strange), sizes, seed=0)
     assert figure.value is not None
     assert figure.low is not None
     assert figure.high is not None
@@ -85,23 +95,23 @@ def test_interval_of_two_samples(metric: Callable[..., Any]) -> None:
 
 def test_interval_of_a_share_is_the_binomial_one() -> None:
     accepted = np.repeat([1, 0], [300, 100])
-    figure = with_interval(partial(coverage, accepted), 400, draws=4000, rng=_fresh())
+    figure = with_interval(partial(coverage, accepted), 400, draws=4000, seed=0)
     half = 1.96 * math.sqrt(0.75 * 0.25 / 400)
     assert figure.low == pytest.approx(0.75 - half, abs=0.005)
     assert figure.high == pytest.approx(0.75 + half, abs=0.005)
 
 
 def test_interval_repeats_with_its_seed() -> None:
-    figures = [with_interval(partial(aurc, _SCORES, _FAILURES), N, rng=_fresh()) for _ in range(2)]
+    figures = [with_interval(partial(aurc, _SCORES, _FAILURES), N, seed=0) for _ in range(2)]
     assert figures[0] == figures[1]
 
 
 def test_interval_of_one_image_and_without_draws() -> None:
-    assert with_interval(partial(coverage, [1]), 1, rng=_fresh()) == Figure(1.0, 1.0, 1.0, 1)
-    assert with_interval(partial(coverage, [1]), 1, draws=0, rng=_fresh()).low is None
+    assert with_interval(partial(coverage, [1]), 1, seed=0) == Figure(1.0, 1.0, 1.0, 1)
+    assert with_interval(partial(coverage, [1]), 1, draws=0, seed=0).low is None
 
 
 @pytest.mark.parametrize(("n", "draws"), [(0, 10), ((3, 0), 10), ((), 10), (3, -1)])
 def test_interval_refuses_no_images(n: Any, draws: int) -> None:
     with pytest.raises(ValueError, match=r"^with_interval: "):
-        with_interval(partial(coverage, [1]), n, draws=draws, rng=_fresh())
+        with_interval(partial(coverage, [1]), n, draws=draws, seed=0)

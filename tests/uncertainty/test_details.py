@@ -62,7 +62,7 @@ def tree(known: Answers) -> dict[str, Any]:
         "noise": of("far", 0.99, 0.97, 0.5, at=50.0),
         "blank": of("far", 0.5, at=6.0),
     }
-    bootstrap = Bootstrap(20, np.random.default_rng(0))
+    bootstrap = Bootstrap(20, 0)
     return details(known, LABELS, strange, RULE, 0, ("nought", "one"), bootstrap)
 
 
