@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-
 AT_ONCE = 2**18  # counts in a processor's cache together
 
 
