@@ -102,11 +102,16 @@ def fit_whole_fold(
     return result
 
 
+def images_at(pixels: PixelTask, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    """The images of these rows, some hundred (N, S, S, 3) at a time."""
+    images_RSS3 = pixels.pixels.open()
+    for start in range(0, len(rows), AT_ONCE):
+        yield images_RSS3[pixels.pixels.slots_N[rows[start : start + AT_ONCE]]]
+
+
 def images_of(pixels: PixelTask, fold: int) -> Iterator[NDArray[np.uint8]]:
     """A fold's images in the order of the task, some hundred (N, S, S, 3) at a time."""
-    images_RSS3, mine = pixels.pixels.open(), np.flatnonzero(pixels.folds_N == fold)
-    for start in range(0, len(mine), AT_ONCE):
-        yield images_RSS3[pixels.pixels.slots_N[mine[start : start + AT_ONCE]]]
+    return images_at(pixels, np.flatnonzero(pixels.folds_N == fold))
 
 
 def negatives_of(pixels: PixelTask, fold: int, most: int, seed: int) -> Iterator[NDArray[np.uint8]]:
@@ -121,10 +126,10 @@ def negatives_of(pixels: PixelTask, fold: int, most: int, seed: int) -> Iterator
     yield from made.values()
 
 
-def said_of(
+def read_by(
     member: Member, images: Iterable[NDArray[np.uint8]], weights: str
-) -> NDArray[np.float32]:
-    """A member's logits (N, K).
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float16]]]:
+    """A member's logits (N, K) and the features (N, E) that its head reads.
 
     Args:
         member: With convolutions of its own or without.
@@ -138,5 +143,14 @@ def said_of(
     rest = {k: torch.from_numpy(v) for k, v in member.tensors.items() if k not in own}
     head.load_state_dict(rest)
     head = head.eval().to(layers.device)
-    parts = [logits_of(head, layers.of_images(some).both_NE) for some in images]
-    return np.concatenate([np.zeros((0, labels), np.float32), *parts])
+    for some in images:
+        seen_NE = layers.of_images(some).both_NE
+        yield logits_of(head, seen_NE), seen_NE
+
+
+def said_of(
+    member: Member, images: Iterable[NDArray[np.uint8]], weights: str
+) -> NDArray[np.float32]:
+    """A member's logits (N, K); arguments as of :func:`read_by`."""
+    none = np.zeros((0, len(member.card.labels)), np.float32)
+    return np.concatenate([none, *(logits for logits, _ in read_by(member, images, weights))])

@@ -245,10 +245,14 @@ def draw_confusion(counts: list[list[int]], names: list[str], axes: Axes) -> Non
 
 
 def readers(results: Results) -> list[str]:
-    """The members by their trials, then the layers whose clouds read."""
+    """The members by their trials, then the clouds that read: of layers, or each member's own."""
     members = [str(member["trial"]) for member in results.members]
-    clouds = ["third layer", "fifth layer"] if results.rule.get("readings") else []
-    return [*members, *clouds]
+    readings = results.rule.get("readings")
+    if not readings:
+        return members
+    if readings["own"]:
+        return [*members, *(f"{member}'s clouds" for member in members)]
+    return [*members, "third layer", "fifth layer"]
 
 
 def draw_apart(apart: list[list[float]], names: list[str], axes: Axes) -> None:

@@ -24,16 +24,14 @@ from sign_ensemble.config import FinetuneConfig
 from sign_ensemble.console import progress, say
 from sign_ensemble.data.pixels import pixels_of_rows
 from sign_ensemble.learning.finetune import OF_NO_FOLD, PixelTask
-from sign_ensemble.learning.member import Card, load
+from sign_ensemble.learning.member import Card
 from sign_ensemble.learning.whole import (
     Whole,
     finetune_of,
-    images_of,
-    negatives_of,
-    said_of,
 )
-from sign_ensemble.run import RunFolder, cache_of, read_arrays, write_arrays
+from sign_ensemble.run import cache_of
 from sign_ensemble.search.records import TrialRecord, out_of_fold
+from sign_ensemble.stages.judges import judge
 from sign_ensemble.stages.members import card_of, selected, train_heads, write_index
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.storage import Place
@@ -124,10 +122,9 @@ def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
     files = finetuned(prepared, task, cards, paths)
     more: dict[str, Any] = {"finetuned": config.finetune.layers}
     if not asked:
-        signs, unlike = judge(prepared, task, judges, paths[: len(judges)])
-        write_arrays(run.unseen, {"logits": signs, "negative_logits": unlike})
+        signs_RNK = judge(prepared, task, judges, paths[: len(judges)]).logits_RNK
         heads = heads_logits(prepared, [(number, fold) for number, fold, _ in seated])
-        more["gains"] = told_gains(prepared, {"heads": heads, "finetuned": signs})
+        more["gains"] = told_gains(prepared, {"heads": heads, "finetuned": signs_RNK})
     first = len(judges) if refit else 0
     write_index(prepared, cards[first:], files[first:], **more)
 
@@ -177,36 +174,6 @@ def heads_logits(prepared: Prepared, seated: Sequence[tuple[int, int]]) -> NDArr
     return logits_RNK
 
 
-def judge(
-    prepared: Prepared,
-    task: PixelTask,
-    cards: Sequence[Card],
-    paths: Sequence[Place],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What each network says of the images and negatives of the fold it has not seen.
-
-    Returns:
-        logits (R, N, K) in the order of the task, and (R, G, K) in that of the negatives' file.
-    """
-    negatives, _ = read_arrays(prepared.run.negatives)
-    folds_G = negatives["folds"]
-    rounds, labels = len(cards) // prepared.task.folds, len(prepared.task.labels)
-    task_folds_N, most = prepared.task.folds_N, prepared.config.rejection.negatives
-    logits_RNK = np.zeros((rounds, len(prepared.task.labels_N), labels), np.float32)
-    negative_RGK = np.zeros((rounds, len(folds_G), labels), np.float32)
-    with progress("networks asked") as step:
-        for i, (card, path) in enumerate(zip(cards, paths, strict=True)):
-            network, turn = load(path), i // prepared.task.folds
-            signs, unlike = (
-                images_of(task, card.fold),
-                negatives_of(task, card.fold, most, prepared.task.seed),
-            )
-            logits_RNK[turn, task_folds_N == card.fold] = said_of(network, signs, task.weights)
-            negative_RGK[turn, folds_G == card.fold] = said_of(network, unlike, task.weights)
-            step(i + 1, len(cards))
-    return logits_RNK, negative_RGK
-
-
 def gain_of(prepared: Prepared, logits_RNK: NDArray[np.float32]) -> Gain:
     """Figures of the mean of probabilities over the networks that had not seen the signer."""
     task = prepared.task
@@ -215,13 +182,3 @@ def gain_of(prepared: Prepared, logits_RNK: NDArray[np.float32]) -> Gain:
     nll = [float(metrics.nll(probs_NK[mine], task.labels_N[mine])) for mine in folds]
     hit = [float(metrics.accuracy(probs_NK[mine], task.labels_N[mine])) for mine in folds]
     return Gain(float(np.mean(nll)), float(np.mean(hit)), min(hit))
-
-
-def unseen(run: RunFolder) -> tuple[list[NDArray[Any]], list[NDArray[Any]]] | None:
-    """What :func:`judge` said: per round, logits (N, K) and negatives' logits (G, K); None if the
-    members are heads.
-    """
-    if not run.unseen.exists():
-        return None
-    arrays, _ = read_arrays(run.unseen)
-    return list(arrays["logits"]), list(arrays["negative_logits"])

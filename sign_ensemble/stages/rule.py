@@ -15,7 +15,8 @@ from sign_ensemble.data.features import Cached
 from sign_ensemble.learning.folds import Task, recipe_of
 from sign_ensemble.run import read_arrays, read_json
 from sign_ensemble.search.records import out_of_fold, read_records
-from sign_ensemble.stages.finetune import unseen
+from sign_ensemble.stages.finetune import pixel_task
+from sign_ensemble.stages.judges import bank_rows, own_clouds, unseen
 from sign_ensemble.stages.left_out import left_out_calibrations
 from sign_ensemble.stages.members import best_trial
 from sign_ensemble.stages.prepare import Prepared
@@ -28,11 +29,13 @@ from sign_ensemble.uncertainty.choose import (
     Candidate,
     choose,
 )
-from sign_ensemble.uncertainty.neighbours import draw_bank
+from sign_ensemble.uncertainty.ensemble import load_ensemble
+from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.promise import learn_then_test
 from sign_ensemble.uncertainty.readings import (
     Bank,
     Measured,
+    Readings,
     Rows,
     atlases_of_others,
     evidence_of,
@@ -43,6 +46,7 @@ from sign_ensemble.uncertainty.readings import (
 from sign_ensemble.uncertainty.scores import all_scores, max_prob
 from sign_ensemble.uncertainty.temperature import fit_temperature
 
+Said = tuple[NDArray[np.float32], NDArray[np.float64]]  # logits (M, N, K) and votes (M,)
 BY_LABELS = "signs of left-out labels"
 ALONE = "clouds do not read: on unseen signers the members are better without them"
 BY_IMAGES = "negatives joined from two hands"
@@ -63,16 +67,11 @@ def build_rule(prepared: Prepared) -> None:
     index = read_json(run.members / "index.json")["members"]
     votes = {entry["trial"]: entry["votes"] for entry in index}
     best_place = best_trial(votes, run)
-    if judged := unseen(run):
-        (signs, unlike), single = judged, 0
-        votes_M = np.ones(len(signs))
-    else:
-        recorded = [out_of_fold(run, task, number) for number in votes]
-        signs, unlike = ([pair[i] for pair in recorded] for i in (0, 1))
-        votes_M, single = np.array(list(votes.values()), np.float64), best_place
+    recorded = [out_of_fold(run, task, number) for number in votes]
+    signs, unlike = (np.stack([pair[i] for pair in recorded]) for i in (0, 1))
+    votes_M, single = np.array(list(votes.values()), np.float64), best_place
     negatives, header = read_arrays(run.negatives)
-    most = max(settings.bank, len(task.labels) * task.folds)  # so that no label lacks a cloud
-    chosen = draw_bank(task.labels_N, task.folds_N, most, task.seed)
+    chosen = bank_rows(prepared)
     bank = bank_of(task, chosen)
     reads = config.ensemble.clouds == "auto"
     others, labels = atlases_of_others(bank, task.folds_N, reads), len(task.labels)
@@ -81,32 +80,44 @@ def build_rule(prepared: Prepared) -> None:
     def asked(of: Rows, groups: NDArray[np.int64]) -> Measured:
         return measured(of, groups, bank, others, settings.neighbours, labels)
 
-    at, logits_MNK = asked(Cached(task.features), task.folds_N), np.stack(signs)
-    weights_N = rejection.signer_weights(task.folds_N)
-    readings = None
-    if reads:
-        readings = fit_readings(at.to_labels_RNK, logits_MNK, votes_M, task.labels_N, weights_N)
-        say(readings.words() if readings else ALONE)
-    known = evidence_of(logits_MNK, votes_M, at, readings)
+    def read(at: Measured, said: Said, own: bool) -> Readings | None:
+        weights_N = rejection.signer_weights(task.folds_N)
+        found = fit_readings(at.to_labels_RNK, *said, task.labels_N, weights_N, own)
+        return found if reads else None
+
+    at = asked(Cached(task.features), task.folds_N)
     made = asked(Features(negatives["features"]), negatives["folds"])
+    readings = of_heads = read(at, (signs, votes_M), False)
+    own: list[OwnClouds] = []
+    if judged := unseen(run):
+        of_signs, of_unlike = judged
+        signs, unlike, single = of_signs.logits_RNK, of_unlike.logits_RNK, 0
+        votes_M = np.ones(len(signs))
+        at, made = of_signs.instead(at), of_unlike.instead(made)
+        readings = read(at, (signs, votes_M), True)
+        members = load_ensemble(run.members, config.data.weights).members
+        own = own_clouds(pixel_task(prepared), members, chosen)
+    if reads:
+        say(readings.words() if readings else ALONE)
+    known = evidence_of(signs, votes_M, at, readings)
     calibration = Calibration(
         scores=all_scores(known),
         groups_C=task.folds_N,
         wrong_C=known.probs_NK.argmax(-1) != task.labels_N,
-        negatives=all_scores(evidence_of(np.stack(unlike), votes_M, made, readings)),
+        negatives=all_scores(evidence_of(unlike, votes_M, made, readings)),
         groups_G=negatives["folds"],
         kinds_G=np.array(header["kinds"])[negatives["kinds"]],
     )
     left_out: Sequence[Calibration] = ()
     if settings.combination == "auto":
         recipe = recipe_of(config.member, best_record.params)
-        left_out = left_out_calibrations(prepared, recipe, bank, chosen, readings)
+        left_out = left_out_calibrations(prepared, recipe, bank, chosen, of_heads)
     best, table = choose([calibration, *left_out], tuple(calibration.scores))
     if settings.combination != "auto":
         best = Candidate(tuple(settings.combination.split("+")), settings.joined)
     say(f"rejection: {best.name}")
     named = BY_LABELS if left_out else BY_IMAGES
-    atlas = fit_atlas(bank, readings is not None)
+    atlas = fit_atlas(bank, readings is not None and not own)
     rule = rejection.Rule(
         witnesses=best.witnesses,
         joined=best.joined,
@@ -125,9 +136,12 @@ def build_rule(prepared: Prepared) -> None:
             "negatives": [*header["kinds"], *([LEFT_OUT] if left_out else [])],
             "candidates": table,
         },
-        temperature=fit_temperature(known.probs_NK, task.labels_N, weights_N),
+        temperature=fit_temperature(
+            known.probs_NK, task.labels_N, rejection.signer_weights(task.folds_N)
+        ),
         fifth=atlas.fifth,
         readings=readings,
+        own=tuple(own),
     )
     if settings.max_error is not None:
         kept_N = rule.answers_own()

@@ -23,6 +23,7 @@ from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
 from sign_ensemble.uncertainty.neighbours import Neighbours
+from sign_ensemble.uncertainty.own import away, of_members
 from sign_ensemble.uncertainty.readings import Atlas, Measured, distances, evidence_of
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import Scores, all_scores
@@ -60,12 +61,20 @@ class Reader:
             progress: Called with (images whose frozen features are there, images).
         """
         found = backbone.load(self.weights).of_images(images_NSS3, progress)
-        rule, labels = self.rule, len(self.ensemble.labels)
-        atlas = Atlas(np.arange(labels), rule.clouds, rule.fifth)
-        cloud_N, to_labels_RNK = distances(found, atlas, labels)
-        said = self.ensemble.logits(found.both_NE, images_NSS3), self.ensemble.votes_M
+        rule, labels, votes_M = self.rule, len(self.ensemble.labels), self.ensemble.votes_M
+        logits, from_own = [], []
+        for i, (heads, seen_NE) in enumerate(self.ensemble.seen(found.both_NE, images_NSS3)):
+            logits.append(heads.logits(seen_NE))
+            if rule.own:
+                from_own.append(away(seen_NE, rule.own[i], labels))
+        if from_own:
+            cloud_N, to_labels_RNK = of_members(from_own, votes_M)
+        else:
+            atlas = Atlas(np.arange(labels), rule.clouds, rule.fifth)
+            cloud_N, to_labels_RNK = distances(found, atlas, labels)
         near_N = self.near.distances(found.deep_ND, rule.neighbours)
-        return evidence_of(*said, Measured(near_N, cloud_N, to_labels_RNK), rule.readings)
+        at = Measured(near_N, cloud_N, to_labels_RNK)
+        return evidence_of(np.concatenate(logits), votes_M, at, rule.readings)
 
     def answer(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
@@ -148,6 +157,11 @@ def load_reader(run: RunFolder) -> Reader:
     data = load_config(run).data
     members = load_ensemble(run.members, data.weights)
     reader = Reader(members, rejection.load(run.rule), data.weights)
+    if len(reader.rule.own) not in (0, len(members.parts)):
+        raise UserError(
+            f"{run.rule}: it has clouds of {len(reader.rule.own)} members, and the run has "
+            f"{len(members.parts)}"
+        )
     then = reader.ensemble.members[0].card.preprocessing
     for name, now in preparation(data, backbone.load(data.weights).sha256).items():
         if name not in then:

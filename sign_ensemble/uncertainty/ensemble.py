@@ -5,7 +5,7 @@ Letters: M members, N images, S side in pixels, K labels, E features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,23 +106,28 @@ class Ensemble:
         """Each member's votes."""
         return np.array([member.card.weight for member in self.members], np.float64)
 
-    def logits(
+    def seen(
         self, features_NE: NDArray[np.float16], images_NSS3: NDArray[np.uint8] | None = None
-    ) -> NDArray[np.float32]:
-        """Every member's logits (M, N, K).
+    ) -> Iterator[tuple[Heads, NDArray[np.float16]]]:
+        """The heads of each part and the features (N, E) that they read.
 
         Args:
             features_NE: Frozen features of the images.
             images_NSS3: The images; needed if a member has convolutions of its own.
         """
-        each = []
         for part in self.parts:
             features = features_NE
             if part.backbone is not None:
                 assert images_NSS3 is not None
                 features = part.backbone.of_images(images_NSS3).both_NE
-            each.append(part.heads.logits(features))
-        return np.concatenate(each)
+            yield part.heads, features
+
+    def logits(
+        self, features_NE: NDArray[np.float16], images_NSS3: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.float32]:
+        """Every member's logits (M, N, K); arguments as of :meth:`seen`."""
+        seen = self.seen(features_NE, images_NSS3)
+        return np.concatenate([heads.logits(features) for heads, features in seen])
 
 
 def stack(members: Sequence[Member], weights: str = "shipped") -> Ensemble:

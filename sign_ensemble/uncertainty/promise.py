@@ -63,6 +63,13 @@ class Promise:
         return {**vars(self), "sure": self.sure if self.kept else None}
 
 
+def promise_of(values: dict[str, Any] | None) -> Promise | None:
+    """Undo :meth:`Promise.as_dict`."""
+    if values is None:
+        return None
+    return Promise(**{**values, "sure": np.inf if values["sure"] is None else values["sure"]})
+
+
 def learn_then_test(
     uncertainty_C: NDArray[np.float64], wrong_C: NDArray[np.bool_], max_error: float
 ) -> Promise:

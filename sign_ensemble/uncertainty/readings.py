@@ -102,15 +102,20 @@ class Readings:
     """How the clouds' distances become logits, and what they count.
 
     Args:
-        temperatures: T of each layer.
-        weight: What each layer's reading counts, all members together being 1.
+        temperatures: T of each layer; one for all members' own clouds.
+        weight: What each layer's reading counts, all members together being 1; what all members'
+            own clouds count together.
+        own: Whether each member has clouds of its own, see ``own.py``.
     """
 
     temperatures: tuple[float, ...]
     weight: float
+    own: bool = False
 
     def words(self) -> str:
         """For people."""
+        if self.own:
+            return f"each member's own clouds read too, and count {self.weight:g} times the member"
         return f"clouds read too: each of two layers counts {self.weight:g} times all members"
 
     def logits(self, to_labels_RNK: Floats) -> NDArray[np.float32]:
@@ -122,7 +127,9 @@ class Readings:
         self, logits_MNK: NDArray[np.float32], votes_M: Floats, to_labels_RNK: Floats
     ) -> tuple[NDArray[np.float32], Floats]:
         """The members' logits and votes, and after them the readings'."""
-        votes_R = np.full(len(self.temperatures), self.weight * votes_M.sum())
+        votes_R = self.weight * votes_M
+        if not self.own:
+            votes_R = np.full(len(self.temperatures), self.weight * votes_M.sum())
         return (
             np.concatenate([logits_MNK, self.logits(to_labels_RNK)]),
             np.concatenate([votes_M, votes_R]),
@@ -174,17 +181,22 @@ def atlases_of_others(bank: Bank, groups_N: NDArray[np.int64], reads: bool) -> d
     }
 
 
-def distances(found: Features, atlas: Atlas, labels: int) -> tuple[Floats, Floats]:
-    """Relative distance to the third layer's clouds (N,), and those to all K labels (R, N, K).
-
-    A label without a cloud is as far as the farthest with one.
+def of_all_labels(to_clouds_NL: Floats, labels_L: NDArray[np.int64], labels: int) -> Floats:
+    """Distances to all K labels (N, K) from those to the L that have a cloud; one without is as far
+    as the farthest with one.
     """
+    to_labels_NK = np.repeat(to_clouds_NL.max(1, keepdims=True), labels, 1)
+    to_labels_NK[:, labels_L] = to_clouds_NL
+    return to_labels_NK
+
+
+def distances(found: Features, atlas: Atlas, labels: int) -> tuple[Floats, Floats]:
+    """Relative distance to the third layer's clouds (N,), and those to all K labels (R, N, K)."""
     to_clouds_NL, to_all_N = label_distances(found.middle_NC, atlas.third)
     layers = [to_clouds_NL]
     if atlas.fifth is not None:
         layers.append(label_distances(found.deep_ND, atlas.fifth)[0])
-    to_labels_RNK = np.repeat(np.stack(layers).max(2, keepdims=True), labels, 2)
-    to_labels_RNK[:, :, atlas.labels_L] = np.stack(layers)
+    to_labels_RNK = np.stack([of_all_labels(each, atlas.labels_L, labels) for each in layers])
     return relative(to_clouds_NL, to_all_N), to_labels_RNK
 
 
@@ -232,6 +244,7 @@ def fit_readings(
     votes_M: Floats,
     labels_N: NDArray[np.int64],
     weights_N: Floats,
+    own: bool = False,
 ) -> Readings | None:
     """Temperatures and weight with the lowest loss on images by signers that nobody had seen.
 
@@ -244,24 +257,28 @@ def fit_readings(
         votes_M: The members' votes.
         labels_N: True labels.
         weights_N: How much each image counts, summing to 1.
+        own: The distances are to clouds of the members' own, in their order: one temperature for
+            all, and the weight is what all of them count together.
 
     Returns:
         None if the members are better without.
     """
     temperatures = []
-    for to_labels_NK in to_labels_RNK:
+    for layers in [to_labels_RNK] if own else [each[None] for each in to_labels_RNK]:
 
-        def of(log_t: float, away_NK: Floats = to_labels_NK) -> float:
-            return loss(np.exp(log_softmax(-away_NK / 2 / np.exp(log_t), -1)), labels_N, weights_N)
+        def of(log_t: float, away_LNK: Floats = layers) -> float:
+            probs_LNK = np.exp(log_softmax(-away_LNK / 2 / np.exp(log_t), -1))
+            return sum(loss(probs_NK, labels_N, weights_N) for probs_NK in probs_LNK)
 
         found = minimize_scalar(of, bounds=np.log([LOWEST, HIGHEST]), method="bounded")
         temperatures.append(float(np.exp(found.x)))
     of_members_NK = np.tensordot(
         votes_M / votes_M.sum(), np.exp(log_softmax(logits_MNK.astype(np.float64), -1)), axes=1
     )
-    of_clouds_NK = np.exp(
+    of_clouds_RNK = np.exp(
         log_softmax(Readings(tuple(temperatures), 1.0).logits(to_labels_RNK).astype(np.float64), -1)
-    ).sum(0)
+    )
+    of_clouds_NK = of_clouds_RNK.mean(0) if own else of_clouds_RNK.sum(0)
     losses = {
         weight: loss(
             (of_members_NK + weight * of_clouds_NK) / (1 + weight * len(temperatures)),
@@ -271,11 +288,11 @@ def fit_readings(
         for weight in WEIGHTS
     }
     best = min(WEIGHTS, key=lambda weight: (round(losses[weight], 12), weight))
-    return Readings(tuple(temperatures), best) if best else None
+    return Readings(tuple(temperatures), best, own) if best else None
 
 
 def readings_of(values: dict[str, Any] | None) -> Readings | None:
     """A rule.json's readings."""
     if values is None:
         return None
-    return Readings(tuple(values["temperatures"]), float(values["weight"]))
+    return Readings(tuple(values["temperatures"]), float(values["weight"]), bool(values["own"]))

@@ -21,7 +21,8 @@ from sign_ensemble.errors import UserError
 from sign_ensemble.run import file_sha256, read_arrays, read_json, write_arrays, write_json
 from sign_ensemble.storage import Place
 from sign_ensemble.uncertainty.gaussians import Clouds
-from sign_ensemble.uncertainty.promise import Promise
+from sign_ensemble.uncertainty.own import OwnClouds
+from sign_ensemble.uncertainty.promise import Promise, promise_of
 from sign_ensemble.uncertainty.readings import Readings, readings_of
 
 TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
@@ -155,9 +156,11 @@ class Rule:
         choice: How the combination was chosen, for the report.
         temperature: What would make the ensemble's probabilities honest on the calibration images,
             see ``temperature.py``; for the report, no decision uses it.
-        fifth: The fifth layer's clouds, where clouds read.
-        readings: How they read.
+        fifth: The fifth layer's clouds, where they read.
+        readings: How clouds read.
         promise: Which signs are read surely enough to be answered, where that was asked for.
+        own: Clouds of each member's own convolutions, where members have these: distances and
+            readings are of them then.
     """
 
     witnesses: tuple[str, ...]
@@ -174,6 +177,7 @@ class Rule:
     fifth: Clouds | None = None
     readings: Readings | None = None
     promise: Promise | None = None
+    own: tuple[OwnClouds, ...] = ()
 
     @property
     def weights_C(self) -> Floats:
@@ -182,7 +186,7 @@ class Rule:
 
     @property
     def guard(self) -> str | None:
-        """The witness that counts only what lies beyond all calibration images."""
+        """What counts only beyond all calibration images."""
         return self.witnesses[-1] if self.joined == "guarded" else None
 
     def surprises(self, scores: Mapping[str, Floats]) -> Floats:
@@ -254,6 +258,7 @@ def save(rule: Rule, path: Place) -> None:
     arrays |= {f"clouds.{k}": v for k, v in rule.clouds.arrays().items()}
     if rule.fifth is not None:
         arrays |= {f"fifth.{k}": v for k, v in rule.fifth.arrays().items()}
+    arrays |= {f"own.{i}.{k}": v for i, o in enumerate(rule.own) for k, v in o.arrays().items()}
     sha256 = write_arrays(path.with_suffix(".safetensors"), arrays)
     write_json(
         path,
@@ -265,6 +270,7 @@ def save(rule: Rule, path: Place) -> None:
             "temperature": rule.temperature,
             "readings": vars(rule.readings) if rule.readings else None,
             "promise": rule.promise.as_dict() if rule.promise else None,
+            "own": len(rule.own),
             "calibration": {
                 "images": len(rule.groups_C),
                 "signers": len(np.unique(rule.groups_C)),
@@ -279,13 +285,6 @@ def save(rule: Rule, path: Place) -> None:
 def part(arrays: Mapping[str, NDArray[Any]], before: str) -> dict[str, NDArray[Any]]:
     """The arrays whose names begin so, by the rest of their names."""
     return {name[len(before) :]: v for name, v in arrays.items() if name.startswith(before)}
-
-
-def promise_of(values: dict[str, Any] | None) -> Promise | None:
-    """Undo :meth:`Promise.as_dict`."""
-    if values is None:
-        return None
-    return Promise(**{**values, "sure": np.inf if values["sure"] is None else values["sure"]})
 
 
 def load(path: Place) -> Rule:
@@ -310,11 +309,12 @@ def load(path: Place) -> Rule:
             neighbours=values["neighbours"],
             bank=arrays["bank"],
             clouds=Clouds.of_arrays(part(arrays, "clouds.")),
-            fifth=Clouds.of_arrays(part(arrays, "fifth.")) if values["readings"] else None,
+            fifth=Clouds.of_arrays(fifth) if (fifth := part(arrays, "fifth.")) else None,
             readings=readings_of(values["readings"]),
             choice=values["choice"],
             temperature=values["temperature"],
             promise=promise_of(values["promise"]),
+            own=tuple(OwnClouds.of_arrays(part(arrays, f"own.{i}.")) for i in range(values["own"])),
         )
     except (KeyError, TypeError) as fault:
         raise UserError(f"{path}: not a rule of this version ({fault})") from None

@@ -6,7 +6,9 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from small_runs import TUNED, assert_same_outcome, contents, settings
 from started_commands import SLOW, Command, finish, killed, process_on, wait_for
+
+from sign_ensemble.errors import UserError
+from sign_ensemble.learning.whole import read_by
+from sign_ensemble.run import RunFolder, read_arrays, write_arrays
+from sign_ensemble.stages.judges import unseen
+from sign_ensemble.uncertainty import rejection
+from sign_ensemble.uncertainty.answers import load_reader
+from sign_ensemble.uncertainty.own import away
 
 TUNED_TRIALS = 6
 
@@ -45,6 +55,43 @@ def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
         assert f"{stage} on signers they never saw: nll {gain['nll']:.4f}, accuracy" in said
     figures = json.loads((tuned / "metrics.json").read_text())
     assert figures["about"]["members"] == 2
+    rule = json.loads((tuned / "rule.json").read_text())
+    assert rule["own"] == 2
+    assert rule["readings"] is None or rule["readings"]["own"]
+
+
+@pytest.mark.timeout(SLOW)
+def test_distances_are_to_what_each_member_sees(tuned: Path) -> None:
+    reader = load_reader(RunFolder(tuned))
+    images = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), np.uint8)
+    clouds = []
+    for member, own in zip(reader.ensemble.members, reader.rule.own, strict=True):
+        ((_, seen_NE),) = read_by(member, [images], reader.weights)
+        clouds.append(away(seen_NE, own, len(reader.ensemble.labels)).cloud_N)
+    found = reader.evidence(images)
+    votes_M = reader.ensemble.votes_M
+    assert found.cloud_N == pytest.approx(votes_M / votes_M.sum() @ np.stack(clouds))
+    assert np.abs(clouds[0] - clouds[1]).max() > 1e-3
+
+
+@pytest.mark.timeout(SLOW)
+def test_a_rule_of_other_members_is_refused(tuned: Path, tmp_path: Path) -> None:
+    run = RunFolder(copytree(tuned, tmp_path / "run", ignore=ignore_patterns("ray", "train")))
+    rule = rejection.load(run.rule)
+    rejection.save(replace(rule, own=rule.own[:1]), run.rule)
+    with pytest.raises(
+        UserError, match=r"it has clouds of 1 members, and the run has 2"
+    ):
+        load_reader(run)
+
+
+@pytest.mark.timeout(SLOW)
+def test_what_an_earlier_version_asked_judges_is_refused(tuned: Path, tmp_path: Path) -> None:
+    run = RunFolder(copytree(tuned, tmp_path / "run", ignore=ignore_patterns("ray", "train")))
+    arrays, _ = read_arrays(run.unseen)
+    write_arrays(run.unseen, {k: v for k, v in arrays.items() if "logits" in k})
+    with pytest.raises(UserError, match=r"of an earlier version; remove .* and tune"):
+        unseen(run)
 
 
 @pytest.mark.timeout(SLOW)

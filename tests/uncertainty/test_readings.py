@@ -5,6 +5,7 @@ Letters: N images, B training images, V views, D and C features, R readings, K l
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from math import exp, log
 from typing import Any
@@ -83,7 +84,10 @@ def test_readings_come_after_the_members() -> None:
 
 
 def test_readings_come_back_from_json() -> None:
-    assert readings_of({"temperatures": [1.5, 30.0], "weight": 0.5}) == Readings((1.5, 30.0), 0.5)
+    found = readings_of({"temperatures": [1.5, 30.0], "weight": 0.5, "own": False})
+    assert found == Readings((1.5, 30.0), 0.5)
+    own = Readings((30.0,), 4.0, True)
+    assert readings_of(json.loads(json.dumps(vars(own)))) == own
     assert readings_of(None) is None
 
 

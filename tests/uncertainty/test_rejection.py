@@ -17,7 +17,9 @@ import pytest
 from sign_ensemble.errors import UserError
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.gaussians import fit_clouds
+from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.promise import Promise
+from sign_ensemble.uncertainty.readings import Readings
 from sign_ensemble.uncertainty.rejection import (
     Rule,
     accepts,
@@ -303,6 +305,23 @@ def test_a_rule_comes_back_to_the_bit(tmp_path: Path) -> None:
     assert after.calibration.keys() == before.calibration.keys()
     for name, values in before.calibration.items():
         assert after.calibration[name].tobytes() == values.tobytes()
+
+
+def test_members_own_clouds_come_back_in_their_order(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    own = tuple(
+        OwnClouds(np.array(labels), fit_clouds(rng.random((4, 5)).astype(np.float16), np.array(of)))
+        for labels, of in (([0, 1], [0, 0, 1, 1]), ([2], [2, 2, 2, 2]))
+    )
+    readings = Readings((3.5,), 4.0, own=True)
+    rejection.save(rule(own=own, readings=readings), tmp_path / "rule.json")
+    after = rejection.load(tmp_path / "rule.json")
+    assert after.readings == readings
+    assert after.fifth is None  # frozen clouds do not read beside them
+    assert len(after.own) == 2
+    for old, new in zip(own, after.own, strict=True):
+        assert all(np.array_equal(v, new.arrays()[k]) for k, v in old.arrays().items())
+    assert rejection.load(tmp_path / "rule.json").own[1].labels_L.tolist() == [2]
 
 
 @pytest.mark.parametrize("promise", [Promise(0.05, 0.25, 40, 30, 1), Promise(0.01, images=40)])
