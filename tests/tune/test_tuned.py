@@ -79,9 +79,7 @@ def test_a_rule_of_other_members_is_refused(tuned: Path, tmp_path: Path) -> None
     run = RunFolder(copytree(tuned, tmp_path / "run", ignore=ignore_patterns("ray", "train")))
     rule = rejection.load(run.rule)
     rejection.save(replace(rule, own=rule.own[:1]), run.rule)
-    with pytest.raises(
-        UserError, match=r"it has clouds of 1 members, and the run has 2"
-    ):
+    with pytest.raises(UserError, match=r"it has clouds of 1 members, and the run has 2"):
         load_reader(run)
 
 
