@@ -25,6 +25,7 @@ from sign_ensemble.uncertainty.choose import (
     LEFT_OUT,
     SURE,
     USUAL,
+    USUAL_OWN,
     Calibration,
     Candidate,
     choose,
@@ -35,7 +36,6 @@ from sign_ensemble.uncertainty.promise import learn_then_test
 from sign_ensemble.uncertainty.readings import (
     Bank,
     Measured,
-    Readings,
     Rows,
     atlases_of_others,
     evidence_of,
@@ -46,7 +46,6 @@ from sign_ensemble.uncertainty.readings import (
 from sign_ensemble.uncertainty.scores import all_scores, max_prob
 from sign_ensemble.uncertainty.temperature import fit_temperature
 
-Said = tuple[NDArray[np.float32], NDArray[np.float64]]  # logits (M, N, K) and votes (M,)
 BY_LABELS = "signs of left-out labels"
 ALONE = "clouds do not read: on unseen signers the members are better without them"
 BY_IMAGES = "negatives joined from two hands"
@@ -80,24 +79,21 @@ def build_rule(prepared: Prepared) -> None:
     def asked(of: Rows, groups: NDArray[np.int64]) -> Measured:
         return measured(of, groups, bank, others, settings.neighbours, labels)
 
-    def read(at: Measured, said: Said, own: bool) -> Readings | None:
-        weights_N = rejection.signer_weights(task.folds_N)
-        found = fit_readings(at.to_labels_RNK, *said, task.labels_N, weights_N, own)
-        return found if reads else None
-
     at = asked(Cached(task.features), task.folds_N)
     made = asked(Features(negatives["features"]), negatives["folds"])
-    readings = of_heads = read(at, (signs, votes_M), False)
     own: list[OwnClouds] = []
     if judged := unseen(run):
         of_signs, of_unlike = judged
         signs, unlike, single = of_signs.logits_RNK, of_unlike.logits_RNK, 0
         votes_M = np.ones(len(signs))
         at, made = of_signs.instead(at), of_unlike.instead(made)
-        readings = read(at, (signs, votes_M), True)
         members = load_ensemble(run.members, config.data.weights).members
         own = own_clouds(pixel_task(prepared), members, chosen)
+    readings, weights_N = None, rejection.signer_weights(task.folds_N)
     if reads:
+        readings = fit_readings(
+            at.to_labels_RNK, signs, votes_M, task.labels_N, weights_N, bool(own)
+        )
         say(readings.words() if readings else ALONE)
     known = evidence_of(signs, votes_M, at, readings)
     calibration = Calibration(
@@ -109,14 +105,18 @@ def build_rule(prepared: Prepared) -> None:
         kinds_G=np.array(header["kinds"])[negatives["kinds"]],
     )
     left_out: Sequence[Calibration] = ()
-    if settings.combination == "auto":
+    if settings.combination == "auto" and not own:
         recipe = recipe_of(config.member, best_record.params)
-        left_out = left_out_calibrations(prepared, recipe, bank, chosen, of_heads)
-    best, table = choose([calibration, *left_out], tuple(calibration.scores))
+        left_out = left_out_calibrations(prepared, recipe, bank, chosen, readings)
+    usual, named = USUAL_OWN if own else USUAL, BY_LABELS if left_out else BY_IMAGES
+    best, table = choose([calibration, *left_out], tuple(calibration.scores), usual)
+    why = f"the usual {usual.name}, unless another is better by {SURE:g} standard errors and "
+    why += f"accepts no more {named}"
+    if own:  # joined hands alone do not tell candidates apart: their seams betray them
+        best, why = usual, f"the usual {usual.name} of members with clouds of their own"
     if settings.combination != "auto":
         best = Candidate(tuple(settings.combination.split("+")), settings.joined)
     say(f"rejection: {best.name}")
-    named = BY_LABELS if left_out else BY_IMAGES
     atlas = fit_atlas(bank, readings is not None and not own)
     rule = rejection.Rule(
         witnesses=best.witnesses,
@@ -130,15 +130,12 @@ def build_rule(prepared: Prepared) -> None:
         clouds=atlas.third,
         choice={
             "chosen": best.name,
-            "by": f"the usual {USUAL.name}, unless another is better by {SURE:g} standard errors "
-            f"and accepts no more {named}; better: AUGRC, signer by signer, of misread signs and "
-            f"{named}, plus the share accepted of the worst kind without a hand",
+            "by": f"{why}; better: AUGRC, signer by signer, of misread signs and {named}, plus the "
+            "share accepted of the worst kind without a hand",
             "negatives": [*header["kinds"], *([LEFT_OUT] if left_out else [])],
             "candidates": table,
         },
-        temperature=fit_temperature(
-            known.probs_NK, task.labels_N, rejection.signer_weights(task.folds_N)
-        ),
+        temperature=fit_temperature(known.probs_NK, task.labels_N, weights_N),
         fifth=atlas.fifth,
         readings=readings,
         own=tuple(own),

@@ -95,12 +95,13 @@ def test_own_clouds_are_tempered_together_and_weighed_as_one() -> None:
     assert found is not None
     assert found.own
     # a boundary of the search is 1, and 1 / log 3 = .91 lies below it
-    assert found.temperatures == (pytest.approx(1.0, abs=1e-3),)
+    assert found.temperatures[0] == pytest.approx(1.0, abs=1e-3)
     wide_NK = 10 * to_labels_NK
     found = fit_readings(
         np.stack([wide_NK, wide_NK]), members_RNK, np.ones(2), labels_N, weights_N, True
     )
     assert found is not None
-    assert found.temperatures == (pytest.approx(10 / log(3), rel=1e-3),)
+    assert found.temperatures[0] == pytest.approx(10 / log(3), rel=1e-3)
+    assert len(found.temperatures) == 1
     # p = (1/2 + w · 3/4) / (1 + w) of the first three: more weight is never worse here
     assert found.weight == 4.0
