@@ -20,7 +20,7 @@ from sign_ensemble.run import RunFolder, read_arrays, write_arrays
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.storage import Place
 from sign_ensemble.uncertainty.neighbours import draw_bank
-from sign_ensemble.uncertainty.own import Away, OwnClouds, away, fit_own, joined
+from sign_ensemble.uncertainty.own import OwnClouds, away, fit_own
 from sign_ensemble.uncertainty.readings import Measured
 
 Floats = NDArray[np.float64]
@@ -32,31 +32,28 @@ class Heard:
 
     Args:
         logits_RNK: Their logits.
-        cloud_RN: How far the image is from their own clouds.
-        to_labels_RNK: The same of each label's.
+        to_labels_RNK: How far the image is from each label's cloud in what they see.
     """
 
     logits_RNK: NDArray[np.float32]
-    cloud_RN: Floats
     to_labels_RNK: Floats
 
     def instead(self, at: Measured) -> Measured:
-        """Distances to own clouds in place of those to frozen ones; neighbours stay."""
-        return Measured(at.neighbour_N, self.cloud_RN.mean(0), self.to_labels_RNK)
+        """Own clouds read in place of frozen ones; how strange an image is stays."""
+        return Measured(at.neighbour_N, at.cloud_N, self.to_labels_RNK)
 
     @classmethod
     def nothing(cls, rounds: int, images: int, labels: int) -> Heard:
         """To be filled fold by fold."""
         shape = (rounds, images, labels)
-        return cls(np.zeros(shape, np.float32), np.zeros(shape[:2]), np.zeros(shape))
+        return cls(np.zeros(shape, np.float32), np.zeros(shape))
 
     def put(
-        self, turn: int, mine_N: NDArray[np.bool_], said: NDArray[np.float32], seen: Away
+        self, turn: int, mine_N: NDArray[np.bool_], said: NDArray[np.float32], seen: Floats
     ) -> None:
         """One judge's word on the images of its fold."""
         self.logits_RNK[turn, mine_N] = said
-        self.cloud_RN[turn, mine_N] = seen.cloud_N
-        self.to_labels_RNK[turn, mine_N] = seen.to_labels_NK
+        self.to_labels_RNK[turn, mine_N] = seen
 
 
 def bank_rows(prepared: Prepared) -> NDArray[np.int64]:
@@ -74,14 +71,14 @@ def clouds_of(member: Member, task: PixelTask, rows: NDArray[np.int64]) -> OwnCl
 
 def asked(
     member: Member, own: OwnClouds, images: Iterable[NDArray[np.uint8]], weights: str
-) -> tuple[NDArray[np.float32], Away]:
-    """What a network says of images (N, K), and how far they are from its clouds."""
+) -> tuple[NDArray[np.float32], Floats]:
+    """What a network says of images (N, K), and how far they are from its clouds (N, K)."""
     labels = len(member.card.labels)
-    said, seen = [np.zeros((0, labels), np.float32)], []
+    said, seen = [np.zeros((0, labels), np.float32)], [np.zeros((0, labels))]
     for logits_NK, features_NE in read_by(member, images, weights):
         said.append(logits_NK)
         seen.append(away(features_NE, own, labels))
-    return np.concatenate(said), joined(seen, labels)
+    return np.concatenate(said), np.concatenate(seen)
 
 
 def judge(

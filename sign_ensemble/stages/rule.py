@@ -113,7 +113,7 @@ def build_rule(prepared: Prepared) -> None:
     why = f"the usual {usual.name}, unless another is better by {SURE:g} standard errors and "
     why += f"accepts no more {named}"
     if own:  # joined hands alone do not tell candidates apart: their seams betray them
-        best, why = usual, f"the usual {usual.name} of members with clouds of their own"
+        best, why = usual, f"the usual {usual.name} of fine-tuned members"
     if settings.combination != "auto":
         best = Candidate(tuple(settings.combination.split("+")), settings.joined)
     say(f"rejection: {best.name}")

@@ -23,7 +23,7 @@ from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
 from sign_ensemble.uncertainty.neighbours import Neighbours
-from sign_ensemble.uncertainty.own import away, of_members
+from sign_ensemble.uncertainty.own import away
 from sign_ensemble.uncertainty.readings import Atlas, Measured, distances, evidence_of
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import Scores, all_scores
@@ -67,11 +67,10 @@ class Reader:
             logits.append(heads.logits(seen_NE))
             if rule.own:
                 from_own.append(away(seen_NE, rule.own[i], labels))
+        atlas = Atlas(np.arange(labels), rule.clouds, rule.fifth)
+        cloud_N, to_labels_RNK = distances(found, atlas, labels)
         if from_own:
-            cloud_N, to_labels_RNK = of_members(from_own, votes_M)
-        else:
-            atlas = Atlas(np.arange(labels), rule.clouds, rule.fifth)
-            cloud_N, to_labels_RNK = distances(found, atlas, labels)
+            to_labels_RNK = np.stack(from_own)
         near_N = self.near.distances(found.deep_ND, rule.neighbours)
         at = Measured(near_N, cloud_N, to_labels_RNK)
         return evidence_of(np.concatenate(logits), votes_M, at, rule.readings)

@@ -159,8 +159,8 @@ class Rule:
         fifth: The fifth layer's clouds, where they read.
         readings: How clouds read.
         promise: Which signs are read surely enough to be answered, where that was asked for.
-        own: Clouds of each member's own convolutions, where members have these: distances and
-            readings are of them then.
+        own: Clouds of each member's own convolutions, where members have these: they read, in
+            place of frozen ones.
     """
 
     witnesses: tuple[str, ...]

@@ -17,6 +17,7 @@ import pytest
 from small_runs import TUNED, assert_same_outcome, contents, settings
 from started_commands import SLOW, Command, finish, killed, process_on, wait_for
 
+from sign_ensemble.data.backbone import load
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.whole import read_by
 from sign_ensemble.run import RunFolder, read_arrays, write_arrays
@@ -24,7 +25,9 @@ from sign_ensemble.stages.judges import unseen
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.answers import load_reader
 from sign_ensemble.uncertainty.choose import USUAL_OWN
+from sign_ensemble.uncertainty.gaussians import relative_distance
 from sign_ensemble.uncertainty.own import away
+from sign_ensemble.uncertainty.readings import Readings
 
 TUNED_TRIALS = 6
 
@@ -60,22 +63,27 @@ def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
     assert rule["own"] == 2
     assert rule["readings"] is None or rule["readings"]["own"]
     assert rule["choice"]["chosen"] == USUAL_OWN.name
-    assert "of members with clouds of their own" in rule["choice"]["by"]
+    assert "of fine-tuned members" in rule["choice"]["by"]
     assert not list(tuned.glob("left-out/*"))  # heads without some labels say nothing of these
 
 
 @pytest.mark.timeout(SLOW)
-def test_distances_are_to_what_each_member_sees(tuned: Path) -> None:
+def test_each_members_clouds_are_of_what_it_sees(tuned: Path) -> None:
     reader = load_reader(RunFolder(tuned))
     images = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), np.uint8)
-    clouds = []
+    distances = []
     for member, own in zip(reader.ensemble.members, reader.rule.own, strict=True):
         ((_, seen_NE),) = read_by(member, [images], reader.weights)
-        clouds.append(away(seen_NE, own, len(reader.ensemble.labels)).cloud_N)
-    found = reader.evidence(images)
-    votes_M = reader.ensemble.votes_M
-    assert found.cloud_N == pytest.approx(votes_M / votes_M.sum() @ np.stack(clouds))
-    assert np.abs(clouds[0] - clouds[1]).max() > 1e-3
+        distances.append(away(seen_NE, own, len(reader.ensemble.labels)))
+    assert np.abs(distances[0] - distances[1]).max() > 1e-3
+    readings = replace(reader.rule.readings or Readings((5.0,), 1.0, own=True), weight=2.0)
+    found = replace(reader, rule=replace(reader.rule, readings=readings)).evidence(images)
+    assert found.clouds == 2
+    expected = -np.stack(distances) / 2 / readings.temperatures[0]
+    assert found.logits_MNK[2:] == pytest.approx(expected, rel=1e-4)
+    assert found.votes_M.tolist() == [*reader.ensemble.votes_M, *2 * reader.ensemble.votes_M]
+    frozen = load(reader.weights).of_images(images)
+    assert found.cloud_N == pytest.approx(relative_distance(frozen.middle_NC, reader.rule.clouds))
 
 
 @pytest.mark.timeout(SLOW)
