@@ -25,7 +25,7 @@ from sign_ensemble.uncertainty.choose import (
     LEFT_OUT,
     SURE,
     USUAL,
-    USUAL_OWN,
+    USUAL_FINETUNED,
     Calibration,
     Candidate,
     choose,
@@ -73,7 +73,8 @@ def build_rule(prepared: Prepared) -> None:
     chosen = bank_rows(prepared)
     bank = bank_of(task, chosen)
     reads = config.ensemble.clouds == "auto"
-    others, labels = atlases_of_others(bank, task.folds_N, reads), len(task.labels)
+    judged, labels = unseen(run), len(task.labels)
+    others = atlases_of_others(bank, task.folds_N, reads and not judged)
     best_record = next(r for r in read_records(run) if r.number == list(votes)[best_place])
 
     def asked(of: Rows, groups: NDArray[np.int64]) -> Measured:
@@ -82,19 +83,20 @@ def build_rule(prepared: Prepared) -> None:
     at = asked(Cached(task.features), task.folds_N)
     made = asked(Features(negatives["features"]), negatives["folds"])
     own: list[OwnClouds] = []
-    if judged := unseen(run):
+    if judged:
         of_signs, of_unlike = judged
         signs, unlike, single = of_signs.logits_RNK, of_unlike.logits_RNK, 0
         votes_M = np.ones(len(signs))
         at, made = of_signs.instead(at), of_unlike.instead(made)
-        members = load_ensemble(run.members, config.data.weights).members
-        own = own_clouds(pixel_task(prepared), members, chosen)
     readings, weights_N = None, rejection.signer_weights(task.folds_N)
     if reads:
         readings = fit_readings(
-            at.to_labels_RNK, signs, votes_M, task.labels_N, weights_N, bool(own)
+            at.to_labels_RNK, signs, votes_M, task.labels_N, weights_N, bool(judged)
         )
         say(readings.words() if readings else ALONE)
+    if judged and readings:
+        members = load_ensemble(run.members, config.data.weights).members
+        own = own_clouds(pixel_task(prepared), members, chosen)
     known = evidence_of(signs, votes_M, at, readings)
     calibration = Calibration(
         scores=all_scores(known),
@@ -105,14 +107,14 @@ def build_rule(prepared: Prepared) -> None:
         kinds_G=np.array(header["kinds"])[negatives["kinds"]],
     )
     left_out: Sequence[Calibration] = ()
-    if settings.combination == "auto" and not own:
+    if settings.combination == "auto" and not judged:
         recipe = recipe_of(config.member, best_record.params)
         left_out = left_out_calibrations(prepared, recipe, bank, chosen, readings)
-    usual, named = USUAL_OWN if own else USUAL, BY_LABELS if left_out else BY_IMAGES
+    usual, named = USUAL_FINETUNED if judged else USUAL, BY_LABELS if left_out else BY_IMAGES
     best, table = choose([calibration, *left_out], tuple(calibration.scores), usual)
     why = f"the usual {usual.name}, unless another is better by {SURE:g} standard errors and "
     why += f"accepts no more {named}"
-    if own:  # joined hands alone do not tell candidates apart: their seams betray them
+    if judged:  # joined hands alone do not tell candidates apart: their seams betray them
         best, why = usual, f"the usual {usual.name} of fine-tuned members"
     if settings.combination != "auto":
         best = Candidate(tuple(settings.combination.split("+")), settings.joined)

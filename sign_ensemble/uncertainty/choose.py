@@ -55,7 +55,7 @@ training signers, each left out of the choice in turn (n = 20), this one had ris
 .373 of signs whose labels were left out; the lowest cost on the others .045 and .420, the fewest
 witnesses within a standard error of it .047 and .436."""
 
-USUAL_OWN = Candidate(("relative_mahalanobis", FAR), "guarded")
+USUAL_FINETUNED = Candidate(("relative_mahalanobis", FAR), "guarded")
 """The same where members are fine-tuned. Such networks are sure of what they should not be: on
 letters left out, by signers left out (hand1 to hand4, 7 cases, one network each), the relative
 distance alone had AUROC .906, with total uncertainty joined .896 (AUGRC .081 and .082). Networks

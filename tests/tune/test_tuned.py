@@ -24,7 +24,7 @@ from sign_ensemble.run import RunFolder, read_arrays, write_arrays
 from sign_ensemble.stages.judges import unseen
 from sign_ensemble.uncertainty import rejection
 from sign_ensemble.uncertainty.answers import load_reader
-from sign_ensemble.uncertainty.choose import USUAL_OWN
+from sign_ensemble.uncertainty.choose import USUAL_FINETUNED
 from sign_ensemble.uncertainty.gaussians import relative_distance
 from sign_ensemble.uncertainty.own import away
 from sign_ensemble.uncertainty.readings import Readings
@@ -62,7 +62,7 @@ def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
     rule = json.loads((tuned / "rule.json").read_text())
     assert rule["own"] == 2
     assert rule["readings"] is None or rule["readings"]["own"]
-    assert rule["choice"]["chosen"] == USUAL_OWN.name
+    assert rule["choice"]["chosen"] == USUAL_FINETUNED.name
     assert "of fine-tuned members" in rule["choice"]["by"]
     assert not list(tuned.glob("left-out/*"))  # heads without some labels say nothing of these
 
