@@ -126,7 +126,12 @@ def check(config: Config) -> None:
             scale.cpus_per_worker is None or scale.cpus_per_worker >= 1,
             "1 or more, or null",
         ),
-        ("scale.gpus_per_worker", scale.gpus_per_worker, scale.gpus_per_worker >= 0, "0 or more"),
+        (
+            "scale.gpus_per_worker",
+            scale.gpus_per_worker,
+            (scale.gpus_per_worker or 0) >= 0,
+            "0 or more",
+        ),
         (
             "scale.at_once",
             scale.at_once,

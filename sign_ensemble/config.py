@@ -231,7 +231,8 @@ class ScaleConfig:
             as the cluster has room for, from 1 to 4.
         cpus_per_worker: CPU threads of one; null shares the cluster's CPUs among those that train
             at once.
-        gpus_per_worker: GPU share of one, for example 1 or 0.5; 0 trains on the CPU.
+        gpus_per_worker: GPU share of one, for example 1 or 0.5; 0 trains on the CPU. null is a GPU
+            each where the cluster has any, or an even share of them where they are too few.
         at_once: Members trained side by side; null is as many as there are GPUs for, on CPUs one.
         micro_batch: Images of a step that one worker holds at a time; less needs less memory.
         checkpoint_minutes: A checkpoint is written after every epoch, and whenever the last is
@@ -241,7 +242,7 @@ class ScaleConfig:
 
     workers: str = "1"
     cpus_per_worker: Optional[int] = None
-    gpus_per_worker: float = 0.0
+    gpus_per_worker: Optional[float] = None
     at_once: Optional[int] = None
     micro_batch: int = 64
     checkpoint_minutes: float = 5.0

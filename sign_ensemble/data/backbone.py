@@ -20,6 +20,7 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 from torch.nn.functional import adaptive_max_pool2d
 
+from sign_ensemble.data.device import best_device, bf16_is_fast
 from sign_ensemble.data.opencv import in_parts, opencv
 from sign_ensemble.errors import UserError
 
@@ -133,32 +134,14 @@ class Backbone:
             if n < BATCH:
                 short = np.zeros((BATCH - n, *images_NSS3.shape[1:]), np.uint8)
                 images_NSS3 = np.concatenate([images_NSS3, short])
-            pixels_N3SS = self.pixels(images_NSS3)
+            own_NSS3 = np.require(images_NSS3, requirements="W")  # or torch warns
+            pixels_N3SS = as_input(torch.from_numpy(own_NSS3).to(self.device), self.half)
             with (
                 torch.inference_mode(),
                 torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
             ):
                 both_NE = self.layers(pixels_N3SS)[:n]
             yield Features(both_NE.clamp(max=65504).to(torch.float16).cpu().numpy())
-
-    def pixels(self, images_NSS3: NDArray[np.uint8]) -> torch.Tensor:
-        """uint8 images (N, S, S, 3) as the convolutions take them (N, 3, S, S): normalised, and
-        rounded to bf16 where they would round it.
-
-        On a processor read from a table of the 256 levels, to the same bits.
-        """
-        if self.device.type != "cpu":
-            return normalised(torch.from_numpy(images_NSS3).to(self.device).permute(0, 3, 1, 2))
-        cv2, table_1T3 = opencv(), table_of_levels(self.half)
-        looked_up_NSS3 = np.empty(images_NSS3.shape, table_1T3.dtype)
-
-        def look_up(part: slice) -> None:
-            for image_SS3, into_SS3 in zip(images_NSS3[part], looked_up_NSS3[part], strict=True):
-                cv2.LUT(image_SS3, table_1T3, into_SS3)
-
-        in_parts(len(images_NSS3), look_up)
-        found = torch.from_numpy(looked_up_NSS3)
-        return (found.view(torch.bfloat16) if self.half else found).permute(0, 3, 1, 2)
 
     def of_images(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
@@ -191,17 +174,38 @@ def table_of_levels(half: bool) -> NDArray[Any]:
     """What each of the 256 levels is in each channel once normalised (1, 256, 3): float32, or the
     bits of its bf16 as int16, which numpy knows.
     """
-    levels_T13 = torch.arange(256.0).view(256, 1, 1).expand(256, 1, 3)
-    table_1T3 = normalised(levels_T13.permute(1, 2, 0).unsqueeze(-1))[..., 0].mT
+    levels_T3 = torch.arange(256.0).view(256, 1).expand(256, 3)
+    table_1T3 = normalised(levels_T3[..., None, None])[None, :, :, 0, 0].contiguous()
     return (table_1T3.to(torch.bfloat16).view(torch.int16) if half else table_1T3).numpy().copy()
 
 
-def bf16_is_fast(device: torch.device) -> bool:
-    """Whether this processor multiplies bf16 in hardware (elsewhere float32 is faster)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+def as_input(images_NSS3: torch.Tensor, half: bool) -> torch.Tensor:
+    """uint8 images as the convolutions take them (N, 3, S, S): normalised, and on a processor
+    rounded to bf16 where they would round it.
+
+    There read from a table of the 256 levels, to the same bits, by torch's number of threads.
+
+    Args:
+        images_NSS3: On the device of the convolutions.
+        half: Whether they compute in bf16.
+    """
+    if images_NSS3.device.type != "cpu":
+        return normalised(images_NSS3.permute(0, 3, 1, 2))
+    cv2, table_1T3, read_NSS3 = opencv(), table_of_levels(half), images_NSS3.numpy()
+    pixels_NSS3 = np.empty(read_NSS3.shape, table_1T3.dtype)
+
+    def look_up(part: slice) -> None:
+        for image_SS3, into_SS3 in zip(read_NSS3[part], pixels_NSS3[part], strict=True):
+            cv2.LUT(image_SS3, table_1T3, into_SS3)
+
+    in_parts(len(read_NSS3), look_up)
+    return from_bits(pixels_NSS3, half)
+
+
+def from_bits(pixels_NSS3: NDArray[Any], half: bool) -> torch.Tensor:
+    """Pixels by :func:`table_of_levels` as the convolutions take them (N, 3, S, S)."""
+    found = torch.from_numpy(pixels_NSS3)
+    return (found.view(torch.bfloat16) if half else found).permute(0, 3, 1, 2)
 
 
 def weights_bytes(weights: str) -> bytes:
@@ -250,7 +254,7 @@ def load(weights: str = "shipped") -> Backbone:
 
 def ready(layers: Convolutions, sha256: str) -> Backbone:
     """These convolutions on the best device here."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     layers = layers.eval().requires_grad_(False).to(device)
     for weight in layers.parameters():
         if weight.ndim == 4:

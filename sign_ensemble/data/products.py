@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 
-from sign_ensemble.data.backbone import bf16_is_fast
+from sign_ensemble.data.device import CPU, bf16_is_fast
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def rounded_factors() -> Iterator[None]:
     """
     matmul = cast(Any, torch.backends.mkldnn).matmul
     before = matmul.fp32_precision
-    if bf16_is_fast(torch.device("cpu")):
+    if bf16_is_fast(CPU):
         matmul.fp32_precision = "bf16"
     try:
         yield

@@ -55,9 +55,10 @@ def means_of(
     """
     least, most = scale.least_and_most or (1, 1)
     cpus, gpus = int(have.get("CPU", 0)), float(have.get("GPU", 0))
-    if scale.gpus_per_worker and gpus < least * scale.gpus_per_worker:
+    share = gpu_share(scale, have)
+    if gpus < least * share:
         raise UserError(
-            f"scale.gpus_per_worker is {scale.gpus_per_worker:g} and scale.workers "
+            f"scale.gpus_per_worker is {share:g} and scale.workers "
             f"{scale.workers}: the cluster has {gpus:g} GPUs; 0 trains on CPUs"
         )
     needed = least * (scale.cpus_per_worker or 1)
@@ -72,10 +73,20 @@ def means_of(
             f"scale.cpus_per_worker is {scale.cpus_per_worker}: no node has more than {largest} "
             "CPUs, and a worker is on one"
         )
-    fit_in = int(gpus / (most * scale.gpus_per_worker)) if scale.gpus_per_worker else 1
+    fit_in = int(gpus / (most * share)) if share else 1
     at_once = min(scale.at_once or max(1, fit_in), members)
     each = scale.cpus_per_worker or max(1, min(largest, cpus // (at_once * most)))
-    return Means(at_once, least, most, each, scale.gpus_per_worker)
+    return Means(at_once, least, most, each, share)
+
+
+def gpu_share(scale: ScaleConfig, have: Mapping[str, float]) -> float:
+    """What one worker gets of a GPU: as asked for; else a whole one where the cluster has enough
+    for the fewest workers, an even share of those it has where it has fewer, and none without any.
+    """
+    if scale.gpus_per_worker is not None:
+        return scale.gpus_per_worker
+    least, _ = scale.least_and_most or (1, 1)
+    return min(1.0, float(have.get("GPU", 0)) / least)
 
 
 def largest_node() -> int:

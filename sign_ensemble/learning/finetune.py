@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import FinetuneConfig
 from sign_ensemble.data import backbone, views
-from sign_ensemble.data.backbone import normalised
+from sign_ensemble.data.backbone import as_input, from_bits, table_of_levels
+from sign_ensemble.data.device import bf16_is_fast
+from sign_ensemble.data.opencv import in_parts, opencv
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.errors import UserError
+from sign_ensemble.learning.ahead import ahead
 from sign_ensemble.learning.fit import Course, Piece, Position, adam
 from sign_ensemble.learning.folds import seed_of
 from sign_ensemble.learning.member import Member
@@ -86,6 +89,10 @@ class PixelBatches:
 
     def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
         """Normalised images (B, 3, S, S) with dropout masks, and labels; each image once."""
+        return ahead(self.made(number, begin), self.device)
+
+    def made(self, number: int, begin: int) -> Iterator[list[Piece]]:
+        """The pieces of each step, made when they are asked for."""
         rng = np.random.default_rng([self.seed, number])
         order = rng.permutation(self.rows_N)
         viewed = rng.random(len(order)) < self.settings.view_share
@@ -126,20 +133,40 @@ class PixelBatches:
         number: int,
     ) -> torch.Tensor:
         """Images of these rows, some of them in a view drawn for this pass, normalised."""
-        read = torch.from_numpy(images_RSS3[self.task.pixels.slots_N[rows]])
-        if self.device.type == "cuda":
-            read = read.pin_memory().to(self.device, non_blocking=True)
-        view = 1 + seed_of(self.seed, number)
+        read_NSS3 = images_RSS3[self.task.pixels.slots_N[rows]]
+        view, some = 1 + seed_of(self.seed, number), np.flatnonzero(viewed)
         keys = [self.task.keys[row] for row in rows]
-        mirror = self.task.mirror
-        if viewed.all():
-            return views.levels(read, keys, view, mirror, scale=backbone.SCALE)
-        plain = normalised(read.permute(0, 3, 1, 2))
-        if viewed.any():
-            places = torch.from_numpy(np.flatnonzero(viewed)).to(self.device)
-            some = [keys[i] for i in np.flatnonzero(viewed)]
-            plain[places] = views.levels(read[places], some, view, mirror, scale=backbone.SCALE)
-        return plain
+        if self.device.type != "cuda":
+            return self.on_processor(read_NSS3, keys, view, viewed)
+        sent_NSS3 = torch.from_numpy(read_NSS3).pin_memory().to(self.device, non_blocking=True)
+        if len(some):
+            turn = torch.from_numpy(some).to(self.device)
+            mine = [keys[i] for i in some]
+            sent_NSS3[turn] = views.augment(sent_NSS3[turn], mine, view, self.task.mirror)
+        return as_input(sent_NSS3, bf16_is_fast(self.device))
+
+    def on_processor(
+        self,
+        read_NSS3: NDArray[np.uint8],
+        keys: Sequence[str],
+        view: int,
+        viewed: NDArray[np.bool_],
+    ) -> torch.Tensor:
+        """The same by torch's number of threads, each image looked up once."""
+        cv2, half = opencv(), bf16_is_fast(self.device)
+        table_1T3 = table_of_levels(half)
+        pixels_NSS3 = np.empty(read_NSS3.shape, table_1T3.dtype)
+
+        def look_up(part: slice) -> None:
+            turned = part.start + np.flatnonzero(viewed[part])
+            mine = [keys[i] for i in turned]
+            read, into = ([of[i] for i in turned] for of in (read_NSS3, pixels_NSS3))
+            views.by_opencv(read, mine, view, self.task.mirror, views.RANGES, into, table_1T3)
+            for i in part.start + np.flatnonzero(~viewed[part]):
+                cv2.LUT(read_NSS3[i], table_1T3, pixels_NSS3[i])
+
+        in_parts(len(keys), look_up)
+        return from_bits(pixels_NSS3, half)
 
 
 def course_of(settings: FinetuneConfig, label_smoothing: float) -> Course:
@@ -212,7 +239,7 @@ def restore(
             parameter.copy_(tensors[f"network.{name}"])
             moments = {k: tensors[f"{k}.{name}"] for k in ("exp_avg", "exp_avg_sq")}
             optimiser.state[parameter] = {
-                "step": tensors[f"step.{name}"].clone(),
+                "step": tensors[f"step.{name}"].to(parameter.device, copy=True),  # fused Adam's own
                 **{k: torch.empty_like(parameter).copy_(v) for k, v in moments.items()},
             }
 

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.data.backbone import bf16_is_fast
+from sign_ensemble.data.device import bf16_is_fast
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from scipy.special import softmax
 from sign_ensemble import metrics
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.backbone import E
+from sign_ensemble.data.device import best_device
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.fit import FeatureBatches, Fitted, adam, course_of, fit
 from sign_ensemble.learning.network import Head
@@ -139,7 +140,7 @@ def fit_rows(
         seed: Decides initial weights, dropout, order, views and the images kept back; the same
             seed on the same number of threads gives the same bits.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     rng = np.random.default_rng(seed)
     labels_N = task.labels_N[rows]
     slots_N = task.features.slots_N[rows]

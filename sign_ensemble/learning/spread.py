@@ -10,6 +10,7 @@ import ray
 import torch
 
 from sign_ensemble.data.backbone import E
+from sign_ensemble.data.device import best_device
 from sign_ensemble.learning.folds import Task, fit_rows
 from sign_ensemble.learning.member import Member, save
 from sign_ensemble.learning.subspace import Entered, enter_images, key_of
@@ -49,7 +50,8 @@ def over_cluster(
     Yields:
         The place of a piece that is done, and its result, as they end.
     """
-    remote = ray.remote(on_threads).options(num_cpus=cpus, num_gpus=gpus, max_retries=2)
+    # Told of the GPUs here, Ray has a process do one piece: it stays on the GPU it began on.
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=2)(on_threads)
     kept = ray.put(shared)
     waiting = {remote.remote(cpus, work, piece, kept): i for i, piece in enumerate(pieces)}
     while waiting:
@@ -104,7 +106,7 @@ def enter_fold(fold: int, shared: tuple[Task, int]) -> tuple[str, Entered]:
     """The training images of all folds but one, of a task, along so many directions; and their
     key.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     task, directions = shared
     about = (task.features, task.features.slots_N[task.folds_N != fold], directions)
     return key_of(*about), enter_images(*about, device)

@@ -139,11 +139,14 @@ def trainings_at_once(search: SearchConfig, scale: ScaleConfig) -> int:
     """
     import ray
 
+    from sign_ensemble.learning.distributed import gpu_share
+
     have = ray.cluster_resources()
     _, most = scale.least_and_most or (1, 1)
     fit_in = int(have.get("CPU", 0)) // (most * (scale.cpus_per_worker or 1))
-    if scale.gpus_per_worker:
-        fit_in = min(fit_in, int(have.get("GPU", 0) / (most * scale.gpus_per_worker)))
+    share = gpu_share(scale, have)
+    if share:
+        fit_in = min(fit_in, int(have.get("GPU", 0) / (most * share)))
     return search.concurrent or max(1, fit_in)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sign_ensemble.data.backbone import bf16_is_fast
+from sign_ensemble.data.device import best_device, bf16_is_fast
 from sign_ensemble.learning.member import Member
 
 CHUNK = 1024  # images per product: 5 members of width 1024 then need 20 MB
@@ -74,7 +74,7 @@ def side_by_side(members: Sequence[Member]) -> Heads:
         second_bias_MH[i, :w2] = part["layers.3.bias"]
         third_MHK[i, :w2] = part["layers.6.weight"].T
         third_bias_MK[i] = part["layers.6.bias"]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     return Heads(
         k,
         first_MHE.flatten(0, 1).to(device, torch.bfloat16 if bf16_is_fast(device) else None),

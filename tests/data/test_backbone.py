@@ -224,7 +224,7 @@ def test_pixels_are_looked_up_as_they_are_normalised(half: bool, threads: int) -
     )
     expected = backbone.normalised(torch.from_numpy(x_NSS3).permute(0, 3, 1, 2))
     torch.set_num_threads(threads)
-    found = Backbone(Convolutions(), "", CPU, half).pixels(x_NSS3)
+    found = backbone.as_input(torch.from_numpy(x_NSS3), half)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert found.dtype == (torch.bfloat16 if half else torch.float32)
     assert torch.equal(found, expected.to(found.dtype))

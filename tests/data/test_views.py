@@ -151,15 +151,24 @@ def test_a_shift_moves_pixels_and_repeats_the_edge(monkeypatch: pytest.MonkeyPat
     assert np.array_equal(moved[:, :, :6], np.repeat(x[:, :, :1], 6, 2))
 
 
-def test_both_samplers_read_alike() -> None:
+@pytest.mark.parametrize(("light", "most"), [(STILL, 1), (RANGES, 3)])  # light enlarges a level
+def test_both_samplers_read_alike(light: ViewRanges, most: int) -> None:
     x, k = images(12, 96), keys(12)  # noise: what a misplaced sampler differs on most
-    drawn_N3SS = views.by_torch(torch.from_numpy(x), k, 1, True, RANGES)
-    exact = views.levels(torch.from_numpy(x), k, 1, True)
-    torch.testing.assert_close(drawn_N3SS, exact, rtol=0, atol=0.1)
-    rounded = (drawn_N3SS + 0.5).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    apart = np.abs(augment(x, k, 1, True).astype(int) - rounded)
-    assert apart.max() <= 1
+    tone = {name: getattr(light, name) for name in ("contrast", "gamma", "brightness", "gain")}
+    ranges = replace(RANGES, **tone)
+    by_torch = views.by_torch(torch.from_numpy(x), k, 1, True, ranges).numpy()
+    apart = np.abs(augment(x, k, 1, True, ranges).astype(int) - by_torch)
+    assert apart.max() <= most
     assert (apart > 0).mean() < 0.01
+
+
+def test_light_and_a_table_are_looked_up_at_once() -> None:
+    x, k = images(3), keys(3)
+    table_1T3 = np.random.default_rng(1).normal(size=(1, 256, 3)).astype(np.float32)
+    into = np.empty(x.shape, np.float32)
+    views.by_opencv(list(x), k, 1, True, RANGES, list(into), table_1T3)
+    expected = table_1T3[0][augment(x, k, 1, True), np.arange(3)]
+    assert np.array_equal(into, expected)
 
 
 def test_tone_curves_by_hand() -> None:

@@ -16,6 +16,7 @@ import torch
 
 from sign_ensemble.config import FinetuneConfig, MemberConfig
 from sign_ensemble.data import backbone, views
+from sign_ensemble.data.device import CPU, bf16_is_fast
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.finetune import (
@@ -28,10 +29,10 @@ from sign_ensemble.learning.finetune import (
     state_of,
 )
 from sign_ensemble.learning.fit import Course, Position, backward, fit
+from sign_ensemble.learning.folds import seed_of
 from sign_ensemble.learning.member import Card, Member
 from sign_ensemble.learning.network import Head, Network
 
-CPU = torch.device("cpu")
 SIDE, N = 64, 10
 SETTINGS = FinetuneConfig(layers="last", epochs=2, batch_size=4, learning_rate=1e-2)
 WIDTHS = (6, 5)
@@ -82,7 +83,9 @@ def weights(net: Network) -> dict[str, torch.Tensor]:
 
 
 def normal(images_NSS3: np.ndarray) -> torch.Tensor:
-    return backbone.normalised(torch.from_numpy(np.array(images_NSS3)).permute(0, 3, 1, 2))
+    """As the network is shown them: rounded where it would round them."""
+    exact = backbone.normalised(torch.from_numpy(np.array(images_NSS3)).permute(0, 3, 1, 2))
+    return exact.to(torch.bfloat16 if bf16_is_fast(CPU) else torch.float32)
 
 
 # --- batches --------------------------------------------------------------------------------------
@@ -113,26 +116,18 @@ def test_views_are_drawn_anew_in_every_pass(task: PixelTask) -> None:
     assert not any(torch.equal(a, b) for a in one for b in [*every, *two])
 
 
-def test_views_in_training_are_those_of_the_cache_but_for_rounding(task: PixelTask) -> None:
-    images = torch.from_numpy(np.array(task.pixels.open()))
-    exact = views.levels(images, task.keys, 3, False)
-    rounded = views.augment(images, task.keys, 3, False).permute(0, 3, 1, 2)
-    assert torch.equal((exact + 0.5).to(torch.uint8), rounded)
-    scaled = views.levels(images, task.keys, 3, False, scale=backbone.SCALE)
-    assert torch.allclose(scaled, backbone.normalised(exact), atol=2e-5)
-
-
-@pytest.mark.parametrize("threads", [2, 3, 16])
-def test_several_threads_draw_the_same_views(task: PixelTask, threads: int) -> None:
-    images = torch.from_numpy(np.array(task.pixels.open()))
-    alone = views.levels(images, task.keys, 3, False, scale=backbone.SCALE)
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+def test_views_in_training_are_those_of_the_cache(task: PixelTask, threads: int) -> None:
+    seen = batches(task)
+    images = np.array(task.pixels.open()[task.pixels.slots_N])
+    expected = normal(views.augment(images, task.keys, 1 + seed_of(seen.seed, 2), False))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        together = views.levels(images, task.keys, 3, False, scale=backbone.SCALE)
+        shown = seen.images(task.pixels.open(), np.arange(N), np.ones(N, bool), 2)
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(alone, together)
+    assert torch.equal(shown, expected)
 
 
 def test_some_images_are_shown_as_they_are(task: PixelTask) -> None:
@@ -246,7 +241,7 @@ def test_untouched_it_says_what_its_head_says_on_frozen_features(task: PixelTask
     features = backbone.load("shipped").of_images(images).both_NE
     net = network().eval()
     with torch.inference_mode():
-        whole = net(normal(images))
+        whole = net(normal(images).float())
         alone = net.head(torch.from_numpy(features).float())
     assert torch.allclose(whole, alone, atol=0.05)  # features are bf16 or fp16
 

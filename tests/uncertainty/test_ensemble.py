@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.data.backbone import bf16_is_fast
+from sign_ensemble.data.device import bf16_is_fast
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.member import Card, Member, save
 from sign_ensemble.learning.network import Head

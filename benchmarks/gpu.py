@@ -1,0 +1,256 @@
+"""What a GPU gives, and whether it gives the same as the processor.
+
+    python benchmarks/gpu.py [--images 2048 --repeats 5]
+
+Where there is no CUDA device it says so and ends. Parts, each measured ``--repeats`` times:
+
+* **agreement**: features of the same images in float32 on the processor, and by the GPU as shipped
+  (bf16); views drawn by both samplers; gradients summed over small pieces against one large one.
+* **convolutions**: frozen features of one resident batch again and again (64, as shipped, and 512),
+  and of images in memory; and the first pass from JPEG files, with as many decoding threads as
+  there are cores.
+* **heads**: steps of a head along 512 directions, on the GPU and on one core.
+* **fine-tuning**: images per second of this loop and of its limit (one resident batch).
+
+Writes results/gpu.json, and results/gpu.md from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import finetune as tuning
+import numpy as np
+import torch
+from features import first_pass, make_images
+from hardware import hardware
+from numpy.typing import NDArray
+
+from sign_ensemble.config import FinetuneConfig, MemberConfig
+from sign_ensemble.data import backbone, views
+from sign_ensemble.learning.finetune import PixelBatches, course_of, optimiser_of
+from sign_ensemble.learning.fit import FeatureBatches, adam, fit
+from sign_ensemble.learning.fit import course_of as head_course
+from sign_ensemble.learning.network import Head
+from sign_ensemble.run import write_json
+
+RESULTS = Path(__file__).parent / "results"
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+SIDE, DIRECTIONS, LABELS = 224, 512, 27
+
+
+def timed(work: Callable[[], object], repeats: int) -> list[float]:
+    """Seconds of each of several calls, after one to warm up."""
+    seconds = []
+    for _ in range(repeats + 1):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return seconds[1:]
+
+
+def blobs(count: int) -> NDArray[np.uint8]:
+    """Images of smooth random shapes (N, S, S, 3)."""
+    coarse = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 3, 9, 9), np.uint8))
+    fine = torch.nn.functional.interpolate(coarse.float(), SIDE, mode="bicubic").clamp(0, 255)
+    return fine.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def agreement(images: NDArray[np.uint8], folder: Path) -> dict[str, float]:
+    """How far the GPU's answers are from the processor's."""
+    some = images[: backbone.BATCH]
+    shipped = backbone.load()
+    layers = backbone.Convolutions()
+    layers.load_state_dict(shipped.layers.state_dict())
+    plain = replace(shipped, layers=layers.eval().requires_grad_(False), device=CPU, half=False)
+    exact, half = plain.of_images(some).both_NE, shipped.of_images(some).both_NE
+    again = shipped.of_images(some).both_NE
+    keys = [str(i) for i in range(len(some))]
+    drawn = views.augment(some, keys, 1, False)
+    by_gpu = views.augment(torch.from_numpy(some).to(GPU), keys, 1, False).cpu().numpy()
+    off = np.abs(drawn.astype(int) - by_gpu.astype(int))
+    return {
+        "features, relative distance": relative(half, exact),
+        "features, the same to the bit in a second pass": float((half == again).all()),
+        "views, mean difference in levels": float(off.mean()),
+        "views, share of pixels off by more than a level": float((off > 1).mean()),
+        "weights after a pass in pieces of 16 instead of 64, relative distance": relative(
+            *(learned(folder, micro) for micro in (16, 64))
+        ),
+    }
+
+
+def relative(found: NDArray[Any], right: NDArray[Any]) -> float:
+    """‖found − right‖ / ‖right‖."""
+    found, right = found.astype(np.float64), right.astype(np.float64)
+    return float(np.linalg.norm(found - right) / np.linalg.norm(right))
+
+
+def learned(folder: Path, micro: int) -> NDArray[np.float32]:
+    """What one pass changed of the weights, in one row."""
+    settings = FinetuneConfig(layers="all", epochs=1)
+    net = tuning.network(settings).to(GPU)
+    before = torch.cat([value.flatten() for value in net.learned().values()]).clone()
+    given = batches(folder, settings, micro)
+    fit(net, given, course_of(settings, 0.0), optimiser_of(net, settings), GPU)
+    after = torch.cat([value.flatten() for value in net.learned().values()])
+    return (after - before).cpu().numpy()
+
+
+def batches(folder: Path, settings: FinetuneConfig, micro: int) -> PixelBatches:
+    """This loop's batches for one worker with the GPU."""
+    task, recipe = tuning.task_in(folder), tuning.RECIPE
+    rows = np.arange(tuning.IMAGES)
+    return PixelBatches(task, rows, settings, micro, recipe.widths, recipe.dropout, 0, 0, 1, GPU)
+
+
+def convolutions(images: NDArray[np.uint8], folder: Path, repeats: int) -> dict[str, list[float]]:
+    """Pictures per second."""
+    net = backbone.load()
+    half = torch.autocast(net.device.type, dtype=torch.bfloat16, enabled=net.half)
+
+    def resident(size: int) -> list[float]:
+        batch = backbone.as_input(torch.from_numpy(images[:size]).to(GPU), net.half)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        passes = len(images) // size
+
+        def work() -> None:
+            with torch.inference_mode(), half:
+                for _ in range(passes):
+                    net.layers(batch)
+
+        return [passes * size / s for s in timed(work, repeats)]
+
+    rows = make_images(folder / "files", len(images) // 2, (640, 480))
+    loaded = timed(lambda: net.of_images(images), repeats)
+    return {
+        "resident batch of 64": resident(64),
+        "resident batch of 512": resident(512),
+        "images in memory": [len(images) / s for s in loaded],
+        "first pass of files, no views": [first_pass(rows, folder / "files", 0) for _ in range(3)],
+        "first pass of files, 4 views": [first_pass(rows, folder / "files", 4) for _ in range(3)],
+    }
+
+
+def heads(repeats: int) -> dict[str, list[float]]:
+    """Milliseconds of a step of 32 and of 256 rows."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2048, 5, DIRECTIONS)).astype(np.float16)
+    labels = np.arange(len(rows)) % LABELS
+    found = {}
+    for size in (32, 256):
+        for device in (GPU, CPU):
+            recipe = replace(MemberConfig(), batch_size=size, epochs=1)
+            head = Head(DIRECTIONS, recipe.widths, LABELS, recipe.dropout).to(device)
+            given = FeatureBatches(rows, np.arange(len(rows)), labels, size, 1.0, rng)
+            optimiser = adam((head, 1e-4), weight_decay=0.01)
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+
+            work = partial(fit, head, given, head_course(recipe), optimiser, device)
+            seconds = timed(work, repeats)
+            torch.set_num_threads(threads)
+            where = "GPU" if device == GPU else "one core"
+            found[f"{where}, {size} rows"] = [1000 * s / given.steps for s in seconds]
+    return found
+
+
+def finetuning(folder: Path, repeats: int) -> dict[str, list[float]]:
+    """Images per second of a pass."""
+    found = {}
+    for layers in ("all", "conv3+"):
+        settings = FinetuneConfig(layers=layers, epochs=1)
+        for name in ("this loop", "limit"):
+            net = tuning.network(settings).to(GPU)
+            given: Any = batches(folder, settings, 64)
+            if name == "limit":
+                (pieces, *_) = given.epoch(1, 0)
+                given = Repeated(pieces, given.steps)
+            optimiser, course = optimiser_of(net, settings), course_of(settings, 0.0)
+            work = partial(fit, net, given, course, optimiser, GPU)
+            found[f"{layers}, {name}"] = [tuning.IMAGES / s for s in timed(work, repeats)]
+    return found
+
+
+class Repeated:
+    """One batch again and again."""
+
+    def __init__(self, pieces: Any, steps: int) -> None:
+        self.pieces, self.steps = pieces, steps
+
+    def epoch(self, number: int, begin: int) -> Any:
+        """The same batch in every step."""
+        for _ in range(begin, self.steps):
+            yield self.pieces
+
+
+def table(tree: dict[str, Any]) -> str:
+    """The tables of README."""
+    lines = []
+    for part, heading in (
+        ("convolutions", "frozen convolutions, pictures per second"),
+        ("heads", "a head's step, ms"),
+        ("finetuning", "fine-tuning, images per second"),
+    ):
+        lines += [f"| {heading} | median (lowest–highest) |", "| --- | --- |"]
+        for name, values in tree[part].items():
+            digits = 2 if part == "heads" else 0
+            low, mid, high = (f"{f(values):,.{digits}f}" for f in (min, np.median, max))
+            lines.append(f"| {name} | {mid} ({low}–{high}) |")
+        lines.append("")
+    lines += ["| GPU against processor | |", "| --- | --- |"]
+    lines += [f"| {name} | {value:.2g} |" for name, value in tree["agreement"].items()]
+    lines += ["", f"n = {tree['repeats']}; {tree['hardware']}; `{tree['command']}`"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=2048)
+    parser.add_argument("--repeats", type=int, default=5)
+    chosen = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("no CUDA device here: nothing to measure")
+    images = blobs(chosen.images)
+    tree: dict[str, Any] = {}
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        tuning.make_images(folder)
+        for part, work in (
+            ("agreement", lambda: agreement(images, folder)),
+            ("convolutions", lambda: convolutions(images, folder, chosen.repeats)),
+            ("heads", lambda: heads(chosen.repeats)),
+            ("finetuning", lambda: finetuning(folder, chosen.repeats)),
+        ):
+            began = time.monotonic()
+            try:
+                tree[part] = work()
+            except Exception:  # the others are measured all the same
+                traceback.print_exc()
+                tree[part] = {}
+            print(f"{part}, {time.monotonic() - began:.0f} s: {json.dumps(tree[part])}", flush=True)
+    tree |= {
+        "repeats": chosen.repeats,
+        "hardware": hardware(),
+        "command": " ".join(["python", "benchmarks/gpu.py", *sys.argv[1:]]),
+    }
+    write_json(RESULTS / "gpu.json", tree)
+    (RESULTS / "gpu.md").write_text(table(tree))
+    print(table(tree))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Where a process computes: on a GPU only if it may."""
+
+import pytest
+import ray
+import torch
+
+from sign_ensemble.data.device import CPU, best_device
+
+
+def test_without_a_gpu_the_processor() -> None:
+    if not torch.cuda.is_available():
+        assert best_device() == CPU
+
+
+def test_outside_ray_a_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert best_device().type == "cuda"
+
+
+def test_a_worker_takes_a_gpu_only_if_it_was_given_a_share_of_one() -> None:
+    def place() -> str:
+        torch.cuda.is_available = lambda: True  # no process here has a real one
+        return best_device().type
+
+    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        none, some = (
+            ray.get(ray.remote(num_cpus=1, num_gpus=share)(place).remote()) for share in (0, 0.5)
+        )
+    finally:
+        ray.shutdown()
+    assert (none, some) == ("cpu", "cuda")

@@ -1,0 +1,117 @@
+"""Steps made ahead on a GPU are the same steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sign_ensemble.config import FinetuneConfig, MemberConfig
+from sign_ensemble.data import backbone
+from sign_ensemble.data.device import CPU
+from sign_ensemble.data.slots import Slots
+from sign_ensemble.learning.ahead import ahead
+from sign_ensemble.learning.finetune import (
+    PixelBatches,
+    PixelTask,
+    course_of,
+    network_of,
+    optimiser_of,
+    restore,
+    state_of,
+)
+from sign_ensemble.learning.fit import Piece, Position, fit
+from sign_ensemble.learning.member import Card, Member
+from sign_ensemble.learning.network import Head, Network
+
+N, SIDE, WIDTHS = 40, 224, (64, 32)
+SETTINGS = FinetuneConfig(layers="all", epochs=2, batch_size=8)
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> PixelBatches:
+    images = np.random.default_rng(0).integers(0, 256, (N, SIDE, SIDE, 3), np.uint8)
+    images.tofile(tmp_path / "pixels.u8")
+    task = PixelTask(
+        Slots(str(tmp_path / "pixels.u8"), np.arange(N), (SIDE, SIDE, 3), "uint8"),
+        tuple(str(i) for i in range(N)),
+        np.arange(N) % 2,
+        np.zeros(N, np.int64),
+        mirror=False,
+        weights="shipped",
+    )
+    gpu = torch.device("cuda")
+    return PixelBatches(task, np.arange(N), SETTINGS, 4, WIDTHS, 0.5, 7, 0, 1, gpu)
+
+
+def network() -> Network:
+    torch.manual_seed(0)
+    head = Head(backbone.E, WIDTHS, 2, 0.5)
+    card = Card(("a", "b"), MemberConfig(widths=WIDTHS), 7, 0, -1, 1, 0.0, {}, "m", SETTINGS)
+    tensors = {name: value.numpy() for name, value in head.state_dict().items()}
+    return network_of(Member(card, tensors), SETTINGS, "shipped").cuda()
+
+
+def test_a_processor_makes_a_step_when_it_is_asked_for() -> None:
+    asked = []
+
+    def steps() -> object:
+        for number in range(3):
+            asked.append(number)
+            yield [Piece((), torch.tensor([number]))]
+
+    found = ahead(steps(), CPU)  # type: ignore[arg-type]
+    for number in range(3):
+        (piece,) = next(found)
+        assert int(piece.labels_N) == number and asked == list(range(number + 1))
+    assert next(found, None) is None
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_steps_made_ahead_are_those_made_when_asked_for(given: PixelBatches) -> None:
+    for begin in (0, 3):
+        for one, other in zip(given.epoch(2, begin), given.made(2, begin), strict=True):
+            assert len(one) == len(other) == 2  # pieces of four
+            for a, b in zip(one, other, strict=True):
+                assert torch.equal(a.labels_N, b.labels_N)
+                assert all(torch.equal(x, y) for x, y in zip(a.inputs, b.inputs, strict=True))
+                assert a.inputs[0].is_cuda
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_training_goes_on_from_a_checkpoint_on_a_gpu(given: PixelBatches) -> None:
+    def train(net: Network, begin: Position | None, until: int | None) -> dict[str, torch.Tensor]:
+        optimiser = optimiser_of(net, SETTINGS)
+        if begin:
+            restore(net, optimiser, kept)
+        course = course_of(SETTINGS, 0.0)
+
+        def after(position: Position) -> None:
+            if (position.epoch, position.step) == (2, 2) and until:
+                kept.update({k: v.clone() for k, v in state_of(net, optimiser).items()})
+
+        fit(net, given, course, optimiser, torch.device("cuda"), None, begin, after)
+        return {name: value.clone() for name, value in net.learned().items()}
+
+    kept: dict[str, torch.Tensor] = {}
+    whole = train(network(), None, 2)
+    assert kept
+    again = train(network(), Position(2, 2, (0.0,)), None)
+    for name, value in whole.items():  # bf16 and the order of sums on a GPU: close, not equal
+        torch.testing.assert_close(again[name], value, rtol=0, atol=2e-3)
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_gpu_shows_what_a_processor_shows(given: PixelBatches) -> None:
+    # to within a level, and bf16 rounding where the processor has it
+    there = next(given.made(1, 0))[0].inputs[0].cpu()
+    here = next(replace(given, device=CPU).made(1, 0))[0].inputs[0].float()
+    level = 1 / (255 * min(backbone.STD))
+    assert (there - here).abs().max() <= 1.01 * level + 0.01 * here.abs().max()
