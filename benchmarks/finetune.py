@@ -134,7 +134,7 @@ def shared(rank: int, workers: int, folder: str, settings: FinetuneConfig) -> No
     meet = f"file://{folder}/meet"
     distributed.init_process_group("gloo", meet, rank=rank, world_size=workers)
     own = network(settings)
-    net = DistributedDataParallel(own)
+    net = DistributedDataParallel(own, gradient_as_bucket_view=True)  # as the worker has it
     found = speed(net, batches(task_in(Path(folder)), settings, rank, workers), own, settings)
     if rank == 0:
         (Path(folder) / "shared.json").write_text(json.dumps(found))

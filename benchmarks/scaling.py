@@ -2,9 +2,9 @@
 
     python benchmarks/scaling.py
 
-Reads results/features.json, search.json, overhead.json and prediction.json, and writes
-results/scaling.md, which docs/scaling.md quotes. What is measured is scaled in proportion; what a
-GPU, storage and a network give is assumed, since nothing was run on them: see ASSUMED.
+Reads results/features.json, search.json, overhead.json, prediction.json and gpu.json, and writes
+results/scaling.md, which docs/scaling.md quotes. What is measured is scaled in proportion; several
+GPUs, storage and a network are assumed, since nothing was run on them: see ASSUMED.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ class Assumed:
         images: Training images.
         trials: Trials.
         image_bytes: Of a JPEG file of 640 × 480.
-        pictures: That a GPU convolves per second: 1.3 GFLOP each, 20 TFLOP/s.
-        step: Seconds of a step of a head on a GPU, which waits for some forty small kernels.
         cores: Processor cores beside each GPU, as fast as those measured on.
         node: GPUs of a node.
         storage: Bytes per second that shared storage gives to all together.
@@ -42,8 +40,6 @@ class Assumed:
     images: int = 1_000_000
     trials: int = 10_000
     image_bytes: int = 60_000
-    pictures: float = 15_000.0
-    step: float = 0.0003
     cores: int = 16
     node: int = 8
     storage: float = 2e9
@@ -65,6 +61,8 @@ class Measured:
         trial: Seconds by the clock that a trial takes beyond its heads, on one driver.
         mebibytes: Of the driver's memory per trial.
         witness: Seconds of a core that distances to training images take per image.
+        pictures: That a GPU convolves per second, from the memory of its machine.
+        step: Seconds of a step of a head on a GPU, which waits for many small kernels.
     """
 
     image: float
@@ -74,6 +72,8 @@ class Measured:
     trial: float
     mebibytes: float
     witness: float
+    pictures: float
+    step: float
 
 
 def measured(found: dict[str, Any]) -> Measured:
@@ -99,6 +99,8 @@ def measured(found: dict[str, Any]) -> Measured:
         trial=found["overhead"]["figures"][0]["by_the_clock"],
         mebibytes=found["overhead"]["figures"][0]["growth_tiny"],
         witness=2 * witnesses / found["prediction"]["images"],
+        pictures=float(np.median(found["gpu"]["convolutions"]["images in memory"])),
+        step=float(np.median(found["gpu"]["heads"]["GPU, 32 rows"])) / 1000,
     )
 
 
@@ -114,7 +116,7 @@ def demands(of: Measured, gpus: int, on: Assumed, config: Config) -> dict[str, d
     asked = on.images * (1 + config.rejection.left_out)
     return {
         "features": {
-            "convolutions": on.images * (1 + views) / on.pictures / gpus,
+            "convolutions": on.images * (1 + views) / of.pictures / gpus,
             "decoding and views": on.images * (of.image + views * of.view) / cores,
             "storage": (on.images * on.image_bytes + rows) / on.storage,
         },
@@ -123,7 +125,7 @@ def demands(of: Measured, gpus: int, on: Assumed, config: Config) -> dict[str, d
             "network": entered / on.network if nodes > 1 else 0.0,
         },
         "search": {
-            "heads' steps": steps * on.step / gpus,
+            "heads' steps": steps * of.step / gpus,
             "the driver": on.trials * of.trial,
         },
         "rule": {"the driver's cores": asked * of.witness / (on.cores * min(gpus, on.node))},
@@ -172,9 +174,10 @@ def table(found: dict[str, Any], on: Assumed = ASSUMED, config: Config | None = 
         "cores: an image read, decoded and squared "
         f"{1000 * of.image:.1f} ms of a core, a view {view}, its distances to "
         f"training images {1000 * of.witness:.1f} ms; {of.heads:.1f} heads per trial of "
-        f"{of.passes:.1f} passes; {of.trial:.2f} s a trial on the driver. Assumed: a GPU convolves "
-        f"{on.pictures:,.0f} pictures a second and takes {1000 * on.step:.1f} ms for a step of "
-        f"{config.member.batch_size} images; {on.cores} cores beside each GPU, {on.node} GPUs a "
+        f"{of.passes:.1f} passes; {of.trial:.2f} s a trial on the driver. Measured on one GPU "
+        f"({found['gpu']['hardware']}): {of.pictures:,.0f} pictures convolved a second, "
+        f"{1000 * of.step:.1f} ms for a step of {config.member.batch_size} images. Assumed: "
+        f"as many times that as there are GPUs; {on.cores} cores beside each, {on.node} GPUs a "
         f"node; storage gives {on.storage / 1e9:.0f} GB/s to all together, a node receives "
         f"{8 * on.network / 1e9:.0f} Gbit/s; JPEG files of {on.image_bytes // 1000} kB.",
     ]
@@ -183,7 +186,7 @@ def table(found: dict[str, Any], on: Assumed = ASSUMED, config: Config | None = 
 
 def main() -> None:
     """Read and write."""
-    names = ("features", "search", "overhead", "prediction")
+    names = ("features", "search", "overhead", "prediction", "gpu")
     text = table({name: read_json(RESULTS / f"{name}.json") for name in names})
     (RESULTS / "scaling.md").write_text(text)
     print(text)

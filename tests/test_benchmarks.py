@@ -60,12 +60,17 @@ def test_a_model_of_scale_by_hand() -> None:
                 "seconds": {"five members": [1.0, 1.0], "five members, all witnesses": [2.0, 2.0]}
             },
         },
+        "gpu": {
+            "convolutions": {"images in memory": [1000.0]},
+            "heads": {"GPU, 32 rows": [1.0]},
+            "hardware": "one",
+        },
     }
     of = scaling.measured(found)
     assert (of.image, of.view) == pytest.approx((0.02, 0.02))
     assert (of.passes, of.heads) == (10.0, 2.0)  # 150 shown to a head of 15 images
     assert of.witness == pytest.approx(0.04)
-    on = replace(scaling.ASSUMED, images=6000, trials=100, pictures=1000.0, step=0.001, cores=4)
+    on = replace(scaling.ASSUMED, images=6000, trials=100, cores=4)
     config = Config()
     config = replace(
         config,
