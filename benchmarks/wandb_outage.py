@@ -93,7 +93,7 @@ def table(results: dict[str, Any]) -> str:
     """results/wandb_outage.md: what README quotes; of earlier results what they have."""
     low, high = min(results["ratios"]), max(results["ratios"])
     text = (
-        "With a server that does not answer, the main job on the demo's images took "
+        "With a server that does not answer, the main job took "
         f"{results['ratio_median']:.3f} of the time without W&B (median of n = {results['n']} "
         f"pairs, {low:.3f}–{high:.3f}, {results['hardware']}); "
     )
@@ -103,10 +103,13 @@ def table(results: dict[str, Any]) -> str:
         float(np.median(results[key]))
         for key in ("tracker_seconds", "thread_cpu_seconds", "process_cpu_seconds")
     )
+    seconds = float(np.median(results["seconds"]["online"]))
+    most = (held + (thread + process) / 2) / seconds
     return (
         f"{text}W&B held it up for {held:.1f} s, {100 * results['tracker_share']:.1f} % of it, and "
         f"took {thread:.1f} s of a core for its calls beside it and {process:.1f} s for its own "
-        "process (medians).\n"
+        f"process (medians): of {seconds:.0f} s on two cores {100 * most:.1f} % at most. "
+        f"`{results['command']}`\n"
     )
 
 

@@ -147,6 +147,7 @@ def check(config: Config) -> None:
         ),
         ("scale.max_failures", scale.max_failures, scale.max_failures >= 0, "0 or more"),
         ("rejection.keep", rejection.keep, 0 < rejection.keep < 1, "above 0 and below 1"),
+        ("rejection.unsure", rejection.unsure, 0 <= rejection.unsure < 1, "0 or more and below 1"),
         (
             "rejection.max_error",
             rejection.max_error,

@@ -267,6 +267,9 @@ class RejectionConfig:
         max_error: Largest share of errors among the answered, 0 to 1 exclusive; signs that are not
             read surely enough for it are refused too, beyond what keep refuses. null promises
             nothing of errors: how many signs it costs depends on how well strangers are read.
+        unsure: Share of what keep refuses that goes to signs which are read unsurely (by total
+            uncertainty); the rest goes to what is strange. 0 asks only whether an image is strange.
+            Where total_uncertainty is among the witnesses it speaks there, and this is not used.
         combination: ``auto`` chooses on training signers and self-made negatives; otherwise
             witnesses joined by + (total_uncertainty, disagreement, energy, max_logit, neighbour,
             relative_mahalanobis).
@@ -284,6 +287,7 @@ class RejectionConfig:
 
     keep: float = 0.95
     max_error: Optional[float] = None
+    unsure: float = 0.5
     combination: str = "auto"
     joined: Literal["smallest", "fisher", "guarded"] = "smallest"
     neighbours: int = 5

@@ -119,7 +119,7 @@ def build_members(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
     write_index(prepared, cards, files)
 
 
-def best_trial(votes: dict[int, int], run: RunFolder) -> int:
+def best_trial(votes: Mapping[int, int], run: RunFolder) -> int:
     """Place, among the selected trials, of the one with the lowest loss on unseen signers."""
     order = [record.number for record in ranked(read_records(run)) if record.number in votes]
     return list(votes).index(order[0])

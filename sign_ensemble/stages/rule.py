@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from sign_ensemble.stages.judges import bank_rows, own_clouds, unseen
 from sign_ensemble.stages.left_out import left_out_calibrations
 from sign_ensemble.stages.members import best_trial
 from sign_ensemble.stages.prepare import Prepared
-from sign_ensemble.uncertainty import rejection
+from sign_ensemble.uncertainty import rejection, rule_file
 from sign_ensemble.uncertainty.choose import (
     LEFT_OUT,
     SURE,
@@ -36,6 +37,7 @@ from sign_ensemble.uncertainty.promise import learn_then_test
 from sign_ensemble.uncertainty.readings import (
     Bank,
     Measured,
+    Readings,
     Rows,
     atlases_of_others,
     evidence_of,
@@ -43,6 +45,7 @@ from sign_ensemble.uncertainty.readings import (
     fit_readings,
     measured,
 )
+from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import all_scores, max_prob
 from sign_ensemble.uncertainty.temperature import fit_temperature
 
@@ -59,93 +62,162 @@ def bank_of(task: Task, chosen: NDArray[np.int64]) -> Bank:
     return Bank(deep_BVD, middle_BC, task.labels_N[chosen], task.folds_N[chosen])
 
 
-def build_rule(prepared: Prepared) -> None:
-    """Calibrate and choose the rejection rule from out-of-signer predictions, and write it."""
-    config, run, task = prepared.config, prepared.run, prepared.task
-    settings = config.rejection
-    index = read_json(run.members / "index.json")["members"]
-    votes = {entry["trial"]: entry["votes"] for entry in index}
-    best_place = best_trial(votes, run)
-    recorded = [out_of_fold(run, task, number) for number in votes]
-    signs, unlike = (np.stack([pair[i] for pair in recorded]) for i in (0, 1))
-    votes_M, single = np.array(list(votes.values()), np.float64), best_place
+@dataclass(frozen=True)
+class Unseen:
+    """What networks said of signers whom they had not seen, and how far their images are.
+
+    Args:
+        signs_RNK: Logits of the training signers' signs.
+        unlike_RGK: Of the negatives made from them.
+        votes_R: Votes of each network.
+        single: Which of them stands for a single model.
+        at: Distances of the signs.
+        made: Of the negatives.
+        groups_G: The signer (fold) whose images each negative was made from.
+        kinds: The kinds of negatives.
+        kinds_G: The kind of each.
+        judged: Whether the networks are judges of fine-tuned members.
+    """
+
+    signs_RNK: NDArray[np.float32]
+    unlike_RGK: NDArray[np.float32]
+    votes_R: NDArray[np.float64]
+    single: int
+    at: Measured
+    made: Measured
+    groups_G: NDArray[np.int64]
+    kinds: Sequence[str]
+    kinds_G: NDArray[np.str_]
+    judged: bool
+
+    def calibration(self, task: Task, readings: Readings | None) -> Calibration:
+        """Every witness's scores of the signs and of the negatives."""
+        known = evidence_of(self.signs_RNK, self.votes_R, self.at, readings)
+        unlike = evidence_of(self.unlike_RGK, self.votes_R, self.made, readings)
+        return Calibration(
+            scores=all_scores(known),
+            groups_C=task.folds_N,
+            wrong_C=known.probs_NK.argmax(-1) != task.labels_N,
+            negatives=all_scores(unlike),
+            groups_G=self.groups_G,
+            kinds_G=self.kinds_G,
+        )
+
+
+def unseen_of(prepared: Prepared, bank: Bank, votes: Mapping[int, int]) -> Unseen:
+    """Collect it from the trials' records, or from judges where members are fine-tuned.
+
+    Args:
+        prepared: The run.
+        bank: The training images that distances are measured to.
+        votes: Votes of each member's trial.
+    """
+    run, task, reads = prepared.run, prepared.task, prepared.config.ensemble.clouds == "auto"
     negatives, header = read_arrays(run.negatives)
-    chosen = bank_rows(prepared)
-    bank = bank_of(task, chosen)
-    reads = config.ensemble.clouds == "auto"
-    judged, labels = unseen(run), len(task.labels)
+    judged = unseen(run)
     others = atlases_of_others(bank, task.folds_N, reads and not judged)
-    best_record = next(r for r in read_records(run) if r.number == list(votes)[best_place])
 
     def asked(of: Rows, groups: NDArray[np.int64]) -> Measured:
-        return measured(of, groups, bank, others, settings.neighbours, labels)
+        k = prepared.config.rejection.neighbours
+        return measured(of, groups, bank, others, k, len(task.labels))
 
     at = asked(Cached(task.features), task.folds_N)
     made = asked(Features(negatives["features"]), negatives["folds"])
-    own: list[OwnClouds] = []
     if judged:
         of_signs, of_unlike = judged
-        signs, unlike, single = of_signs.logits_RNK, of_unlike.logits_RNK, 0
-        votes_M = np.ones(len(signs))
+        signs, unlike = of_signs.logits_RNK, of_unlike.logits_RNK
+        votes_R, single = np.ones(len(signs)), 0
         at, made = of_signs.instead(at), of_unlike.instead(made)
-    readings, weights_N = None, rejection.signer_weights(task.folds_N)
-    if reads:
-        readings = fit_readings(
-            at.to_labels_RNK, signs, votes_M, task.labels_N, weights_N, bool(judged)
-        )
-        say(readings.words() if readings else ALONE)
-    if judged and readings:
-        members = load_ensemble(run.members, config.data.weights).members
-        own = own_clouds(pixel_task(prepared), members, chosen)
-    known = evidence_of(signs, votes_M, at, readings)
-    calibration = Calibration(
-        scores=all_scores(known),
-        groups_C=task.folds_N,
-        wrong_C=known.probs_NK.argmax(-1) != task.labels_N,
-        negatives=all_scores(evidence_of(unlike, votes_M, made, readings)),
-        groups_G=negatives["folds"],
-        kinds_G=np.array(header["kinds"])[negatives["kinds"]],
-    )
-    left_out: Sequence[Calibration] = ()
-    if settings.combination == "auto" and not judged:
-        recipe = recipe_of(config.member, best_record.params)
-        left_out = left_out_calibrations(prepared, recipe, bank, chosen, readings)
+    else:
+        recorded = [out_of_fold(run, task, number) for number in votes]
+        signs, unlike = (np.stack([pair[i] for pair in recorded]) for i in (0, 1))
+        votes_R, single = np.array(list(votes.values()), np.float64), best_trial(votes, run)
+    kinds = header["kinds"]
+    return Unseen(
+        signs, unlike, votes_R, single, at, made, negatives["folds"], kinds,
+        np.array(kinds)[negatives["kinds"]], judged is not None,
+    )  # fmt: skip
+
+
+def chosen_candidate(
+    prepared: Prepared, calibration: Calibration, left_out: Sequence[Calibration], judged: bool
+) -> tuple[Candidate, dict[str, Any]]:
+    """The witnesses that decide, and how they were chosen."""
     usual, named = USUAL_FINETUNED if judged else USUAL, BY_LABELS if left_out else BY_IMAGES
     best, table = choose([calibration, *left_out], tuple(calibration.scores), usual)
     why = f"the usual {usual.name}, unless another is better by {SURE:g} standard errors and "
     why += f"accepts no more {named}"
     if judged:  # joined hands alone do not tell candidates apart: their seams betray them
         best, why = usual, f"the usual {usual.name} of fine-tuned members"
+    settings = prepared.config.rejection
     if settings.combination != "auto":
         best = Candidate(tuple(settings.combination.split("+")), settings.joined)
-    say(f"rejection: {best.name}")
+    second = settings.unsure and rejection.UNSURE not in best.witnesses
+    return best, {
+        "chosen": best.name + (f", and {rejection.UNSURE} by itself" if second else ""),
+        "by": f"{why}; better: AUGRC, signer by signer, of misread signs and {named}, plus the "
+        "share accepted of the worst kind without a hand",
+        "candidates": table,
+    }
+
+
+def build_rule(prepared: Prepared) -> None:
+    """Calibrate and choose the rejection rule from out-of-signer predictions, and write it."""
+    config, run, task = prepared.config, prepared.run, prepared.task
+    settings, weights_N = config.rejection, rejection.signer_weights(task.folds_N)
+    index = read_json(run.members / "index.json")["members"]
+    votes = {entry["trial"]: entry["votes"] for entry in index}
+    chosen = bank_rows(prepared)
+    bank = bank_of(task, chosen)
+    seen = unseen_of(prepared, bank, votes)
+    readings = None
+    if config.ensemble.clouds == "auto":
+        to_labels, logits = seen.at.to_labels_RNK, seen.signs_RNK
+        readings = fit_readings(
+            to_labels, logits, seen.votes_R, task.labels_N, weights_N, seen.judged
+        )
+        say(readings.words() if readings else ALONE)
+    own: list[OwnClouds] = []
+    if seen.judged and readings:
+        members = load_ensemble(run.members, config.data.weights).members
+        own = own_clouds(pixel_task(prepared), members, chosen)
+    calibration = seen.calibration(task, readings)
+    left_out: Sequence[Calibration] = ()
+    if settings.combination == "auto" and not seen.judged:
+        best_number = list(votes)[best_trial(votes, run)]
+        record = next(r for r in read_records(run) if r.number == best_number)
+        recipe = recipe_of(config.member, record.params)
+        left_out = left_out_calibrations(prepared, recipe, bank, chosen, readings)
+    best, choice = chosen_candidate(prepared, calibration, left_out, seen.judged)
     atlas = fit_atlas(bank, readings is not None and not own)
+    probs_NK = evidence_of(seen.signs_RNK, seen.votes_R, seen.at, readings).probs_NK
     rule = rejection.Rule(
         witnesses=best.witnesses,
         joined=best.joined,
         keep=settings.keep,
+        unsure=0.0 if rejection.UNSURE in best.witnesses else settings.unsure,
         calibration=dict(calibration.scores),
         groups_C=task.folds_N,
-        single_C=max_prob(softmax(signs[single].astype(np.float64), -1)),
+        single_C=max_prob(softmax(seen.signs_RNK[seen.single].astype(np.float64), -1)),
         neighbours=settings.neighbours,
         bank=bank.deep_BVD[:, 0],
         clouds=atlas.third,
-        choice={
-            "chosen": best.name,
-            "by": f"{why}; better: AUGRC, signer by signer, of misread signs and {named}, plus the "
-            "share accepted of the worst kind without a hand",
-            "negatives": [*header["kinds"], *([LEFT_OUT] if left_out else [])],
-            "candidates": table,
-        },
-        temperature=fit_temperature(known.probs_NK, task.labels_N, weights_N),
+        choice={**choice, "negatives": [*seen.kinds, *([LEFT_OUT] if left_out else [])]},
+        temperature=fit_temperature(probs_NK, task.labels_N, weights_N),
         fifth=atlas.fifth,
         readings=readings,
         own=tuple(own),
     )
+    say(f"rejection: {rule.choice['chosen']}")
     if settings.max_error is not None:
-        kept_N = rule.answers_own()
-        unsure_N = calibration.scores["total_uncertainty"][kept_N]
-        promise = learn_then_test(unsure_N, calibration.wrong_C[kept_N], settings.max_error)
-        say(f"rejection: {promise.words()}")
-        rule = replace(rule, promise=promise)
-    rejection.save(rule, run.rule)
+        rule = with_promise(rule, calibration, settings.max_error)
+    rule_file.save(rule, run.rule)
+
+
+def with_promise(rule: Rule, calibration: Calibration, max_error: float) -> Rule:
+    """The rule with what can be promised of errors among the answered."""
+    kept_N = rule.answers_own()
+    unsure_N = calibration.scores["total_uncertainty"][kept_N]
+    promise = learn_then_test(unsure_N, calibration.wrong_C[kept_N], max_error)
+    say(f"rejection: {promise.words()}")
+    return replace(rule, promise=promise)

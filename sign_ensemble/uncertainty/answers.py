@@ -20,7 +20,7 @@ from sign_ensemble.data import backbone
 from sign_ensemble.data.features import preparation
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, load_config
-from sign_ensemble.uncertainty import rejection
+from sign_ensemble.uncertainty import rejection, rule_file
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
 from sign_ensemble.uncertainty.neighbours import Neighbours
 from sign_ensemble.uncertainty.own import away
@@ -91,10 +91,12 @@ class Answers:
         scores: Every witness's scores.
         labels_N: Most probable label, as its place in the list of labels.
         confidence_N: The ensemble's probability of it.
-        p_values_N: Conformal p-value of being a training label signed by a new person.
+        p_values_N: Conformal p-value of being a training label signed by a new person, and read
+            surely where the rule asks that too.
         accepted_N: Whether the image is answered.
-        witness_N: The witness that is most surprised, also where the image is accepted; where an
-            image is refused only for what was promised of errors, total_uncertainty.
+        witness_N: The witness that is most surprised, also where the image is accepted;
+            total_uncertainty where the sign is rather read unsurely than strange, and where an
+            image is refused only for what was promised of errors.
         votes_MN: Each member's label.
     """
 
@@ -133,7 +135,11 @@ def answer(evidence: Evidence, rule: Rule) -> Answers:
     p_values = rule.p_values(scores)
     most_surprised = rule.surprises(scores).argmax(0)
     strange_N, unsure_N = ~rejection.accepts(p_values, rule.keep), rule.too_unsure(scores)
-    witness_N = np.array(rule.witnesses)[most_surprised]
+    witness_N = np.where(
+        rule.rather_unsure(scores) | (unsure_N & ~strange_N),
+        rejection.UNSURE,
+        np.array(rule.witnesses)[most_surprised],
+    )
     return Answers(
         evidence=evidence,
         scores=scores,
@@ -141,7 +147,7 @@ def answer(evidence: Evidence, rule: Rule) -> Answers:
         confidence_N=probs_NK.max(-1),
         p_values_N=p_values,
         accepted_N=~(strange_N | unsure_N),
-        witness_N=np.where(unsure_N & ~strange_N, "total_uncertainty", witness_N),
+        witness_N=witness_N,
         votes_MN=evidence.logits_MNK.argmax(-1),
     )
 
@@ -155,7 +161,7 @@ def load_reader(run: RunFolder) -> Reader:
     """
     data = load_config(run).data
     members = load_ensemble(run.members, data.weights)
-    reader = Reader(members, rejection.load(run.rule), data.weights)
+    reader = Reader(members, rule_file.load(run.rule), data.weights)
     if len(reader.rule.own) not in (0, len(members.parts)):
         raise UserError(
             f"{run.rule}: it has clouds of {len(reader.rule.own)} members, and the run has "

@@ -9,6 +9,8 @@ alone); ``signers.<id>`` holds the ensemble's known tree for each test signer
 (with all near images in its aurc and augrc). Every figure is
 ``{value, low, high, n}``.
 
+auroc and fpr95 are of how strange an image is; a rule that also asks whether a sign is read surely
+refuses by both, and so do its aurc, augrc, coverage and accepted.
 Failures of aurc and augrc are wrong answers on known images and all near images (protocol M).
 ``overconfident`` is the share of a set that is accepted with confidence ≥ 0.90; a single model,
 having no rule, accepts everything there.
@@ -45,11 +47,13 @@ class StrangeSet:
 class View:
     """One way of answering and rejecting, on one set of images.
 
-    ``rejects`` is the score compared by auroc, fpr95, aurc and augrc; ``accepted`` the decision at
-    the shipped threshold; ``claimed`` what counts as answered for ``overconfident``.
+    ``strange`` is the score compared by auroc and fpr95; ``rejects`` by aurc and augrc, the same
+    unless the rule has a second question; ``accepted`` the decision at the shipped threshold;
+    ``claimed`` what counts as answered for ``overconfident``.
     """
 
     probs_NK: NDArray[np.float64]
+    strange: Scores
     rejects: Scores
     accepted: NDArray[np.bool_]
     claimed: NDArray[np.bool_]
@@ -57,16 +61,16 @@ class View:
 
 def view_of_ensemble(answers: Answers, rule: Rule) -> View:
     """The shipped rule."""
-    rejects = rule.statistic(answers.scores)
+    strange, rejects = rule.statistic(answers.scores), rule.doubt(answers.scores)
     probs_NK = answers.evidence.probs_NK
-    return View(probs_NK, rejects, answers.accepted_N, answers.accepted_N)
+    return View(probs_NK, strange, rejects, answers.accepted_N, answers.accepted_N)
 
 
 def view_of_score(answers: Answers, rule: Rule, name: str) -> View:
     """The ensemble rejecting by one score alone, its threshold calibrated in the same way."""
     scores = answers.scores[name]
     accepted = accepts_score(scores, rule.calibration[name], rule.groups_C, rule.keep)
-    return View(answers.evidence.probs_NK, scores, accepted, accepted)
+    return View(answers.evidence.probs_NK, scores, scores, accepted, accepted)
 
 
 def view_of_single(answers: Answers, rule: Rule, best: int) -> View:
@@ -74,7 +78,7 @@ def view_of_single(answers: Answers, rule: Rule, best: int) -> View:
     probs_NK = np.exp(answers.evidence.log_probs_MNK[best])
     scores = max_prob(probs_NK)
     accepted = accepts_score(scores, rule.single_C, rule.groups_C, rule.keep)
-    return View(probs_NK, scores, accepted, np.ones(len(scores), bool))
+    return View(probs_NK, scores, scores, accepted, np.ones(len(scores), bool))
 
 
 @dataclass(frozen=True)
@@ -111,14 +115,14 @@ def known_tree(
 
 def set_tree(known: View, strange: View, kind: str, bootstrap: Bootstrap) -> dict[str, Any]:
     """The figures on one strange set."""
-    n, m = len(known.rejects), len(strange.rejects)
+    n, m = len(known.strange), len(strange.strange)
     confidence = strange.probs_NK.max(-1)
     figure = bootstrap.figure
     return {
         "kind": kind,
         "n": m,
-        "auroc": figure(partial(metrics.auroc, known.rejects, strange.rejects), n, m),
-        "fpr95": figure(partial(metrics.fpr95, known.rejects, strange.rejects), n, m),
+        "auroc": figure(partial(metrics.auroc, known.strange, strange.strange), n, m),
+        "fpr95": figure(partial(metrics.fpr95, known.strange, strange.strange), n, m),
         "accepted": figure(partial(metrics.coverage, strange.accepted), m),
         "overconfident": figure(partial(metrics.overconfident, confidence, strange.claimed), m),
     }
@@ -169,9 +173,7 @@ def evaluate(
     whole = view_of_ensemble(known, rule)
     for signer in np.unique(signers_N):
         mine = signers_N == signer
-        part = View(
-            whole.probs_NK[mine], whole.rejects[mine], whole.accepted[mine], whole.claimed[mine]
-        )
+        part = View(**{name: value[mine] for name, value in vars(whole).items()})
         near = [view_of_ensemble(s.answers, rule) for s in strange.values() if s.kind == "near"]
         tree["signers"][str(signer)] = known_tree(part, labels_N[mine], near, bootstrap)
     return tree

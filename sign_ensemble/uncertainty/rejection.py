@@ -5,6 +5,9 @@ strange; the surprises are joined; the joined statistic is turned into a conform
 same images, every calibration signer weighing the same. An image is answered if its p-value exceeds
 1 − keep.
 
+Where total uncertainty is no witness, it may be asked as a second question: not whether an image is
+strange, but whether a sign is read surely. Each question then has its share of what may be refused.
+
 Letters: N images, C calibration images, W witnesses.
 """
 
@@ -17,17 +20,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.errors import UserError
-from sign_ensemble.run import file_sha256, read_arrays, read_json, write_arrays, write_json
-from sign_ensemble.storage import Place
 from sign_ensemble.uncertainty.gaussians import Clouds
 from sign_ensemble.uncertainty.own import OwnClouds
-from sign_ensemble.uncertainty.promise import Promise, promise_of
-from sign_ensemble.uncertainty.readings import Readings, readings_of
+from sign_ensemble.uncertainty.promise import Promise
+from sign_ensemble.uncertainty.readings import Readings
 
 TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
 Floats = NDArray[np.float64]
 Joined = Literal["smallest", "fisher", "guarded"]
+UNSURE = "total_uncertainty"  # the score that the second question goes by
 
 
 def conformal_p(scores_N: Floats, calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
@@ -145,6 +146,7 @@ class Rule:
         witnesses: Those that decide.
         joined: How, see :func:`join`.
         keep: Share of a new signer's signs to answer.
+        unsure: Share of what is refused that the second question may refuse; 0: it is not asked.
         calibration: Every witness's scores (C,) on calibration images, also of those that do not
             decide, for comparison.
         groups_C: Calibration signer (fold) of each image.
@@ -178,6 +180,7 @@ class Rule:
     readings: Readings | None = None
     promise: Promise | None = None
     own: tuple[OwnClouds, ...] = ()
+    unsure: float = 0.0
 
     @property
     def weights_C(self) -> Floats:
@@ -201,16 +204,52 @@ class Rule:
         return np.stack([of(name) for name in self.witnesses])
 
     def statistic(self, scores: Mapping[str, Floats]) -> Floats:
-        """The joined statistic, higher = reject."""
+        """The joined statistic: how strange each image is."""
         return join(self.surprises(scores), self.joined)
 
     def p_values(self, scores: Mapping[str, Floats]) -> Floats:
+        """p-value of each image under "a training label, signed by a new person, read surely".
+
+        Of two questions with shares u and 1 − u the smaller of p / (1 − u) and p' / u (Bonferroni,
+        weighted): at most a share 1 − keep of a new signer's signs is refused for either.
+        """
+        strange_N = self.p_strange(scores)
+        if not self.unsure:
+            return strange_N
+        return np.minimum(self._joint(strange_N, self._p_unsure(scores)), 1.0)
+
+    def _joint(self, strange_N: Floats, unsure_N: Floats) -> Floats:
+        return np.minimum(strange_N / (1 - self.unsure), unsure_N / self.unsure)
+
+    def _p_unsure(self, scores: Mapping[str, Floats]) -> Floats:
+        return conformal_p(scores[UNSURE], self.calibration[UNSURE], self.weights_C)
+
+    def p_strange(self, scores: Mapping[str, Floats]) -> Floats:
         """Conformal p-value of each image under "a training label, signed by a new person"."""
         weights = self.weights_C
         if len(self.witnesses) == 1:  # its surprise only rises with its score: exact as it is
             name = self.witnesses[0]
             return conformal_p(scores[name], self.calibration[name], weights)
         return conformal_p(self.statistic(scores), self.own_statistic(), weights)
+
+    def rather_unsure(self, scores: Mapping[str, Floats]) -> NDArray[np.bool_]:
+        """Which images the second question speaks against more than the first."""
+        if not self.unsure:
+            return np.zeros(len(scores[self.witnesses[0]]), bool)
+        strange_N, unsure_N = self.p_strange(scores), self._p_unsure(scores)
+        return unsure_N / self.unsure < strange_N / (1 - self.unsure)
+
+    def doubt(self, scores: Mapping[str, Floats]) -> Floats:
+        """What the whole rule refuses by, higher = refused sooner: −log of :meth:`p_values`, made
+        continuous as in :func:`surprise`; of one question its statistic.
+        """
+        strange_N = self.statistic(scores)
+        if not self.unsure:
+            return strange_N
+        weights = self.weights_C
+        of_strange_N = surprise(strange_N, self.own_statistic(), weights)
+        of_unsure_N = surprise(scores[UNSURE], self.calibration[UNSURE], weights)
+        return np.maximum(of_strange_N + np.log(1 - self.unsure), of_unsure_N + np.log(self.unsure))
 
     def own_statistic(self) -> Floats:
         """The joined statistic of each calibration image among the others, (C,)."""
@@ -226,7 +265,10 @@ class Rule:
     def answers_own(self) -> NDArray[np.bool_]:
         """Which calibration images the rule answers, (C,)."""
         own = self.own_statistic()
-        return accepts(conformal_p(own, own, self.weights_C), self.keep)
+        p_C = conformal_p(own, own, self.weights_C)
+        if self.unsure:
+            p_C = self._joint(p_C, self._p_unsure(self.calibration))
+        return accepts(p_C, self.keep)
 
     def too_unsure(self, scores: Mapping[str, Floats]) -> NDArray[np.bool_]:
         """Which images are refused for what was promised of errors; none if nothing was."""
@@ -249,72 +291,3 @@ def accepts_score(
 def resolution(groups_C: NDArray[np.int64]) -> float:
     """The finest statement about a whole new signer that S calibration signers allow: 1/(S + 1)."""
     return 1.0 / (len(np.unique(groups_C)) + 1)
-
-
-def save(rule: Rule, path: Place) -> None:
-    """Write rule.json and, beside it, its numbers as rule.safetensors; the json last."""
-    arrays: dict[str, NDArray[Any]] = {f"scores.{k}": v for k, v in rule.calibration.items()}
-    arrays |= {"groups": rule.groups_C, "single": rule.single_C, "bank": rule.bank}
-    arrays |= {f"clouds.{k}": v for k, v in rule.clouds.arrays().items()}
-    if rule.fifth is not None:
-        arrays |= {f"fifth.{k}": v for k, v in rule.fifth.arrays().items()}
-    arrays |= {f"own.{i}.{k}": v for i, o in enumerate(rule.own) for k, v in o.arrays().items()}
-    sha256 = write_arrays(path.with_suffix(".safetensors"), arrays)
-    write_json(
-        path,
-        {
-            "witnesses": rule.witnesses,
-            "joined": rule.joined,
-            "keep": rule.keep,
-            "neighbours": rule.neighbours,
-            "temperature": rule.temperature,
-            "readings": vars(rule.readings) if rule.readings else None,
-            "promise": rule.promise.as_dict() if rule.promise else None,
-            "own": len(rule.own),
-            "calibration": {
-                "images": len(rule.groups_C),
-                "signers": len(np.unique(rule.groups_C)),
-                "resolution_per_signer": resolution(rule.groups_C),
-            },
-            "numbers": {"file": path.with_suffix(".safetensors").name, "sha256": sha256},
-            "choice": rule.choice,
-        },
-    )
-
-
-def part(arrays: Mapping[str, NDArray[Any]], before: str) -> dict[str, NDArray[Any]]:
-    """The arrays whose names begin so, by the rest of their names."""
-    return {name[len(before) :]: v for name, v in arrays.items() if name.startswith(before)}
-
-
-def load(path: Place) -> Rule:
-    """Read a rule.
-
-    Raises:
-        UserError: missing, damaged or changed.
-    """
-    values = read_json(path)
-    try:
-        numbers = path.parent / values["numbers"]["file"]
-        arrays, _ = read_arrays(numbers)
-        if file_sha256(numbers) != values["numbers"]["sha256"]:
-            raise UserError(f"{numbers}: its sha256 is not the one in {path.name}; it was changed")
-        return Rule(
-            witnesses=tuple(values["witnesses"]),
-            joined=values["joined"],
-            keep=values["keep"],
-            calibration=part(arrays, "scores."),
-            groups_C=arrays["groups"],
-            single_C=arrays["single"],
-            neighbours=values["neighbours"],
-            bank=arrays["bank"],
-            clouds=Clouds.of_arrays(part(arrays, "clouds.")),
-            fifth=Clouds.of_arrays(fifth) if (fifth := part(arrays, "fifth.")) else None,
-            readings=readings_of(values["readings"]),
-            choice=values["choice"],
-            temperature=values["temperature"],
-            promise=promise_of(values["promise"]),
-            own=tuple(OwnClouds.of_arrays(part(arrays, f"own.{i}.")) for i in range(values["own"])),
-        )
-    except (KeyError, TypeError) as fault:
-        raise UserError(f"{path}: not a rule of this version ({fault})") from None

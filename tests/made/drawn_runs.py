@@ -23,7 +23,7 @@ from sign_ensemble.search.records import TrialRecord, write_table
 from sign_ensemble.search.space import distributions
 from sign_ensemble.search.suggest import as_optuna
 from sign_ensemble.stages.answered import joined, rows_of
-from sign_ensemble.uncertainty import rejection
+from sign_ensemble.uncertainty import rule_file
 from sign_ensemble.uncertainty.answers import Answers, answer
 from sign_ensemble.uncertainty.details import details
 from sign_ensemble.uncertainty.ensemble import Evidence
@@ -105,7 +105,7 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
     path.mkdir(parents=True)
     run.config.write_text(yaml.safe_dump(asdict_plain(Config())))
     rule = drawn_rule(rng)
-    rejection.save(rule, run.rule)
+    rule_file.save(rule, run.rule)
     records = drawn_trials(trials, rng) if trials > 1 else drawn_trials(4, rng)[:1]
     write_table(run, records, FOLDS)
     space = distributions(SearchConfig())

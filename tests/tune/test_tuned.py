@@ -22,7 +22,7 @@ from sign_ensemble.errors import UserError
 from sign_ensemble.learning.whole import read_by
 from sign_ensemble.run import RunFolder, read_arrays, write_arrays
 from sign_ensemble.stages.judges import unseen
-from sign_ensemble.uncertainty import rejection
+from sign_ensemble.uncertainty import rule_file
 from sign_ensemble.uncertainty.answers import load_reader
 from sign_ensemble.uncertainty.choose import USUAL_FINETUNED
 from sign_ensemble.uncertainty.gaussians import relative_distance
@@ -89,8 +89,8 @@ def test_each_members_clouds_are_of_what_it_sees(tuned: Path) -> None:
 @pytest.mark.timeout(SLOW)
 def test_a_rule_of_other_members_is_refused(tuned: Path, tmp_path: Path) -> None:
     run = RunFolder(copytree(tuned, tmp_path / "run", ignore=ignore_patterns("ray", "train")))
-    rule = rejection.load(run.rule)
-    rejection.save(replace(rule, own=rule.own[:1]), run.rule)
+    rule = rule_file.load(run.rule)
+    rule_file.save(replace(rule, own=rule.own[:1]), run.rule)
     with pytest.raises(UserError, match=r"it has clouds of 1 members, and the run has 2"):
         load_reader(run)
 

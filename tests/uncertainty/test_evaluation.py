@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sign_ensemble import metrics
 from sign_ensemble.uncertainty.answers import Answers, answer
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.evaluation import StrangeSet, evaluate
@@ -40,7 +41,7 @@ def evidence(right: Any, labels: np.ndarray, near: np.ndarray) -> Evidence:
     return Evidence(np.log(probs).astype(np.float32), np.ones(len(right_MN)), near, near)
 
 
-def rule(keep: float = 0.9) -> Rule:
+def rule(keep: float = 0.9, unsure: float = 0.0) -> Rule:
     """The distance decides; calibrated on 20 images of two signers, distances up to 0.29."""
     calibration_probs = np.linspace(0.6, 0.999, 20)
     calm = evidence([calibration_probs, calibration_probs], np.zeros(20, int), np.arange(20) / 100)
@@ -62,6 +63,7 @@ def rule(keep: float = 0.9) -> Rule:
         clouds=fit_clouds(np.eye(2, dtype=np.float16), np.arange(2)),
         choice={},
         temperature=1.0,
+        unsure=unsure,
     )
 
 
@@ -249,3 +251,25 @@ def test_nothing_accepted_leaves_the_error_open() -> None:
     assert tree["known"]["error_accepted"] == {"value": None, "low": None, "high": None, "n": 8}
     assert tree["sets"] == {}
     json.dumps(tree, allow_nan=False)
+
+
+def test_strangeness_ranks_sets_and_both_questions_refuse() -> None:
+    both, one = rule(0.2, 0.75), rule(0.2)
+    near = np.full(8, 0.1)  # nothing is strange: only the two unsure images may be refused
+    signs = {
+        each: answer(evidence(RIGHT, LABELS, near), each_rule)
+        for each, each_rule in (("both", both), ("one", one))
+    }
+    assert signs["one"].accepted_N.all()
+    assert signs["both"].accepted_N.tolist() == [True] * 6 + [False] * 2
+    assert signs["both"].witness_N[6:].tolist() == ["total_uncertainty"] * 2
+    odd = StrangeSet(
+        "far", answer(evidence(np.full((2, 3), 0.97), np.zeros(3, int), np.full(3, 0.2)), both)
+    )
+    tree = evaluate(signs["both"], LABELS, SIGNERS, {"odd": odd}, both, best=0, draws=20, seed=0)
+    assert tree["sets"]["odd"]["auroc"]["value"] == 1.0
+    assert tree["known"]["coverage"]["value"] == 0.75
+    assert tree["known"]["error_accepted"]["value"] == 0.0
+    assert tree["known"]["augrc"]["value"] == pytest.approx(
+        float(metrics.augrc(both.doubt(signs["both"].scores), signs["both"].labels_N != LABELS))
+    )

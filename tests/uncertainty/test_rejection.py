@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from sign_ensemble.errors import UserError
-from sign_ensemble.uncertainty import rejection
+from sign_ensemble.uncertainty import rejection, rule_file
 from sign_ensemble.uncertainty.gaussians import fit_clouds
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.promise import Promise
@@ -287,8 +287,8 @@ def test_one_score_decides_in_the_same_way() -> None:
 
 def test_a_rule_comes_back_to_the_bit(tmp_path: Path) -> None:
     before = rule(keep=0.1 + 0.2)
-    rejection.save(before, tmp_path / "rule.json")
-    after = rejection.load(tmp_path / "rule.json")
+    rule_file.save(before, tmp_path / "rule.json")
+    after = rule_file.load(tmp_path / "rule.json")
     for field in fields(Rule):
         old, new = getattr(before, field.name), getattr(after, field.name)
         if isinstance(old, np.ndarray):
@@ -314,20 +314,20 @@ def test_members_own_clouds_come_back_in_their_order(tmp_path: Path) -> None:
         for labels, of in (([0, 1], [0, 0, 1, 1]), ([2], [2, 2, 2, 2]))
     )
     readings = Readings((3.5,), 4.0, own=True)
-    rejection.save(rule(own=own, readings=readings), tmp_path / "rule.json")
-    after = rejection.load(tmp_path / "rule.json")
+    rule_file.save(rule(own=own, readings=readings), tmp_path / "rule.json")
+    after = rule_file.load(tmp_path / "rule.json")
     assert after.readings == readings
     assert after.fifth is None  # frozen clouds do not read beside them
     assert len(after.own) == 2
     for old, new in zip(own, after.own, strict=True):
         assert all(np.array_equal(v, new.arrays()[k]) for k, v in old.arrays().items())
-    assert rejection.load(tmp_path / "rule.json").own[1].labels_L.tolist() == [2]
+    assert rule_file.load(tmp_path / "rule.json").own[1].labels_L.tolist() == [2]
 
 
 @pytest.mark.parametrize("promise", [Promise(0.05, 0.25, 40, 30, 1), Promise(0.01, images=40)])
 def test_a_promise_comes_back(promise: Promise, tmp_path: Path) -> None:
-    rejection.save(rule(promise=promise), tmp_path / "rule.json")
-    assert rejection.load(tmp_path / "rule.json").promise == promise
+    rule_file.save(rule(promise=promise), tmp_path / "rule.json")
+    assert rule_file.load(tmp_path / "rule.json").promise == promise
 
 
 def test_a_rule_answers_the_share_of_its_calibration_images_that_it_was_asked_to() -> None:
@@ -340,7 +340,7 @@ def test_a_rule_answers_the_share_of_its_calibration_images_that_it_was_asked_to
 
 
 def test_rule_json_says_what_it_rests_on(tmp_path: Path) -> None:
-    rejection.save(rule(), tmp_path / "rule.json")
+    rule_file.save(rule(), tmp_path / "rule.json")
     text = json.loads((tmp_path / "rule.json").read_text())
     about = {"images": 4, "signers": 2, "resolution_per_signer": 1 / 3}
     assert text["calibration"] == about
@@ -348,27 +348,27 @@ def test_rule_json_says_what_it_rests_on(tmp_path: Path) -> None:
 
 
 def test_changed_numbers_are_noticed(tmp_path: Path) -> None:
-    rejection.save(rule(), tmp_path / "rule.json")
+    rule_file.save(rule(), tmp_path / "rule.json")
     numbers = tmp_path / "rule.safetensors"
     content = bytearray(numbers.read_bytes())
     content[-1] ^= 1
     numbers.write_bytes(content)
     with pytest.raises(UserError, match=r"rule\.safetensors.*sha256.*changed"):
-        rejection.load(tmp_path / "rule.json")
+        rule_file.load(tmp_path / "rule.json")
 
 
 def test_a_rule_that_is_not_there_or_not_whole_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rule.json"
     with pytest.raises(UserError, match="not there"):
-        rejection.load(path)
-    rejection.save(rule(), path)
+        rule_file.load(path)
+    rule_file.save(rule(), path)
     (tmp_path / "rule.safetensors").unlink()
     with pytest.raises(UserError, match=r"rule\.safetensors: not there"):
-        rejection.load(path)
+        rule_file.load(path)
     for content in ("{}", "[1]", '{"numbers": {}}'):
         path.write_text(content)
         with pytest.raises(UserError, match="not a rule of this version"):
-            rejection.load(path)
+            rule_file.load(path)
 
 
 @pytest.mark.parametrize("how", ["smallest", "fisher", "guarded"])
@@ -402,3 +402,67 @@ def test_own_surprise_with_ties_and_constants() -> None:
     assert rejection.own_surprise(np.full(5, 2.0)) == pytest.approx(np.zeros(5))
     tied = rejection.own_surprise(np.array([1.0, 2.0, 2.0]))
     assert tied == pytest.approx([0.0, -np.log(2 / 3), -np.log(2 / 3)])
+
+
+# --- a second question ----------------------------------------------------------------------------
+
+
+def asking_both(**changed: Any) -> Rule:
+    calibration = {"energy": f(1, 2, 3, 4), "total_uncertainty": f(0.1, 0.4, 0.2, 0.3)}
+    given = {"witnesses": ("energy",), "calibration": calibration, "groups_C": np.arange(4)}
+    return rule(**{**given, "unsure": 0.25, "keep": 0.5, **changed})
+
+
+def test_each_question_has_its_share_of_what_is_refused() -> None:
+    scores = {"energy": f(0, 3.5, 0, 9), "total_uncertainty": f(0, 0, 0.35, 0.35)}
+    asked = asking_both()
+    # p by energy: 1, 2/5, 1, 1/5 over 3/4; by uncertainty: 1, 1, 2/5, 2/5 over 1/4
+    by_hand = [1.0, 8 / 15, 1.0, 4 / 15]
+    assert asked.p_values(scores) == pytest.approx(by_hand, **EXACT)
+    swapped = asking_both(unsure=0.75)  # 4, 8/5, 4, 4/5 and 4/3, 4/3, 8/15, 8/15
+    assert swapped.p_values(scores) == pytest.approx([1.0, 1.0, 8 / 15, 8 / 15], **EXACT)
+    assert asked.rather_unsure(scores).tolist() == [False, False, False, False]
+    assert swapped.rather_unsure(scores).tolist() == [True, True, True, True]
+    alone = asking_both(unsure=0.0)
+    assert alone.p_values(scores) == pytest.approx([1.0, 2 / 5, 1.0, 1 / 5], **EXACT)
+    assert not alone.rather_unsure(scores).any()
+    assert np.array_equal(alone.doubt(scores), alone.statistic(scores))
+
+
+def test_what_is_doubted_more_has_no_larger_p_value() -> None:
+    rng = np.random.default_rng(3)
+    calibration = {name: rng.normal(size=60) for name in ("energy", "total_uncertainty")}
+    both = asking_both(calibration=calibration, groups_C=np.arange(60) % 5)
+    for asked, other in (("energy", "total_uncertainty"), ("total_uncertainty", "energy")):
+        scores = {asked: rng.normal(size=200), other: np.full(200, -9.0)}  # one question speaks
+        doubt, p = both.doubt(scores), both.p_values(scores)
+        assert (np.diff(p[np.argsort(doubt)]) <= 1e-12).all()
+    beyond_all = {"energy": f(0, 0), "total_uncertainty": f(50, 60)}
+    assert np.diff(both.doubt(beyond_all)) > 0  # ranks where p-values no longer tell apart
+
+
+def test_two_questions_refuse_no_more_than_was_allowed() -> None:
+    rng = np.random.default_rng(4)
+    refused = []
+    for _ in range(400):
+        shared = rng.normal(size=120)  # what is strange is often read unsurely too
+        drawn = {name: shared + rng.normal(size=120) for name in ("energy", "total_uncertainty")}
+        calibration = {name: values[:99] for name, values in drawn.items()}
+        both = asking_both(
+            calibration=calibration, groups_C=np.zeros(99, int), keep=0.9, unsure=0.5
+        )
+        asked = {name: values[99:] for name, values in drawn.items()}
+        refused.append(1 - accepts(both.p_values(asked), both.keep).mean())
+    assert 0.05 < np.mean(refused) < 0.1
+
+
+def test_own_answers_go_by_both_questions() -> None:
+    calibration = {"energy": np.arange(40.0), "total_uncertainty": np.arange(40.0)[::-1].copy()}
+    both = asking_both(calibration=calibration, groups_C=np.arange(40), keep=0.9, unsure=0.5)
+    refused = np.flatnonzero(~both.answers_own())
+    assert refused.tolist() == [0, 39]  # the unsurest and the strangest
+
+
+def test_a_second_question_is_read_back(tmp_path: Path) -> None:
+    rule_file.save(asking_both(unsure=0.3), tmp_path / "rule.json")
+    assert rule_file.load(tmp_path / "rule.json").unsure == 0.3
