@@ -103,7 +103,10 @@ def score_plots(results: Results) -> Iterator[Plot]:
     """A histogram per score, those that decide first."""
     columns = [name for name in results.answers.column_names if name.startswith(SCORE)]
     names = [name.removeprefix(SCORE) for name in columns]
-    deciding = list(results.rule["witnesses"])
+    deciding = [
+        *results.rule["witnesses"],
+        *(["total_uncertainty"] if results.rule.get("unsure") else []),
+    ]
     kinds = np.array(results.answers["kind"].to_pylist())
     for name in sorted(names, key=lambda name: name not in deciding):
         scores = results.answers[f"{SCORE}{name}"].to_numpy()

@@ -71,7 +71,7 @@ def load(path: Place) -> Rule:
             witnesses=tuple(values["witnesses"]),
             joined=values["joined"],
             keep=values["keep"],
-            unsure=values["unsure"],
+            unsure=values.get("unsure", 0.0),
             calibration=part(arrays, "scores."),
             groups_C=arrays["groups"],
             single_C=arrays["single"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from sign_ensemble.errors import UserError
 from sign_ensemble.report.__main__ import main
+from sign_ensemble.report.answer_plots import score_plots
 from sign_ensemble.report.results import importances, read_results
 from sign_ensemble.report.write import write_report
 from sign_ensemble.run import RunFolder
@@ -179,6 +181,15 @@ def test_the_command_says_where_the_page_is(
         main(["--help"])
     assert left.value.code == 0
     assert "--dry-run" in capsys.readouterr().out
+
+
+def test_what_decides_is_named(drawn_run: Callable[..., Path]) -> None:
+    found = read_results(RunFolder(drawn_run("deciding", 1, SMALL)))
+    for unsure, expected in ((0.0, {"neighbour"}), (0.5, {"neighbour", "total uncertainty"})):
+        rule = {**found.rule, "witnesses": ["neighbour"], "unsure": unsure}
+        titles = [plot.title for plot in score_plots(replace(found, rule=rule))]
+        decide = {title.split(" (")[0] for title in titles if title.endswith("(decides)")}
+        assert decide == expected
 
 
 def test_a_single_setting_has_no_search(drawn_run: Callable[..., Path], tmp_path: Path) -> None:
