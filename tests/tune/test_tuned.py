@@ -62,7 +62,8 @@ def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
     rule = json.loads((tuned / "rule.json").read_text())
     assert rule["own"] == 2
     assert rule["readings"] is None or rule["readings"]["own"]
-    assert rule["choice"]["chosen"] == USUAL_FINETUNED.name
+    both = f"{USUAL_FINETUNED.name}, and total_uncertainty by itself"
+    assert (rule["choice"]["chosen"], rule["unsure"]) == (both, 0.5)
     assert "of fine-tuned members" in rule["choice"]["by"]
     assert not list(tuned.glob("left-out/*"))  # heads without some labels say nothing of these
 
