@@ -92,8 +92,8 @@ class Resident:
 
     steps = IMAGES // BATCH
 
-    def __init__(self, task: PixelTask, settings: FinetuneConfig) -> None:
-        (self.pieces, *_) = batches(task, settings, 0, 1).epoch(1, 0)
+    def __init__(self, of: PixelBatches) -> None:
+        (self.pieces, *_) = of.epoch(1, 0)
 
     def epoch(self, number: int, begin: int) -> Any:
         """The same batch in every step."""
@@ -124,8 +124,8 @@ def speed(net: nn.Module, given: Any, own: Network, settings: FinetuneConfig) ->
 def one_worker(task: PixelTask, settings: FinetuneConfig, resident: bool) -> float:
     """This loop or its limit with all threads."""
     net = network(settings)
-    given = Resident(task, settings) if resident else batches(task, settings, 0, 1)
-    return speed(net, given, net, settings)
+    given = batches(task, settings, 0, 1)
+    return speed(net, Resident(given) if resident else given, net, settings)
 
 
 def shared(rank: int, workers: int, folder: str, settings: FinetuneConfig) -> None:

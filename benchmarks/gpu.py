@@ -21,7 +21,6 @@ import argparse
 import json
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -38,6 +37,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import FinetuneConfig, MemberConfig
 from sign_ensemble.data import backbone, views
+from sign_ensemble.data.device import CPU
 from sign_ensemble.learning.finetune import PixelBatches, course_of, optimiser_of
 from sign_ensemble.learning.fit import FeatureBatches, adam, fit
 from sign_ensemble.learning.fit import course_of as head_course
@@ -45,7 +45,7 @@ from sign_ensemble.learning.network import Head
 from sign_ensemble.run import write_json
 
 RESULTS = Path(__file__).parent / "results"
-CPU, GPU = torch.device("cpu"), torch.device("cuda")
+GPU = torch.device("cuda")
 SIDE, DIRECTIONS, LABELS = 224, 512, 27
 
 
@@ -176,24 +176,11 @@ def finetuning(folder: Path, repeats: int) -> dict[str, list[float]]:
             net = tuning.network(settings).to(GPU)
             given: Any = batches(folder, settings, 64)
             if name == "limit":
-                (pieces, *_) = given.epoch(1, 0)
-                given = Repeated(pieces, given.steps)
+                given = tuning.Resident(given)
             optimiser, course = optimiser_of(net, settings), course_of(settings, 0.0)
             work = partial(fit, net, given, course, optimiser, GPU)
             found[f"{layers}, {name}"] = [tuning.IMAGES / s for s in timed(work, repeats)]
     return found
-
-
-class Repeated:
-    """One batch again and again."""
-
-    def __init__(self, pieces: Any, steps: int) -> None:
-        self.pieces, self.steps = pieces, steps
-
-    def epoch(self, number: int, begin: int) -> Any:
-        """The same batch in every step."""
-        for _ in range(begin, self.steps):
-            yield self.pieces
 
 
 def table(tree: dict[str, Any]) -> str:
@@ -236,11 +223,7 @@ def main() -> None:
             ("finetuning", lambda: finetuning(folder, chosen.repeats)),
         ):
             began = time.monotonic()
-            try:
-                tree[part] = work()
-            except Exception:  # the others are measured all the same
-                traceback.print_exc()
-                tree[part] = {}
+            tree[part] = work()
             print(f"{part}, {time.monotonic() - began:.0f} s: {json.dumps(tree[part])}", flush=True)
     tree |= {
         "repeats": chosen.repeats,

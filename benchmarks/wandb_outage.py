@@ -104,11 +104,13 @@ def table(results: dict[str, Any]) -> str:
         for key in ("tracker_seconds", "thread_cpu_seconds", "process_cpu_seconds")
     )
     seconds = float(np.median(results["seconds"]["online"]))
-    most = (held + (thread + process) / 2) / seconds
+    used = thread + process
+    shared, most = (held + used / 2) / seconds, (held + used) / seconds
     return (
         f"{text}W&B held it up for {held:.1f} s, {100 * results['tracker_share']:.1f} % of it, and "
         f"took {thread:.1f} s of a core for its calls beside it and {process:.1f} s for its own "
-        f"process (medians): of {seconds:.0f} s on two cores {100 * most:.1f} % at most. "
+        f"process (medians): of {seconds:.0f} s {100 * shared:.1f} % where two "
+        f"cores share it, {100 * most:.1f} % at most. "
         f"`{results['command']}`\n"
     )
 

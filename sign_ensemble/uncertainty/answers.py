@@ -132,11 +132,12 @@ def answer(evidence: Evidence, rule: Rule) -> Answers:
     """Apply the rule to evidence."""
     scores = all_scores(evidence)
     probs_NK = evidence.probs_NK
-    p_values = rule.p_values(scores)
+    by_question = rule.p_of_questions(scores)
+    p_values = by_question.min(0)
     most_surprised = rule.surprises(scores).argmax(0)
     strange_N, unsure_N = ~rejection.accepts(p_values, rule.keep), rule.too_unsure(scores)
     witness_N = np.where(
-        rule.rather_unsure(scores) | (unsure_N & ~strange_N),
+        (by_question.argmin(0) == 1) | (unsure_N & ~strange_N),
         rejection.UNSURE,
         np.array(rule.witnesses)[most_surprised],
     )

@@ -213,16 +213,20 @@ class Rule:
         Of two questions with shares u and 1 − u the smaller of p / (1 − u) and p' / u (Bonferroni,
         weighted): at most a share 1 − keep of a new signer's signs is refused for either.
         """
-        strange_N = self.p_strange(scores)
+        return self.p_of_questions(scores).min(0)
+
+    def p_of_questions(self, scores: Mapping[str, Floats]) -> Floats:
+        """p-value by each question over its share (1 or 2, N), at most 1: strange, then unsure if
+        that is asked.
+        """
+        return self._over_shares(self.p_strange(scores), scores)
+
+    def _over_shares(self, strange_N: Floats, scores: Mapping[str, Floats]) -> Floats:
         if not self.unsure:
-            return strange_N
-        return np.minimum(self._joint(strange_N, self._p_unsure(scores)), 1.0)
-
-    def _joint(self, strange_N: Floats, unsure_N: Floats) -> Floats:
-        return np.minimum(strange_N / (1 - self.unsure), unsure_N / self.unsure)
-
-    def _p_unsure(self, scores: Mapping[str, Floats]) -> Floats:
-        return conformal_p(scores[UNSURE], self.calibration[UNSURE], self.weights_C)
+            return strange_N[None]
+        unsure_N = conformal_p(scores[UNSURE], self.calibration[UNSURE], self.weights_C)
+        over_QN = np.stack([strange_N / (1 - self.unsure), unsure_N / self.unsure])
+        return np.minimum(over_QN, 1.0)
 
     def p_strange(self, scores: Mapping[str, Floats]) -> Floats:
         """Conformal p-value of each image under "a training label, signed by a new person"."""
@@ -231,13 +235,6 @@ class Rule:
             name = self.witnesses[0]
             return conformal_p(scores[name], self.calibration[name], weights)
         return conformal_p(self.statistic(scores), self.own_statistic(), weights)
-
-    def rather_unsure(self, scores: Mapping[str, Floats]) -> NDArray[np.bool_]:
-        """Which images the second question speaks against more than the first."""
-        if not self.unsure:
-            return np.zeros(len(scores[self.witnesses[0]]), bool)
-        strange_N, unsure_N = self.p_strange(scores), self._p_unsure(scores)
-        return unsure_N / self.unsure < strange_N / (1 - self.unsure)
 
     def doubt(self, scores: Mapping[str, Floats]) -> Floats:
         """What the whole rule refuses by, higher = refused sooner: −log of :meth:`p_values`, made
@@ -265,10 +262,8 @@ class Rule:
     def answers_own(self) -> NDArray[np.bool_]:
         """Which calibration images the rule answers, (C,)."""
         own = self.own_statistic()
-        p_C = conformal_p(own, own, self.weights_C)
-        if self.unsure:
-            p_C = self._joint(p_C, self._p_unsure(self.calibration))
-        return accepts(p_C, self.keep)
+        strange_C = conformal_p(own, own, self.weights_C)
+        return accepts(self._over_shares(strange_C, self.calibration).min(0), self.keep)
 
     def too_unsure(self, scores: Mapping[str, Floats]) -> NDArray[np.bool_]:
         """Which images are refused for what was promised of errors; none if nothing was."""

@@ -22,9 +22,9 @@ for share in (0, 0.5):
 """
 
 
-def test_without_a_gpu_the_processor() -> None:
-    if not torch.cuda.is_available():
-        assert best_device() == CPU
+def test_without_a_gpu_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert best_device() == CPU
 
 
 def test_outside_ray_a_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -421,11 +421,11 @@ def test_each_question_has_its_share_of_what_is_refused() -> None:
     assert asked.p_values(scores) == pytest.approx(by_hand, **EXACT)
     swapped = asking_both(unsure=0.75)  # 4, 8/5, 4, 4/5 and 4/3, 4/3, 8/15, 8/15
     assert swapped.p_values(scores) == pytest.approx([1.0, 1.0, 8 / 15, 8 / 15], **EXACT)
-    assert asked.rather_unsure(scores).tolist() == [False, False, False, False]
-    assert swapped.rather_unsure(scores).tolist() == [True, True, True, True]
+    assert asked.p_of_questions(scores).argmin(0).tolist() == [0, 0, 0, 0]
+    assert swapped.p_of_questions(scores).argmin(0).tolist() == [0, 0, 1, 1]
     alone = asking_both(unsure=0.0)
     assert alone.p_values(scores) == pytest.approx([1.0, 2 / 5, 1.0, 1 / 5], **EXACT)
-    assert not alone.rather_unsure(scores).any()
+    assert alone.p_of_questions(scores).shape == (1, 4)
     assert np.array_equal(alone.doubt(scores), alone.statistic(scores))
 
 
