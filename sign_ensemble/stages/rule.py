@@ -31,7 +31,7 @@ from sign_ensemble.uncertainty.choose import (
     Candidate,
     choose,
 )
-from sign_ensemble.uncertainty.ensemble import load_ensemble
+from sign_ensemble.uncertainty.ensemble import Evidence, load_ensemble
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.promise import learn_then_test
 from sign_ensemble.uncertainty.readings import (
@@ -90,9 +90,12 @@ class Unseen:
     kinds_G: NDArray[np.str_]
     judged: bool
 
-    def calibration(self, task: Task, readings: Readings | None) -> Calibration:
+    def known(self, readings: Readings | None) -> Evidence:
+        """What is said of the signs."""
+        return evidence_of(self.signs_RNK, self.votes_R, self.at, readings)
+
+    def calibration(self, task: Task, known: Evidence, readings: Readings | None) -> Calibration:
         """Every witness's scores of the signs and of the negatives."""
-        known = evidence_of(self.signs_RNK, self.votes_R, self.at, readings)
         unlike = evidence_of(self.unlike_RGK, self.votes_R, self.made, readings)
         return Calibration(
             scores=all_scores(known),
@@ -181,16 +184,16 @@ def build_rule(prepared: Prepared) -> None:
     if seen.judged and readings:
         members = load_ensemble(run.members, config.data.weights).members
         own = own_clouds(pixel_task(prepared), members, chosen)
-    calibration = seen.calibration(task, readings)
+    known = seen.known(readings)
+    calibration = seen.calibration(task, known, readings)
     left_out: Sequence[Calibration] = ()
     if settings.combination == "auto" and not seen.judged:
-        best_number = list(votes)[best_trial(votes, run)]
+        best_number = list(votes)[seen.single]
         record = next(r for r in read_records(run) if r.number == best_number)
         recipe = recipe_of(config.member, record.params)
         left_out = left_out_calibrations(prepared, recipe, bank, chosen, readings)
     best, choice = chosen_candidate(prepared, calibration, left_out, seen.judged)
     atlas = fit_atlas(bank, readings is not None and not own)
-    probs_NK = evidence_of(seen.signs_RNK, seen.votes_R, seen.at, readings).probs_NK
     rule = rejection.Rule(
         witnesses=best.witnesses,
         joined=best.joined,
@@ -203,7 +206,7 @@ def build_rule(prepared: Prepared) -> None:
         bank=bank.deep_BVD[:, 0],
         clouds=atlas.third,
         choice={**choice, "negatives": [*seen.kinds, *([LEFT_OUT] if left_out else [])]},
-        temperature=fit_temperature(probs_NK, task.labels_N, weights_N),
+        temperature=fit_temperature(known.probs_NK, task.labels_N, weights_N),
         fifth=atlas.fifth,
         readings=readings,
         own=tuple(own),
