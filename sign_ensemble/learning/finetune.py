@@ -96,7 +96,7 @@ class PixelBatches:
         rng = np.random.default_rng([self.seed, number])
         order = rng.permutation(self.rows_N)
         viewed = rng.random(len(order)) < self.settings.view_share
-        images_RSS3 = self.task.pixels.open()
+        images_RSS3 = np.asarray(self.task.pixels.open())  # views of a memmap would be slower
         size = self.settings.batch_size
         for step in range(begin, self.steps):
             batch = slice(step * size, (step + 1) * size)
@@ -133,11 +133,12 @@ class PixelBatches:
         number: int,
     ) -> torch.Tensor:
         """Images of these rows, some of them in a view drawn for this pass, normalised."""
-        read_NSS3 = images_RSS3[self.task.pixels.slots_N[rows]]
+        slots_N = self.task.pixels.slots_N[rows]
         view, some = 1 + seed_of(self.seed, number), np.flatnonzero(viewed)
         keys = [self.task.keys[row] for row in rows]
         if self.device.type != "cuda":
-            return self.on_processor(read_NSS3, keys, view, viewed)
+            return self.on_processor([images_RSS3[slot] for slot in slots_N], keys, view, viewed)
+        read_NSS3 = images_RSS3[slots_N]
         sent_NSS3 = torch.from_numpy(read_NSS3).pin_memory().to(self.device, non_blocking=True)
         if len(some):
             turn = torch.from_numpy(some).to(self.device)
@@ -147,23 +148,22 @@ class PixelBatches:
 
     def on_processor(
         self,
-        read_NSS3: NDArray[np.uint8],
+        read: Sequence[NDArray[np.uint8]],
         keys: Sequence[str],
         view: int,
         viewed: NDArray[np.bool_],
     ) -> torch.Tensor:
-        """The same by torch's number of threads, each image looked up once."""
+        """The same by torch's number of threads, each image read where it lies."""
         cv2, half = opencv(), bf16_is_fast(self.device)
         table_1T3 = table_of_levels(half)
-        pixels_NSS3 = np.empty(read_NSS3.shape, table_1T3.dtype)
+        pixels_NSS3 = np.empty((len(read), *read[0].shape), table_1T3.dtype)
 
         def look_up(part: slice) -> None:
             turned = part.start + np.flatnonzero(viewed[part])
-            mine = [keys[i] for i in turned]
-            read, into = ([of[i] for i in turned] for of in (read_NSS3, pixels_NSS3))
-            views.by_opencv(read, mine, view, self.task.mirror, views.RANGES, into, table_1T3)
+            mine, shown, into = ([of[i] for i in turned] for of in (keys, read, pixels_NSS3))
+            views.by_opencv(shown, mine, view, self.task.mirror, views.RANGES, into, table_1T3)
             for i in part.start + np.flatnonzero(~viewed[part]):
-                cv2.LUT(read_NSS3[i], table_1T3, pixels_NSS3[i])
+                cv2.LUT(read[i], table_1T3, pixels_NSS3[i])
 
         in_parts(len(keys), look_up)
         return from_bits(pixels_NSS3, half)
