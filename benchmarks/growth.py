@@ -66,7 +66,7 @@ def job(root: Path, work: Path, trials: int) -> dict[str, Any]:
         "--member.epochs", str(EPOCHS), "--member.stop_share", "0", "--ensemble.size", "3",
         "--evaluate.near={}", "--evaluate.far={}", "--evaluate.images", "50",
         "--evaluate.bootstrap", "100", "--rejection.negatives", "10",
-        "--rejection.left_out", "1", "--wandb.mode", "disabled",
+        "--rejection.left_out", "1", "--finetune.layers", "none", "--wandb.mode", "disabled",
     ]  # fmt: skip
     taken = seconds_of(command)
     run = RunFolder(work / "runs" / "job")

@@ -237,6 +237,7 @@ def main() -> None:
                 "rejection": vars(used.rejection),
                 "trials": used.search.trials,
                 "members": used.ensemble.size,
+                "layers": used.finetune.layers,
                 "seed": used.search.seed,
             }
             before = results["signers"].get(str(signer), {})

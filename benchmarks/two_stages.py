@@ -2,9 +2,9 @@
 
     python benchmarks/two_stages.py --data ../shared/data [--signers 5 4] [--search.trials 10 ...]
 
-For each signer left out the main job runs plainly, with configs/finetune.yaml, and so with built-in
-signers to learn from too (--built-in, all by default); what this benchmark does not know itself
-goes to each, and runs that are there already are not made again.
+For each signer left out the main job runs with configs/frozen.yaml, plainly, and plainly with
+built-in signers to learn from too (--built-in, all by default); what this benchmark does not know
+itself goes to each, and runs that are there already are not made again.
 Writes results/two_stages.json after every signer, and results/two_stages.md from it.
 """
 
@@ -25,9 +25,9 @@ from sign_ensemble.run import RunFolder, load_config, read_json
 from sign_ensemble.stages.synthesize import synthesize
 
 RESULTS = Path(__file__).parent / "results"
-TWO = ["--config", "configs/finetune.yaml"]
+FROZEN = ["--config", "configs/frozen.yaml"]
 WITH_BUILT_IN = "with built-in signers"
-STAGES: dict[str, list[str]] = {"frozen": [], "two stages": TWO, WITH_BUILT_IN: TWO}
+STAGES: dict[str, list[str]] = {"frozen": FROZEN, "two stages": [], WITH_BUILT_IN: []}
 BUILT_IN = Recipe(width=256, height=192, hand_only=True)
 SIGNERS, EACH = 12, 4  # many people matter more than many pictures of each
 ROWS = {  # row: the figure's place in metrics.json, and whether more is better

@@ -174,7 +174,8 @@ class EnsembleConfig:
     """Which trials become members, and on what they are trained.
 
     Args:
-        size: Members at most (greedy may weight one several times).
+        size: Members at most (greedy may weight one several times). Three, since a fine-tuned
+            member costs minutes; heads alone cost seconds, and five are better.
         method: ``top_k`` takes the best trials by the objective; ``greedy`` adds, with replacement,
             the one that most lowers the ensemble's loss on unseen signers.
         members: ``refit`` trains each setting again on all training signers, for as many epochs as
@@ -187,7 +188,7 @@ class EnsembleConfig:
             read strangers better than heads do.
     """
 
-    size: int = 5
+    size: int = 3
     method: Literal["top_k", "greedy"] = "top_k"
     members: Literal["refit", "folds"] = "refit"
     clouds: Literal["auto", "none"] = "auto"
@@ -198,8 +199,9 @@ class FinetuneConfig:
     """The second stage: each member's convolutions learn too, from its trained head on.
 
     Args:
-        layers: Which convolutions learn: ``none`` (members are heads on frozen features), ``last``
-            (the fifth), ``conv3+`` or ``all``. Fewer learn faster; all read strangers best.
+        layers: Which convolutions learn: ``none`` (members are heads on frozen features: minutes
+            instead of an hour without a GPU, see configs/frozen.yaml), ``last`` (the fifth),
+            ``conv3+`` or ``all``. Fewer learn faster; all read strangers best.
         epochs: Passes over the training images; few, since everything begins trained.
         learning_rate: AdamW's highest step size for the head.
         backbone_rate: The same for the convolutions.
@@ -211,7 +213,7 @@ class FinetuneConfig:
         view_share: Share of images that each epoch replaces by a fresh augmented view.
     """
 
-    layers: Literal["none", "last", "conv3+", "all"] = "none"
+    layers: Literal["none", "last", "conv3+", "all"] = "all"
     epochs: int = 12
     learning_rate: float = 4e-4
     backbone_rate: float = 1e-4

@@ -241,7 +241,7 @@ SMALL = [
     "--data.near_labels=[wave]", "--data.test_signers=[dan]", "--data.views=0", "--data.size=96",
     "--member.widths=[16, 8]", "--member.epochs=1", "--rejection.negatives=10",
     "--rejection.bank=100", "--evaluate.images=10", "--evaluate.bootstrap=10",
-    "--wandb.mode=disabled",
+    "--finetune.layers=none", "--wandb.mode=disabled",
 ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from sign_ensemble.run import file_sha256, read_arrays, write_arrays
 from sign_ensemble.storage import Place
 
 TENSORS = tuple(f"layers.{i}.{part}" for i in (0, 3, 6) for part in ("weight", "bias"))
+
+HEAD_ALONE = FinetuneConfig(layers="none")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Card:
     nll: float
     preprocessing: dict[str, Any]
     manifest: str
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    finetune: FinetuneConfig = HEAD_ALONE
 
     @property
     def learned(self) -> tuple[str, ...]:
@@ -92,7 +94,7 @@ def load(path: Place, sha256: str | None = None) -> Member:
         recipe["widths"] = tuple(recipe["widths"])
         values["recipe"] = MemberConfig(**recipe)
         values["labels"] = tuple(values["labels"])
-        values["finetune"] = FinetuneConfig(**values.get("finetune", {}))
+        values["finetune"] = FinetuneConfig(**values.get("finetune", vars(HEAD_ALONE)))
         card = Card(**values)
         h1, h2 = card.recipe.widths
         learned = card.learned

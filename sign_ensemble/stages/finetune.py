@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from sign_ensemble import metrics
-from sign_ensemble.config import FinetuneConfig
 from sign_ensemble.console import progress, say
 from sign_ensemble.data.pixels import pixels_of_rows
 from sign_ensemble.learning.finetune import OF_NO_FOLD, PixelTask
-from sign_ensemble.learning.member import Card
+from sign_ensemble.learning.member import HEAD_ALONE, Card
 from sign_ensemble.learning.whole import (
     Whole,
     finetune_of,
@@ -148,7 +147,7 @@ def finetuned(
     from sign_ensemble.learning.worker import Job
 
     config, run = prepared.config, prepared.run
-    plain = [replace(card, finetune=FinetuneConfig()) for card in cards]
+    plain = [replace(card, finetune=HEAD_ALONE) for card in cards]
     heads = train_heads(prepared, plain, run.heads)
     jobs = [
         Job(card, str(path), str(head))

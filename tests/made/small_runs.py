@@ -24,6 +24,7 @@ def settings(home: Path, images: Path, name: str, trials: int, *more: str) -> li
         "search.h1": "[16, 32]",
         "search.h2": "[8, 16]",
         "ensemble.size": 2,
+        "finetune.layers": "none",
         "rejection.negatives": 10,
         "rejection.bank": 100,
         "evaluate.images": 10,

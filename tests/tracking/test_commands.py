@@ -35,6 +35,7 @@ TUNED = {
     "member.widths": "[16, 8]",
     "member.epochs": "2",
     "ensemble.size": "2",
+    "finetune.layers": "none",
     "rejection.negatives": "10",
     "rejection.left_out": "0",
     "evaluate.images": "10",
