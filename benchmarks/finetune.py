@@ -1,6 +1,6 @@
 """Images per second of fine-tuning: this loop, its limit, and a tutorial's loop.
 
-    python benchmarks/finetune.py [--rounds 5]
+    python benchmarks/finetune.py [--turns 12]
 
 * **this loop**: PixelBatches (memory-mapped uint8 images, a fresh view of each) and `fit`, two
   threads; and the same shared by two workers of one thread each, over gloo.
@@ -8,9 +8,9 @@
 * **tutorial**: a folder of JPEG files, a DataLoader with two workers, float32, Adam on all layers;
   no augmentation. (ImageFolder's work by Pillow: opened, made 224 x 224, normalised.)
 
-The images are random shapes of 640 x 480 pixels: what they show does not change the speed. Every
-round measures all of them in turn; ratios are taken within a round. Writes results/finetune.json
-and results/finetune.md from it.
+The images are random shapes of 640 x 480 pixels: what they show does not change the speed. In every
+turn all of them pass over the images, this loop and its limit step by step in turns; ratios are
+taken within a turn. Writes results/finetune.json and results/finetune.md from it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ from sign_ensemble.learning.finetune import (
     network_of,
     optimiser_of,
 )
-from sign_ensemble.learning.fit import fit
+from sign_ensemble.learning.fit import Piece, fit
 from sign_ensemble.learning.member import Card, Member
 from sign_ensemble.learning.network import Head, Network
 
@@ -87,18 +89,48 @@ def network(settings: FinetuneConfig) -> Network:
     return network_of(Member(card, tensors), settings, "shipped")
 
 
-class Resident:
-    """One batch again and again: what the network alone can do."""
+class ByTurns:
+    """Steps of this loop and of its limit in turns, so that both meet the same moments of a machine
+    that others use too; the seconds of each, with the making of its images.
+    """
 
-    steps = IMAGES // BATCH
+    def __init__(self, batches: PixelBatches) -> None:
+        self.batches = batches
+        (self.resident, *_) = batches.epoch(1, 0)
+        self.seconds: dict[str, list[float]] = {"this loop": [], "limit": []}
 
-    def __init__(self, of: PixelBatches) -> None:
-        (self.pieces, *_) = of.epoch(1, 0)
+    @property
+    def steps(self) -> int:
+        """Of both."""
+        return 2 * self.batches.steps
 
-    def epoch(self, number: int, begin: int) -> Any:
-        """The same batch in every step."""
-        for _ in range(begin, self.steps):
-            yield self.pieces
+    def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
+        """This loop's next batch, and the resident one; who is first changes."""
+        own = self.batches.epoch(number, begin)
+        for pair in range(self.batches.steps):
+            for name in sorted(self.seconds, reverse=pair % 2 == 0):
+                began = time.perf_counter()
+                yield self.resident if name == "limit" else next(own)
+                self.seconds[name].append(time.perf_counter() - began)
+
+
+@dataclass
+class Gated:
+    """A pass that waits for the others before it begins and after it ends."""
+
+    batches: PixelBatches
+    gate: Any
+
+    @property
+    def steps(self) -> int:
+        """Of one pass."""
+        return self.batches.steps
+
+    def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
+        """The pass's batches."""
+        self.gate.wait()
+        yield from self.batches.epoch(number, begin)
+        self.gate.wait()
 
 
 def batches(task: PixelTask, settings: FinetuneConfig, rank: int, workers: int) -> PixelBatches:
@@ -109,44 +141,50 @@ def batches(task: PixelTask, settings: FinetuneConfig, rank: int, workers: int) 
     )  # fmt: skip
 
 
-def speed(net: nn.Module, given: Any, own: Network, settings: FinetuneConfig) -> float:
-    """Images per second of a pass, after one to warm up."""
-    course = course_of(replace(settings, epochs=1), 0.0)
-    optimiser = optimiser_of(own, settings)
-    seconds = []
-    for _ in range(2):
-        began = time.perf_counter()
-        fit(net, given, course, optimiser, CPU)
-        seconds.append(time.perf_counter() - began)
-    return IMAGES / seconds[-1]
-
-
-def one_worker(task: PixelTask, settings: FinetuneConfig, resident: bool) -> float:
-    """This loop or its limit with all threads."""
-    net = network(settings)
-    given = batches(task, settings, 0, 1)
-    return speed(net, Resident(given) if resident else given, net, settings)
-
-
-def shared(rank: int, workers: int, folder: str, settings: FinetuneConfig) -> None:
-    """This loop as one of several workers of one thread; the first writes what was measured."""
+def shared(
+    rank: int, workers: int, folder: str, settings: FinetuneConfig, turns: int, gate: Any
+) -> None:
+    """This loop as one of several workers of one thread, a pass whenever the gate opens."""
     torch.set_num_threads(1)
     meet = f"file://{folder}/meet"
     distributed.init_process_group("gloo", meet, rank=rank, world_size=workers)
     own = network(settings)
     net = DistributedDataParallel(own, gradient_as_bucket_view=True)  # as the worker has it
-    found = speed(net, batches(task_in(Path(folder)), settings, rank, workers), own, settings)
-    if rank == 0:
-        (Path(folder) / "shared.json").write_text(json.dumps(found))
+    given = Gated(batches(task_in(Path(folder)), settings, rank, workers), gate)
+    course = course_of(replace(settings, epochs=turns), 0.0)
+    fit(net, given, course, optimiser_of(own, settings), CPU)
     distributed.destroy_process_group()
 
 
-def two_workers(folder: Path, settings: FinetuneConfig) -> float:
-    """Images per second of two workers together."""
+def turns_of(
+    task: PixelTask, folder: Path, settings: FinetuneConfig, turns: int
+) -> Iterator[dict[str, float]]:
+    """Images per second of this loop, its limit and two workers, turn by turn; the first, which
+    warms up, is not among them.
+    """
     (folder / "meet").unlink(missing_ok=True)
-    spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]  # no stubs
-    spawn(shared, (2, str(folder), settings), 2)
-    return float(json.loads((folder / "shared.json").read_text()))
+    context = torch.multiprocessing.get_context("spawn")
+    gate = context.Barrier(3, timeout=600)  # a worker that is lost ends the others
+    workers = [
+        context.Process(target=shared, args=(rank, 2, str(folder), settings, turns + 1, gate))
+        for rank in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    net = network(settings)
+    optimiser, course = optimiser_of(net, settings), course_of(replace(settings, epochs=1), 0.0)
+    for turn in range(turns + 1):
+        given = ByTurns(batches(task, settings, 0, 1))
+        fit(net, given, course, optimiser, CPU)
+        gate.wait()
+        began = time.perf_counter()
+        gate.wait()
+        both = time.perf_counter() - began
+        if turn:
+            found = {name: IMAGES / sum(seconds) for name, seconds in given.seconds.items()}
+            yield {**found, "two workers": IMAGES / both}
+    for worker in workers:
+        worker.join()
 
 
 class Folder(Dataset[tuple[torch.Tensor, int]]):
@@ -167,8 +205,8 @@ class Folder(Dataset[tuple[torch.Tensor, int]]):
         return (pixels - mean) / std, int(self.paths[i].parent.name)
 
 
-def tutorial(folder: Path) -> float:
-    """The plain loop, all layers: images per second of a pass, after one to warm up."""
+def tutorial(folder: Path) -> Iterator[float]:
+    """The plain loop, all layers: images per second of each pass after the first."""
     torch.manual_seed(0)
     net = nn.Sequential(
         backbone.Convolutions(), Head(backbone.E, RECIPE.widths, LABELS, RECIPE.dropout)
@@ -177,48 +215,40 @@ def tutorial(folder: Path) -> float:
     loader = DataLoader(
         Folder(folder / "images"), BATCH, shuffle=True, num_workers=2, persistent_workers=True
     )
-    seconds = 0.0
-    for _ in range(2):
+    for number in count():
         began = time.perf_counter()
         for images, labels in loader:
             optimiser.zero_grad()
             nn.functional.nll_loss(net(images), labels).backward()
             optimiser.step()
-        seconds = time.perf_counter() - began
-    return IMAGES / seconds
+        if number:
+            yield IMAGES / (time.perf_counter() - began)
 
 
-def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
-    """Images per second, a figure per round."""
+def measure(turns: int, folder: Path) -> dict[str, list[float]]:
+    """Images per second, a figure per turn."""
     make_images(folder)
     task = task_in(folder)
     found: dict[str, list[float]] = {}
-    for number in range(rounds):
-        for layers in ("all", "conv3+"):
-            settings = FinetuneConfig(layers=layers)
-            for name, measured in (
-                ("this loop", lambda s=settings: one_worker(task, s, False)),
-                ("limit", lambda s=settings: one_worker(task, s, True)),
-                ("two workers", lambda s=settings: two_workers(folder, s)),
-            ):
-                found.setdefault(f"{layers}, {name}", []).append(measured())
-        found.setdefault("tutorial", []).append(tutorial(folder))
-        print(number, {name: round(values[-1], 1) for name, values in found.items()}, flush=True)
+    plain = tutorial(folder)
+    for layers in ("all", "conv3+"):
+        for speeds in turns_of(task, folder, FinetuneConfig(layers=layers), turns):
+            if layers == "all":
+                speeds["tutorial"] = next(plain)
+            for name, value in speeds.items():
+                found.setdefault(f"{layers}, {name}", []).append(value)
+            print(layers, {name: round(value, 1) for name, value in speeds.items()}, flush=True)
     return found
 
 
 def ratios(found: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Ratios within each round."""
-    pairs = {
-        f"{layers}, this loop over {other}": (f"{layers}, this loop", f"{layers}, {other}")
-        for layers in ("all", "conv3+")
-        for other in ("limit",)
-    }
-    pairs |= {
-        f"{layers}, two workers over one": (f"{layers}, two workers", f"{layers}, this loop")
-        for layers in ("all", "conv3+")
-    }
-    pairs["all, this loop over tutorial"] = ("all, this loop", "tutorial")
+    """Ratios within each turn."""
+    pairs = {}
+    for layers in ("all", "conv3+"):
+        loop = f"{layers}, this loop"
+        pairs[f"{loop} over limit"] = (loop, f"{layers}, limit")
+        pairs[f"{layers}, two workers over one"] = (f"{layers}, two workers", loop)
+    pairs["all, this loop over tutorial"] = ("all, this loop", "all, tutorial")
     return {
         name: [a / b for a, b in zip(found[one], found[other], strict=True)]
         for name, (one, other) in pairs.items()
@@ -229,28 +259,28 @@ def table(tree: dict[str, Any]) -> str:
     """The tables of README."""
 
     def row(name: str, values: list[float], digits: int) -> str:
-        spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
-        return f"| {name} | {np.mean(values):.{digits}f} ± {spread:.{digits}f} |"
+        middle, low, high = np.quantile(values, (0.5, 0.25, 0.75))
+        return f"| {name} | {middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f}) |"
 
-    lines = ["| images per second | mean ± spread |", "| --- | --- |"]
+    lines = ["| images per second | median (quartiles) |", "| --- | --- |"]
     lines += [row(name, values, 1) for name, values in tree["images_per_second"].items()]
-    lines += ["", "| ratio within a round | mean ± spread |", "| --- | --- |"]
+    lines += ["", "| ratio within a turn | median (quartiles) |", "| --- | --- |"]
     lines += [row(name, values, 2) for name, values in tree["ratios"].items()]
-    lines += ["", f"n = {tree['rounds']} rounds; {tree['hardware']}; `{tree['command']}`"]
+    lines += ["", f"n = {tree['turns']} turns; {tree['hardware']}; `{tree['command']}`"]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--turns", type=int, default=12)
+    turns = parser.parse_args().turns
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(rounds, Path(folder))
+        found = measure(turns, Path(folder))
     tree = {
         "images_per_second": found,
         "ratios": ratios(found),
-        "rounds": rounds,
+        "turns": turns,
         "images": IMAGES,
         "batch": BATCH,
         "hardware": hardware(),
