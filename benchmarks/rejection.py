@@ -4,7 +4,8 @@
     python benchmarks/rejection.py --data ../shared/data [--seeds 0 1 2]
 
 Rivals learn from the same training signers' frozen features and views, their heads by this
-project's loop; what each reads and scores is in rivals.py. FPR95 has an oracle's threshold for
+project's loop, or are detectors on one of the run's fine-tuned members; what each reads and scores
+is in rivals.py. FPR95 has an oracle's threshold for
 every method alike. What is measured already is kept, so that seeds can be added. Needs
 ``pip install lightning``, which torch-uncertainty imports and does not bring. Writes
 results/rejection.json and results/rejection.md.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,15 @@ import numpy as np
 import torch
 from hardware import hardware
 from numpy.typing import NDArray
-from rivals import Found, Shown, let_torchvision_load, rivals
+from rivals import Found, Shown, finetuned, let_torchvision_load, rivals
 from strangers import KNOWN, NEAR, images_of_stranger
 
 from sign_ensemble import metrics
-from sign_ensemble.data.features import features_of_images
+from sign_ensemble.data.features import features_of_images, plain
 from sign_ensemble.run import RunFolder, load_config, read_arrays, read_json, write_json
+from sign_ensemble.stages.finetune import pixel_task
 from sign_ensemble.stages.prepare import prepare
+from sign_ensemble.uncertainty.ensemble import load_ensemble
 
 RESULTS = Path(__file__).parent / "results"
 OURS = "**sign_ensemble, shipped**"
@@ -71,11 +75,16 @@ def measure(run: RunFolder, data: Path, seeds: list[int]) -> dict[str, dict[str,
     weights = prepared.config.data.weights
     images, truth_N = images_of_stranger(run, data)
     features = {name: features_of_images(x, weights).both_NE for name, x in images.items()}
+    plain_NE = plain(prepared.task.features)
+    member = load_ensemble(run.members, weights).members[0]
     made, _ = read_arrays(run.negatives)
     found: dict[str, dict[str, Any]] = {}
     for seed in seeds:
-        shown = Shown(prepared.task, made["features"], features, seed)
-        found[str(seed)] = {name: figures(each, truth_N) for name, each in rivals(shown)}
+        shown = Shown(prepared.task, made["features"], features, plain_NE, seed)
+        ways = rivals(shown)
+        if member.card.learned:
+            ways = chain(ways, finetuned(shown, member, images, pixel_task(prepared)))
+        found[str(seed)] = {name: figures(each, truth_N) for name, each in ways}
     return found
 
 
@@ -122,7 +131,8 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"Protocol M, strangers hand{', hand'.join(strangers)}; rivals n = {len(seeds)} "
         f"seed{'s' if len(seeds) > 1 else ''}, the shipped default n = 1. One model and the deep "
-        "ensemble are heads with views as the members have, not searched for; detectors are "
+        "ensemble are heads with views as the members have, not searched for; the fine-tuned model "
+        "is the first of the shipped members; detectors are "
         f"pytorch-ood's {results['versions']['pytorch-ood']}, MC dropout and packed ensembles "
         f"torch-uncertainty's {results['versions']['torch-uncertainty']}. {results['hardware']}. "
         f"Made by `{results['command']}`.",

@@ -23,11 +23,15 @@ from strangers import KNOWN
 from torch import nn
 
 from sign_ensemble.config import MemberConfig
+from sign_ensemble.data import backbone
 from sign_ensemble.data.backbone import E
 from sign_ensemble.data.slots import Slots
+from sign_ensemble.learning.finetune import PixelTask
 from sign_ensemble.learning.fit import FeatureBatches
 from sign_ensemble.learning.folds import Task, fit_rows, logits_of, seed_of
+from sign_ensemble.learning.member import Member
 from sign_ensemble.learning.network import Head
+from sign_ensemble.learning.whole import images_at
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.scores import (
     disagreement,
@@ -59,24 +63,20 @@ class Shown:
         task: The training signers' features, with views, and labels.
         negatives_GE: Features of the self-made negatives.
         features: Set → features (N, E); the stranger's signs are KNOWN.
+        plain_NE: Features of the training images without views.
         seed: Seeds everything.
     """
 
     task: Task
     negatives_GE: NDArray[np.float16]
     features: Mapping[str, NDArray[np.float16]]
+    plain_NE: NDArray[np.float16]
     seed: int
 
     @property
     def rows(self) -> NDArray[np.int64]:
         """All training images."""
         return np.arange(len(self.task.labels_N))
-
-    @property
-    def plain_NE(self) -> NDArray[np.float16]:
-        """Features of the training images without views."""
-        found: NDArray[np.float16] = self.task.features.open()[self.task.features.slots_N, 0]
-        return found
 
     def each(self, of: Callable[[torch.Tensor], Any]) -> dict[str, Any]:
         """Something of every set's features, as float32."""
@@ -105,7 +105,7 @@ def let_torchvision_load() -> None:
         KNOWN_NAMES.append(names)
 
 
-def of_one_model(shown: Shown, head: Head) -> Iterator[tuple[str, Found]]:
+def of_one_model(shown: Shown, head: Head, name: str = "one model") -> Iterator[tuple[str, Found]]:
     """pytorch-ood's detectors, with its defaults where it has any."""
     from pytorch_ood import detector as ood
 
@@ -119,43 +119,43 @@ def of_one_model(shown: Shown, head: Head) -> Iterator[tuple[str, Found]]:
 
     def scored(by: Callable[[Any], Any], of: Mapping[str, Any]) -> Found:
         with torch.no_grad():
-            return answers, {name: np.asarray(by(x), np.float64) for name, x in of.items()}
+            return answers, {key: np.asarray(by(x), np.float64) for key, x in of.items()}
 
-    for name, by in {
+    for way, by in {
         "MSP": ood.MaxSoftmax.score,
         "energy": ood.EnergyBased.score,
         "max-logit": ood.MaxLogit.score,
         "GEN": ood.GEN.score,
     }.items():
-        yield f"one model: {name}", scored(by, logits)
+        yield f"{name}: {way}", scored(by, logits)
     fitted = {
         "ViM": ood.ViM(None, d=own_NH.shape[1] // 2, w=last.weight, b=last.bias),
         "Mahalanobis": ood.Mahalanobis(None),
         "relative Mahalanobis": ood.RMD(None),
         "kNN": ood.KNN(None, k=NEIGHBOURS),
     }
-    for name, detector in fitted.items():
+    for way, detector in fitted.items():
         detector.fit_features(own_NH, labels_N)
-        yield f"one model: {name}", scored(detector.predict_features, units)
+        yield f"{name}: {way}", scored(detector.predict_features, units)
     react = ood.ReAct(backbone=nn.Identity(), head=last)
     react.fit_feature_maps(own_NH, labels_N)
-    yield "one model: ReAct", scored(react.predict_feature_maps, units)
+    yield f"{name}: ReAct", scored(react.predict_feature_maps, units)
     ash = ood.ASH(backbone=nn.Identity(), head=lambda maps: last(maps.flatten(1)))
-    maps = {name: x[:, :, None, None] for name, x in units.items()}
-    yield "one model: ASH", scored(ash.predict_feature_maps, maps)
+    maps = {key: x[:, :, None, None] for key, x in units.items()}
+    yield f"{name}: ASH", scored(ash.predict_feature_maps, maps)
     pca = PCA(DIRECTIONS, random_state=shown.seed).fit(shown.plain_NE.astype(np.float32))
     frozen = shown.each(lambda x: torch.from_numpy(pca.transform(x.numpy())).float())
     own_NP = torch.from_numpy(pca.transform(shown.plain_NE.astype(np.float32))).float()
-    for name, far in {
+    for way, far in {
         "Mahalanobis, convolutions": ood.Mahalanobis(None),
         "relative Mahalanobis, convolutions": ood.RMD(None),
     }.items():
         far.fit_features(own_NP, labels_N)
-        yield f"one model: {name}", scored(far.predict_features, frozen)
+        yield f"{name}: {way}", scored(far.predict_features, frozen)
     nearest = ood.KNN(None, k=NEIGHBOURS)
     nearest.fit_features(as_tensor(shown.plain_NE), labels_N)
     yield (
-        "one model: kNN, convolutions",
+        f"{name}: kNN, convolutions",
         scored(nearest.predict_features, shown.each(lambda x: x)),
     )
 
@@ -264,6 +264,23 @@ def another_class(shown: Shown) -> Found:
     probs = {key: softmax(logits_of(head, x), -1) for key, x in shown.features.items()}
     answers = probs[KNOWN][:, :-1].argmax(-1)
     return answers, {key: values[:, -1].astype(np.float64) for key, values in probs.items()}
+
+
+def finetuned(
+    shown: Shown, member: Member, images: Mapping[str, NDArray[np.uint8]], task: PixelTask
+) -> Iterator[tuple[str, Found]]:
+    """pytorch-ood's detectors on one of the run's own fine-tuned members."""
+    own = {name: member.tensors[name] for name in member.card.learned}
+    layers = backbone.finetuned(task.weights, own)
+    recipe = member.card.recipe
+    head = Head(E, recipe.widths, len(member.card.labels), recipe.dropout)
+    head.load_state_dict(
+        {k: torch.from_numpy(v) for k, v in member.tensors.items() if k not in own}
+    )
+    seen = [layers.of_images(some).both_NE for some in images_at(task, shown.rows)]
+    sets = {name: layers.of_images(some).both_NE for name, some in images.items()}
+    as_seen = replace(shown, features=sets, plain_NE=np.concatenate(seen))
+    yield from of_one_model(as_seen, head.eval(), "one fine-tuned model")
 
 
 def rivals(shown: Shown) -> Iterator[tuple[str, Found]]:

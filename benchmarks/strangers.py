@@ -9,15 +9,29 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sign_ensemble.config import EvaluateConfig
 from sign_ensemble.data import manifest
 from sign_ensemble.data.strange import FAR_SETS, far_images, folder_images
+from sign_ensemble.metrics.curves import risk_coverage
 from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.stages.prepare import squares
 
 KNOWN, NEAR = "known", "wrong-gesture"
+
+
+def error_at(run: RunFolder, coverage: float) -> float:
+    """Share of errors among the stranger's signs of highest p-value, as few as make up this
+    coverage; those of equal p-value come in together.
+    """
+    table = pq.read_table(run.answers)
+    known = table.filter(pc.equal(table["kind"], KNOWN)).to_pydict()
+    wrong_N = np.array(known["answer"]) != np.array(known["label"])
+    covered, risk = risk_coverage(-np.array(known["p_value"]), wrong_N, points=len(wrong_N))
+    return float(risk[np.argmax(covered >= coverage)])
 
 
 def images_of_stranger(
