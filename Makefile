@@ -13,9 +13,9 @@ else
 	.venv/bin/python -m sign_ensemble.tune --config configs/demo.yaml $(ARGS)
 endif
 
-# Two at a time: much of a test of the whole is waiting for processes to start.
+# Three at a time on two cores: much of a test of the whole is waiting for processes to start.
 test: $(VENV)  ## make test [ARGS='-k rejection']
-	.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	.venv/bin/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)
 	.venv/bin/python -m ruff check .

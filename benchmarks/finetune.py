@@ -10,7 +10,8 @@
 
 The images are random shapes of 640 x 480 pixels: what they show does not change the speed. In every
 turn all of them pass over the images, this loop and its limit step by step in turns; ratios are
-taken within a turn, that of this loop over its limit as the median of its pairs of steps. Writes results/finetune.json and results/finetune.md from it.
+taken within a turn, that of this loop over its limit as the median of its pairs of steps. Writes
+results/finetune.json and results/finetune.md from it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def test_tables_are_made_from_results() -> None:
     names = (
         "protocol_m", "rejection", "cross_check", "overconfident", "render", "report",
         "wandb_outage", "directions", "overhead", "search", "features", "prediction", "growth",
-        "where",
+        "where", "finetune", "two_stages",
     )  # fmt: skip
     for name in names:
         stored = json.loads((results / f"{name}.json").read_text())
@@ -52,3 +52,13 @@ CONFIGS = [p for p in sorted((ROOT / "configs").glob("*.yaml")) if p.stem != "wa
 def test_configs_parse_and_pass_the_checks(path: Path) -> None:
     parser = parser_for("tune", "")
     config_of(parser, parser.parse_args(["--config", str(path)]))
+
+
+def test_convolutions_learn_unless_they_are_said_to_be_frozen() -> None:
+    def given(*arguments: str) -> tuple[str, int]:
+        parser = parser_for("tune", "")
+        config = config_of(parser, parser.parse_args(list(arguments)))
+        return config.finetune.layers, config.ensemble.size
+
+    assert given() == given(f"--config={ROOT / 'configs' / 'finetune.yaml'}") == ("all", 3)
+    assert given(f"--config={ROOT / 'configs' / 'frozen.yaml'}") == ("none", 5)
