@@ -21,7 +21,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from sign_ensemble.config import FinetuneConfig, MemberConfig
 from sign_ensemble.data import backbone, views
 from sign_ensemble.data.device import CPU
 from sign_ensemble.learning.finetune import PixelBatches, course_of, optimiser_of
-from sign_ensemble.learning.fit import FeatureBatches, adam, fit
+from sign_ensemble.learning.fit import FeatureBatches, Piece, adam, fit
 from sign_ensemble.learning.fit import course_of as head_course
 from sign_ensemble.learning.network import Head
 from sign_ensemble.run import write_json
@@ -109,6 +109,20 @@ def learned(folder: Path, micro: int) -> NDArray[np.float32]:
     return (after - before).cpu().numpy()
 
 
+class Resident:
+    """One batch again and again: what the network alone can do."""
+
+    steps = tuning.IMAGES // tuning.BATCH
+
+    def __init__(self, of: PixelBatches) -> None:
+        (self.pieces, *_) = of.epoch(1, 0)
+
+    def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
+        """The same batch in every step."""
+        for _ in range(begin, self.steps):
+            yield self.pieces
+
+
 def batches(folder: Path, settings: FinetuneConfig, micro: int) -> PixelBatches:
     """This loop's batches for one worker with the GPU."""
     task, recipe = tuning.task_in(folder), tuning.RECIPE
@@ -176,7 +190,7 @@ def finetuning(folder: Path, repeats: int) -> dict[str, list[float]]:
             net = tuning.network(settings).to(GPU)
             given: Any = batches(folder, settings, 64)
             if name == "limit":
-                given = tuning.Resident(given)
+                given = Resident(given)
             optimiser, course = optimiser_of(net, settings), course_of(settings, 0.0)
             work = partial(fit, net, given, course, optimiser, GPU)
             found[f"{layers}, {name}"] = [tuning.IMAGES / s for s in timed(work, repeats)]

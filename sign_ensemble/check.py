@@ -11,6 +11,7 @@ from sign_ensemble.errors import UserError
 from sign_ensemble.storage import place
 
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for whatever `ray job submit` runs
+OWN = "own_mahalanobis"  # needs networks whose convolutions learned
 WITNESS_NAMES = (
     "total_uncertainty",
     "disagreement",
@@ -18,6 +19,7 @@ WITNESS_NAMES = (
     "max_logit",
     "neighbour",
     "relative_mahalanobis",
+    OWN,
 )
 
 
@@ -193,6 +195,11 @@ def check(config: Config) -> None:
                 raise UserError(
                     f"rejection.combination names {witness!r}: it must be auto or join, with +, "
                     f"some of {', '.join(WITNESS_NAMES)}"
+                )
+            if witness == OWN and (finetune.layers == "none" or search.trial != "head"):
+                raise UserError(
+                    f"rejection.combination names {OWN}: it needs members that are fine-tuned from "
+                    "heads (finetune.layers not none, search.trial head)"
                 )
 
 

@@ -163,6 +163,10 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
         ["--rejection.combination=energy+luck"],
         ["rejection.combination names 'luck'", "neighbour"],
     ),
+    "witness that heads have not": (
+        ["--rejection.combination=own_mahalanobis", "--finetune.layers=none"],
+        ["rejection.combination names own_mahalanobis", "finetune.layers not none"],
+    ),
     "weights missing": (
         ["--data.root={signs}", "--data.weights={place}/no"],
         ["data.weights is {place}/no"],

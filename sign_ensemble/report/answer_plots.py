@@ -27,6 +27,7 @@ SCORES = {
     "max_logit": "negative highest logit",
     "neighbour": "distance to the nearest training images",
     "relative_mahalanobis": "distance to the nearest label's cloud",
+    "own_mahalanobis": "the same distance in what the members see",
 }
 
 

@@ -20,7 +20,7 @@ from sign_ensemble.run import RunFolder, read_arrays, write_arrays
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.storage import Place
 from sign_ensemble.uncertainty.neighbours import draw_bank
-from sign_ensemble.uncertainty.own import OwnClouds, away, fit_own
+from sign_ensemble.uncertainty.own import Away, OwnClouds, away, fit_own
 from sign_ensemble.uncertainty.readings import Measured
 
 Floats = NDArray[np.float64]
@@ -32,28 +32,31 @@ class Heard:
 
     Args:
         logits_RNK: Their logits.
-        to_labels_RNK: How far the image is from each label's cloud in what they see.
+        cloud_RN: How far the image is from their own clouds.
+        to_labels_RNK: The same of each label's.
     """
 
     logits_RNK: NDArray[np.float32]
+    cloud_RN: Floats
     to_labels_RNK: Floats
 
     def instead(self, at: Measured) -> Measured:
-        """Own clouds read in place of frozen ones; how strange an image is stays."""
-        return Measured(at.neighbour_N, at.cloud_N, self.to_labels_RNK)
+        """Own clouds read in place of frozen ones, and are a further witness."""
+        return Measured(at.neighbour_N, at.cloud_N, self.to_labels_RNK, self.cloud_RN.mean(0))
 
     @classmethod
     def nothing(cls, rounds: int, images: int, labels: int) -> Heard:
         """To be filled fold by fold."""
         shape = (rounds, images, labels)
-        return cls(np.zeros(shape, np.float32), np.zeros(shape))
+        return cls(np.zeros(shape, np.float32), np.zeros(shape[:2]), np.zeros(shape))
 
     def put(
-        self, turn: int, mine_N: NDArray[np.bool_], said: NDArray[np.float32], seen: Floats
+        self, turn: int, mine_N: NDArray[np.bool_], said: NDArray[np.float32], seen: Away
     ) -> None:
         """One judge's word on the images of its fold."""
         self.logits_RNK[turn, mine_N] = said
-        self.to_labels_RNK[turn, mine_N] = seen
+        self.cloud_RN[turn, mine_N] = seen.cloud_N
+        self.to_labels_RNK[turn, mine_N] = seen.to_labels_NK
 
 
 def bank_rows(prepared: Prepared) -> NDArray[np.int64]:
@@ -71,14 +74,17 @@ def clouds_of(member: Member, task: PixelTask, rows: NDArray[np.int64]) -> OwnCl
 
 def asked(
     member: Member, own: OwnClouds, images: Iterable[NDArray[np.uint8]], weights: str
-) -> tuple[NDArray[np.float32], Floats]:
-    """What a network says of images (N, K), and how far they are from its clouds (N, K)."""
+) -> tuple[NDArray[np.float32], Away]:
+    """What a network says of images (N, K), and how far they are from its clouds."""
     labels = len(member.card.labels)
-    said, seen = [np.zeros((0, labels), np.float32)], [np.zeros((0, labels))]
+    said, clouds = [np.zeros((0, labels), np.float32)], [np.zeros(0)]
+    to_labels = [np.zeros((0, labels))]
     for logits_NK, features_NE in read_by(member, images, weights):
+        seen = away(features_NE, own, labels)
         said.append(logits_NK)
-        seen.append(away(features_NE, own, labels))
-    return np.concatenate(said), np.concatenate(seen)
+        clouds.append(seen.cloud_N)
+        to_labels.append(seen.to_labels_NK)
+    return np.concatenate(said), Away(np.concatenate(clouds), np.concatenate(to_labels))
 
 
 def judge(

@@ -181,7 +181,7 @@ def build_rule(prepared: Prepared) -> None:
         )
         say(readings.words() if readings else ALONE)
     own: list[OwnClouds] = []
-    if seen.judged and readings:
+    if seen.judged:
         members = load_ensemble(run.members, config.data.weights).members
         own = own_clouds(pixel_task(prepared), members, chosen)
     known = seen.known(readings)

@@ -23,7 +23,7 @@ from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection, rule_file
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
 from sign_ensemble.uncertainty.neighbours import Neighbours
-from sign_ensemble.uncertainty.own import away
+from sign_ensemble.uncertainty.own import away, of_members
 from sign_ensemble.uncertainty.readings import Atlas, Measured, distances, evidence_of
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import Scores, all_scores
@@ -35,6 +35,7 @@ REASONS = {
     "max_logit": "weak evidence for every label",
     "neighbour": "like nothing in the training images",
     "relative_mahalanobis": "a hand that fits no label",
+    "own_mahalanobis": "to the members' eyes a hand that fits no label",
 }
 
 
@@ -62,7 +63,7 @@ class Reader:
         """
         found = backbone.load(self.weights).of_images(images_NSS3, progress)
         rule, labels, votes_M = self.rule, len(self.ensemble.labels), self.ensemble.votes_M
-        logits, from_own = [], []
+        logits, from_own, own_N = [], [], None
         for i, (heads, seen_NE) in enumerate(self.ensemble.seen(found.both_NE, images_NSS3)):
             logits.append(heads.logits(seen_NE))
             if rule.own:
@@ -70,9 +71,9 @@ class Reader:
         atlas = Atlas(np.arange(labels), rule.clouds, rule.fifth)
         cloud_N, to_labels_RNK = distances(found, atlas, labels)
         if from_own:
-            to_labels_RNK = np.stack(from_own)
+            own_N, to_labels_RNK = of_members(from_own, votes_M)
         near_N = self.near.distances(found.deep_ND, rule.neighbours)
-        at = Measured(near_N, cloud_N, to_labels_RNK)
+        at = Measured(near_N, cloud_N, to_labels_RNK, own_N)
         return evidence_of(np.concatenate(logits), votes_M, at, rule.readings)
 
     def answer(
@@ -168,6 +169,8 @@ def load_reader(run: RunFolder) -> Reader:
             f"{run.rule}: it has clouds of {len(reader.rule.own)} members, and the run has "
             f"{len(members.parts)}"
         )
+    if reader.rule.own and "own_mahalanobis" not in reader.rule.calibration:
+        raise UserError(f"{run.rule}: of an earlier version; run tune anew")
     then = reader.ensemble.members[0].card.preprocessing
     for name, now in preparation(data, backbone.load(data.weights).sha256).items():
         if name not in then:

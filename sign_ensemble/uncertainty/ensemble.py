@@ -30,6 +30,7 @@ class Evidence:
         neighbour_N: Distance to the k-th nearest training image, see ``neighbours.py``.
         cloud_N: Relative distance to the nearest label's cloud, see ``gaussians.py``.
         clouds: How many of M, the last ones, are readings of clouds.
+        own_N: As cloud_N, in what the members see, a mean by votes; None where members are heads.
     """
 
     logits_MNK: NDArray[np.float32]
@@ -37,6 +38,7 @@ class Evidence:
     neighbour_N: NDArray[np.float64]
     cloud_N: NDArray[np.float64]
     clouds: int = 0
+    own_N: NDArray[np.float64] | None = None
 
     @property
     def log_probs_MNK(self) -> NDArray[np.float64]:
@@ -62,17 +64,20 @@ class Evidence:
             self.neighbour_N[chosen],
             self.cloud_N[chosen],
             self.clouds,
+            None if self.own_N is None else self.own_N[chosen],
         )
 
 
 def joined(parts: Sequence[Evidence]) -> Evidence:
     """The evidence on some images after that on others, by the same members."""
+    own = [part.own_N for part in parts if part.own_N is not None]
     return Evidence(
         np.concatenate([part.logits_MNK for part in parts], 1),
         parts[0].votes_M,
         np.concatenate([part.neighbour_N for part in parts]),
         np.concatenate([part.cloud_N for part in parts]),
         parts[0].clouds,
+        np.concatenate(own) if own else None,
     )
 
 

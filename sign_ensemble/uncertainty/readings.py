@@ -90,11 +90,13 @@ class Measured:
         neighbour_N: See ``neighbours.py``.
         cloud_N: See ``relative_distance`` of ``gaussians.py``.
         to_labels_RNK: Squared Mahalanobis distance to each label's cloud, by layer.
+        own_N: As cloud_N, to the clouds of members' own convolutions; None where they have none.
     """
 
     neighbour_N: Floats
     cloud_N: Floats
     to_labels_RNK: Floats
+    own_N: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def evidence_of(
     said, clouds = (logits_MNK, votes_M), 0
     if readings:
         said, clouds = readings.beside(*said, at.to_labels_RNK), len(at.to_labels_RNK)
-    return Evidence(*said, at.neighbour_N, at.cloud_N, clouds)
+    return Evidence(*said, at.neighbour_N, at.cloud_N, clouds, at.own_N)
 
 
 def fit_atlas(bank: Bank, reads: bool) -> Atlas:

@@ -161,8 +161,8 @@ class Rule:
         fifth: The fifth layer's clouds, where they read.
         readings: How clouds read.
         promise: Which signs are read surely enough to be answered, where that was asked for.
-        own: Clouds of each member's own convolutions, where members have these: they read, in
-            place of frozen ones.
+        own: Clouds of each member's own convolutions, where members have these: a witness, and
+            they read, in place of frozen ones.
     """
 
     witnesses: tuple[str, ...]

@@ -68,6 +68,17 @@ def relative_mahalanobis(evidence: Evidence) -> Scores:
     return evidence.cloud_N
 
 
+def own_mahalanobis(evidence: Evidence) -> Scores:
+    """The same in each member's own convolutions, a mean by votes; see ``own.py``.
+
+    Raises:
+        ValueError: members are heads on frozen convolutions.
+    """
+    if evidence.own_N is None:
+        raise ValueError("own_mahalanobis: members have no convolutions of their own")
+    return evidence.own_N
+
+
 WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     "total_uncertainty": total_uncertainty,
     "disagreement": disagreement,
@@ -75,12 +86,16 @@ WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     "max_logit": max_logit,
     "neighbour": neighbour,
     "relative_mahalanobis": relative_mahalanobis,
+    "own_mahalanobis": own_mahalanobis,
 }
 
 
 def all_scores(evidence: Evidence) -> dict[str, Scores]:
-    """Every witness's scores."""
-    return {name: witness(evidence) for name, witness in WITNESSES.items()}
+    """The scores of every witness that there is."""
+    there = dict(WITNESSES)
+    if evidence.own_N is None:
+        del there["own_mahalanobis"]
+    return {name: witness(evidence) for name, witness in there.items()}
 
 
 def max_prob(probs_NK: NDArray[np.float64]) -> Scores:

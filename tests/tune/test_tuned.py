@@ -72,10 +72,11 @@ def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
 def test_each_members_clouds_are_of_what_it_sees(tuned: Path) -> None:
     reader = load_reader(RunFolder(tuned))
     images = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), np.uint8)
-    distances = []
+    seen = []
     for member, own in zip(reader.ensemble.members, reader.rule.own, strict=True):
         ((_, seen_NE),) = read_by(member, [images], reader.weights)
-        distances.append(away(seen_NE, own, len(reader.ensemble.labels)))
+        seen.append(away(seen_NE, own, len(reader.ensemble.labels)))
+    distances = [each.to_labels_NK for each in seen]
     assert np.abs(distances[0] - distances[1]).max() > 1e-3
     readings = replace(reader.rule.readings or Readings((5.0,), 1.0, own=True), weight=2.0)
     found = replace(reader, rule=replace(reader.rule, readings=readings)).evidence(images)
@@ -83,6 +84,8 @@ def test_each_members_clouds_are_of_what_it_sees(tuned: Path) -> None:
     expected = -np.stack(distances) / 2 / readings.temperatures[0]
     assert found.logits_MNK[2:] == pytest.approx(expected, rel=1e-4)
     assert found.votes_M.tolist() == [*reader.ensemble.votes_M, *2 * reader.ensemble.votes_M]
+    assert found.own_N == pytest.approx((seen[0].cloud_N + seen[1].cloud_N) / 2, rel=1e-6)
+    assert "own_mahalanobis" in reader.rule.calibration
     frozen = load(reader.weights).of_images(images)
     assert found.cloud_N == pytest.approx(relative_distance(frozen.middle_NC, reader.rule.clouds))
 
@@ -93,6 +96,10 @@ def test_a_rule_of_other_members_is_refused(tuned: Path, tmp_path: Path) -> None
     rule = rule_file.load(run.rule)
     rule_file.save(replace(rule, own=rule.own[:1]), run.rule)
     with pytest.raises(UserError, match=r"it has clouds of 1 members, and the run has 2"):
+        load_reader(run)
+    before = {k: v for k, v in rule.calibration.items() if k != "own_mahalanobis"}
+    rule_file.save(replace(rule, calibration=before), run.rule)
+    with pytest.raises(UserError, match=r"of an earlier version; run tune anew"):
         load_reader(run)
 
 

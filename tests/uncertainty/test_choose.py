@@ -55,10 +55,10 @@ def planted(**shifts: tuple[float, float]) -> Calibration:
 # --- candidates -----------------------------------------------------------------------------------
 
 
-def test_six_witnesses_make_46_candidates() -> None:
+def test_seven_witnesses_make_64_candidates() -> None:
     found = candidates(tuple(WITNESSES))
-    sets = comb(5, 1) + comb(5, 2)  # of the others, beside the neighbour
-    assert sets == 15
+    sets = comb(6, 1) + comb(6, 2)  # of the others, beside the neighbour
+    assert sets == 21
     assert len(found) == len(set(found)) == 1 + 3 * sets
     assert all("neighbour" in each.witnesses for each in found)
     assert {each.witnesses[-1] for each in found if each.joined == "guarded"} == {"neighbour"}

@@ -20,7 +20,7 @@ from sign_ensemble.errors import UserError
 from sign_ensemble.learning.member import Card, Member, save
 from sign_ensemble.learning.network import Head
 from sign_ensemble.uncertainty import heads
-from sign_ensemble.uncertainty.ensemble import Evidence, load_ensemble, stack
+from sign_ensemble.uncertainty.ensemble import Evidence, joined, load_ensemble, stack
 
 D = 12
 LABELS = ("U", "V", "W")
@@ -130,6 +130,17 @@ def test_votes_weigh_the_mean() -> None:
     assert even == pytest.approx(np.array([[1.6 / 3, 1.4 / 3]]), abs=1e-7)
     weighed = evidence_of(probs, [3, 1, 1]).probs_NK  # (2.7 + 0.5 + 0.2) / 5
     assert weighed == pytest.approx(np.array([[0.68, 0.32]]), abs=1e-7)
+
+
+def test_distances_in_what_members_see_stay_with_their_images() -> None:
+    probs = [[[0.9, 0.1], [0.5, 0.5]], [[0.5, 0.5], [0.2, 0.8]]]
+    heads, own = evidence_of(probs, [1, 1]), np.array([7.0, 8.0])
+    networks = replace(heads, own_N=own)
+    assert heads.rows(np.array([1])).own_N is None and joined([heads, heads]).own_N is None
+    one = networks.rows(np.array([1])).own_N
+    both = joined([networks, networks.rows(np.array([0]))]).own_N
+    assert one is not None and one.tolist() == [8.0]
+    assert both is not None and both.tolist() == [7.0, 8.0, 7.0]
 
 
 def test_votes_come_from_the_cards() -> None:

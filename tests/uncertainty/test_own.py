@@ -13,7 +13,7 @@ import pytest
 
 from sign_ensemble.data.backbone import D, E
 from sign_ensemble.uncertainty.gaussians import fit_clouds, label_distances
-from sign_ensemble.uncertainty.own import OwnClouds, away, fit_own
+from sign_ensemble.uncertainty.own import Away, OwnClouds, away, fit_own, of_members
 from sign_ensemble.uncertainty.readings import Readings, fit_readings
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
@@ -31,11 +31,12 @@ def features(seed: int, images: int = len(LABELS_B)) -> np.ndarray:
 def test_they_are_of_the_fifth_layer_alone() -> None:
     train_BE, asked_NE = features(0), features(1)
     own = fit_own(train_BE, LABELS_B)
-    to_clouds, _ = label_distances(asked_NE[:, :D], fit_clouds(train_BE[:, :D], LABELS_B))
-    found_NK = away(asked_NE, own, 4)
-    assert np.array_equal(found_NK[:, [0, 2]], to_clouds)
+    to_clouds, to_all = label_distances(asked_NE[:, :D], fit_clouds(train_BE[:, :D], LABELS_B))
+    found = away(asked_NE, own, 4)
+    assert np.array_equal(found.cloud_N, to_clouds.min(1) - to_all)
+    assert np.array_equal(found.to_labels_NK[:, [0, 2]], to_clouds)
     for without in (1, 3):
-        assert np.array_equal(found_NK[:, without], to_clouds.max(1))
+        assert np.array_equal(found.to_labels_NK[:, without], to_clouds.max(1))
     train_BE[:, D:] = 7
     again = fit_own(train_BE, LABELS_B)
     assert np.array_equal(again.clouds.means_KP, own.clouds.means_KP)
@@ -50,6 +51,16 @@ def test_they_come_back_from_arrays() -> None:
     del arrays["mean_P"]
     with pytest.raises(KeyError, match="mean_P"):
         OwnClouds.of_arrays(arrays)
+
+
+def test_strangeness_is_a_mean_by_votes() -> None:
+    each = [
+        Away(np.array([1.0, 4.0]), np.zeros((2, 3))),
+        Away(np.array([5.0, 0.0]), np.ones((2, 3))),
+    ]
+    own_N, to_labels_MNK = of_members(each, np.array([3.0, 1.0]))
+    assert own_N.tolist() == [2.0, 3.0]
+    assert to_labels_MNK[:, 0, 0].tolist() == [0.0, 1.0]
 
 
 def test_own_clouds_count_as_their_member_does() -> None:

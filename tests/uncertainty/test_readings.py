@@ -189,7 +189,9 @@ def test_a_few_images_at_a_time_are_as_far(monkeypatch: pytest.MonkeyPatch) -> N
     at = measured(found_in(known), known.groups_B, known, others, 2, 3)
     monkeypatch.setattr(readings, "AT_ONCE", 5)
     some = measured(found_in(known), known.groups_B, known, others, 2, 3)
-    for name, values in vars(at).items():
+    assert at.own_N is some.own_N is None
+    for name in ("neighbour_N", "cloud_N", "to_labels_RNK"):
+        values = getattr(at, name)
         np.testing.assert_allclose(getattr(some, name), values, rtol=1e-4, atol=1e-6)
 
 

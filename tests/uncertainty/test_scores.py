@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import exp, log
 from typing import Any
 
@@ -107,6 +108,15 @@ def test_energy_is_averaged_over_members_and_not_of_the_mean_logits() -> None:
 def test_distances_are_those_handed_in() -> None:
     assert scores.neighbour(of_probs(TWO)).tolist() == [0.25]
     assert scores.relative_mahalanobis(of_probs(TWO)).tolist() == [-3.5]
+    with_own = replace(of_probs(TWO), own_N=np.array([1.5]))
+    assert scores.own_mahalanobis(with_own).tolist() == [1.5]
+    assert all_scores(with_own)["own_mahalanobis"].tolist() == [1.5]
+
+
+def test_heads_have_no_convolutions_of_their_own() -> None:
+    assert "own_mahalanobis" not in all_scores(of_probs(TWO))
+    with pytest.raises(ValueError, match="no convolutions of their own"):
+        scores.own_mahalanobis(of_probs(TWO))
 
 
 @pytest.mark.parametrize("height", [1e4, 1e30, -1e30, 3e38])
@@ -121,8 +131,8 @@ def test_every_witness_is_higher_for_the_stranger_image() -> None:
     # image 0: sure and agreed; image 1: unsure and split
     strange = evidence([[[9.0, 0.0], [1.0, 0.0]], [[9.0, 0.0], [0.0, 1.0]]])
     found = all_scores(strange)
-    assert list(found) == list(WITNESSES)
-    for name in set(WITNESSES) - {"neighbour", "relative_mahalanobis"}:
+    assert [*found, "own_mahalanobis"] == list(WITNESSES)
+    for name in set(found) - {"neighbour", "relative_mahalanobis"}:
         assert found[name][1] > found[name][0], name
 
 
