@@ -55,12 +55,11 @@ training signers, each left out of the choice in turn (n = 20), this one had ris
 .373 of signs whose labels were left out; the lowest cost on the others .045 and .420, the fewest
 witnesses within a standard error of it .047 and .436."""
 
-USUAL_FINETUNED = Candidate(("relative_mahalanobis", "own_mahalanobis", FAR), "guarded")
-"""The same where members are fine-tuned. Such networks are sure of what they should not be, but see
-what fits no label: on letters left out, by signers left out (hand1 to hand4, 8 cases, one network
-each), the relative distance in frozen features had AUROC .906, worst .758, AUGRC .084; with total
-uncertainty .915, .756, .080; with that in what the network sees .932, .836, .077. Networks without
-some labels are heads, which say nothing of that: they are not asked, and no other is taken.
+USUAL_FINETUNED = Candidate(("relative_mahalanobis", FAR), "guarded")
+"""The same where members are fine-tuned. Such networks are sure of what they should not be: how
+surely a sign is read is a question by itself. Networks without some labels are heads, which say
+nothing of fine-tuned ones: they are not asked, and no other candidate is taken. That own_mahalanobis
+does not decide here is no choice of training signers, see README.
 """
 
 

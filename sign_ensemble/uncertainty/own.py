@@ -3,10 +3,10 @@
 On letters by signers left out (hand1 to hand4 of protocol M, 7 cases, one network each) a
 fine-tuned network read .982 of them, .987 with the clouds of its fifth layer beside it, .980 with
 clouds of frozen layers. Left-out letters too (8 cases) own clouds tell apart better than frozen
-ones, AUROC .934 against .906, and more evenly beside them (the larger surprise of both: .932; the
-worst case .836, of frozen ones .758; FPR95 .303 against .376). Alone they would not do: thresholds
-from judges, which saw one signer fewer, did not hold for members, and a rule of own clouds and the
-guard answered up to 41 % of other people's hands.
+ones, AUROC .934 against .906, and as well beside them (the larger surprise of both: .932; FPR95
+.303 against .376). On strangers' digits they did not (README), so they decide only where asked to.
+Alone they would not do: thresholds from judges, which saw one signer fewer, did not hold for
+members, and a rule of own clouds and the guard answered up to 41 % of other people's hands.
 
 Letters: N images asked about, B training images, D features, L labels with a cloud, K labels.
 """
