@@ -58,8 +58,8 @@ witnesses within a standard error of it .047 and .436."""
 USUAL_FINETUNED = Candidate(("relative_mahalanobis", FAR), "guarded")
 """The same where members are fine-tuned. Such networks are sure of what they should not be: how
 surely a sign is read is a question by itself. Networks without some labels are heads, which say
-nothing of fine-tuned ones: they are not asked, and no other candidate is taken. That own_mahalanobis
-does not decide here is no choice of training signers, see README.
+nothing of fine-tuned ones: they are not asked, and no other candidate is taken. Training signers
+would have own_mahalanobis decide too; why it does not is told in README.
 """
 
 
