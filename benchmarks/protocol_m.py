@@ -212,7 +212,7 @@ def table(results: dict[str, Any]) -> str:
     took = (
         f"The main job took {of_all} (n = {len(seconds)}), beside other work on the same cores."
         if seconds
-        else "The main job's time is not known: its runs were there already."
+        else "The main job's time is not known here: its runs were there already."
     )
     lines += [
         "",
