@@ -63,6 +63,7 @@ class Measured:
         witness: Seconds of a core that distances to training images take per image.
         pictures: That a GPU convolves per second, from the memory of its machine.
         step: Seconds of a step of a head on a GPU, which waits for many small kernels.
+        tuned: Images that a GPU fine-tunes all layers on per second.
     """
 
     image: float
@@ -74,6 +75,7 @@ class Measured:
     witness: float
     pictures: float
     step: float
+    tuned: float
 
 
 def measured(found: dict[str, Any]) -> Measured:
@@ -101,6 +103,7 @@ def measured(found: dict[str, Any]) -> Measured:
         witness=2 * witnesses / found["prediction"]["images"],
         pictures=float(np.median(found["gpu"]["convolutions"]["images in memory"])),
         step=float(np.median(found["gpu"]["heads"]["GPU, 32 rows"])) / 1000,
+        tuned=float(np.median(found["gpu"]["finetuning"]["all, this loop"])),
     )
 
 
@@ -113,7 +116,8 @@ def demands(of: Measured, gpus: int, on: Assumed, config: Config) -> dict[str, d
     entered = folds * learned * (1 + views) * directions * 2.0
     cores, nodes = on.cores * gpus, max(1, gpus // on.node)
     steps = on.trials * of.heads * of.passes * learned / batch
-    asked = on.images * (1 + config.rejection.left_out)
+    networks = config.ensemble.size + folds  # a judge per fold
+    shown = networks * config.finetune.epochs * on.images
     return {
         "features": {
             "convolutions": on.images * (1 + views) / of.pictures / gpus,
@@ -128,7 +132,11 @@ def demands(of: Measured, gpus: int, on: Assumed, config: Config) -> dict[str, d
             "heads' steps": steps * of.step / gpus,
             "the driver": on.trials * of.trial,
         },
-        "rule": {"the driver's cores": asked * of.witness / (on.cores * min(gpus, on.node))},
+        "fine-tuning": {
+            "steps": shown / of.tuned / gpus,
+            "storage": shown * 3.0 * config.data.size**2 / on.storage,
+        },
+        "rule": {"the driver's cores": on.images * of.witness / (on.cores * min(gpus, on.node))},
     }
 
 
@@ -176,7 +184,11 @@ def table(found: dict[str, Any], on: Assumed = ASSUMED, config: Config | None = 
         f"training images {1000 * of.witness:.1f} ms; {of.heads:.1f} heads per trial of "
         f"{of.passes:.1f} passes; {of.trial:.2f} s a trial on the driver. Measured on one GPU "
         f"({found['gpu']['hardware']}): {of.pictures:,.0f} pictures convolved a second, "
-        f"{1000 * of.step:.1f} ms for a step of {config.member.batch_size} images. Assumed: "
+        f"{1000 * of.step:.1f} ms for a step of {config.member.batch_size} images, {of.tuned:,.0f} "
+        f"images a second in fine-tuning ({config.ensemble.size} members and "
+        f"{config.search.folds} judges of {config.finetune.epochs} passes; decoded images are read "
+        "from storage in each, but once by a node whose memory holds all "
+        f"{3 * config.data.size**2 * on.images / 1e9:.0f} GB of them). Assumed: "
         f"as many times that as there are GPUs; {on.cores} cores beside each, {on.node} GPUs a "
         f"node; storage gives {on.storage / 1e9:.0f} GB/s to all together, a node receives "
         f"{8 * on.network / 1e9:.0f} Gbit/s; JPEG files of {on.image_bytes // 1000} kB.",

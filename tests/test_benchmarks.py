@@ -63,6 +63,7 @@ def test_a_model_of_scale_by_hand() -> None:
         "gpu": {
             "convolutions": {"images in memory": [1000.0]},
             "heads": {"GPU, 32 rows": [1.0]},
+            "finetuning": {"all, this loop": [100.0]},
             "hardware": "one",
         },
     }
@@ -77,17 +78,21 @@ def test_a_model_of_scale_by_hand() -> None:
         data=replace(config.data, views=1),
         search=replace(config.search, folds=6),
         member=replace(config.member, batch_size=50),
-        rejection=replace(config.rejection, left_out=1),
+        ensemble=replace(config.ensemble, size=2),
+        finetune=replace(config.finetune, epochs=5),
     )
     one = scaling.demands(of, 1, on, config)
     assert one["features"]["convolutions"] == 12.0
     assert one["features"]["decoding and views"] == 60.0
     assert one["search"]["heads' steps"] == pytest.approx(100 * 2 * 10 * 5000 / 50 * 0.001)
     assert one["search"]["the driver"] == 50.0
-    assert one["rule"]["the driver's cores"] == pytest.approx(6000 * 2 * 0.04 / 4)
+    assert one["fine-tuning"]["steps"] == pytest.approx((2 + 6) * 5 * 6000 / 100)
+    assert one["rule"]["the driver's cores"] == pytest.approx(6000 * 0.04 / 4)
     assert one["directions"]["network"] == 0.0
     many = scaling.demands(of, 64, on, config)
     assert many["features"]["convolutions"] == 12 / 64
+    assert many["fine-tuning"]["steps"] == one["fine-tuning"]["steps"] / 64
+    assert many["fine-tuning"]["storage"] == 40 * 6000 * 150_528 / 2e9
     assert many["rule"]["the driver's cores"] == one["rule"]["the driver's cores"] / 8  # a node
     assert many["directions"]["network"] > 0
     assert "**60 s**" in scaling.table(found, on, config)

@@ -11,6 +11,7 @@ import pytest
 from small_runs import settings
 from started_commands import SLOW, Command, finish, killed
 
+from sign_ensemble.learning.member import load
 from sign_ensemble.run import at_hand, read_json
 from sign_ensemble.storage import place
 
@@ -34,7 +35,8 @@ def test_a_run_on_an_object_store(
     run = place(f"{at}/one")
     arguments = settings(
         tmp_path / "nowhere", signs_folder, "one", 4, f"--run.storage={at}",
-        "--data.cache=null", "--search.concurrent=2", "--rejection.left_out=1",
+        "--data.cache=null", "--search.concurrent=2", "--finetune.layers=last",
+        "--finetune.epochs=2", "--finetune.batch_size=16",
     )  # fmt: skip
 
     def on_another_machine(number: int) -> None:
@@ -60,6 +62,9 @@ def test_a_run_on_an_object_store(
     with at_hand(run / "study.journal") as journal:
         assert '"state":1,' in journal.read_text()  # Optuna's word for a complete trial
     assert any(run.glob("ray/search-*"))
+    card = load(run / "members/member-00.safetensors").card
+    assert (card.fold, card.finetune.layers, card.finetune.epochs) == (-1, "last", 2)
+    assert any(run.glob("train/*/checkpoint_*"))
 
     on_another_machine(3)
     few = ("--evaluate.images=10", "--evaluate.bootstrap=20", "--wandb.mode=disabled")
