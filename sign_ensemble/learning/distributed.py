@@ -79,6 +79,11 @@ def means_of(
     return Means(at_once, least, most, each, share)
 
 
+def gpus() -> float:
+    """GPUs of the cluster that this process has joined."""
+    return float(ray.cluster_resources().get("GPU", 0.0))
+
+
 def gpu_share(scale: ScaleConfig, have: Mapping[str, float]) -> float:
     """What one worker gets of a GPU: as asked for; else a whole one where the cluster has enough
     for the fewest workers, an even share of those it has where it has fewer, and none without any.

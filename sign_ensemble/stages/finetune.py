@@ -143,7 +143,7 @@ def finetuned(
     prepared: Prepared, task: PixelTask, cards: Sequence[Card], paths: Sequence[Place]
 ) -> list[tuple[Place, str]]:
     """Train the heads of these cards and fine-tune them; each one's file and sha256."""
-    from sign_ensemble.learning.distributed import finetune_members
+    from sign_ensemble.learning.distributed import finetune_members, gpus
     from sign_ensemble.learning.worker import Job
 
     config, run = prepared.config, prepared.run
@@ -153,9 +153,17 @@ def finetuned(
         Job(card, str(path), str(head))
         for card, path, (head, _) in zip(cards, paths, heads, strict=True)
     ]
+    say(told_work(len(jobs), config.finetune.epochs, len(task.keys), gpus()))
     with progress("passes of fine-tuning") as step:
         hashes = finetune_members(jobs, task, run.checkpoints, config.scale, step)
     return list(zip(paths, hashes, strict=True))
+
+
+def told_work(networks: int, passes: int, images: int, gpus: float) -> str:
+    """What is ahead, and what spares it where that is slow."""
+    work = f"fine-tuning: {networks} networks, {passes} passes over {images} images each"
+    slow = "; without a GPU that takes a while, and --finetune.layers none does without it"
+    return work + ("" if gpus else slow)
 
 
 def heads_logits(prepared: Prepared, seated: Sequence[tuple[int, int]]) -> NDArray[np.float32]:

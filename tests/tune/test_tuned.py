@@ -54,6 +54,7 @@ def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
     assert len({entry["sha256"] for entry in index["members"]}) == 2
     assert len(list(tuned.glob("judges/*"))) == 3  # a fold each
     said = (tuned.parent / "tuned-out.txt").read_text()
+    assert "fine-tuning: 5 networks, 12 passes over 72 images each; without a GPU" in said
     for stage in ("heads", "finetuned"):
         gain = index["gains"][stage]
         assert f"{stage} on signers they never saw: nll {gain['nll']:.4f}, accuracy" in said
