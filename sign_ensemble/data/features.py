@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import DataConfig
 from sign_ensemble.data import backbone, views
-from sign_ensemble.data.images import REDUCED, square_of
+from sign_ensemble.data.images import geometry, square_of
 from sign_ensemble.data.shards import Progress
 from sign_ensemble.data.slots import Kind, Slots, slots_of
 from sign_ensemble.storage import Place
@@ -65,9 +65,7 @@ def preparation(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
     and refused where it has changed since.
     """
     return {
-        "size": data.size,
-        "fit": data.fit,
-        "reduced": REDUCED,
+        **geometry(data),
         "weights": weights_sha256,
         "layers": [backbone.THIRD, backbone.PLACES],
         "features": backbone.E,

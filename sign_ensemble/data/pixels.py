@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import DataConfig
 from sign_ensemble.data.features import Work
-from sign_ensemble.data.images import REDUCED, square_of
+from sign_ensemble.data.images import geometry, square_of
 from sign_ensemble.data.shards import Progress
 from sign_ensemble.data.slots import Kind, Slots, slots_of
 from sign_ensemble.storage import Place
@@ -42,9 +42,7 @@ def pixels_of_rows(
     Raises:
         UserError: the cache cannot be written or is damaged.
     """
-    key: dict[str, object] = {
-        "size": data.size, "fit": data.fit, "reduced": REDUCED, "dtype": "uint8",
-    }  # fmt: skip
+    key: dict[str, object] = {**geometry(data), "dtype": "uint8"}
     name = "pixels-" + hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     wanted = rows.column("sha256").to_pylist()
     path_of = dict(zip(wanted, rows.column("path").to_pylist(), strict=True))

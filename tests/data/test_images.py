@@ -250,6 +250,23 @@ def test_squash_keeps_the_corners_and_crop_the_middle() -> None:
     np.testing.assert_array_equal(fit_square(rgb, 40, "crop"), rgb[:, 40:80])
 
 
+@pytest.mark.parametrize(
+    "shape", [(200, 200), (31, 224), (480, 640), (1500, 2000), (100, 600), (223, 225), (225, 16)]
+)
+@pytest.mark.parametrize("fit", ["squash", "crop"])
+def test_resized_pixels_are_pils_within_a_level(fit: Fit, shape: tuple[int, int]) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    side, (height, width) = min(shape), shape
+    top, left = (height - side) // 2, (width - side) // 2
+    part = rgb[top : top + side, left : left + side] if fit == "crop" else rgb
+    expected = Image.fromarray(np.ascontiguousarray(part)).resize(
+        (224, 224), Image.Resampling.BILINEAR
+    )
+    apart = fit_square(rgb, 224, fit).astype(int) - np.asarray(expected)
+    assert np.abs(apart).max() <= 1
+    assert abs(apart.mean()) < 0.2  # OpenCV rounds some halves down
+
+
 @pytest.mark.parametrize("fit", ["pad", "squash", "crop"])
 def test_resizing_does_not_alias(fit: Fit) -> None:
     """A fine black-and-white grid becomes its mean grey, not a pattern of its own."""
