@@ -23,7 +23,6 @@ from strangers import KNOWN
 from torch import nn
 
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.data import backbone
 from sign_ensemble.data.backbone import E
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.finetune import PixelTask
@@ -31,7 +30,7 @@ from sign_ensemble.learning.fit import FeatureBatches
 from sign_ensemble.learning.folds import Task, fit_rows, logits_of, seed_of
 from sign_ensemble.learning.member import Member
 from sign_ensemble.learning.network import Head
-from sign_ensemble.learning.whole import images_at
+from sign_ensemble.learning.whole import images_at, parts_of
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.scores import (
     disagreement,
@@ -270,17 +269,11 @@ def finetuned(
     shown: Shown, member: Member, images: Mapping[str, NDArray[np.uint8]], task: PixelTask
 ) -> Iterator[tuple[str, Found]]:
     """pytorch-ood's detectors on one of the run's own fine-tuned members."""
-    own = {name: member.tensors[name] for name in member.card.learned}
-    layers = backbone.finetuned(task.weights, own)
-    recipe = member.card.recipe
-    head = Head(E, recipe.widths, len(member.card.labels), recipe.dropout)
-    head.load_state_dict(
-        {k: torch.from_numpy(v) for k, v in member.tensors.items() if k not in own}
-    )
+    layers, head = parts_of(member, task.weights)
     seen = [layers.of_images(some).both_NE for some in images_at(task, shown.rows)]
     sets = {name: layers.of_images(some).both_NE for name, some in images.items()}
     as_seen = replace(shown, features=sets, plain_NE=np.concatenate(seen))
-    yield from of_one_model(as_seen, head.eval(), "one fine-tuned model")
+    yield from of_one_model(as_seen, head, "one fine-tuned model")
 
 
 def rivals(shown: Shown) -> Iterator[tuple[str, Found]]:

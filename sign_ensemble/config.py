@@ -175,7 +175,7 @@ class EnsembleConfig:
 
     Args:
         size: Members at most (greedy may weight one several times). Three, since a fine-tuned
-            member costs minutes; heads alone cost seconds, and five are better.
+            member costs minutes; of heads, which cost seconds, configs/frozen.yaml takes five.
         method: ``top_k`` takes the best trials by the objective; ``greedy`` adds, with replacement,
             the one that most lowers the ensemble's loss on unseen signers.
         members: ``refit`` trains each setting again on all training signers, for as many epochs as
@@ -199,8 +199,8 @@ class FinetuneConfig:
     """The second stage: each member's convolutions learn too, from its trained head on.
 
     Args:
-        layers: Which convolutions learn: ``none`` (members are heads on frozen features: minutes
-            instead of an hour without a GPU, see configs/frozen.yaml), ``last`` (the fifth),
+        layers: Which convolutions learn: ``none`` (members are heads on frozen features, without
+            a GPU minutes instead of up to half an hour for 2,000 images), ``last`` (the fifth),
             ``conv3+`` or ``all``. Fewer learn faster; all read strangers best.
         epochs: Passes over the training images; few, since everything begins trained.
         learning_rate: AdamW's highest step size for the head.

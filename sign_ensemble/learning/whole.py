@@ -126,6 +126,17 @@ def negatives_of(pixels: PixelTask, fold: int, most: int, seed: int) -> Iterator
     yield from made.values()
 
 
+def parts_of(member: Member, weights: str) -> tuple[backbone.Backbone, Head]:
+    """A member's convolutions and head, ready to read; arguments as of :func:`read_by`."""
+    own = {name: member.tensors[name] for name in member.card.learned}
+    layers = backbone.finetuned(weights, own) if own else backbone.load(weights)
+    recipe, labels = member.card.recipe, len(member.card.labels)
+    head = Head(backbone.E, recipe.widths, labels, recipe.dropout)
+    rest = {k: torch.from_numpy(v) for k, v in member.tensors.items() if k not in own}
+    head.load_state_dict(rest)
+    return layers, head.eval().to(layers.device)
+
+
 def read_by(
     member: Member, images: Iterable[NDArray[np.uint8]], weights: str
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float16]]]:
@@ -136,13 +147,7 @@ def read_by(
         images: Some (N, S, S, 3) at a time.
         weights: The convolutions that its own began as, see data.weights.
     """
-    own = {name: member.tensors[name] for name in member.card.learned}
-    layers = backbone.finetuned(weights, own) if own else backbone.load(weights)
-    recipe, labels = member.card.recipe, len(member.card.labels)
-    head = Head(backbone.E, recipe.widths, labels, recipe.dropout)
-    rest = {k: torch.from_numpy(v) for k, v in member.tensors.items() if k not in own}
-    head.load_state_dict(rest)
-    head = head.eval().to(layers.device)
+    layers, head = parts_of(member, weights)
     for some in images:
         seen_NE = layers.of_images(some).both_NE
         yield logits_of(head, seen_NE), seen_NE

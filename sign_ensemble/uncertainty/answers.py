@@ -26,7 +26,7 @@ from sign_ensemble.uncertainty.neighbours import Neighbours
 from sign_ensemble.uncertainty.own import away, of_members
 from sign_ensemble.uncertainty.readings import Atlas, Measured, distances, evidence_of
 from sign_ensemble.uncertainty.rejection import Rule
-from sign_ensemble.uncertainty.scores import Scores, all_scores
+from sign_ensemble.uncertainty.scores import OWN, Scores, all_scores
 
 REASONS = {
     "total_uncertainty": "nobody is sure",
@@ -35,7 +35,7 @@ REASONS = {
     "max_logit": "weak evidence for every label",
     "neighbour": "like nothing in the training images",
     "relative_mahalanobis": "a hand that fits no label",
-    "own_mahalanobis": "to the members' eyes a hand that fits no label",
+    OWN: "to the members' eyes a hand that fits no label",
 }
 
 
@@ -169,7 +169,7 @@ def load_reader(run: RunFolder) -> Reader:
             f"{run.rule}: it has clouds of {len(reader.rule.own)} members, and the run has "
             f"{len(members.parts)}"
         )
-    if reader.rule.own and "own_mahalanobis" not in reader.rule.calibration:
+    if reader.rule.own and OWN not in reader.rule.calibration:
         raise UserError(f"{run.rule}: of an earlier version; run tune anew")
     then = reader.ensemble.members[0].card.preprocessing
     for name, now in preparation(data, backbone.load(data.weights).sha256).items():

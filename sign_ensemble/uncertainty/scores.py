@@ -79,6 +79,7 @@ def own_mahalanobis(evidence: Evidence) -> Scores:
     return evidence.own_N
 
 
+OWN = "own_mahalanobis"  # the witness that heads have not
 WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     "total_uncertainty": total_uncertainty,
     "disagreement": disagreement,
@@ -86,7 +87,7 @@ WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     "max_logit": max_logit,
     "neighbour": neighbour,
     "relative_mahalanobis": relative_mahalanobis,
-    "own_mahalanobis": own_mahalanobis,
+    OWN: own_mahalanobis,
 }
 
 
@@ -94,7 +95,7 @@ def all_scores(evidence: Evidence) -> dict[str, Scores]:
     """The scores of every witness that there is."""
     there = dict(WITNESSES)
     if evidence.own_N is None:
-        del there["own_mahalanobis"]
+        del there[OWN]
     return {name: witness(evidence) for name, witness in there.items()}
 
 
