@@ -11,12 +11,15 @@ import ray
 import ray.train
 import ray.train.torch
 from ray import PlacementGroupID
+from ray._common.constants import HEAD_NODE_RESOURCE_NAME
 from ray.util.placement_group import (
     PlacementGroup,
     placement_group_table,
     remove_placement_group,
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.state import get_node
+from ray.util.state.exception import RayStateApiException
 
 from sign_ensemble.config import ScaleConfig
 from sign_ensemble.errors import UserError
@@ -24,6 +27,8 @@ from sign_ensemble.learning.finetune import PixelTask
 from sign_ensemble.learning.worker import Job, finished, worker_loop
 from sign_ensemble.run import file_sha256
 from sign_ensemble.storage import Place, opened, place
+
+ANSWER_SECONDS = 10  # as long as Ray Train itself waits for a dashboard
 
 
 @dataclass(frozen=True)
@@ -173,18 +178,44 @@ def release(training: str) -> None:
             remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(number))))
 
 
-def lane() -> Any:
-    """:func:`run_lane` as a task whose actors know which Ray they belong to.
+NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing answers there
 
-    Ray Train frees what a training holds, after its caller has died, by an actor that asks the Ray
-    in RAY_ADDRESS. Without one it takes the machine's latest: where several run, it fails and the
-    CPUs stay taken, or it misses the training there and takes its CPUs away (``is_actor_alive`` of
-    Ray 2.60).
-    """
-    mine = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+
+def lane() -> Any:
+    """:func:`run_lane` as a task whose actors know which Ray they belong to."""
     return ray.remote(run_lane).options(
-        num_cpus=0, max_retries=0, runtime_env={"env_vars": mine}, scheduling_strategy=here()
+        num_cpus=0, max_retries=0, runtime_env={"env_vars": mine()}, scheduling_strategy=here()
     )
+
+
+def mine() -> dict[str, str]:
+    """What tells a training's actors which Ray they belong to.
+
+    Ray Train frees what a training holds, after its caller has died, by an actor that asks the
+    dashboard of the Ray in RAY_ADDRESS whether the caller lives. Without an address it takes the
+    machine's latest: where several run, it fails and the CPUs stay taken, or it misses the training
+    there and takes its CPUs away. A Ray without a dashboard names the usual port all the same, and
+    whichever other Ray answers there misses the training too (``is_actor_alive`` of Ray 2.60): then
+    nobody is to be asked.
+    """
+    context = ray.get_runtime_context()
+    ours = {"RAY_ADDRESS": context.gcs_address}
+    asked = ray.remote(dashboard_knows).options(
+        num_cpus=0, resources={HEAD_NODE_RESOURCE_NAME: 0.001}, runtime_env={"env_vars": ours}
+    )
+    if ray.get(asked.remote(context.get_node_id())):
+        return ours
+    return ours | {"RAY_API_SERVER_ADDRESS": NOWHERE}
+
+
+def dashboard_knows(node: str) -> bool:
+    """Whether the dashboard of the Ray in RAY_ADDRESS is there and knows a node of it; to be asked
+    on the head's machine, where it is.
+    """
+    try:
+        return get_node(node, timeout=ANSWER_SECONDS) is not None
+    except (RayStateApiException, ConnectionError, RuntimeError, ValueError):
+        return False
 
 
 def here() -> NodeAffinitySchedulingStrategy:
@@ -232,8 +263,9 @@ def finetune_members(
         means = means_of(scale, ray.cluster_resources(), len(missing), largest_node())
         board = Board.options(scheduling_strategy=here()).remote()  # type: ignore[attr-defined]  # Ray adds it
         shared = ray.put(task)
+        remote = lane()
         waiting = [
-            lane().remote(
+            remote.remote(
                 missing[i :: means.at_once], shared, means, str(folder), f"lane-{i}",
                 scale, board,
             )

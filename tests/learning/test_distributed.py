@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import ray
 import torch
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
@@ -19,7 +26,15 @@ from sign_ensemble.data import backbone
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning import fit as loop
-from sign_ensemble.learning.distributed import Means, finetune_members, mark_of, means_of, release
+from sign_ensemble.learning.distributed import (
+    NOWHERE,
+    Means,
+    finetune_members,
+    mark_of,
+    means_of,
+    mine,
+    release,
+)
 from sign_ensemble.learning.finetune import PixelTask
 from sign_ensemble.learning.member import Card, Member, load, save
 from sign_ensemble.learning.network import Head
@@ -201,6 +216,58 @@ def test_what_a_dead_training_holds_is_taken_back_and_nothing_else() -> None:
     assert states[other.id.hex()] == "CREATED"
     release("runs/one/train/lane-1")
     release("runs/one/train/lane-1")  # once more is no fault
+
+
+OF_A_NODE: dict[str, Any] = {
+    "node_ip": "192.0.2.1", "is_head_node": True, "state": "ALIVE", "state_message": None,
+    "node_name": "one", "resources_total": {}, "labels": {},
+}  # fmt: skip
+
+
+@contextmanager
+def dashboard_of(nodes: Sequence[str]) -> Iterator[None]:
+    """A dashboard of a Ray with these nodes, where this Ray says that it has its own."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            rows = [{"node_id": node, **OF_A_NODE} for node in nodes if node in self.path]
+            counts = {"total": len(rows), "num_after_truncation": len(rows), "num_filtered": 0}
+            data = {"result": counts | {"result": rows}}
+            body = json.dumps({"result": True, "msg": "", "data": data}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    key, space = b"dashboard", b"dashboard"
+    before = _internal_kv_get(key, namespace=space)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here = f"127.0.0.1:{server.server_port}".encode()
+        try:
+            _internal_kv_put(key, here, namespace=space)
+            yield
+        finally:
+            _internal_kv_put(key, before, namespace=space)
+            server.shutdown()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("ray_two_cpus")
+def test_trainings_are_looked_for_where_their_own_ray_answers() -> None:
+    """A Ray without a dashboard names the usual port all the same; another may answer there, and
+    what Ray Train does not find it ends.
+    """
+    context = ray.get_runtime_context()
+    own = {"RAY_ADDRESS": context.gcs_address}
+    with dashboard_of(["another"]):
+        assert mine() == own | {"RAY_API_SERVER_ADDRESS": NOWHERE}
+    with dashboard_of(["another", context.get_node_id()]):
+        assert mine() == own
 
 
 @pytest.mark.usefixtures("ray_two_cpus")
