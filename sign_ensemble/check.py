@@ -158,6 +158,12 @@ def check(config: Config) -> None:
         ),
         ("rejection.neighbours", rejection.neighbours, rejection.neighbours >= 1, "1 or more"),
         ("rejection.bank", rejection.bank, rejection.bank >= 100, "100 or more"),
+        (
+            "rejection.strange_share",
+            rejection.strange_share,
+            0 <= rejection.strange_share < 1,
+            "0 or more and below 1",
+        ),
         ("rejection.left_out", rejection.left_out, 0 <= rejection.left_out <= 5, "0 to 5"),
         ("rejection.negatives", rejection.negatives, rejection.negatives >= 10, "10 or more"),
         ("member.seed", member.seed, member.seed >= 0, "0 or more"),

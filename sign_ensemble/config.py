@@ -283,8 +283,11 @@ class RejectionConfig:
             of more.
         negatives: Self-made negatives of each kind, at most, per training signer.
         left_out: Times that a fifth of the labels is left out of the training, so that those
-            labels' images stand for wrong gestures when the witnesses are chosen; 0 to 5. Each
-            trains one network per fold.
+            labels' images stand for wrong gestures when the witnesses are chosen and confidence is
+            worked out; 0 to 5. Each trains one network per fold, unless only distances decide.
+        strange_share: Share of the images shown that are no sign, as the confidence of an answer
+            assumes it, 0 to 1 exclusive: nobody knows it beforehand. 0 leaves confidence what it
+            is if every image is a sign.
     """
 
     keep: float = 0.95
@@ -296,6 +299,7 @@ class RejectionConfig:
     bank: int = 4000
     negatives: int = 60
     left_out: int = 3
+    strange_share: float = 0.5
 
 
 @dataclass(frozen=True)

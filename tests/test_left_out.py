@@ -12,13 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sign_ensemble.config import MemberConfig, SearchConfig
+from sign_ensemble.config import MemberConfig, RejectionConfig, SearchConfig
 from sign_ensemble.data import backbone
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning import spread
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.run import RunFolder
-from sign_ensemble.stages.left_out import label_parts, logits_of_parts, logits_without
+from sign_ensemble.stages.left_out import (
+    label_parts,
+    left_out_distances,
+    logits_of_parts,
+    logits_without,
+)
+from sign_ensemble.stages.rule import bank_of, believed
+from sign_ensemble.uncertainty.choose import LEFT_OUT, Candidate, statistics, strangers
+from sign_ensemble.uncertainty.scores import DISTANCES
 
 
 @pytest.mark.parametrize(
@@ -100,3 +108,26 @@ def test_what_was_done_before_an_interruption_is_kept(
     again = logits_of_parts(prepared, recipe, [np.array([1]), np.array([2])])
     assert np.array_equal(again[0], first)
     assert trained == [1, 1]
+
+
+def test_distances_alone_need_no_network(task: Task) -> None:
+    config = SimpleNamespace(rejection=RejectionConfig(left_out=1))
+    prepared: Any = SimpleNamespace(task=task, config=config)
+    chosen = np.arange(30)
+    (found,) = left_out_distances(prepared, bank_of(task, chosen), chosen)
+    (out,) = label_parts(3, 1, task.seed)
+    strange_N = np.isin(task.labels_N, out)
+    assert set(found.scores) == set(found.negatives) == set(DISTANCES)
+    assert np.array_equal(found.groups_C, task.folds_N[~strange_N])
+    assert np.array_equal(found.groups_G, task.folds_N[strange_N])
+    assert set(found.kinds_G) == {LEFT_OUT}
+    # every image of the label left out is farther from the others than any of these
+    assert found.negatives["neighbour"].min() > found.scores["neighbour"].max()
+
+    near = Candidate(("neighbour",), "smallest")
+    belief = believed(near, [found], 0.5)
+    assert belief
+    assert belief.of(statistics(near, strangers(found)[0].signs)).min() > 0.8
+    assert belief.of(statistics(near, strangers(found)[0].negatives[LEFT_OUT])).max() < 0.2
+    assert believed(near, [found], 0.0) is None  # not asked for
+    assert believed(near, [], 0.5) is None  # nothing tells

@@ -37,7 +37,8 @@ class Row:
         signer: Who signed it; empty where nobody did.
         label: The true label; empty on strange images.
         answer: The ensemble's label, also where it is refused.
-        confidence: The ensemble's probability of it.
+        confidence: How probable it is that this is right.
+        probability: The ensemble's probability of it, given that the image is a sign.
         p_value: Conformal p-value of being a training label signed by a new person.
         accepted: Whether it is answered.
         witness: The witness that is most surprised.
@@ -56,6 +57,7 @@ class Row:
     label: str
     answer: str
     confidence: float
+    probability: float
     p_value: float
     accepted: bool
     witness: str

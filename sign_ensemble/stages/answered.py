@@ -102,6 +102,7 @@ def rows_of(
             label="" if labels_N is None else labels[labels_N[i]],
             answer=labels[answers.labels_N[i]],
             confidence=float(answers.confidence_N[i]),
+            probability=float(answers.probability_N[i]),
             p_value=float(answers.p_values_N[i]),
             accepted=bool(answers.accepted_N[i]),
             witness=str(answers.witness_N[i]),

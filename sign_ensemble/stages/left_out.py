@@ -8,7 +8,7 @@ Letters: N training images, K labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,12 +23,13 @@ from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration
 from sign_ensemble.uncertainty.readings import (
     Bank,
+    Measured,
     Readings,
     atlases_of_others,
     evidence_of,
     measured,
 )
-from sign_ensemble.uncertainty.scores import all_scores
+from sign_ensemble.uncertainty.scores import DISTANCES, Scores, all_scores
 
 PARTS = 5  # a fifth of the labels at a time: enough wrong gestures, and the task stays itself
 
@@ -103,13 +104,80 @@ def logits_of_parts(
     return [read_arrays(run.left_out(number))[0]["logits"] for number in range(len(parts))]
 
 
+@dataclass(frozen=True)
+class Without:
+    """How far the training images are from those of other signers and of the labels kept.
+
+    Args:
+        strange_N: Which are of a label left out.
+        kept: The labels kept.
+        at: The distances.
+    """
+
+    strange_N: NDArray[np.bool_]
+    kept: NDArray[np.int64]
+    at: Measured
+
+
+def without(
+    prepared: Prepared,
+    parts: Sequence[NDArray[np.int64]],
+    bank: Bank,
+    chosen: NDArray[np.int64],
+    reads: bool,
+) -> Iterator[Without]:
+    """Leave out each part of the labels in turn.
+
+    Args:
+        prepared: Images and folds.
+        parts: The labels of each part.
+        bank: The training images that distances are measured to.
+        chosen: Their rows.
+        reads: Whether clouds read.
+    """
+    task, k = prepared.task, prepared.config.rejection.neighbours
+    found = Cached(task.features)
+    with progress("labels left out") as step:
+        for number, out in enumerate(parts):
+            strange_N = np.isin(task.labels_N, out)
+            kept = np.setdiff1d(np.arange(len(task.labels)), out)
+            left = bank.rows(~strange_N[chosen])
+            left = replace(left, labels_B=np.searchsorted(kept, left.labels_B))
+            others = atlases_of_others(left, task.folds_N, reads)
+            at = measured(found, task.folds_N, left, others, k, len(kept))
+            yield Without(strange_N, kept, at)
+            step(number + 1, len(parts))
+
+
+def calibration_of(
+    task: Task, strange_N: NDArray[np.bool_], scores: Mapping[str, Scores], wrong_N: NDArray
+) -> Calibration:
+    """Signs of the labels kept, and the others as negatives.
+
+    Args:
+        task: Folds.
+        strange_N: Which images are of a label left out.
+        scores: Every image's.
+        wrong_N: Which are misread.
+    """
+    known_N, folds_N = ~strange_N, task.folds_N
+    return Calibration(
+        scores={name: scores_N[known_N] for name, scores_N in scores.items()},
+        groups_C=folds_N[known_N],
+        wrong_C=wrong_N[known_N],
+        negatives={name: scores_N[strange_N] for name, scores_N in scores.items()},
+        groups_G=folds_N[strange_N],
+        kinds_G=np.full(int(strange_N.sum()), LEFT_OUT),
+    )
+
+
 def left_out_calibrations(
     prepared: Prepared,
     recipe: MemberConfig,
     bank: Bank,
     chosen: NDArray[np.int64],
     readings: Readings | None,
-) -> Sequence[Calibration]:
+) -> list[Calibration]:
     """A calibration per part of the labels: signs with other labels, and with those as negatives.
 
     Args:
@@ -119,31 +187,39 @@ def left_out_calibrations(
         chosen: Their rows.
         readings: How clouds read.
     """
-    task, settings = prepared.task, prepared.config.rejection
-    found, folds_N = Cached(task.features), task.folds_N
-    parts = label_parts(len(task.labels), settings.left_out, task.seed)
+    task = prepared.task
+    parts = label_parts(len(task.labels), prepared.config.rejection.left_out, task.seed)
     logits = logits_of_parts(prepared, recipe, parts)
-    calibrations = []
-    with progress("labels left out") as step:
-        for number, out in enumerate(parts):
-            strange_N = np.isin(task.labels_N, out)
-            kept = np.setdiff1d(np.arange(len(task.labels)), out)
-            left = bank.rows(~strange_N[chosen])
-            left = replace(left, labels_B=np.searchsorted(kept, left.labels_B))
-            others = atlases_of_others(left, folds_N, readings is not None)
-            at = measured(found, folds_N, left, others, settings.neighbours, len(kept))
-            evidence = evidence_of(logits[number][None], np.ones(1), at, readings)
-            known = evidence.rows(~strange_N)
-            truth_C = np.searchsorted(kept, task.labels_N[~strange_N])
-            calibrations.append(
-                Calibration(
-                    scores=all_scores(known),
-                    groups_C=folds_N[~strange_N],
-                    wrong_C=known.probs_NK.argmax(-1) != truth_C,
-                    negatives=all_scores(evidence.rows(strange_N)),
-                    groups_G=folds_N[strange_N],
-                    kinds_G=np.full(int(strange_N.sum()), LEFT_OUT),
-                )
-            )
-            step(number + 1, len(parts))
-    return calibrations
+    found = []
+    for said_NK, part in zip(
+        logits, without(prepared, parts, bank, chosen, readings is not None), strict=True
+    ):
+        evidence = evidence_of(said_NK[None], np.ones(1), part.at, readings)
+        truth_N = np.searchsorted(part.kept, task.labels_N)  # of a left-out label's never read
+        wrong_N = evidence.probs_NK.argmax(-1) != truth_N
+        found.append(calibration_of(task, part.strange_N, all_scores(evidence), wrong_N))
+    return found
+
+
+def left_out_distances(
+    prepared: Prepared, bank: Bank, chosen: NDArray[np.int64]
+) -> list[Calibration]:
+    """The same of the witnesses that ask no member; nothing is trained, and nothing misread.
+
+    Args:
+        prepared: Images and folds.
+        bank: The training images that distances are measured to.
+        chosen: Their rows.
+    """
+    task = prepared.task
+    parts = label_parts(len(task.labels), prepared.config.rejection.left_out, task.seed)
+    right_N = np.zeros(len(task.labels_N), bool)
+    return [
+        calibration_of(task, part.strange_N, distance_scores(part.at), right_N)
+        for part in without(prepared, parts, bank, chosen, reads=False)
+    ]
+
+
+def distance_scores(at: Measured) -> dict[str, Scores]:
+    """The scores of DISTANCES."""
+    return dict(zip(DISTANCES, (at.neighbour_N, at.cloud_N), strict=True))

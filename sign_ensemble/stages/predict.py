@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
         ("why", pa.string()),
         ("likeliest", pa.string()),
         ("confidence", pa.float64()),
+        ("probability", pa.float64()),
         ("disagreement", pa.float64()),
         ("p_value", pa.float64()),
         ("votes", pa.string()),
@@ -62,7 +63,8 @@ def answer_files(run: RunFolder, given: Sequence[str]) -> list[dict[str, Any]]:
 
     Returns:
         A row per image: path, answer (a label or "rejected"), why, likeliest label, confidence
-        (0 to 1), disagreement (nats), p_value, votes; the figures are None for unreadable images.
+        (0 to 1) that it is right, probability of it if the image is a sign, disagreement (nats),
+        p_value, votes; the figures are None for unreadable images.
 
     Raises:
         UserError: the run or a path cannot be used.
@@ -106,6 +108,7 @@ def _answer_some(paths: list[Path], reader: Reader, data: DataConfig) -> list[di
                 "why": answers.why(i, labels),
                 "likeliest": likeliest,
                 "confidence": float(answers.confidence_N[i]),
+                "probability": float(answers.probability_N[i]),
                 "disagreement": float(answers.scores["disagreement"][i]),
                 "p_value": float(answers.p_values_N[i]),
                 "votes": answers.votes(i, labels),

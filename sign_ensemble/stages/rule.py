@@ -18,10 +18,11 @@ from sign_ensemble.run import read_arrays, read_json
 from sign_ensemble.search.records import out_of_fold, read_records
 from sign_ensemble.stages.finetune import pixel_task
 from sign_ensemble.stages.judges import bank_rows, own_clouds, unseen
-from sign_ensemble.stages.left_out import left_out_calibrations
+from sign_ensemble.stages.left_out import left_out_calibrations, left_out_distances
 from sign_ensemble.stages.members import best_trial
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty import rejection, rule_file
+from sign_ensemble.uncertainty.belief import Belief, fit_belief
 from sign_ensemble.uncertainty.choose import (
     LEFT_OUT,
     SURE,
@@ -30,6 +31,8 @@ from sign_ensemble.uncertainty.choose import (
     Calibration,
     Candidate,
     choose,
+    statistics,
+    strangers,
 )
 from sign_ensemble.uncertainty.ensemble import Evidence, load_ensemble
 from sign_ensemble.uncertainty.own import OwnClouds
@@ -46,7 +49,7 @@ from sign_ensemble.uncertainty.readings import (
     measured,
 )
 from sign_ensemble.uncertainty.rejection import Rule
-from sign_ensemble.uncertainty.scores import all_scores, max_prob
+from sign_ensemble.uncertainty.scores import DISTANCES, all_scores, max_prob
 from sign_ensemble.uncertainty.temperature import fit_temperature
 
 BY_LABELS = "signs of left-out labels"
@@ -142,23 +145,68 @@ def unseen_of(prepared: Prepared, bank: Bank, votes: Mapping[int, int]) -> Unsee
     )  # fmt: skip
 
 
+def named(prepared: Prepared) -> Candidate | None:
+    """The witnesses that the user names."""
+    settings = prepared.config.rejection
+    if settings.combination == "auto":
+        return None
+    return Candidate(tuple(settings.combination.split("+")), settings.joined)
+
+
+def signs_of_left_out(
+    prepared: Prepared,
+    seen: Unseen,
+    bank: Bank,
+    chosen: NDArray[np.int64],
+    readings: Readings | None,
+    votes: Mapping[int, int],
+) -> list[Calibration]:
+    """What stands for wrong gestures: of all witnesses, or of distances where only these decide.
+
+    Networks without some labels are heads: they speak for heads, not for fine-tuned members.
+    """
+    config = prepared.config
+    candidate = named(prepared) or (USUAL_FINETUNED if seen.judged else None)
+    if candidate and set(candidate.witnesses) <= set(DISTANCES):
+        return left_out_distances(prepared, bank, chosen)
+    if seen.judged:
+        return []
+    best_number = list(votes)[seen.single]
+    record = next(r for r in read_records(prepared.run) if r.number == best_number)
+    recipe = recipe_of(config.member, record.params)
+    return left_out_calibrations(prepared, recipe, bank, chosen, readings)
+
+
+def believed(candidate: Candidate, left_out: Sequence[Calibration], share: float) -> Belief | None:
+    """How likely an image is to be a sign, from signs whose labels were left out; None where there
+    are none, or where it is not asked.
+    """
+    among = [stranger for calibration in left_out for stranger in strangers(calibration)]
+    others = [
+        statistics(candidate, each.negatives[LEFT_OUT])
+        for each in among
+        if LEFT_OUT in each.negatives
+    ]
+    if not (others and share):
+        return None
+    return fit_belief([statistics(candidate, each.signs) for each in among], others, share)
+
+
 def chosen_candidate(
     prepared: Prepared, calibration: Calibration, left_out: Sequence[Calibration], judged: bool
 ) -> tuple[Candidate, dict[str, Any]]:
     """The witnesses that decide, and how they were chosen."""
-    usual, named = USUAL_FINETUNED if judged else USUAL, BY_LABELS if left_out else BY_IMAGES
+    usual, gestures = USUAL_FINETUNED if judged else USUAL, BY_LABELS if left_out else BY_IMAGES
     best, table = choose([calibration, *left_out], tuple(calibration.scores), usual)
     why = f"the usual {usual.name}, unless another is better by {SURE:g} standard errors and "
-    why += f"accepts no more {named}"
+    why += f"accepts no more {gestures}"
     if judged:  # joined hands alone do not tell candidates apart: their seams betray them
         best, why = usual, f"the usual {usual.name} of fine-tuned members"
-    settings = prepared.config.rejection
-    if settings.combination != "auto":
-        best = Candidate(tuple(settings.combination.split("+")), settings.joined)
-    second = settings.unsure and rejection.UNSURE not in best.witnesses
+    best = named(prepared) or best
+    second = prepared.config.rejection.unsure and rejection.UNSURE not in best.witnesses
     return best, {
         "chosen": best.name + (f", and {rejection.UNSURE} by itself" if second else ""),
-        "by": f"{why}; better: AUGRC, signer by signer, of misread signs and {named}, plus the "
+        "by": f"{why}; better: AUGRC, signer by signer, of misread signs and {gestures}, plus the "
         "share accepted of the worst kind without a hand",
         "candidates": table,
     }
@@ -186,13 +234,9 @@ def build_rule(prepared: Prepared) -> None:
         own = own_clouds(pixel_task(prepared), members, chosen)
     known = seen.known(readings)
     calibration = seen.calibration(task, known, readings)
-    left_out: Sequence[Calibration] = ()
-    if settings.combination == "auto" and not seen.judged:
-        best_number = list(votes)[seen.single]
-        record = next(r for r in read_records(run) if r.number == best_number)
-        recipe = recipe_of(config.member, record.params)
-        left_out = left_out_calibrations(prepared, recipe, bank, chosen, readings)
-    best, choice = chosen_candidate(prepared, calibration, left_out, seen.judged)
+    left_out = signs_of_left_out(prepared, seen, bank, chosen, readings, votes)
+    speak = [each for each in left_out if set(calibration.scores) <= set(each.scores)]
+    best, choice = chosen_candidate(prepared, calibration, speak, seen.judged)
     atlas = fit_atlas(bank, readings is not None and not own)
     rule = rejection.Rule(
         witnesses=best.witnesses,
@@ -205,11 +249,12 @@ def build_rule(prepared: Prepared) -> None:
         neighbours=settings.neighbours,
         bank=bank.deep_BVD[:, 0],
         clouds=atlas.third,
-        choice={**choice, "negatives": [*seen.kinds, *([LEFT_OUT] if left_out else [])]},
+        choice={**choice, "negatives": [*seen.kinds, *([LEFT_OUT] if speak else [])]},
         temperature=fit_temperature(known.probs_NK, task.labels_N, weights_N),
         fifth=atlas.fifth,
         readings=readings,
         own=tuple(own),
+        belief=believed(best, left_out, settings.strange_share),
     )
     say(f"rejection: {rule.choice['chosen']}")
     if settings.max_error is not None:

@@ -91,7 +91,8 @@ class Answers:
         evidence: What it is said from.
         scores: Every witness's scores.
         labels_N: Most probable label, as its place in the list of labels.
-        confidence_N: The ensemble's probability of it.
+        probability_N: The ensemble's probability of it, given that the image is a sign.
+        confidence_N: Probability that it is right, see :meth:`Rule.confidence`.
         p_values_N: Conformal p-value of being a training label signed by a new person, and read
             surely where the rule asks that too.
         accepted_N: Whether the image is answered.
@@ -104,6 +105,7 @@ class Answers:
     evidence: Evidence
     scores: dict[str, Scores]
     labels_N: NDArray[np.int64]
+    probability_N: NDArray[np.float64]
     confidence_N: NDArray[np.float64]
     p_values_N: NDArray[np.float64]
     accepted_N: NDArray[np.bool_]
@@ -146,7 +148,8 @@ def answer(evidence: Evidence, rule: Rule) -> Answers:
         evidence=evidence,
         scores=scores,
         labels_N=probs_NK.argmax(-1),
-        confidence_N=probs_NK.max(-1),
+        probability_N=probs_NK.max(-1),
+        confidence_N=rule.confidence(probs_NK, scores),
         p_values_N=p_values,
         accepted_N=~(strange_N | unsure_N),
         witness_N=witness_N,

@@ -105,7 +105,7 @@ def pooled(
     found: dict[str, Any] = {"n": n}
     for name, side in sides.items():
         views = [side(each) for each in sets]
-        confidence = np.concatenate([view.probs_NK.max(-1) for view in views])
+        confidence = np.concatenate([view.confidence for view in views])
         claimed = np.concatenate([view.claimed for view in views])
         accepted = np.concatenate([view.accepted for view in views])
         found[name] = {

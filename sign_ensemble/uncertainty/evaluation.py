@@ -1,6 +1,6 @@
 """What is measured on signers and images that nothing was chosen on: the tree of metrics.json.
 
-    known.{accuracy, coverage, error_accepted, ece, aurc, augrc, nll}
+    known.{accuracy, coverage, sure, error_accepted, ece, aurc, augrc, nll}
     sets.<name>.{kind, n, auroc, fpr95, accepted, overconfident}
 
 for the ensemble with its rule; the same two trees under ``single`` (the best member with max-prob,
@@ -12,8 +12,9 @@ alone); ``signers.<id>`` holds the ensemble's known tree for each test signer
 auroc and fpr95 are of how strange an image is; a rule that also asks whether a sign is read surely
 refuses by both, and so do its aurc, augrc, coverage and accepted.
 Failures of aurc and augrc are wrong answers on known images and all near images (protocol M).
-``overconfident`` is the share of a set that is accepted with confidence ≥ 0.90; a single model,
-having no rule, accepts everything there.
+``overconfident`` is the share of a set that is accepted with confidence ≥ 0.90, ``sure`` the same
+share of known images: what the former costs. A single model, having no rule, accepts everything
+there, and its confidence is its probability. ``ece`` and ``nll`` are of probabilities.
 
 Letters: N images, K labels.
 """
@@ -49,10 +50,11 @@ class View:
 
     ``strange`` is the score compared by auroc and fpr95; ``rejects`` by aurc and augrc, the same
     unless the rule has a second question; ``accepted`` the decision at the shipped threshold;
-    ``claimed`` what counts as answered for ``overconfident``.
+    ``claimed`` what counts as answered for ``overconfident`` and ``sure``, with ``confidence``.
     """
 
     probs_NK: NDArray[np.float64]
+    confidence: NDArray[np.float64]
     strange: Scores
     rejects: Scores
     accepted: NDArray[np.bool_]
@@ -63,14 +65,16 @@ def view_of_ensemble(answers: Answers, rule: Rule) -> View:
     """The shipped rule."""
     strange, rejects = rule.statistic(answers.scores), rule.doubt(answers.scores)
     probs_NK = answers.evidence.probs_NK
-    return View(probs_NK, strange, rejects, answers.accepted_N, answers.accepted_N)
+    accepted_N = answers.accepted_N
+    return View(probs_NK, answers.confidence_N, strange, rejects, accepted_N, accepted_N)
 
 
 def view_of_score(answers: Answers, rule: Rule, name: str) -> View:
     """The ensemble rejecting by one score alone, its threshold calibrated in the same way."""
     scores = answers.scores[name]
     accepted = accepts_score(scores, rule.calibration[name], rule.groups_C, rule.keep)
-    return View(answers.evidence.probs_NK, scores, scores, accepted, accepted)
+    probs_NK = answers.evidence.probs_NK
+    return View(probs_NK, answers.probability_N, scores, scores, accepted, accepted)
 
 
 def view_of_single(answers: Answers, rule: Rule, best: int) -> View:
@@ -78,7 +82,7 @@ def view_of_single(answers: Answers, rule: Rule, best: int) -> View:
     probs_NK = np.exp(answers.evidence.log_probs_MNK[best])
     scores = max_prob(probs_NK)
     accepted = accepts_score(scores, rule.single_C, rule.groups_C, rule.keep)
-    return View(probs_NK, scores, scores, accepted, np.ones(len(scores), bool))
+    return View(probs_NK, probs_NK.max(-1), scores, scores, accepted, np.ones(len(scores), bool))
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def known_tree(
 ) -> dict[str, Any]:
     """The figures on known signs."""
     n = len(labels_N)
-    confidence, correct = metrics.top_class(view.probs_NK, labels_N)
+    probability, correct = metrics.top_class(view.probs_NK, labels_N)
     rejects = np.concatenate([view.rejects, *[each.rejects for each in near]])
     failures = np.concatenate([~correct, *[np.ones(len(each.rejects), bool) for each in near]])
     figure = bootstrap.figure
@@ -106,7 +110,8 @@ def known_tree(
         "accuracy": figure(partial(metrics.accuracy, view.probs_NK, labels_N), n),
         "coverage": figure(partial(metrics.coverage, view.accepted), n),
         "error_accepted": figure(partial(metrics.error_accepted, view.accepted, ~correct), n),
-        "ece": figure(partial(metrics.ece, confidence, correct), n),
+        "sure": figure(partial(metrics.overconfident, view.confidence, view.claimed), n),
+        "ece": figure(partial(metrics.ece, probability, correct), n),
         "aurc": figure(partial(metrics.aurc, rejects, failures), len(rejects)),
         "augrc": figure(partial(metrics.augrc, rejects, failures), len(rejects)),
         "nll": figure(partial(metrics.nll, view.probs_NK, labels_N), n),
@@ -116,7 +121,6 @@ def known_tree(
 def set_tree(known: View, strange: View, kind: str, bootstrap: Bootstrap) -> dict[str, Any]:
     """The figures on one strange set."""
     n, m = len(known.strange), len(strange.strange)
-    confidence = strange.probs_NK.max(-1)
     figure = bootstrap.figure
     return {
         "kind": kind,
@@ -124,7 +128,9 @@ def set_tree(known: View, strange: View, kind: str, bootstrap: Bootstrap) -> dic
         "auroc": figure(partial(metrics.auroc, known.strange, strange.strange), n, m),
         "fpr95": figure(partial(metrics.fpr95, known.strange, strange.strange), n, m),
         "accepted": figure(partial(metrics.coverage, strange.accepted), m),
-        "overconfident": figure(partial(metrics.overconfident, confidence, strange.claimed), m),
+        "overconfident": figure(
+            partial(metrics.overconfident, strange.confidence, strange.claimed), m
+        ),
     }
 
 

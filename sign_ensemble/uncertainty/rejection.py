@@ -20,10 +20,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.gaussians import Clouds
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.promise import Promise
 from sign_ensemble.uncertainty.readings import Readings
+from sign_ensemble.uncertainty.temperature import tempered
 
 TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
 Floats = NDArray[np.float64]
@@ -157,12 +159,13 @@ class Rule:
         clouds: What the relative Mahalanobis witness measures to; they read too, if any clouds do.
         choice: How the combination was chosen, for the report.
         temperature: What would make the ensemble's probabilities honest on the calibration images,
-            see ``temperature.py``; for the report, no decision uses it.
+            see ``temperature.py``; confidences use it, no decision does.
         fifth: The fifth layer's clouds, where they read.
         readings: How clouds read.
         promise: Which signs are read surely enough to be answered, where that was asked for.
         own: Clouds of each member's own convolutions, where members have these: a witness, and
             they read, in place of frozen ones.
+        belief: How likely an image is to be a sign, by how strange it is; None where nothing tells.
     """
 
     witnesses: tuple[str, ...]
@@ -181,6 +184,7 @@ class Rule:
     promise: Promise | None = None
     own: tuple[OwnClouds, ...] = ()
     unsure: float = 0.0
+    belief: Belief | None = None
 
     @property
     def weights_C(self) -> Floats:
@@ -247,6 +251,14 @@ class Rule:
         of_strange_N = surprise(strange_N, self.own_statistic(), weights)
         of_unsure_N = surprise(scores[UNSURE], self.calibration[UNSURE], weights)
         return np.maximum(of_strange_N + np.log(1 - self.unsure), of_unsure_N + np.log(self.unsure))
+
+    def confidence(self, probs_NK: Floats, scores: Mapping[str, Floats]) -> Floats:
+        """Probability that the likeliest label is right, (N,): that the image is a sign at all, see
+        ``belief.py``, times the label's tempered probability. Where nothing tells the first, the
+        second alone.
+        """
+        of_label_N = tempered(probs_NK, self.temperature).max(-1)
+        return of_label_N * self.belief.of(self.statistic(scores)) if self.belief else of_label_N
 
     def own_statistic(self) -> Floats:
         """The joined statistic of each calibration image among the others, (C,)."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import file_sha256, read_arrays, read_json, write_arrays, write_json
 from sign_ensemble.storage import Place
+from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.gaussians import Clouds
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.promise import promise_of
@@ -26,6 +27,8 @@ def save(rule: Rule, path: Place) -> None:
     if rule.fifth is not None:
         arrays |= {f"fifth.{k}": v for k, v in rule.fifth.arrays().items()}
     arrays |= {f"own.{i}.{k}": v for i, o in enumerate(rule.own) for k, v in o.arrays().items()}
+    if rule.belief:
+        arrays |= {"belief.strange": rule.belief.strange_B, "belief.sign": rule.belief.sign_B}
     sha256 = write_arrays(path.with_suffix(".safetensors"), arrays)
     write_json(
         path,
@@ -36,6 +39,7 @@ def save(rule: Rule, path: Place) -> None:
             "unsure": rule.unsure,
             "neighbours": rule.neighbours,
             "temperature": rule.temperature,
+            "strange_share": rule.belief.share if rule.belief else None,
             "readings": vars(rule.readings) if rule.readings else None,
             "promise": rule.promise.as_dict() if rule.promise else None,
             "own": len(rule.own),
@@ -48,6 +52,13 @@ def save(rule: Rule, path: Place) -> None:
             "choice": rule.choice,
         },
     )
+
+
+def belief_of(share: float | None, arrays: Mapping[str, NDArray[Any]]) -> Belief | None:
+    """Undo what :func:`save` did to it."""
+    if share is None:
+        return None
+    return Belief(share, arrays["belief.strange"], arrays["belief.sign"])
 
 
 def part(arrays: Mapping[str, NDArray[Any]], before: str) -> dict[str, NDArray[Any]]:
@@ -83,6 +94,7 @@ def load(path: Place) -> Rule:
             choice=values["choice"],
             temperature=values["temperature"],
             promise=promise_of(values["promise"]),
+            belief=belief_of(values["strange_share"], arrays),
             own=tuple(OwnClouds.of_arrays(part(arrays, f"own.{i}.")) for i in range(values["own"])),
         )
     except (KeyError, TypeError) as fault:

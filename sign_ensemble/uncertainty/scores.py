@@ -91,6 +91,9 @@ WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
 }
 
 
+DISTANCES = ("neighbour", "relative_mahalanobis")  # the witnesses that ask no member
+
+
 def all_scores(evidence: Evidence) -> dict[str, Scores]:
     """The scores of every witness that there is."""
     there = dict(WITNESSES)

@@ -1,8 +1,8 @@
 """One number that makes an ensemble's probabilities honest, if they are too bold or too shy.
 
 p_k^(1/T) / Σ_j p_j^(1/T): T above 1 makes them less sure. It changes no answer's label and, being
-the same for all images, says nothing about strange ones: the rule does not use it. It is measured
-to show how far the probabilities are off.
+the same for all images, says nothing about strange ones: the rule does not use it. An answer's
+confidence does.
 
 Source: Guo et al. 2017 (arXiv 1706.04599), here on the ensemble's mean probabilities and with T
 from signers that the models had not seen.

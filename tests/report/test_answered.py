@@ -24,7 +24,8 @@ def test_rows_say_what_was_answered(wide_run: Path) -> None:
         assert (row["label"] != "") == (row["signer"] != "") == (row["kind"] == "known")
         assert (row["why"] == "") == row["accepted"]
         assert row["accepted"] == (row["p_value"] > 0.05 + 1e-9)
-        assert 0 < row["confidence"] <= 1 and 0 < row["single_confidence"] <= 1
+        assert 0 < row["confidence"] <= 1 and 0 < row["probability"] <= 1
+        assert 0 < row["single_confidence"] <= 1
         votes = [int(part.split(" say")[0]) for part in row["votes"].split(", ")]
         assert sum(votes) == 5 and votes == sorted(votes, reverse=True)
 
@@ -56,8 +57,8 @@ def test_galleries_hold_the_surest_of_their_kind(wide_run: Path) -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     row = answered.Row(
-        "known", "known", "a/b.png", "ada", "x", "y", 0.5, 0.25, True, "energy", "1 says y", "",
-        "y", 0.75, "", b"",
+        "known", "known", "a/b.png", "ada", "x", "y", 0.5, 0.75, 0.25, True, "energy", "1 says y",
+        "", "y", 0.75, "", b"",
     )  # fmt: skip
     table = answered.table_of([row], {"energy": np.array([1.5])})
     answered.write(table, tmp_path / "answers.parquet")

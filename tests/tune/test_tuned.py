@@ -64,6 +64,9 @@ def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
     assert rule["own"] == 2
     assert rule["readings"] is None or rule["readings"]["own"]
     both = f"{USUAL_FINETUNED.name}, and total_uncertainty by itself"
+    assert rule["strange_share"] == 0.5  # distances without some labels ask no network
+    belief = load_reader(RunFolder(tuned)).rule.belief
+    assert belief and 0 < belief.sign_B[-1] < belief.sign_B[0] < 1
     assert (rule["choice"]["chosen"], rule["unsure"]) == (both, 0.5)
     assert "of fine-tuned members" in rule["choice"]["by"]
     assert not list(tuned.glob("left-out/*"))  # heads without some labels say nothing of these

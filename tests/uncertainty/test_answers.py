@@ -16,6 +16,7 @@ from sign_ensemble.config import Config, RunConfig
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import open_run
 from sign_ensemble.uncertainty.answers import REASONS, Answers, answer, load_reader
+from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.gaussians import fit_clouds
 from sign_ensemble.uncertainty.promise import Promise
@@ -120,6 +121,24 @@ def test_clouds_are_not_counted_among_the_members() -> None:
     assert said.votes(1, LABELS) == "2 say U, 1 says V, clouds say W and U"
     assert said.labels_N.tolist() == [1, 0]  # their votes count all the same
     assert said.evidence.rows(np.array([0])).clouds == 2
+
+
+def test_confidence_is_that_of_a_sign_times_that_of_its_label() -> None:
+    belief = Belief(0.5, np.array([0.0, 9.0]), np.array([0.9, 0.0]))
+    base = rule("neighbour")
+    near = [0.0, 0.15, 5.0]  # a usual one, one as strange as four of twenty, one like nothing
+    shown = evidence([[1, 1, 1]], [SURE] * 3, near, [1])
+    plain, counted = (answer(shown, r) for r in (base, replace(base, belief=belief)))
+    assert plain.confidence_N == pytest.approx(plain.probability_N)  # at temperature 1
+    assert counted.probability_N == pytest.approx(SURE)
+    # strangeness is −log p, p = 1 (all 20 as strange), and (1 + 5) / 21 of the second
+    of_sign = [0.9, 0.9 * (1 - log(21 / 6) / 9), 0.0]
+    assert counted.confidence_N == pytest.approx(np.array(of_sign) * SURE, abs=1e-6)
+    assert counted.accepted_N.tolist() == plain.accepted_N.tolist()  # it decides nothing
+    hot = replace(base, temperature=2.0)
+    root = np.sqrt([SURE, 0.01, 0.01])
+    assert answer(shown, hot).confidence_N == pytest.approx(root[0] / root.sum(), abs=1e-6)
+    assert answer(shown, hot).probability_N == pytest.approx(SURE)
 
 
 def test_every_witness_has_a_reason() -> None:

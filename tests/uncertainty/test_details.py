@@ -102,7 +102,7 @@ def test_kinds_are_pooled_over_their_sets(tree: dict[str, Any]) -> None:
     }
     # one model's own threshold keeps entropies like those of 0.6 to 0.9, here of any image
     assert values["near", "single"][0] == 0.5 and values["far", "single"][0] == 0.5
-    assert values["near", "ensemble"] == [0.5, 1.0]
+    assert values["near", "ensemble"] == [0.0, 1.0]  # at temperature 2 nothing is that sure
     assert values["far", "ensemble"] == [0.0, 0.25]
 
 

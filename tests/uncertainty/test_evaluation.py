@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ import pytest
 
 from sign_ensemble import metrics
 from sign_ensemble.uncertainty.answers import Answers, answer
+from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.evaluation import StrangeSet, evaluate
 from sign_ensemble.uncertainty.gaussians import fit_clouds
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import WITNESSES, all_scores, max_prob
 
-KNOWN = {"accuracy", "coverage", "error_accepted", "ece", "aurc", "augrc", "nll"}
+KNOWN = {"accuracy", "coverage", "sure", "error_accepted", "ece", "aurc", "augrc", "nll"}
 OF_SET = {"auroc", "fpr95", "accepted", "overconfident"}
 CLOSE: dict[str, Any] = {"abs": 1e-6, "rel": 0}
 
@@ -122,7 +124,7 @@ def test_the_tree_is_the_one_that_is_documented(tree: dict[str, Any]) -> None:
 
 def test_every_figure_has_its_spread(tree: dict[str, Any]) -> None:
     found = dict(figures(tree))
-    assert len(found) == 8 * (7 + 3 * 4) + 2 * 7
+    assert len(found) == 8 * (8 + 3 * 4) + 2 * 8
     for path, figure in found.items():
         assert set(figure) == {"value", "low", "high", "n"}, path
         assert figure["low"] <= figure["high"], path
@@ -227,6 +229,19 @@ def test_overconfident_counts_everything_for_the_single_model(tree: dict[str, An
     assert value(tree, "sets.photos.overconfident") == 1.0  # sure, and not refused
     unsure = tree_of(blank=strange(4, 1.0, top=0.89))
     assert value(unsure, "single.sets.blank.overconfident") == 0.0
+
+
+def test_sure_is_the_share_of_known_images_that_confidence_leaves(tree: dict[str, Any]) -> None:
+    # the ensemble is 0.97 sure six times, all answered; one model 0.99 sure seven times
+    assert value(tree, "known.sure") == 6 / 8
+    assert value(tree, "single.known.sure") == 7 / 8
+    assert value(tree, "scores.neighbour.known.sure") == 6 / 8
+    doubting = replace(rule(), belief=Belief(0.5, np.zeros(1), np.array([0.92])))
+    shown = answer(known().evidence, doubting)
+    doubted = evaluate(shown, LABELS, SIGNERS, {"blank": strange(4, 1.0)}, doubting, 0, 10, 0)
+    assert value(doubted, "known.sure") == 0.0  # .92 · .97
+    assert value(doubted, "single.known.sure") == 7 / 8
+    assert value(doubted, "known.ece") == value(tree, "known.ece")  # of probabilities
 
 
 def test_single_model_counts_even_what_its_threshold_refuses() -> None:

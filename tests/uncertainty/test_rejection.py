@@ -16,6 +16,7 @@ import pytest
 
 from sign_ensemble.errors import UserError
 from sign_ensemble.uncertainty import rejection, rule_file
+from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.gaussians import fit_clouds
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.promise import Promise
@@ -322,6 +323,16 @@ def test_members_own_clouds_come_back_in_their_order(tmp_path: Path) -> None:
     for old, new in zip(own, after.own, strict=True):
         assert all(np.array_equal(v, new.arrays()[k]) for k, v in old.arrays().items())
     assert rule_file.load(tmp_path / "rule.json").own[1].labels_L.tolist() == [2]
+
+
+def test_a_belief_comes_back_to_the_bit(tmp_path: Path) -> None:
+    before = Belief(0.3, f(0, 0.1 + 0.2, 4), f(0.9, 1 / 3, 0.01))
+    rule_file.save(rule(belief=before), tmp_path / "rule.json")
+    after = rule_file.load(tmp_path / "rule.json").belief
+    assert after and after.share == before.share
+    assert after.strange_B.tobytes() == before.strange_B.tobytes()
+    assert after.sign_B.tobytes() == before.sign_B.tobytes()
+    assert json.loads((tmp_path / "rule.json").read_text())["strange_share"] == 0.3
 
 
 @pytest.mark.parametrize("promise", [Promise(0.05, 0.25, 40, 30, 1), Promise(0.01, images=40)])
