@@ -201,7 +201,10 @@ def mine() -> dict[str, str]:
     context = ray.get_runtime_context()
     ours = {"RAY_ADDRESS": context.gcs_address}
     asked = ray.remote(dashboard_knows).options(
-        num_cpus=0, resources={HEAD_NODE_RESOURCE_NAME: 0.001}, runtime_env={"env_vars": ours}
+        num_cpus=0,
+        resources={HEAD_NODE_RESOURCE_NAME: 0.001},
+        runtime_env={"env_vars": ours},
+        scheduling_strategy="DEFAULT",  # a trial's own placement group need not hold it
     )
     if ray.get(asked.remote(context.get_node_id())):
         return ours
