@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +26,26 @@ def task(tmp_path: Path) -> Task:
 
 
 @pytest.mark.usefixtures("ray_two_cpus", "one_thread")
-def test_workers_find_the_directions_of_every_fold(task: Task) -> None:
+@pytest.mark.parametrize("machines", [1, 2])
+def test_the_directions_of_every_fold_are_found_to_the_same_bits(
+    machines: int, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By threads of this process where the cluster is this machine alone, else by workers."""
+    by_workers: list[int] = []
+    over_cluster = spread.over_cluster
+
+    def counted(work: Any, pieces: Any, *more: Any) -> Any:
+        by_workers.extend(pieces)
+        return over_cluster(work, pieces, *more)
+
+    monkeypatch.setattr(spread, "over_cluster", counted)
+    assert spread.is_one_machine()
+    monkeypatch.setattr(spread, "is_one_machine", lambda: machines == 1)
     told: list[tuple[int, int]] = []
     found = enter_folds(task, 5, 1, 0.0, lambda done, of: told.append((done, of)))
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert len(found) == 3
+    assert by_workers == ([] if machines == 1 else [0, 1, 2])
     for fold in range(3):
         key, alone = enter_fold(fold, (task, 5))
         assert np.array_equal(found[key].coordinates_NVK, alone.coordinates_NVK)
