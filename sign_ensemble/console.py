@@ -208,6 +208,7 @@ def show_metrics(tree: dict[str, Any]) -> None:
     for name, text in (
         ("accuracy", "right, if all were answered"),
         ("coverage", "answered"),
+        ("sure", "answered, and ≥ 90 % sure"),
         ("error_accepted", "wrong among the answered"),
     ):
         table.add_row(text, percent(alone[name]), percent(known[name]))

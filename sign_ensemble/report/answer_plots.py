@@ -58,7 +58,7 @@ def answer_plots(results: Results) -> Iterator[Plot]:
     yield Plot(
         "reliability",
         "Reliability",
-        "Share right against the ensemble's confidence, held-out signs, in bins of equal size; on "
+        "Share right against the ensemble's probability, held-out signs, in bins of equal size; on "
         "the diagonal probabilities are honest. The temperature comes from training signers and "
         "is only shown: no answer uses it.",
         partial(draw_reliability, details),
@@ -197,7 +197,7 @@ def draw_reliability(details: Mapping[str, Any], axes: Axes) -> None:
             marker="o", markersize=4, color=colour, linestyle=line,
             label=f"{text}, ECE {details['reliability'][side]['ece']['value']:.3f}",
         )  # fmt: skip
-    axes.set(xlabel="mean confidence", ylabel="share right", xlim=(0, 1.03), ylim=(0, 1.05))
+    axes.set(xlabel="mean probability", ylabel="share right", xlim=(0, 1.03), ylim=(0, 1.05))
     axes.legend(loc="upper left")
 
 

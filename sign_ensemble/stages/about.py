@@ -17,6 +17,8 @@ from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.uncertainty.answers import Reader
 from sign_ensemble.uncertainty.rejection import resolution
 
+GIVEN_A_SIGN = "how sure an answer is takes it that every image shown is a sign"
+
 
 def about(
     config: Config, settings: EvaluateConfig, listed: Manifest, reader: Reader
@@ -27,6 +29,7 @@ def about(
         "intervals: bootstrap over images; they do not say how another signer would fare",
         f"self-made negatives that the rule was chosen on: {', '.join(rule.choice['negatives'])}",
     ]
+    notes.append(rule.belief.words() if rule.belief else GIVEN_A_SIGN)
     if rule.readings:
         notes.append(rule.readings.words())
     if rule.promise:

@@ -44,6 +44,13 @@ class Belief:
     strange_B: Floats
     sign_B: Floats
 
+    def words(self) -> str:
+        """For people."""
+        return (
+            f"how sure an answer is takes it that a share of {self.share:g} of the images shown "
+            "are no sign"
+        )
+
     def of(self, strange_N: Floats) -> Floats:
         """P(sign) of images as strange as this.
 

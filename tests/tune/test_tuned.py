@@ -60,6 +60,7 @@ def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
         assert f"{stage} on signers they never saw: nll {gain['nll']:.4f}, accuracy" in said
     figures = json.loads((tuned / "metrics.json").read_text())
     assert figures["about"]["members"] == 2
+    assert any("a share of 0.5 of the images shown" in note for note in figures["about"]["notes"])
     rule = json.loads((tuned / "rule.json").read_text())
     assert rule["own"] == 2
     assert rule["readings"] is None or rule["readings"]["own"]
