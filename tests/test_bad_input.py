@@ -150,6 +150,9 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     ),
     "keep out of range": (["--rejection.keep=1.5"], ["rejection.keep is 1.5", "below 1"]),
     "no error at all": (["--rejection.max_error=0"], ["rejection.max_error is 0.0", "above 0"]),
+    "everything strange": (
+        ["--rejection.strange_share=1"], ["rejection.strange_share is 1", "below 1"]
+    ),
     "keep no number": (["--rejection.keep=.nan"], ["rejection.keep is nan"]),
     "range from high to low": (["--search.dropout=[0.8, 0.2]"], ["search.dropout is [0.8, 0.2]"]),
     "range with logarithm of zero": (

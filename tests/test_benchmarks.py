@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from benchmarks_loaded import benchmark
 
@@ -96,3 +97,33 @@ def test_a_model_of_scale_by_hand() -> None:
     assert many["rule"]["the driver's cores"] == one["rule"]["the driver's cores"] / 8  # a node
     assert many["directions"]["network"] > 0
     assert "**60 s**" in scaling.table(found, on, config)
+
+
+def test_reliability_of_signs_and_as_many_wrong_gestures() -> None:
+    """Two signs weigh a quarter each, the only gesture a half: at .95 and .97 are one right sign
+    and the gesture, so a third of that weight is right.
+    """
+    confidence = benchmark("confidence")
+    seen = {
+        "kind": np.array(["known", "known", "near", "far"]),
+        "sure": np.array([0.95, 0.3, 0.97, 1.0]),
+        "right": np.array([True, False, False, False]),
+    }
+    low, high = confidence.reliability([seen], "sure")
+    assert low == {"from": 0.0, "share": 0.25, "sure": pytest.approx(0.3), "right": 0.0}
+    assert (high["from"], high["share"]) == (0.95, 0.75)
+    assert high["sure"] == pytest.approx((0.25 * 0.95 + 0.5 * 0.97) / 0.75)
+    assert high["right"] == pytest.approx(1 / 3)
+
+
+def test_shares_that_are_answered_and_sure() -> None:
+    confidence = benchmark("confidence")
+    seen = {
+        "kind": np.array(["known", "known", "near", "near", "far"]),
+        "accepted": np.array([True, True, True, False, False]),
+        "probability": np.array([0.95, 0.95, 0.95, 0.95, 0.95]),
+        "confidence": np.array([0.9, 0.5, 0.5, 0.95, 0.95]),
+        "sign": np.array([0.9, 0.9, 0.9, 0.95, 0.95]),
+    }
+    # gestures answered, probable, sure, likely signs; signs the same; far
+    assert confidence.shares(seen) == [0.5, 0.5, 0.0, 0.5, 1.0, 1.0, 0.5, 1.0, 0.0]

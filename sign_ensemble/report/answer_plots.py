@@ -60,7 +60,7 @@ def answer_plots(results: Results) -> Iterator[Plot]:
         "Reliability",
         "Share right against the ensemble's probability, held-out signs, in bins of equal size; on "
         "the diagonal probabilities are honest. The temperature comes from training signers and "
-        "is only shown: no answer uses it.",
+        "decides nothing: how sure an answer is goes by it.",
         partial(draw_reliability, details),
     )
     yield Plot(
