@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import ray
@@ -198,27 +200,34 @@ def mine() -> dict[str, str]:
     whichever other Ray answers there misses the training too (``is_actor_alive`` of Ray 2.60): then
     nobody is to be asked.
     """
-    context = ray.get_runtime_context()
-    ours = {"RAY_ADDRESS": context.gcs_address}
+    return dict(_mine(ray.get_runtime_context().gcs_address))
+
+
+@lru_cache(maxsize=1)  # asked once a process: another's dashboard may come and go, its own stays
+def _mine(address: str) -> Mapping[str, str]:
+    ours = {"RAY_ADDRESS": address}
+    nobody = ours | {"RAY_API_SERVER_ADDRESS": NOWHERE}
     asked = ray.remote(dashboard_knows).options(
         num_cpus=0,
         resources={HEAD_NODE_RESOURCE_NAME: 0.001},
-        runtime_env={"env_vars": ours},
+        runtime_env={"env_vars": nobody},  # most often the training's: its process is there then
         scheduling_strategy="DEFAULT",  # a trial's own placement group need not hold it
     )
-    if ray.get(asked.remote(context.get_node_id())):
-        return ours
-    return ours | {"RAY_API_SERVER_ADDRESS": NOWHERE}
+    known = ray.get(asked.remote(ray.get_runtime_context().get_node_id()))
+    return ours if known else nobody
 
 
 def dashboard_knows(node: str) -> bool:
     """Whether the dashboard of the Ray in RAY_ADDRESS is there and knows a node of it; to be asked
     on the head's machine, where it is.
     """
+    nobody = os.environ.pop("RAY_API_SERVER_ADDRESS")
     try:
         return get_node(node, timeout=ANSWER_SECONDS) is not None
     except (RayStateApiException, ConnectionError, RuntimeError, ValueError):
         return False
+    finally:
+        os.environ["RAY_API_SERVER_ADDRESS"] = nobody
 
 
 def here() -> NodeAffinitySchedulingStrategy:
