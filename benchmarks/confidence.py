@@ -1,13 +1,14 @@
 """Protocol M: how sure strangers' answers are, with and without counting that there may be no sign.
 
-    python benchmarks/confidence.py --runs runs/frozen/protocol-m-1 runs/frozen/protocol-m-2 ...
+    python benchmarks/two_stages.py ...       first: makes the runs, --runs/frozen
+    python benchmarks/confidence.py [--runs runs/two-stages/frozen --signers 5 1]
 
-Runs of ``configs/frozen.yaml`` on protocol M, one a stranger, which have been evaluated; no image
-is read again. Each is looked at with its own rule, and with the rule that fine-tuned members have:
-the two distances. How likely an image is to be a sign asks no member then: whatever fine-tuned
-members say, no larger share of wrong gestures is answered surely than is that likely. Of an equal
-mixture of the stranger's signs and wrong gestures: what share is right of the answers that are so
-sure, refused ones counted too. Writes results/confidence.json and results/confidence.md.
+Runs of ``configs/frozen.yaml`` on protocol M, one a stranger; no image is read again. Each is
+looked at with its own rule, and with the rule that fine-tuned members have: the two distances. How
+likely an image is to be a sign asks no member then: whatever fine-tuned members say, no larger
+share of wrong gestures is answered surely than is that likely. Of an equal mixture of the
+stranger's signs and wrong gestures: what share is right of the answers that are so sure, refused
+ones counted too. Writes results/confidence.json and results/confidence.md.
 """
 
 from __future__ import annotations
@@ -157,20 +158,19 @@ def table(results: dict[str, Any]) -> str:
 def main() -> None:
     """Look at the runs and write."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
-    parser.add_argument("--runs", type=Path, nargs="+", required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs/two-stages/frozen"))
+    parser.add_argument("--signers", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     seen: dict[str, list[Columns]] = {OWN_RULE: [], DISTANCES: []}
-    strangers = []
-    for path in chosen.runs:
-        run = RunFolder(path)
+    for signer in chosen.signers:
+        run = RunFolder(chosen.runs / f"protocol-m-{signer}")
         rule = rule_file.load(run.rule)
         columns = columns_of(run, rule)
-        strangers.append("hand" + " ".join(np.unique(columns["signer"][columns["kind"] == KNOWN])))
         seen[OWN_RULE].append(columns)
         seen[DISTANCES].append(by_distances(run, rule, columns))
     results = {
-        "strangers": strangers,
+        "strangers": [f"hand{signer}" for signer in chosen.signers],
         "shares": {rule: [shares(each) for each in of] for rule, of in seen.items()},
         "reliability": {
             "probability": reliability(seen[OWN_RULE], "probability"),

@@ -30,6 +30,7 @@ from sign_ensemble.learning.worker import Job, finished, worker_loop
 from sign_ensemble.run import file_sha256
 from sign_ensemble.storage import Place, opened, place
 
+NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing answers there
 ANSWER_SECONDS = 10  # as long as Ray Train itself waits for a dashboard
 
 
@@ -180,18 +181,17 @@ def release(training: str) -> None:
             remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(number))))
 
 
-NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing answers there
-
-
 def lane() -> Any:
     """:func:`run_lane` as a task whose actors know which Ray they belong to."""
+    known = dict(mine(ray.get_runtime_context().gcs_address))
     return ray.remote(run_lane).options(
-        num_cpus=0, max_retries=0, runtime_env={"env_vars": mine()}, scheduling_strategy=here()
+        num_cpus=0, max_retries=0, runtime_env={"env_vars": known}, scheduling_strategy=here()
     )
 
 
-def mine() -> dict[str, str]:
-    """What tells a training's actors which Ray they belong to.
+@lru_cache(maxsize=1)  # asked once a process: another's dashboard may come and go, its own stays
+def mine(address: str) -> Mapping[str, str]:
+    """What tells a training's actors that they belong to the Ray at this address.
 
     Ray Train frees what a training holds, after its caller has died, by an actor that asks the
     dashboard of the Ray in RAY_ADDRESS whether the caller lives. Without an address it takes the
@@ -200,11 +200,6 @@ def mine() -> dict[str, str]:
     whichever other Ray answers there misses the training too (``is_actor_alive`` of Ray 2.60): then
     nobody is to be asked.
     """
-    return dict(_mine(ray.get_runtime_context().gcs_address))
-
-
-@lru_cache(maxsize=1)  # asked once a process: another's dashboard may come and go, its own stays
-def _mine(address: str) -> Mapping[str, str]:
     ours = {"RAY_ADDRESS": address}
     nobody = ours | {"RAY_API_SERVER_ADDRESS": NOWHERE}
     asked = ray.remote(dashboard_knows).options(
@@ -219,7 +214,7 @@ def _mine(address: str) -> Mapping[str, str]:
 
 def dashboard_knows(node: str) -> bool:
     """Whether the dashboard of the Ray in RAY_ADDRESS is there and knows a node of it; to be asked
-    on the head's machine, where it is.
+    on the head's machine, where it is, and by a process that else would ask nobody.
     """
     nobody = os.environ.pop("RAY_API_SERVER_ADDRESS")
     try:
@@ -275,9 +270,9 @@ def finetune_members(
         means = means_of(scale, ray.cluster_resources(), len(missing), largest_node())
         board = Board.options(scheduling_strategy=here()).remote()  # type: ignore[attr-defined]  # Ray adds it
         shared = ray.put(task)
-        remote = lane()
+        training = lane()
         waiting = [
-            remote.remote(
+            training.remote(
                 missing[i :: means.at_once], shared, means, str(folder), f"lane-{i}",
                 scale, board,
             )

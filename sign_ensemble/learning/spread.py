@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
@@ -114,29 +113,33 @@ def enter_fold(fold: int, shared: tuple[Task, int]) -> tuple[str, Entered]:
     return key_of(*about), enter_images(*about, device)
 
 
-def on_this_machine(
-    work: Callable[[Piece, Shared], Result], pieces: Sequence[Piece], shared: Shared, threads: int
+def in_this_process(
+    work: Callable[[Piece, Shared], Result], pieces: Sequence[Piece], shared: Shared, cpus: int
 ) -> Iterator[tuple[int, Result]]:
-    """:func:`over_cluster` in this process, which has loaded all that it needs: side by side in
-    threads, each of which computes with so many, so the bits are the same.
+    """:func:`over_cluster` for a cluster of this machine alone, by this process, which has loaded
+    all that it needs: as many pieces side by side in threads, each of which computes with as many,
+    so the bits are the same.
     """
-    most = max(1, (os.cpu_count() or 1) // threads)
-    with ThreadPoolExecutor(min(most, len(pieces))) as pool:
-        waiting = {
-            pool.submit(on_threads, threads, work, piece, shared): i
-            for i, piece in enumerate(pieces)
-        }
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
-
-
-def is_one_machine() -> bool:
-    """Whether the cluster is this machine alone."""
-    return sum(bool(n["Alive"] and n["Resources"].get("CPU")) for n in ray.nodes()) == 1
+    before, most = torch.get_num_threads(), int(ray.cluster_resources().get("CPU", 1)) // cpus
+    try:
+        with ThreadPoolExecutor(max(1, most)) as pool:
+            waiting = {
+                pool.submit(on_threads, cpus, work, piece, shared): i
+                for i, piece in enumerate(pieces)
+            }
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
+    finally:
+        torch.set_num_threads(before)  # what a later thread takes for its own
 
 
 def enter_folds(
-    task: Task, directions: int, cpus: int, gpus: float, progress: Callable[[int, int], None]
+    task: Task,
+    directions: int,
+    cpus: int,
+    gpus: float,
+    many_nodes: bool,
+    progress: Callable[[int, int], None],
 ) -> dict[str, Entered]:
     """Every fold's training images along their directions: found once, for all workers to see.
 
@@ -145,6 +148,7 @@ def enter_folds(
         directions: K, at most; 0 or all features need nothing.
         cpus: CPU threads for one fold.
         gpus: GPU share for one fold.
+        many_nodes: Whether the cluster is more than this machine.
         progress: Called with (folds done, folds).
 
     Returns:
@@ -158,10 +162,10 @@ def enter_folds(
         return {}
     found = {}
     pieces, shared = range(task.folds), (task, directions)
-    if is_one_machine() and not gpus:
-        ended = on_this_machine(enter_fold, pieces, shared, cpus)
-    else:
+    if many_nodes or gpus:
         ended = over_cluster(enter_fold, pieces, shared, cpus, gpus)
+    else:
+        ended = in_this_process(enter_fold, pieces, shared, cpus)
     for done, (_, (key, entered)) in enumerate(ended, 1):
         found[key] = entered
         progress(done, task.folds)

@@ -29,7 +29,7 @@ from sign_ensemble.uncertainty.readings import (
     evidence_of,
     measured,
 )
-from sign_ensemble.uncertainty.scores import DISTANCES, Scores, all_scores
+from sign_ensemble.uncertainty.scores import Scores, all_scores
 
 PARTS = 5  # a fifth of the labels at a time: enough wrong gestures, and the task stays itself
 
@@ -102,6 +102,12 @@ def logits_of_parts(
                 write_arrays(run.left_out(network.part), {"logits": found.pop(network.part)})
             step(done, len(networks))
     return [read_arrays(run.left_out(number))[0]["logits"] for number in range(len(parts))]
+
+
+def parts_of(prepared: Prepared) -> list[NDArray[np.int64]]:
+    """The parts of a run's labels that are left out."""
+    task, most = prepared.task, prepared.config.rejection.left_out
+    return label_parts(len(task.labels), most, task.seed)
 
 
 @dataclass(frozen=True)
@@ -187,8 +193,7 @@ def left_out_calibrations(
         chosen: Their rows.
         readings: How clouds read.
     """
-    task = prepared.task
-    parts = label_parts(len(task.labels), prepared.config.rejection.left_out, task.seed)
+    task, parts = prepared.task, parts_of(prepared)
     logits = logits_of_parts(prepared, recipe, parts)
     found = []
     for said_NK, part in zip(
@@ -211,8 +216,7 @@ def left_out_distances(
         bank: The training images that distances are measured to.
         chosen: Their rows.
     """
-    task = prepared.task
-    parts = label_parts(len(task.labels), prepared.config.rejection.left_out, task.seed)
+    task, parts = prepared.task, parts_of(prepared)
     right_N = np.zeros(len(task.labels_N), bool)
     return [
         calibration_of(task, part.strange_N, distance_scores(part.at), right_N)
@@ -221,5 +225,5 @@ def left_out_distances(
 
 
 def distance_scores(at: Measured) -> dict[str, Scores]:
-    """The scores of DISTANCES."""
-    return dict(zip(DISTANCES, (at.neighbour_N, at.cloud_N), strict=True))
+    """The scores of the witnesses that ask no member, DISTANCES."""
+    return {"neighbour": at.neighbour_N, "relative_mahalanobis": at.cloud_N}

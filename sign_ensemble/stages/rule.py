@@ -167,7 +167,9 @@ def signs_of_left_out(
     """
     config = prepared.config
     candidate = named(prepared) or (USUAL_FINETUNED if seen.judged else None)
-    if candidate and set(candidate.witnesses) <= set(DISTANCES):
+    if candidate and not config.rejection.strange_share:
+        return []  # nothing is to be chosen, and confidence does not ask
+    if candidate and set(candidate.witnesses) <= DISTANCES:
         return left_out_distances(prepared, bank, chosen)
     if seen.judged:
         return []

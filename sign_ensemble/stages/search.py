@@ -19,6 +19,7 @@ def entered_folds(prepared: Prepared) -> dict[str, Entered]:
     too, none.
     """
     from sign_ensemble.learning.spread import enter_folds
+    from sign_ensemble.search.cluster import many_nodes
 
     config = prepared.config
     if config.search.trial == "finetune":
@@ -29,6 +30,7 @@ def entered_folds(prepared: Prepared) -> dict[str, Entered]:
             config.member.directions,
             config.search.cpus_per_trial,
             config.search.gpus_per_trial,
+            many_nodes(),
             step,
         )
 

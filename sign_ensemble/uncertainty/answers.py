@@ -137,19 +137,19 @@ def answer(evidence: Evidence, rule: Rule) -> Answers:
     probs_NK = evidence.probs_NK
     by_question = rule.p_of_questions(scores)
     p_values = by_question.min(0)
-    most_surprised = rule.surprises(scores).argmax(0)
+    surprises_WN = rule.surprises(scores)
     strange_N, unsure_N = ~rejection.accepts(p_values, rule.keep), rule.too_unsure(scores)
     witness_N = np.where(
         (by_question.argmin(0) == 1) | (unsure_N & ~strange_N),
         rejection.UNSURE,
-        np.array(rule.witnesses)[most_surprised],
+        np.array(rule.witnesses)[surprises_WN.argmax(0)],
     )
     return Answers(
         evidence=evidence,
         scores=scores,
         labels_N=probs_NK.argmax(-1),
         probability_N=probs_NK.max(-1),
-        confidence_N=rule.confidence(probs_NK, scores),
+        confidence_N=rule.confidence(probs_NK, rejection.join(surprises_WN, rule.joined)),
         p_values_N=p_values,
         accepted_N=~(strange_N | unsure_N),
         witness_N=witness_N,

@@ -252,13 +252,17 @@ class Rule:
         of_unsure_N = surprise(scores[UNSURE], self.calibration[UNSURE], weights)
         return np.maximum(of_strange_N + np.log(1 - self.unsure), of_unsure_N + np.log(self.unsure))
 
-    def confidence(self, probs_NK: Floats, scores: Mapping[str, Floats]) -> Floats:
+    def confidence(self, probs_NK: Floats, strange_N: Floats) -> Floats:
         """Probability that the likeliest label is right, (N,): that the image is a sign at all, see
         ``belief.py``, times the label's tempered probability. Where nothing tells the first, the
         second alone.
+
+        Args:
+            probs_NK: The ensemble's probabilities.
+            strange_N: The joined statistic.
         """
         of_label_N = tempered(probs_NK, self.temperature).max(-1)
-        return of_label_N * self.belief.of(self.statistic(scores)) if self.belief else of_label_N
+        return of_label_N * self.belief.of(strange_N) if self.belief else of_label_N
 
     def own_statistic(self) -> Floats:
         """The joined statistic of each calibration image among the others, (C,)."""

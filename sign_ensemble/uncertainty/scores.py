@@ -90,8 +90,7 @@ WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     OWN: own_mahalanobis,
 }
 
-
-DISTANCES = ("neighbour", "relative_mahalanobis")  # the witnesses that ask no member
+DISTANCES = frozenset({"neighbour", "relative_mahalanobis"})  # the witnesses that ask no member
 
 
 def all_scores(evidence: Evidence) -> dict[str, Scores]:

@@ -25,7 +25,6 @@ from sign_ensemble.config import Config, FinetuneConfig, MemberConfig, ScaleConf
 from sign_ensemble.data import backbone
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.errors import UserError
-from sign_ensemble.learning import distributed as trainings
 from sign_ensemble.learning import fit as loop
 from sign_ensemble.learning.distributed import (
     NOWHERE,
@@ -264,15 +263,16 @@ def test_trainings_are_looked_for_where_their_own_ray_answers() -> None:
     what Ray Train does not find it ends.
     """
     context = ray.get_runtime_context()
-    own = {"RAY_ADDRESS": context.gcs_address}
-    trainings._mine.cache_clear()
+    address = context.gcs_address
+    own = {"RAY_ADDRESS": address}
+    mine.cache_clear()
     with dashboard_of(["another"]):
-        assert mine() == own | {"RAY_API_SERVER_ADDRESS": NOWHERE}
-    assert mine()["RAY_API_SERVER_ADDRESS"] == NOWHERE  # not asked again
-    trainings._mine.cache_clear()
+        assert mine(address) == own | {"RAY_API_SERVER_ADDRESS": NOWHERE}
+    assert mine(address)["RAY_API_SERVER_ADDRESS"] == NOWHERE  # not asked again
+    mine.cache_clear()
     with dashboard_of(["another", context.get_node_id()]):
-        assert mine() == own
-    trainings._mine.cache_clear()
+        assert mine(address) == own
+    mine.cache_clear()
 
 
 @pytest.mark.usefixtures("ray_two_cpus")

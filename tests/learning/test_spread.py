@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sign_ensemble.data.backbone import E
 from sign_ensemble.data.slots import Slots
@@ -25,6 +27,26 @@ def task(tmp_path: Path) -> Task:
     return Task(features, np.zeros(12, np.int64), folds_N, names, ("U",), "", 0)
 
 
+@pytest.mark.usefixtures("ray_two_cpus")
+def test_later_threads_compute_with_as_many_as_before() -> None:
+    """torch gives a new thread what was set last, in whichever thread."""
+
+    def threads_of_a_new_one() -> int:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    def work(piece: int, shared: None) -> int:
+        return torch.get_num_threads()
+
+    here = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert sorted(spread.in_this_process(work, [0, 1], None, 1)) == [(0, 1), (1, 1)]
+        assert threads_of_a_new_one() == torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(here)
+
+
 @pytest.mark.usefixtures("ray_two_cpus", "one_thread")
 @pytest.mark.parametrize("machines", [1, 2])
 def test_the_directions_of_every_fold_are_found_to_the_same_bits(
@@ -39,10 +61,8 @@ def test_the_directions_of_every_fold_are_found_to_the_same_bits(
         return over_cluster(work, pieces, *more)
 
     monkeypatch.setattr(spread, "over_cluster", counted)
-    assert spread.is_one_machine()
-    monkeypatch.setattr(spread, "is_one_machine", lambda: machines == 1)
     told: list[tuple[int, int]] = []
-    found = enter_folds(task, 5, 1, 0.0, lambda done, of: told.append((done, of)))
+    found = enter_folds(task, 5, 1, 0.0, machines > 1, lambda done, of: told.append((done, of)))
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert len(found) == 3
     assert by_workers == ([] if machines == 1 else [0, 1, 2])
@@ -58,4 +78,4 @@ def test_directions_are_left_to_workers_where_there_is_no_need_or_no_room(
     directions: int, room: float, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spread, "ROOM", room)
-    assert enter_folds(task, directions, 1, 0.0, lambda done, of: None) == {}
+    assert enter_folds(task, directions, 1, 0.0, False, lambda done, of: None) == {}
