@@ -19,6 +19,7 @@ WITNESS_NAMES = (
     "max_logit",
     "neighbour",
     "relative_mahalanobis",
+    "part_mahalanobis",
     OWN,
 )
 

@@ -27,7 +27,8 @@ SCORES = {
     "max_logit": "negative highest logit",
     "neighbour": "distance to the nearest training images",
     "relative_mahalanobis": "distance to the nearest label's cloud",
-    "own_mahalanobis": "the same distance in what the members see",
+    "part_mahalanobis": "distance of the part that fits the nearest label worst",
+    "own_mahalanobis": "distance to the nearest label's cloud in what the members see",
 }
 
 

@@ -6,7 +6,7 @@ Letters: R networks per fold, M members, N training images, G negatives, B bank 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class Heard:
 
     def instead(self, at: Measured) -> Measured:
         """Own clouds read in place of frozen ones, and are a further witness."""
-        return Measured(at.neighbour_N, at.cloud_N, self.to_labels_RNK, self.cloud_RN.mean(0))
+        return replace(at, to_labels_RNK=self.to_labels_RNK, own_N=self.cloud_RN.mean(0))
 
     @classmethod
     def nothing(cls, rounds: int, images: int, labels: int) -> Heard:

@@ -226,4 +226,8 @@ def left_out_distances(
 
 def distance_scores(at: Measured) -> dict[str, Scores]:
     """The scores of the witnesses that ask no member, DISTANCES."""
-    return {"neighbour": at.neighbour_N, "relative_mahalanobis": at.cloud_N}
+    return {
+        "neighbour": at.neighbour_N,
+        "relative_mahalanobis": at.cloud_N,
+        "part_mahalanobis": at.part_N,
+    }

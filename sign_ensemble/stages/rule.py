@@ -251,6 +251,7 @@ def build_rule(prepared: Prepared) -> None:
         neighbours=settings.neighbours,
         bank=bank.deep_BVD[:, 0],
         clouds=atlas.third,
+        parts=atlas.parts,
         choice={**choice, "negatives": [*seen.kinds, *([LEFT_OUT] if speak else [])]},
         temperature=fit_temperature(known.probs_NK, task.labels_N, weights_N),
         fifth=atlas.fifth,

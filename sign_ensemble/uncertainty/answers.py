@@ -35,6 +35,7 @@ REASONS = {
     "max_logit": "weak evidence for every label",
     "neighbour": "like nothing in the training images",
     "relative_mahalanobis": "a hand that fits no label",
+    "part_mahalanobis": "a part of the hand fits no label",
     OWN: "to the members' eyes a hand that fits no label",
 }
 
@@ -68,12 +69,12 @@ class Reader:
             logits.append(heads.logits(seen_NE))
             if rule.own:
                 from_own.append(away(seen_NE, rule.own[i], labels))
-        atlas = Atlas(np.arange(labels), rule.clouds, rule.fifth)
-        cloud_N, to_labels_RNK = distances(found, atlas, labels)
+        atlas = Atlas(np.arange(labels), rule.clouds, rule.parts, rule.fifth)
+        cloud_N, part_N, to_labels_RNK = distances(found, atlas, labels)
         if from_own:
             own_N, to_labels_RNK = of_members(from_own, votes_M)
         near_N = self.near.distances(found.deep_ND, rule.neighbours)
-        at = Measured(near_N, cloud_N, to_labels_RNK, own_N)
+        at = Measured(near_N, cloud_N, part_N, to_labels_RNK, own_N)
         return evidence_of(np.concatenate(logits), votes_M, at, rule.readings)
 
     def answer(

@@ -48,14 +48,14 @@ class Candidate:
         return "+".join(self.witnesses) + (f" ({self.joined})" if several else "")
 
 
-USUAL = Candidate(("total_uncertainty", "relative_mahalanobis", FAR), "guarded")
+USUAL = Candidate(("total_uncertainty", "part_mahalanobis", FAR), "guarded")
 """What nobody is sure of, what fits no label, what is like nothing seen: a witness for each way an
 image can be strange. A few signers cannot choose among dozens of candidates: on protocol M's
 training signers, each left out of the choice in turn (n = 20), this one had risk .043 and accepted
 .373 of signs whose labels were left out; the lowest cost on the others .045 and .420, the fewest
 witnesses within a standard error of it .047 and .436."""
 
-USUAL_FINETUNED = Candidate(("relative_mahalanobis", FAR), "guarded")
+USUAL_FINETUNED = Candidate(("part_mahalanobis", FAR), "guarded")
 """The same where members are fine-tuned. Such networks are sure of what they should not be: how
 surely a sign is read is a question by itself. Networks without some labels are heads, which say
 nothing of fine-tuned ones: they are not asked, and no other candidate is taken. Training signers

@@ -29,6 +29,7 @@ class Evidence:
         votes_M: Each one's votes, at least 1.
         neighbour_N: Distance to the k-th nearest training image, see ``neighbours.py``.
         cloud_N: Relative distance to the nearest label's cloud, see ``gaussians.py``.
+        part_N: That of the part of the picture that fits it worst, see ``parts.py``.
         clouds: How many of M, the last ones, are readings of clouds.
         own_N: As cloud_N, in what the members see, a mean by votes; None where members are heads.
     """
@@ -37,6 +38,7 @@ class Evidence:
     votes_M: NDArray[np.float64]
     neighbour_N: NDArray[np.float64]
     cloud_N: NDArray[np.float64]
+    part_N: NDArray[np.float64]
     clouds: int = 0
     own_N: NDArray[np.float64] | None = None
 
@@ -63,6 +65,7 @@ class Evidence:
             self.votes_M,
             self.neighbour_N[chosen],
             self.cloud_N[chosen],
+            self.part_N[chosen],
             self.clouds,
             None if self.own_N is None else self.own_N[chosen],
         )
@@ -76,6 +79,7 @@ def joined(parts: Sequence[Evidence]) -> Evidence:
         parts[0].votes_M,
         np.concatenate([part.neighbour_N for part in parts]),
         np.concatenate([part.cloud_N for part in parts]),
+        np.concatenate([part.part_N for part in parts]),
         parts[0].clouds,
         np.concatenate(own) if own else None,
     )

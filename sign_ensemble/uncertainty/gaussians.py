@@ -15,7 +15,7 @@ Letters: N images asked about, B training images, D features, P directions, K la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -94,14 +94,16 @@ class Clouds:
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
 
-def rounded(covariance_PP: Floats) -> Floats:
-    """(1 − s) Σ + s tr(Σ)/P I, s = SHRINK; never singular."""
+def rounded(covariance_PP: Floats, shrink: float = SHRINK) -> Floats:
+    """(1 − s) Σ + s tr(Σ)/P I; never singular."""
     p = len(covariance_PP)
     round_share = max(float(np.trace(covariance_PP)) / p, 1e-9)
-    return (1 - SHRINK) * covariance_PP + SHRINK * round_share * np.eye(p)
+    return (1 - shrink) * covariance_PP + shrink * round_share * np.eye(p)
 
 
-def covariances(values_BP: Floats, labels_B: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+def covariances(
+    values_BP: Floats, labels_B: NDArray[np.int64], shrink: float = SHRINK
+) -> tuple[Floats, Floats, Floats]:
     """Means (K, P), covariances (K, P, P) and the covariance of all (P, P).
 
     Friedman 1989, "Regularized Discriminant Analysis": a label's own scatter is blended with what
@@ -110,13 +112,14 @@ def covariances(values_BP: Floats, labels_B: NDArray[np.int64]) -> tuple[Floats,
     labels = np.unique(labels_B)
     means_KP = np.stack([values_BP[labels_B == label].mean(0) for label in labels])
     from_mean_BP = values_BP - means_KP[np.searchsorted(labels, labels_B)]
-    shared_PP = rounded(from_mean_BP.T @ from_mean_BP / len(labels_B))
+    shared_PP = rounded(from_mean_BP.T @ from_mean_BP / len(labels_B), shrink)
     of_label = []
     for label in labels:
         mine = from_mean_BP[labels_B == label]
         of_label.append((1 - OWN) * shared_PP + OWN * mine.T @ mine / len(mine))
     from_all_BP = values_BP - values_BP.mean(0)
-    return means_KP, np.stack(of_label), rounded(from_all_BP.T @ from_all_BP / len(labels_B))
+    all_PP = rounded(from_all_BP.T @ from_all_BP / len(labels_B), shrink)
+    return means_KP, np.stack(of_label), all_PP
 
 
 def fit_clouds(
@@ -136,22 +139,46 @@ def fit_clouds(
     Raises:
         ValueError: there is no image, or a feature is not a finite number.
     """
+    check_training(features_BD)
+    of_views = () if views_BVD is None else (rooted(view) for view in views_BVD.swapaxes(0, 1))
+    return clouds_of_rooted(rooted(features_BD), labels_B, most, SHRINK, of_views)
+
+
+def check_training(features_BD: NDArray[np.float16]) -> None:
+    """Refuse features that nothing can be fitted to.
+
+    Raises:
+        ValueError: there is no image, or a feature is not a finite number.
+    """
     if not len(features_BD):
         raise ValueError("fit_clouds: no training images")
     if not np.isfinite(features_BD).all():
         raise ValueError("fit_clouds: features must be finite")
-    rooted_BD = rooted(features_BD)
+
+
+def clouds_of_rooted(
+    rooted_BD: torch.Tensor,
+    labels_B: NDArray[np.int64],
+    most: int,
+    shrink: float,
+    rooted_views: Iterable[torch.Tensor] = (),
+) -> Clouds:
+    """The clouds of rooted features.
+
+    Args:
+        rooted_BD: Of the training images, see :func:`rooted`.
+        labels_B: Their labels.
+        most: Directions at most.
+        shrink: Share of round covariance.
+        rooted_views: Of a view of each image, each; means and covariances are of these too.
+    """
     centre_D = rooted_BD.mean(0)
     centred_BD = rooted_BD - centre_D
     directions_DP = main_directions(centred_BD, most)
     each = [(centred_BD @ directions_DP).double().numpy()]
-    if views_BVD is not None:
-        each += [
-            ((rooted(views_BVD[:, view]) - centre_D) @ directions_DP).double().numpy()
-            for view in range(views_BVD.shape[1])
-        ]
+    each += [((view - centre_D) @ directions_DP).double().numpy() for view in rooted_views]
     values_BP = np.concatenate(each)
-    means_KP, each_KPP, all_PP = covariances(values_BP, np.tile(labels_B, len(each)))
+    means_KP, each_KPP, all_PP = covariances(values_BP, np.tile(labels_B, len(each)), shrink)
     return Clouds(
         centre_D=centre_D.numpy(),
         directions_DP=directions_DP.contiguous().numpy(),
@@ -175,18 +202,33 @@ def label_distances(features_ND: NDArray[np.float16], clouds: Clouds) -> tuple[F
     Raises:
         ValueError: a feature is not a finite number.
     """
+    to_labels, to_all = [np.zeros((0, len(clouds.means_KP)))], [np.zeros(0)]
+    for rooted_ND in rooted_chunks(features_ND):
+        to_labels_NK, to_all_N = distances_of_rooted(rooted_ND, clouds)
+        to_labels.append(to_labels_NK)
+        to_all.append(to_all_N)
+    return np.concatenate(to_labels), np.concatenate(to_all)
+
+
+def rooted_chunks(features_ND: NDArray[np.float16]) -> Iterator[torch.Tensor]:
+    """:func:`rooted` features of at most CHUNK images at a time.
+
+    Raises:
+        ValueError: a feature is not a finite number.
+    """
     if not np.isfinite(features_ND).all():
         raise ValueError("label_distances: features must be finite")
-    of = {name: torch.from_numpy(array) for name, array in clouds.arrays().items()}
-    to_labels, to_all = [np.zeros((0, len(clouds.means_KP)))], [np.zeros(0)]
     for start in range(0, len(features_ND), CHUNK):
-        values_NP = (rooted(features_ND[start : start + CHUNK]) - of["centre_D"]) @ of[
-            "directions_DP"
-        ]
-        labels = zip(of["means_KP"], of["precisions_KPP"], strict=True)
-        to_labels.append(np.stack([squared(values_NP, *label) for label in labels], 1))
-        to_all.append(squared(values_NP, of["mean_P"], of["precision_PP"]))
-    return np.concatenate(to_labels), np.concatenate(to_all)
+        yield rooted(features_ND[start : start + CHUNK])
+
+
+def distances_of_rooted(rooted_ND: torch.Tensor, clouds: Clouds) -> tuple[Floats, Floats]:
+    """:func:`label_distances` of rooted features."""
+    of = {name: torch.from_numpy(array) for name, array in clouds.arrays().items()}
+    values_NP = (rooted_ND - of["centre_D"]) @ of["directions_DP"]
+    labels = zip(of["means_KP"], of["precisions_KPP"], strict=True)
+    to_labels_NK = np.stack([squared(values_NP, *label) for label in labels], 1)
+    return to_labels_NK, squared(values_NP, of["mean_P"], of["precision_PP"])
 
 
 def relative(to_labels_NK: Floats, to_all_N: Floats) -> Floats:

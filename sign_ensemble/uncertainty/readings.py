@@ -24,6 +24,7 @@ from sign_ensemble.data.backbone import Features
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.gaussians import Clouds, fit_clouds, label_distances, relative
 from sign_ensemble.uncertainty.neighbours import Neighbours
+from sign_ensemble.uncertainty.parts import Parts, fit_parts, part_distance
 
 DIRECTIONS = 400  # of the fifth layer: .949, 200: .944, 100: .929
 MOST_ROWS = 8000  # images and views that the fifth layer's clouds are fitted to (600 MB)
@@ -74,11 +75,13 @@ class Atlas:
     Args:
         labels_L: The labels that have a cloud, ascending.
         third: The third layer's.
+        parts: The third layer's, of each place alone.
         fifth: The fifth's.
     """
 
     labels_L: NDArray[np.int64]
     third: Clouds
+    parts: Parts
     fifth: Clouds | None
 
 
@@ -89,12 +92,14 @@ class Measured:
     Args:
         neighbour_N: See ``neighbours.py``.
         cloud_N: See ``relative_distance`` of ``gaussians.py``.
+        part_N: See ``parts.py``.
         to_labels_RNK: Squared Mahalanobis distance to each label's cloud, by layer.
         own_N: As cloud_N, to the clouds of members' own convolutions; None where they have none.
     """
 
     neighbour_N: Floats
     cloud_N: Floats
+    part_N: Floats
     to_labels_RNK: Floats
     own_N: Floats | None = None
 
@@ -152,18 +157,19 @@ def evidence_of(
     said, clouds = (logits_MNK, votes_M), 0
     if readings:
         said, clouds = readings.beside(*said, at.to_labels_RNK), len(at.to_labels_RNK)
-    return Evidence(*said, at.neighbour_N, at.cloud_N, clouds, at.own_N)
+    return Evidence(*said, at.neighbour_N, at.cloud_N, at.part_N, clouds, at.own_N)
 
 
 def fit_atlas(bank: Bank, reads: bool) -> Atlas:
     """The clouds of training images; of the fifth layer too if clouds read."""
     labels_L, third = np.unique(bank.labels_B), fit_clouds(bank.middle_BC, bank.labels_B)
+    parts = fit_parts(bank.middle_BC, bank.labels_B)
     if not reads:
-        return Atlas(labels_L, third, None)
+        return Atlas(labels_L, third, parts, None)
     views = max(0, min(bank.deep_BVD.shape[1], MOST_ROWS // len(bank.labels_B)) - 1)
     some_BVD = bank.deep_BVD[:, 1 : 1 + views] if views else None
     fifth = fit_clouds(bank.deep_BVD[:, 0], bank.labels_B, DIRECTIONS, some_BVD)
-    return Atlas(labels_L, third, fifth)
+    return Atlas(labels_L, third, parts, fifth)
 
 
 def atlases_of_others(bank: Bank, groups_N: NDArray[np.int64], reads: bool) -> dict[int, Atlas]:
@@ -192,14 +198,17 @@ def of_all_labels(to_clouds_NL: Floats, labels_L: NDArray[np.int64], labels: int
     return to_labels_NK
 
 
-def distances(found: Features, atlas: Atlas, labels: int) -> tuple[Floats, Floats]:
-    """Relative distance to the third layer's clouds (N,), and those to all K labels (R, N, K)."""
+def distances(found: Features, atlas: Atlas, labels: int) -> tuple[Floats, Floats, Floats]:
+    """Relative distance to the third layer's clouds (N,), that of the worst part (N,), and the
+    distances to all K labels (R, N, K).
+    """
     to_clouds_NL, to_all_N = label_distances(found.middle_NC, atlas.third)
     layers = [to_clouds_NL]
     if atlas.fifth is not None:
         layers.append(label_distances(found.deep_ND, atlas.fifth)[0])
     to_labels_RNK = np.stack([of_all_labels(each, atlas.labels_L, labels) for each in layers])
-    return relative(to_clouds_NL, to_all_N), to_labels_RNK
+    whole_N = relative(to_clouds_NL, to_all_N)
+    return whole_N, part_distance(found.middle_NC, atlas.parts, whole_N), to_labels_RNK
 
 
 def measured(
@@ -221,7 +230,7 @@ def measured(
         labels: How many labels there are.
     """
     layers = 1 + any(atlas.fifth is not None for atlas in others.values())
-    near_N, cloud_N = np.zeros((2, len(groups_N)))
+    near_N, cloud_N, part_N = np.zeros((3, len(groups_N)))
     to_labels_RNK = np.zeros((layers, len(groups_N), labels))
     near = Neighbours.of(bank.deep_BVD[:, 0])
     for group in np.unique(groups_N):
@@ -230,8 +239,9 @@ def measured(
             chosen = mine[start : start + AT_ONCE]
             some = found.rows(chosen)
             near_N[chosen] = near.distances(some.deep_ND, k, groups_N[chosen], bank.groups_B)
-            cloud_N[chosen], to_labels_RNK[:, chosen] = distances(some, others[int(group)], labels)
-    return Measured(near_N, cloud_N, to_labels_RNK)
+            found_of = distances(some, others[int(group)], labels)
+            cloud_N[chosen], part_N[chosen], to_labels_RNK[:, chosen] = found_of
+    return Measured(near_N, cloud_N, part_N, to_labels_RNK)
 
 
 def loss(probs_NK: Floats, labels_N: NDArray[np.int64], weights_N: Floats) -> float:

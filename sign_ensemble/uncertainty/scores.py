@@ -68,8 +68,16 @@ def relative_mahalanobis(evidence: Evidence) -> Scores:
     return evidence.cloud_N
 
 
+def part_mahalanobis(evidence: Evidence) -> Scores:
+    """max_j M_jk − M_j0 of the nearest label, over the places j of a picture; see ``parts.py``.
+
+    It sees the wrong gestures that are a sign but for one finger.
+    """
+    return evidence.part_N
+
+
 def own_mahalanobis(evidence: Evidence) -> Scores:
-    """The same in each member's own convolutions, a mean by votes; see ``own.py``.
+    """As relative_mahalanobis, in each member's own convolutions, a mean by votes; see ``own.py``.
 
     Raises:
         ValueError: members are heads on frozen convolutions.
@@ -87,10 +95,12 @@ WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     "max_logit": max_logit,
     "neighbour": neighbour,
     "relative_mahalanobis": relative_mahalanobis,
+    "part_mahalanobis": part_mahalanobis,
     OWN: own_mahalanobis,
 }
 
-DISTANCES = frozenset({"neighbour", "relative_mahalanobis"})  # the witnesses that ask no member
+DISTANCES = frozenset({"neighbour", "relative_mahalanobis", "part_mahalanobis"})
+"""The witnesses that ask no member."""
 
 
 def all_scores(evidence: Evidence) -> dict[str, Scores]:

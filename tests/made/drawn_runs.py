@@ -29,6 +29,7 @@ from sign_ensemble.uncertainty.details import details
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.evaluation import Bootstrap, StrangeSet, evaluate
 from sign_ensemble.uncertainty.gaussians import fit_clouds
+from sign_ensemble.uncertainty.parts import fit_parts
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import all_scores, max_prob
 
@@ -45,7 +46,8 @@ def evidence(labels_N: np.ndarray, sureness: float, rng: np.random.Generator) ->
     own_MNK = rng.normal(0, 1.5, (MEMBERS, n, len(LABELS)))
     logits_MNK = (truth_NK + shared_NK + own_MNK).astype(np.float32)
     distance_N = rng.gamma(4, 1, n) + 12 - sureness
-    return Evidence(logits_MNK, np.ones(MEMBERS), distance_N, distance_N + rng.normal(0, 1, n))
+    clouds_2N = distance_N + rng.normal(0, 1, (2, n))
+    return Evidence(logits_MNK, np.ones(MEMBERS), distance_N, *clouds_2N)
 
 
 def drawn_rule(rng: np.random.Generator) -> Rule:
@@ -62,6 +64,7 @@ def drawn_rule(rng: np.random.Generator) -> Rule:
         neighbours=5,
         bank=rng.normal(size=(10, 4)).astype(np.float16),
         clouds=fit_clouds(rng.normal(size=(20, 4)).astype(np.float16), np.arange(20) % 2),
+        parts=fit_parts(rng.random((20, 18)).astype(np.float16), np.arange(20) % 2),
         choice={"chosen": "total_uncertainty+neighbour (fisher)", "negatives": [], "by": ""},
         temperature=1.31,
     )

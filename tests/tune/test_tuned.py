@@ -27,6 +27,7 @@ from sign_ensemble.uncertainty.answers import load_reader
 from sign_ensemble.uncertainty.choose import USUAL_FINETUNED
 from sign_ensemble.uncertainty.gaussians import relative_distance
 from sign_ensemble.uncertainty.own import away
+from sign_ensemble.uncertainty.parts import part_distance
 from sign_ensemble.uncertainty.readings import Readings
 
 TUNED_TRIALS = 6
@@ -92,7 +93,10 @@ def test_each_members_clouds_are_of_what_it_sees(tuned: Path) -> None:
     assert found.own_N == pytest.approx((seen[0].cloud_N + seen[1].cloud_N) / 2, rel=1e-6)
     assert "own_mahalanobis" in reader.rule.calibration
     frozen = load(reader.weights).of_images(images)
-    assert found.cloud_N == pytest.approx(relative_distance(frozen.middle_NC, reader.rule.clouds))
+    whole_N = relative_distance(frozen.middle_NC, reader.rule.clouds)
+    assert found.cloud_N == pytest.approx(whole_N)
+    parts_N = part_distance(frozen.middle_NC, reader.rule.parts, whole_N)
+    assert found.part_N == pytest.approx(parts_N)
 
 
 @pytest.mark.timeout(SLOW)

@@ -19,8 +19,9 @@ from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.evaluation import StrangeSet, evaluate
 from sign_ensemble.uncertainty.gaussians import fit_clouds
+from sign_ensemble.uncertainty.parts import Parts
 from sign_ensemble.uncertainty.rejection import Rule
-from sign_ensemble.uncertainty.scores import WITNESSES, all_scores, max_prob
+from sign_ensemble.uncertainty.scores import DISTANCES, WITNESSES, all_scores, max_prob
 
 KNOWN = {"accuracy", "coverage", "sure", "error_accepted", "ece", "aurc", "augrc", "nll"}
 OF_SET = {"auroc", "fpr95", "accepted", "overconfident"}
@@ -40,7 +41,7 @@ def evidence(right: Any, labels: np.ndarray, near: np.ndarray) -> Evidence:
     probs = np.where(
         (np.arange(2) == labels[:, None])[None], right_MN[..., None], 1 - right_MN[..., None]
     )
-    return Evidence(np.log(probs).astype(np.float32), np.ones(len(right_MN)), near, near)
+    return Evidence(np.log(probs).astype(np.float32), np.ones(len(right_MN)), near, near, near)
 
 
 def rule(keep: float = 0.9, unsure: float = 0.0) -> Rule:
@@ -48,7 +49,7 @@ def rule(keep: float = 0.9, unsure: float = 0.0) -> Rule:
     calibration_probs = np.linspace(0.6, 0.999, 20)
     calm = evidence([calibration_probs, calibration_probs], np.zeros(20, int), np.arange(20) / 100)
     # the members agree there, and the energy of log-probabilities is 0 but for rounding
-    wide = {"disagreement": 0.02, "energy": 0.01, "neighbour": 0.01, "relative_mahalanobis": 0.01}
+    wide = {"disagreement": 0.02, "energy": 0.01} | dict.fromkeys(DISTANCES, 0.01)
     calibration = all_scores(calm)
     for name, step in wide.items():
         calibration[name] = step * np.arange(20.0)
@@ -63,6 +64,7 @@ def rule(keep: float = 0.9, unsure: float = 0.0) -> Rule:
         neighbours=1,
         bank=np.zeros((1, 2), np.float16),
         clouds=fit_clouds(np.eye(2, dtype=np.float16), np.arange(2)),
+        parts=Parts(()),
         choice={},
         temperature=1.0,
         unsure=unsure,
@@ -124,7 +126,7 @@ def test_the_tree_is_the_one_that_is_documented(tree: dict[str, Any]) -> None:
 
 def test_every_figure_has_its_spread(tree: dict[str, Any]) -> None:
     found = dict(figures(tree))
-    assert len(found) == 8 * (8 + 3 * 4) + 2 * 8
+    assert len(found) == 9 * (8 + 3 * 4) + 2 * 8
     for path, figure in found.items():
         assert set(figure) == {"value", "low", "high", "n"}, path
         assert figure["low"] <= figure["high"], path

@@ -22,6 +22,7 @@ from sign_ensemble.uncertainty.answers import Answers, answer
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.gaussians import fit_clouds, relative_distance
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
+from sign_ensemble.uncertainty.parts import Parts
 from sign_ensemble.uncertainty.rejection import Rule, accepts_score
 from sign_ensemble.uncertainty.scores import all_scores
 
@@ -71,6 +72,7 @@ class Line:
             np.ones(MEMBERS),
             neighbour_distance(found, self.rule.bank, K),
             relative_distance(found, self.rule.clouds),
+            np.zeros(len(x_N)),  # a point has no parts
         )
 
     def answers(self, *x: float) -> Answers:
@@ -93,6 +95,7 @@ def line() -> Line:
         neighbours=K,
         bank=bank,
         clouds=fit_clouds(bank, labels_N),
+        parts=Parts(()),
         choice={},
         temperature=1.0,
     )

@@ -17,6 +17,7 @@ from sign_ensemble.data.backbone import Features
 from sign_ensemble.uncertainty import readings
 from sign_ensemble.uncertainty.gaussians import fit_clouds, relative_distance
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
+from sign_ensemble.uncertainty.parts import part_distance
 from sign_ensemble.uncertainty.readings import (
     Bank,
     Readings,
@@ -44,7 +45,7 @@ def bank(seed: int = 0, people: int = 3, views: int = 2) -> Bank:
         return values + rng.uniform(0, 0.5, values.shape)
 
     deep_BVD = np.stack([crowd(12) for _ in range(1 + views)], 1).astype(np.float16)
-    return Bank(deep_BVD, crowd(6).astype(np.float16), labels, groups)
+    return Bank(deep_BVD, crowd(18).astype(np.float16), labels, groups)
 
 
 class Few(Features):
@@ -144,7 +145,9 @@ def test_the_weight_is_that_of_the_lowest_loss() -> None:
 
 def test_clouds_read_people_they_never_saw() -> None:
     known, strangers = bank(0), bank(1)
-    cloud_N, to_labels_RNK = distances(found_in(strangers), fit_atlas(known, True), 3)
+    atlas = fit_atlas(known, True)
+    cloud_N, part_N, to_labels_RNK = distances(found_in(strangers), atlas, 3)
+    assert np.array_equal(part_N, part_distance(strangers.middle_BC, atlas.parts, cloud_N))
     assert to_labels_RNK.shape == (2, len(strangers.labels_B), 3)
     assert (to_labels_RNK.argmin(2) == strangers.labels_B).all()
     expected = relative_distance(strangers.middle_BC, fit_clouds(known.middle_BC, known.labels_B))
@@ -154,18 +157,18 @@ def test_clouds_read_people_they_never_saw() -> None:
 def test_where_clouds_do_not_read_the_fifth_layer_has_none() -> None:
     atlas = fit_atlas(bank(), False)
     assert atlas.fifth is None
-    assert distances(found_in(bank(1)), atlas, 3)[1].shape == (1, 72, 3)
+    assert distances(found_in(bank(1)), atlas, 3)[2].shape == (1, 72, 3)
 
 
 def test_a_label_without_a_cloud_is_as_far_as_the_farthest() -> None:
     known = bank()
     some = known.rows(known.labels_B != 1)
-    cloud_N, to_labels_RNK = distances(found_in(known), fit_atlas(some, True), 4)
+    cloud_N, part_N, to_labels_RNK = distances(found_in(known), fit_atlas(some, True), 4)
     assert np.isfinite(to_labels_RNK).all()
     for absent in (1, 3):
         assert np.array_equal(to_labels_RNK[:, :, absent], to_labels_RNK.max(2))
     assert (to_labels_RNK.argmin(2)[:, known.labels_B == 2] == 2).all()
-    assert np.isfinite(cloud_N).all()
+    assert np.isfinite([cloud_N, part_N]).all()
 
 
 def test_images_are_strangers_to_their_own_signer() -> None:
@@ -176,8 +179,9 @@ def test_images_are_strangers_to_their_own_signer() -> None:
     for person in range(3):
         mine, others = known.groups_B == person, known.rows(known.groups_B != person)
         found = found_in(known.rows(mine))
-        cloud_N, to_labels_RNK = distances(found, fit_atlas(others, True), 3)
+        cloud_N, part_N, to_labels_RNK = distances(found, fit_atlas(others, True), 3)
         assert np.array_equal(at.cloud_N[mine], cloud_N)
+        assert np.array_equal(at.part_N[mine], part_N)
         assert np.array_equal(at.to_labels_RNK[:, mine], to_labels_RNK)
         near = neighbour_distance(found.deep_ND, others.deep_BVD[:, 0], 2)
         assert np.array_equal(at.neighbour_N[mine], near)
@@ -190,7 +194,7 @@ def test_a_few_images_at_a_time_are_as_far(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(readings, "AT_ONCE", 5)
     some = measured(found_in(known), known.groups_B, known, others, 2, 3)
     assert at.own_N is some.own_N is None
-    for name in ("neighbour_N", "cloud_N", "to_labels_RNK"):
+    for name in ("neighbour_N", "cloud_N", "part_N", "to_labels_RNK"):
         values = getattr(at, name)
         np.testing.assert_allclose(getattr(some, name), values, rtol=1e-4, atol=1e-6)
 
@@ -223,6 +227,6 @@ def test_views_are_left_out_where_images_are_many(monkeypatch: pytest.MonkeyPatc
 def test_one_label_is_read_with_certainty() -> None:
     known = bank()
     one = known.rows(known.labels_B == 0)
-    _, to_labels_RNK = distances(found_in(one), fit_atlas(one, True), 1)
+    *_, to_labels_RNK = distances(found_in(one), fit_atlas(one, True), 1)
     assert to_labels_RNK.shape == (2, 24, 1)
     assert np.isfinite(Readings((1.0, 1.0), 1).logits(to_labels_RNK)).all()

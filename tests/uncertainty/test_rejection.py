@@ -19,6 +19,7 @@ from sign_ensemble.uncertainty import rejection, rule_file
 from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.gaussians import fit_clouds
 from sign_ensemble.uncertainty.own import OwnClouds
+from sign_ensemble.uncertainty.parts import fit_parts
 from sign_ensemble.uncertainty.promise import Promise
 from sign_ensemble.uncertainty.readings import Readings
 from sign_ensemble.uncertainty.rejection import (
@@ -51,6 +52,7 @@ def rule(**changed: Any) -> Rule:
         "neighbours": 5,
         "bank": np.random.default_rng(0).normal(size=(3, 7)).astype(np.float16),
         "clouds": fit_clouds(np.eye(3, dtype=np.float16), np.array([0, 0, 1])),
+        "parts": fit_parts(np.eye(9, dtype=np.float16)[:3], np.array([0, 0, 1])),
         "choice": {"chosen": "energy+neighbour", "candidates": [{"cost": 0.1 + 0.2}]},
         "temperature": 1.3,
     }
@@ -295,11 +297,14 @@ def test_a_rule_comes_back_to_the_bit(tmp_path: Path) -> None:
         if isinstance(old, np.ndarray):
             assert (new.dtype, new.shape) == (old.dtype, old.shape), field.name
             assert new.tobytes() == old.tobytes(), field.name
-        elif field.name not in ("calibration", "clouds"):
+        elif field.name not in ("calibration", "clouds", "parts"):
             assert new == old, field.name
             assert type(new) is type(old), field.name
-    for name, values in before.clouds.arrays().items():
-        new = after.clouds.arrays()[name]
+    both = before.clouds.arrays() | before.parts.arrays()
+    assert len(both) == 6 + 9 * 6
+    again = after.clouds.arrays() | after.parts.arrays()
+    for name, values in both.items():
+        new = again[name]
         assert (new.dtype, new.shape, new.tobytes()) == (
             values.dtype, values.shape, values.tobytes()
         ), name  # fmt: skip

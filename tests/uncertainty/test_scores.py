@@ -21,7 +21,8 @@ CLOSE: dict[str, Any] = {"abs": 1e-7, "rel": 0}  # logits are float32
 def evidence(logits_MNK: Any, votes_M: list[float] | None = None) -> Evidence:
     logits = np.array(logits_MNK, np.float32)
     votes = np.array(votes_M or np.ones(len(logits)), np.float64)
-    return Evidence(logits, votes, np.full(logits.shape[1], 0.25), np.full(logits.shape[1], -3.5))
+    near, cloud, part = (np.full(logits.shape[1], value) for value in (0.25, -3.5, -2.25))
+    return Evidence(logits, votes, near, cloud, part)
 
 
 def of_probs(probs_MNK: Any, votes_M: list[float] | None = None) -> Evidence:
@@ -108,6 +109,7 @@ def test_energy_is_averaged_over_members_and_not_of_the_mean_logits() -> None:
 def test_distances_are_those_handed_in() -> None:
     assert scores.neighbour(of_probs(TWO)).tolist() == [0.25]
     assert scores.relative_mahalanobis(of_probs(TWO)).tolist() == [-3.5]
+    assert scores.part_mahalanobis(of_probs(TWO)).tolist() == [-2.25]
     with_own = replace(of_probs(TWO), own_N=np.array([1.5]))
     assert scores.own_mahalanobis(with_own).tolist() == [1.5]
     assert all_scores(with_own)["own_mahalanobis"].tolist() == [1.5]
@@ -132,7 +134,7 @@ def test_every_witness_is_higher_for_the_stranger_image() -> None:
     strange = evidence([[[9.0, 0.0], [1.0, 0.0]], [[9.0, 0.0], [0.0, 1.0]]])
     found = all_scores(strange)
     assert [*found, "own_mahalanobis"] == list(WITNESSES)
-    for name in set(found) - {"neighbour", "relative_mahalanobis"}:
+    for name in set(found) - scores.DISTANCES:
         assert found[name][1] > found[name][0], name
 
 
