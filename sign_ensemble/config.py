@@ -273,8 +273,9 @@ class RejectionConfig:
             uncertainty); the rest goes to what is strange. 0 asks only whether an image is strange.
             Where total_uncertainty is among the witnesses it speaks there, and this is not used.
         combination: ``auto`` chooses on training signers and self-made negatives; otherwise
-            witnesses joined by + (total_uncertainty, disagreement, energy, max_logit, neighbour,
-            relative_mahalanobis, part_mahalanobis and, of fine-tuned members, own_mahalanobis).
+            witnesses joined by + (total_uncertainty, disagreement, energy, max_logit,
+            generalised_entropy, sirc, feature_norm, neighbour, relative_mahalanobis,
+            part_mahalanobis and, of fine-tuned members, own_mahalanobis).
         joined: How several witnesses are joined when combination is not auto: ``smallest`` p-value,
             ``fisher`` sum of logs, or ``guarded``: as smallest, but the last one named is a guard
             that counts only what lies beyond all calibration images.

@@ -227,6 +227,7 @@ def left_out_distances(
 def distance_scores(at: Measured) -> dict[str, Scores]:
     """The scores of the witnesses that ask no member, DISTANCES."""
     return {
+        "feature_norm": -at.norm_N,
         "neighbour": at.neighbour_N,
         "relative_mahalanobis": at.cloud_N,
         "part_mahalanobis": at.part_N,

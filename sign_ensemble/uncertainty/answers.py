@@ -23,6 +23,7 @@ from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection, rule_file
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
 from sign_ensemble.uncertainty.neighbours import Neighbours
+from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.own import away, of_members
 from sign_ensemble.uncertainty.readings import Atlas, Measured, distances, evidence_of
 from sign_ensemble.uncertainty.rejection import Rule
@@ -33,6 +34,9 @@ REASONS = {
     "disagreement": "the members disagree",
     "energy": "weak evidence for every label",
     "max_logit": "weak evidence for every label",
+    "generalised_entropy": "nobody is sure",
+    "sirc": "nobody is sure",
+    "feature_norm": "hardly anything to be seen",
     "neighbour": "like nothing in the training images",
     "relative_mahalanobis": "a hand that fits no label",
     "part_mahalanobis": "a part of the hand fits no label",
@@ -52,6 +56,11 @@ class Reader:
     def near(self) -> Neighbours:
         """The rule's bank, made ready once."""
         return Neighbours.of(self.rule.bank)
+
+    @cached_property
+    def norms(self) -> Norms:
+        """What is usual in it."""
+        return Norms.of(self.rule.bank)
 
     def evidence(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
@@ -74,7 +83,8 @@ class Reader:
         if from_own:
             own_N, to_labels_RNK = of_members(from_own, votes_M)
         near_N = self.near.distances(found.deep_ND, rule.neighbours)
-        at = Measured(near_N, cloud_N, part_N, to_labels_RNK, own_N)
+        norm_N = self.norms.of_images(found.deep_ND)
+        at = Measured(near_N, cloud_N, part_N, norm_N, to_labels_RNK, own_N)
         return evidence_of(np.concatenate(logits), votes_M, at, rule.readings)
 
     def answer(

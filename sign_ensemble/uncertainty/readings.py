@@ -24,6 +24,7 @@ from sign_ensemble.data.backbone import Features
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.gaussians import Clouds, fit_clouds, label_distances, relative
 from sign_ensemble.uncertainty.neighbours import Neighbours
+from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.parts import Parts, fit_parts, part_distance
 
 DIRECTIONS = 400  # of the fifth layer: .949, 200: .944, 100: .929
@@ -93,6 +94,7 @@ class Measured:
         neighbour_N: See ``neighbours.py``.
         cloud_N: See ``relative_distance`` of ``gaussians.py``.
         part_N: See ``parts.py``.
+        norm_N: See ``norms.py``.
         to_labels_RNK: Squared Mahalanobis distance to each label's cloud, by layer.
         own_N: As cloud_N, to the clouds of members' own convolutions; None where they have none.
     """
@@ -100,6 +102,7 @@ class Measured:
     neighbour_N: Floats
     cloud_N: Floats
     part_N: Floats
+    norm_N: Floats
     to_labels_RNK: Floats
     own_N: Floats | None = None
 
@@ -157,7 +160,7 @@ def evidence_of(
     said, clouds = (logits_MNK, votes_M), 0
     if readings:
         said, clouds = readings.beside(*said, at.to_labels_RNK), len(at.to_labels_RNK)
-    return Evidence(*said, at.neighbour_N, at.cloud_N, at.part_N, clouds, at.own_N)
+    return Evidence(*said, at.neighbour_N, at.cloud_N, at.part_N, at.norm_N, clouds, at.own_N)
 
 
 def fit_atlas(bank: Bank, reads: bool) -> Atlas:
@@ -230,18 +233,20 @@ def measured(
         labels: How many labels there are.
     """
     layers = 1 + any(atlas.fifth is not None for atlas in others.values())
-    near_N, cloud_N, part_N = np.zeros((3, len(groups_N)))
+    near_N, cloud_N, part_N, norm_N = np.zeros((4, len(groups_N)))
     to_labels_RNK = np.zeros((layers, len(groups_N), labels))
     near = Neighbours.of(bank.deep_BVD[:, 0])
     for group in np.unique(groups_N):
         mine = np.flatnonzero(groups_N == group)
+        usual = Norms.of(bank.deep_BVD[bank.groups_B != group, 0])
         for start in range(0, len(mine), AT_ONCE):
             chosen = mine[start : start + AT_ONCE]
             some = found.rows(chosen)
             near_N[chosen] = near.distances(some.deep_ND, k, groups_N[chosen], bank.groups_B)
             found_of = distances(some, others[int(group)], labels)
             cloud_N[chosen], part_N[chosen], to_labels_RNK[:, chosen] = found_of
-    return Measured(near_N, cloud_N, part_N, to_labels_RNK)
+            norm_N[chosen] = usual.of_images(some.deep_ND)
+    return Measured(near_N, cloud_N, part_N, norm_N, to_labels_RNK)
 
 
 def loss(probs_NK: Floats, labels_N: NDArray[np.int64], weights_N: Floats) -> float:

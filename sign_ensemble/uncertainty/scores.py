@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from sign_ensemble.uncertainty.ensemble import Evidence
 
 Scores = NDArray[np.float64]
+GAMMA = 0.1  # of the generalised entropy, as published
+STEEPEST = 100.0  # exponent of SIRC's; beyond it nothing changes but the range of floats
 
 
 def entropy(probs_K: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -48,6 +50,30 @@ def energy(evidence: Evidence) -> Scores:
 def max_logit(evidence: Evidence) -> Scores:
     """mean_m −max_k z_mk (Hendrycks et al. 2019, arXiv 1911.11132); unbounded."""
     return evidence.mean(-evidence.logits_MNK.astype(np.float64).max(-1))
+
+
+def generalised_entropy(evidence: Evidence) -> Scores:
+    """mean_m Σ_k (p_mk (1 − p_mk))^γ, γ = 0.1, over all labels (GEN, Liu et al. 2023, CVPR).
+
+    Unlike the entropy it hears every label that has not quite been ruled out.
+    """
+    probs = np.exp(evidence.log_probs_MNK)
+    return evidence.mean(((probs * (1 - probs)).clip(min=0.0) ** GAMMA).sum(-1))
+
+
+def feature_norm(evidence: Evidence) -> Scores:
+    """The norm's negative, standardised by training images; see ``norms.py``."""
+    return -evidence.norm_N
+
+
+def sirc(evidence: Evidence) -> Scores:
+    """mean_m (1 − max_k p_mk) (1 + exp(−(s + 3))), s the standardised feature norm.
+
+    SIRC (Xia & Bouganis 2022, arXiv 2207.07506): a softmax score where features are as strong as
+    usual, and the more the weaker they are; a = μ − 3σ and b = 1/σ as there.
+    """
+    unsure_MN = 1 - np.exp(evidence.log_probs_MNK.max(-1))
+    return evidence.mean(unsure_MN) * (1 + np.exp(np.minimum(-(evidence.norm_N + 3), STEEPEST)))
 
 
 def neighbour(evidence: Evidence) -> Scores:
@@ -93,13 +119,16 @@ WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     "disagreement": disagreement,
     "energy": energy,
     "max_logit": max_logit,
+    "generalised_entropy": generalised_entropy,
+    "sirc": sirc,
+    "feature_norm": feature_norm,
     "neighbour": neighbour,
     "relative_mahalanobis": relative_mahalanobis,
     "part_mahalanobis": part_mahalanobis,
     OWN: own_mahalanobis,
 }
 
-DISTANCES = frozenset({"neighbour", "relative_mahalanobis", "part_mahalanobis"})
+DISTANCES = frozenset({"feature_norm", "neighbour", "relative_mahalanobis", "part_mahalanobis"})
 """The witnesses that ask no member."""
 
 

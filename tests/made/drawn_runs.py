@@ -46,8 +46,9 @@ def evidence(labels_N: np.ndarray, sureness: float, rng: np.random.Generator) ->
     own_MNK = rng.normal(0, 1.5, (MEMBERS, n, len(LABELS)))
     logits_MNK = (truth_NK + shared_NK + own_MNK).astype(np.float32)
     distance_N = rng.gamma(4, 1, n) + 12 - sureness
-    clouds_2N = distance_N + rng.normal(0, 1, (2, n))
-    return Evidence(logits_MNK, np.ones(MEMBERS), distance_N, *clouds_2N)
+    cloud_N, part_N = distance_N + rng.normal(0, 1, (2, n))
+    norm_N = rng.normal(0, 1, n)
+    return Evidence(logits_MNK, np.ones(MEMBERS), distance_N, cloud_N, part_N, norm_N)
 
 
 def drawn_rule(rng: np.random.Generator) -> Rule:

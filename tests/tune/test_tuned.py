@@ -26,6 +26,7 @@ from sign_ensemble.uncertainty import rule_file
 from sign_ensemble.uncertainty.answers import load_reader
 from sign_ensemble.uncertainty.choose import USUAL_FINETUNED
 from sign_ensemble.uncertainty.gaussians import relative_distance
+from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.own import away
 from sign_ensemble.uncertainty.parts import part_distance
 from sign_ensemble.uncertainty.readings import Readings
@@ -97,6 +98,7 @@ def test_each_members_clouds_are_of_what_it_sees(tuned: Path) -> None:
     assert found.cloud_N == pytest.approx(whole_N)
     parts_N = part_distance(frozen.middle_NC, reader.rule.parts, whole_N)
     assert found.part_N == pytest.approx(parts_N)
+    assert found.norm_N == pytest.approx(Norms.of(reader.rule.bank).of_images(frozen.deep_ND))
 
 
 @pytest.mark.timeout(SLOW)

@@ -44,6 +44,7 @@ def evidence(
         np.array(near),
         np.array(near) - 1,
         np.array(near) - 1,
+        np.zeros(len(near)),
     )
 
 
@@ -193,7 +194,7 @@ def test_what_is_read_too_unsurely_for_the_promise_is_refused() -> None:
 
 def test_no_images_get_no_answers() -> None:
     none: Answers = answer(
-        Evidence(np.zeros((2, 0, 3), np.float32), np.ones(2), *np.zeros((3, 0))),
+        Evidence(np.zeros((2, 0, 3), np.float32), np.ones(2), *np.zeros((4, 0))),
         rule("energy"),
     )
     assert none.accepted_N.shape == none.p_values_N.shape == (0,)

@@ -29,7 +29,7 @@ def evidence(first: Any, second: Any, distance: Any) -> Evidence:
     of_zero_MN = np.array([first, second])
     logits = np.log(np.stack([of_zero_MN, 1 - of_zero_MN], -1)).astype(np.float32)
     distance_N = np.array(distance, float)
-    return Evidence(logits, np.ones(2), distance_N, distance_N, distance_N)
+    return Evidence(logits, np.ones(2), distance_N, distance_N, distance_N, distance_N)
 
 
 CALM = all_scores(evidence(np.linspace(0.6, 0.9, 20), np.linspace(0.6, 0.9, 20), np.arange(20.0)))

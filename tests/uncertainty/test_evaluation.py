@@ -41,7 +41,9 @@ def evidence(right: Any, labels: np.ndarray, near: np.ndarray) -> Evidence:
     probs = np.where(
         (np.arange(2) == labels[:, None])[None], right_MN[..., None], 1 - right_MN[..., None]
     )
-    return Evidence(np.log(probs).astype(np.float32), np.ones(len(right_MN)), near, near, near)
+    return Evidence(
+        np.log(probs).astype(np.float32), np.ones(len(right_MN)), near, near, near, near
+    )
 
 
 def rule(keep: float = 0.9, unsure: float = 0.0) -> Rule:
@@ -126,7 +128,7 @@ def test_the_tree_is_the_one_that_is_documented(tree: dict[str, Any]) -> None:
 
 def test_every_figure_has_its_spread(tree: dict[str, Any]) -> None:
     found = dict(figures(tree))
-    assert len(found) == 9 * (8 + 3 * 4) + 2 * 8
+    assert len(found) == 12 * (8 + 3 * 4) + 2 * 8
     for path, figure in found.items():
         assert set(figure) == {"value", "low", "high", "n"}, path
         assert figure["low"] <= figure["high"], path

@@ -22,6 +22,7 @@ from sign_ensemble.uncertainty.answers import Answers, answer
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.gaussians import fit_clouds, relative_distance
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
+from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.parts import Parts
 from sign_ensemble.uncertainty.rejection import Rule, accepts_score
 from sign_ensemble.uncertainty.scores import all_scores
@@ -73,6 +74,7 @@ class Line:
             neighbour_distance(found, self.rule.bank, K),
             relative_distance(found, self.rule.clouds),
             np.zeros(len(x_N)),  # a point has no parts
+            Norms.of(self.rule.bank).of_images(found),
         )
 
     def answers(self, *x: float) -> Answers:

@@ -17,6 +17,7 @@ from sign_ensemble.data.backbone import Features
 from sign_ensemble.uncertainty import readings
 from sign_ensemble.uncertainty.gaussians import fit_clouds, relative_distance
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
+from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.parts import part_distance
 from sign_ensemble.uncertainty.readings import (
     Bank,
@@ -182,6 +183,8 @@ def test_images_are_strangers_to_their_own_signer() -> None:
         cloud_N, part_N, to_labels_RNK = distances(found, fit_atlas(others, True), 3)
         assert np.array_equal(at.cloud_N[mine], cloud_N)
         assert np.array_equal(at.part_N[mine], part_N)
+        usual = Norms.of(others.deep_BVD[:, 0])
+        assert np.array_equal(at.norm_N[mine], usual.of_images(found.deep_ND))
         assert np.array_equal(at.to_labels_RNK[:, mine], to_labels_RNK)
         near = neighbour_distance(found.deep_ND, others.deep_BVD[:, 0], 2)
         assert np.array_equal(at.neighbour_N[mine], near)
@@ -194,7 +197,7 @@ def test_a_few_images_at_a_time_are_as_far(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(readings, "AT_ONCE", 5)
     some = measured(found_in(known), known.groups_B, known, others, 2, 3)
     assert at.own_N is some.own_N is None
-    for name in ("neighbour_N", "cloud_N", "part_N", "to_labels_RNK"):
+    for name in ("neighbour_N", "cloud_N", "part_N", "norm_N", "to_labels_RNK"):
         values = getattr(at, name)
         np.testing.assert_allclose(getattr(some, name), values, rtol=1e-4, atol=1e-6)
 

@@ -21,8 +21,8 @@ CLOSE: dict[str, Any] = {"abs": 1e-7, "rel": 0}  # logits are float32
 def evidence(logits_MNK: Any, votes_M: list[float] | None = None) -> Evidence:
     logits = np.array(logits_MNK, np.float32)
     votes = np.array(votes_M or np.ones(len(logits)), np.float64)
-    near, cloud, part = (np.full(logits.shape[1], value) for value in (0.25, -3.5, -2.25))
-    return Evidence(logits, votes, near, cloud, part)
+    near, cloud, part, norm = np.repeat([[0.25], [-3.5], [-2.25], [1.5]], logits.shape[1], 1)
+    return Evidence(logits, votes, near, cloud, part, norm)
 
 
 def of_probs(probs_MNK: Any, votes_M: list[float] | None = None) -> Evidence:
@@ -119,6 +119,27 @@ def test_heads_have_no_convolutions_of_their_own() -> None:
     assert "own_mahalanobis" not in all_scores(of_probs(TWO))
     with pytest.raises(ValueError, match="no convolutions of their own"):
         scores.own_mahalanobis(of_probs(TWO))
+
+
+def test_generalised_entropy_by_hand() -> None:
+    # 0.8 * 0.2 = 0.16 of either label, 0.4 * 0.6 = 0.24; the mean of the members
+    by_hand = (2 * 0.16**0.1 + 2 * 0.24**0.1) / 2
+    assert scores.generalised_entropy(of_probs(TWO)) == pytest.approx([by_hand], **CLOSE)
+    assert scores.generalised_entropy(evidence([[[0.0, 9e4]]])).tolist() == [0.0]
+
+
+def test_feature_norm_is_strange_where_it_is_small() -> None:
+    assert scores.feature_norm(of_probs(TWO)).tolist() == [-1.5]
+
+
+def test_sirc_by_hand() -> None:
+    # one minus 0.8 and 0.6, their mean 0.3; features 1.5 spreads stronger than usual
+    by_hand = 0.3 * (1 + exp(-4.5))
+    assert scores.sirc(of_probs(TWO)) == pytest.approx([by_hand], **CLOSE)
+    weak = replace(of_probs(TWO), norm_N=np.array([-5.0]))
+    assert scores.sirc(weak) == pytest.approx([0.3 * (1 + exp(2.0))], **CLOSE)
+    nothing = replace(of_probs(TWO), norm_N=np.array([-1e9]))  # a bank of one norm
+    assert np.isfinite(scores.sirc(nothing)).all()
 
 
 @pytest.mark.parametrize("height", [1e4, 1e30, -1e30, 3e38])
