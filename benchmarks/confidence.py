@@ -28,10 +28,10 @@ from strangers import KNOWN
 
 from sign_ensemble.report.answered import SCORE
 from sign_ensemble.run import RunFolder, load_config, write_json
-from sign_ensemble.stages.judges import bank_rows
+from sign_ensemble.stages.away import bank_of, bank_rows
 from sign_ensemble.stages.left_out import left_out_distances
 from sign_ensemble.stages.prepare import prepare
-from sign_ensemble.stages.rule import bank_of, believed
+from sign_ensemble.stages.rule import believed
 from sign_ensemble.uncertainty import rule_file
 from sign_ensemble.uncertainty.choose import USUAL_FINETUNED
 from sign_ensemble.uncertainty.rejection import Rule, accepts

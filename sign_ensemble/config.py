@@ -124,6 +124,11 @@ class SearchConfig:
         trial: What a trial trains, fold by fold: ``head`` on frozen features, in seconds, or
             ``finetune``, the convolutions too, by Ray Train, in minutes (with finetune.layers; the
             means are those of scale).
+        objective: What settings are chosen by, on signers whom their models had not seen:
+            ``nll``, the loss; or ``nll+augrc``, two objectives: the loss, and the chance that a
+            misread sign or a self-made negative is answered. Optuna then samples for both, and the
+            best are those that no other beats in both. Trials are stopped by the loss in either
+            case.
         time_budget: Seconds after which this call stops starting and running trials; null is none.
         concurrent: Trials at once; null is as many as the cluster's CPUs and GPUs hold when the
             search starts. With 1 it is repeatable to the bit. More than the cluster holds wait for
@@ -149,6 +154,7 @@ class SearchConfig:
 
     trials: int = 16
     trial: Literal["head", "finetune"] = "head"
+    objective: Literal["nll", "nll+augrc"] = "nll"
     time_budget: Optional[float] = None
     concurrent: Optional[int] = None
     cpus_per_trial: int = 1
@@ -177,7 +183,9 @@ class EnsembleConfig:
         size: Members at most (greedy may weight one several times). Three, since a fine-tuned
             member costs minutes; of heads, which cost seconds, configs/frozen.yaml takes five.
         method: ``top_k`` takes the best trials by the objective; ``greedy`` adds, with replacement,
-            the one that most lowers the ensemble's loss on unseen signers.
+            the one that most lowers what ``lowers`` names, on unseen signers.
+        lowers: ``nll``, the ensemble's loss; or ``augrc``, the chance that the usual rule answers a
+            misread sign or a self-made negative.
         members: ``refit`` trains each setting again on all training signers, for as many epochs as
             were best in its folds; ``folds`` uses the models of the trials' own folds, each of
             which has missed a signer. Fine-tuned members are likewise trained on all training
@@ -190,6 +198,7 @@ class EnsembleConfig:
 
     size: int = 3
     method: Literal["top_k", "greedy"] = "top_k"
+    lowers: Literal["nll", "augrc"] = "nll"
     members: Literal["refit", "folds"] = "refit"
     clouds: Literal["auto", "none"] = "auto"
 

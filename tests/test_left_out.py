@@ -18,13 +18,14 @@ from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning import spread
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.run import RunFolder
+from sign_ensemble.stages.away import bank_of
 from sign_ensemble.stages.left_out import (
     label_parts,
     left_out_distances,
     logits_of_parts,
     logits_without,
 )
-from sign_ensemble.stages.rule import bank_of, believed
+from sign_ensemble.stages.rule import believed
 from sign_ensemble.uncertainty.choose import LEFT_OUT, Candidate, statistics, strangers
 from sign_ensemble.uncertainty.scores import DISTANCES
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import entr, softmax
 
 from sign_ensemble import metrics
 from sign_ensemble.config import MemberConfig
@@ -66,8 +66,9 @@ class Task:
 class FoldResult:
     """How one setting did on one fold that it had not seen.
 
-    ``nll`` is in nats per image; ``logits_FK`` follow the order of the fold's images in the task,
-    ``negative_logits_GK`` that of its negatives.
+    ``nll`` is in nats per image; ``augrc`` is the chance that a misread sign or a self-made
+    negative is answered, over all thresholds on the network's own entropy; ``logits_FK`` follow the
+    order of the fold's images in the task, ``negative_logits_GK`` that of its negatives.
     """
 
     fold: int
@@ -75,6 +76,7 @@ class FoldResult:
     nll: float
     accuracy: float
     ece: float
+    augrc: float
     epochs: int
     best_epoch: int
     seconds: float
@@ -238,12 +240,27 @@ def result_of(
         nll=float(metrics.nll(probs_FK, labels_F)),
         accuracy=float(metrics.accuracy(probs_FK, labels_F)),
         ece=float(metrics.ece(*metrics.top_class(probs_FK, labels_F))),
+        augrc=unsure_risk(probs_FK, labels_F, softmax(negative_logits_GK.astype(np.float64), -1)),
         epochs=epochs[0],
         best_epoch=epochs[1],
         seconds=time.monotonic() - began,
         logits_FK=logits_FK,
         negative_logits_GK=negative_logits_GK,
     )
+
+
+def unsure_risk(
+    probs_FK: NDArray[np.float64],
+    labels_F: NDArray[np.int64],
+    negative_probs_GK: NDArray[np.float64],
+) -> float:
+    """AUGRC of signs and negatives, rejected by the entropy of their probabilities; failures are
+    misread signs and all negatives.
+    """
+    scores = entr(np.concatenate([probs_FK, negative_probs_GK])).sum(-1)
+    failed = np.ones(len(scores), bool)
+    failed[: len(labels_F)] = probs_FK.argmax(-1) != labels_F
+    return float(metrics.augrc(scores, failed))
 
 
 def fold_of_each(

@@ -89,9 +89,14 @@ def rows_of(path: Place, columns: list[str] | None = None) -> list[dict[str, Any
         raise UserError(f"{path} cannot be read: {' '.join(str(fault).split())}") from None
 
 
+def loss_of(trial: Any) -> float:
+    """The first objective of one of Optuna's trials."""
+    return float(trial.values[0])
+
+
 def importances(study: Place) -> dict[str, float]:
-    """FANOVA importances of the study's hyperparameters, largest first; empty without a study of
-    at least four complete trials whose losses differ.
+    """FANOVA importances of the study's hyperparameters for the loss, its first objective, largest
+    first; empty without a study of at least four complete trials whose losses differ.
 
     Source: Hutter et al. 2014, as Optuna has it.
     """
@@ -108,7 +113,9 @@ def importances(study: Place) -> dict[str, float]:
         name = optuna.get_all_study_names(storage)[-1]
         found = optuna.load_study(study_name=name, storage=storage)
         complete = found.get_trials(states=(TrialState.COMPLETE,))
-        if len(complete) < 4 or len({trial.value for trial in complete}) < 2:
+        if len(complete) < 4 or len({loss_of(trial) for trial in complete}) < 2:
             return {}
-        shares = get_param_importances(found, evaluator=FanovaImportanceEvaluator(seed=0))
+        shares = get_param_importances(
+            found, evaluator=FanovaImportanceEvaluator(seed=0), target=loss_of
+        )
     return dict(sorted(shares.items(), key=lambda pair: -pair[1]))

@@ -14,7 +14,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from sign_ensemble.report.plots import COLOURS, INK, Plot, above
 from sign_ensemble.report.results import Results
 
-NOT_PARAMS = {"number", "status", "nll", "accuracy", "ece", "worst_accuracy", "seconds", "error"}
+NOT_PARAMS = {
+    "number", "status", "nll", "augrc", "accuracy", "ece", "worst_accuracy", "seconds", "error",
+}  # fmt: skip
 LOGARITHMIC = {"learning_rate", "weight_decay", "backbone_rate"}
 BEST_TO_WORST = LinearSegmentedColormap.from_list(
     "best to worst", [COLOURS["known"], COLOURS["single"], COLOURS["far"]]

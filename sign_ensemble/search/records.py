@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +22,13 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.errors import UserError
-from sign_ensemble.learning.folds import Task, fit_fold, recipe_of, seed_of
+from sign_ensemble.learning.folds import FoldResult, Task, fit_fold, recipe_of, seed_of
 from sign_ensemble.learning.whole import fit_whole_fold
 from sign_ensemble.run import RunFolder, read_arrays, read_json, whole, write_arrays, write_json
 from sign_ensemble.storage import Place, Remote, place
+
+OF_IMAGES = {"logits_FK", "negative_logits_GK"}
+FIGURES = [each.name for each in fields(FoldResult) if each.name not in OF_IMAGES]  # of a fold
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class TrialRecord:
         """The objective."""
         return self.mean("nll")
 
+    def objectives(self, names: Sequence[str]) -> list[float]:
+        """What the search lowers, by their names."""
+        return [self.mean(name) for name in names]
+
     @property
     def running_nll(self) -> list[float]:
         """The objective as it stood after each fold."""
@@ -61,7 +68,7 @@ class TrialRecord:
 
 def fold_key(task: Task, recipe: MemberConfig, fold: int, seed: int) -> str:
     """What a fold's result depends on; a file with another key is computed anew."""
-    parts = [asdict(recipe), fold, seed, task.fold_names, task.labels]
+    parts = [asdict(recipe), fold, seed, task.fold_names, task.labels, FIGURES]
     if task.whole:
         parts.append(asdict(task.whole.settings))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -159,7 +166,10 @@ def read_records(run: RunFolder) -> list[TrialRecord]:
     with ThreadPoolExecutor(16) as pool:  # an object store answers many as fast as one
         for path, values in zip(paths, pool.map(read_json, paths), strict=True):
             try:
-                records.append(TrialRecord(**{**values, "folds": tuple(values["folds"])}))
+                record = TrialRecord(**{**values, "folds": tuple(values["folds"])})
+                if not all("augrc" in fold for fold in record.folds):
+                    raise KeyError("augrc: of an earlier version")
+                records.append(record)
             except (KeyError, TypeError) as fault:
                 raise UserError(f"{path}: not a trial's record ({fault})") from None
     return records
@@ -175,7 +185,7 @@ def write_table(run: RunFolder, records: Sequence[TrialRecord], folds: Sequence[
     for record in ranked:
         row: dict[str, Any] = {"number": record.number, "status": record.status}
         row |= record.params
-        for name in ("nll", "accuracy", "ece"):
+        for name in ("nll", "augrc", "accuracy", "ece"):
             row[name] = record.mean(name) if record.folds else None
         row["worst_accuracy"] = min((f["accuracy"] for f in record.folds), default=None)
         row["seconds"] = sum(f["seconds"] for f in record.folds)

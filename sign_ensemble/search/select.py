@@ -5,7 +5,7 @@ Letters: T trials, N images, K labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,45 @@ from numpy.typing import NDArray
 from sign_ensemble.search.records import TrialRecord
 
 
-def ranked(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Complete trials, lowest loss on unseen signers first; ties go to the earlier trial."""
+def fronts(values_TO: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The front of each of T trials with O objectives, lower being better: 0 for those that no
+    other beats, 1 for those that only these beat, and so on (Deb et al. 2002, NSGA-II).
+
+    One beats another if it is nowhere higher and somewhere lower.
+    """
+    below_TT = (values_TO[:, None] <= values_TO[None]).all(-1)
+    beats_TT = below_TT & ~below_TT.T
+    front_T = np.full(len(values_TO), -1)
+    for front in range(len(values_TO)):
+        left_T = front_T < 0
+        front_T[left_T & ~(beats_TT & left_T[:, None]).any(0)] = front
+    return front_T
+
+
+def ranked(
+    records: Sequence[TrialRecord], objectives: Sequence[str] = ("nll",)
+) -> list[TrialRecord]:
+    """Complete trials, lowest loss on unseen signers first; ties go to the earlier trial.
+
+    Of several objectives, first those that no other trial beats in all of them, then those that
+    only these beat, and so on; among themselves by the first.
+    """
     complete = [record for record in records if record.status == "complete"]
-    return sorted(complete, key=lambda record: (record.nll, record.number))
+    if not complete:
+        return []
+    front_T = fronts(np.array([record.objectives(objectives) for record in complete]))
+    pairs = sorted(
+        zip(front_T, complete, strict=True),
+        key=lambda pair: (pair[0], *pair[1].objectives(objectives[:1]), pair[1].number),
+    )
+    return [record for _, record in pairs]
 
 
-def top_k(records: Sequence[TrialRecord], size: int) -> dict[int, int]:
+def top_k(
+    records: Sequence[TrialRecord], size: int, objectives: Sequence[str] = ("nll",)
+) -> dict[int, int]:
     """The ``size`` best trials, one vote each: trial number → votes."""
-    return {record.number: 1 for record in ranked(records)[:size]}
+    return {record.number: 1 for record in ranked(records, objectives)[:size]}
 
 
 def fold_mean_nll(
@@ -34,8 +64,7 @@ def fold_mean_nll(
 
 def greedy(
     probs_TNK: Mapping[int, NDArray[np.float64]],
-    labels_N: NDArray[np.int64],
-    folds_N: NDArray[np.int64],
+    loss: Callable[[NDArray[np.float64]], float],
     size: int,
 ) -> dict[int, int]:
     """Forward selection with replacement (Caruana et al. 2004) on out-of-fold predictions.
@@ -45,8 +74,7 @@ def greedy(
 
     Args:
         probs_TNK: Trial number → probabilities (N, K) by models that have not seen the signer.
-        labels_N: True labels.
-        folds_N: Fold of each image.
+        loss: Of the ensemble's probabilities (N, K), such as :func:`fold_mean_nll`.
         size: Votes at most.
 
     Returns:
@@ -57,7 +85,7 @@ def greedy(
     path: list[float] = []
     for _ in range(size):
         losses = {
-            number: fold_mean_nll((total_NK + probs_NK) / (len(chosen) + 1), labels_N, folds_N)
+            number: loss((total_NK + probs_NK) / (len(chosen) + 1))
             for number, probs_NK in probs_TNK.items()
         }
         best = min(losses, key=lambda number: (losses[number], number))

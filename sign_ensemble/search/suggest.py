@@ -63,16 +63,21 @@ class RepeatableTPE(BaseSampler):
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
 
 
-def as_optuna(record: TrialRecord, space: dict[str, BaseDistribution]) -> FrozenTrial:
-    """An ended trial as Optuna stores it; a pruned one keeps its intermediate values only."""
-    complete = record.status == "complete"
-    values = record.running_nll
+def as_optuna(
+    record: TrialRecord, space: dict[str, BaseDistribution], objectives: Sequence[str]
+) -> FrozenTrial:
+    """An ended trial as Optuna stores it; a pruned one keeps its intermediate values only, which
+    Optuna has not where there are several objectives.
+    """
+    state = TrialState.COMPLETE if record.status == "complete" else TrialState.PRUNED
+    running = record.running_nll if len(objectives) == 1 else []
+    values = record.objectives(objectives) if state == TrialState.COMPLETE else running[-1:]
     return create_trial(
-        state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-        value=record.nll if complete else values[-1],
+        state=state,
+        values=values or None,
         params=inside(record.params, space),
         distributions=space,
-        intermediate_values=dict(enumerate(values, 1)),
+        intermediate_values=dict(enumerate(running, 1)),
         user_attrs={"number": record.number},
     )
 
@@ -83,6 +88,8 @@ class RecordedOptuna(OptunaSearch):
     A trial that ASHA stopped is told to Optuna as pruned: its loss after one fold is not comparable
     with others' after all folds, and Optuna's TPE ranks pruned trials accordingly. Once there is a
     trial in ``given_up``, no further ones begin: they would be drawn without knowing how it ends.
+
+    Of several objectives, all are lowered, and a pruned trial is told without a value.
     """
 
     def __init__(
@@ -94,15 +101,19 @@ class RecordedOptuna(OptunaSearch):
         ended: Sequence[TrialRecord],
         pruned: set[str],
         given_up: Sequence[TrialRecord],
+        objectives: Sequence[str] = ("nll",),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._tpe = RepeatableTPE(seed)
-        super().__init__(space, metric="nll", mode="min", sampler=self._tpe, storage=storage)
+        names: Any = list(objectives) if len(objectives) > 1 else objectives[0]
+        modes: Any = ["min"] * len(objectives) if len(objectives) > 1 else "min"
+        super().__init__(space, metric=names, mode=modes, sampler=self._tpe, storage=storage)
+        self._several = len(objectives) > 1
         self._default = default
         self._used = {record.number for record in ended}
         self._pruned, self._given_up = pruned, given_up
         for record in ended:
-            self._ot_study.add_trial(as_optuna(record, space))
+            self._ot_study.add_trial(as_optuna(record, space, objectives))
         if 0 not in self._used:
             self._ot_study.enqueue_trial(inside(default, space))
 
@@ -127,7 +138,9 @@ class RecordedOptuna(OptunaSearch):
         if trial_id not in self._pruned or error:
             super().on_trial_complete(trial_id, result, error)
         elif trial_id not in self._completed_trials:
-            if result:  # Tune has not passed on the fold after which ASHA stopped it
+            if (
+                result and not self._several
+            ):  # Tune has not passed on the fold after which ASHA stopped it
                 self._ot_trials[trial_id].report(result["nll"], result["fold"])
             self._ot_study.tell(self._ot_trials[trial_id], state=TrialState.PRUNED)
             self._completed_trials.add(trial_id)

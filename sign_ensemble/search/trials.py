@@ -51,10 +51,11 @@ def run_trial(
     whole = task.whole.of(params) if task.whole else None
     task = replace(task, whole=whole, entered=entered)
     recipe = recipe_of(default, params)
-    losses: list[float] = []
+    found: list[dict[str, Any]] = []
     for fold in range(task.folds):
-        losses.append(judge_fold(run, task, recipe, number, fold)["nll"])
-        tune.report({"fold": fold + 1, "nll": float(np.mean(losses))})  # as its record has it
+        found.append(judge_fold(run, task, recipe, number, fold))
+        means = {name: float(np.mean([each[name] for each in found])) for name in ("nll", "augrc")}
+        tune.report({"fold": fold + 1, **means})  # as its record has them
 
 
 @contextmanager
@@ -148,7 +149,14 @@ def _try_missing(
             storage = JournalStorage(JournalFileBackend(str(file)))
             means = {
                 "search_alg": RecordedOptuna(
-                    space, storage, search.seed, first, ended, pruned, given_up
+                    space,
+                    storage,
+                    search.seed,
+                    first,
+                    ended,
+                    pruned,
+                    given_up,
+                    search.objective.split("+"),
                 ),
                 "scheduler": RecordedASHA(task.folds, search.reduction, ended, pruned),
                 "num_samples": search.trials - len(ended),

@@ -17,9 +17,9 @@ from sign_ensemble.learning.finetune import PixelTask
 from sign_ensemble.learning.member import Card, Member, load
 from sign_ensemble.learning.whole import images_at, images_of, negatives_of, read_by
 from sign_ensemble.run import RunFolder, read_arrays, write_arrays
+from sign_ensemble.stages.away import bank_rows
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.storage import Place
-from sign_ensemble.uncertainty.neighbours import draw_bank
 from sign_ensemble.uncertainty.own import Away, OwnClouds, away, fit_own
 from sign_ensemble.uncertainty.readings import Measured
 
@@ -57,13 +57,6 @@ class Heard:
         self.logits_RNK[turn, mine_N] = said
         self.cloud_RN[turn, mine_N] = seen.cloud_N
         self.to_labels_RNK[turn, mine_N] = seen.to_labels_NK
-
-
-def bank_rows(prepared: Prepared) -> NDArray[np.int64]:
-    """The training images that distances are measured to, sorted; no label lacks one."""
-    task = prepared.task
-    most = max(prepared.config.rejection.bank, len(task.labels) * task.folds)
-    return draw_bank(task.labels_N, task.folds_N, most, task.seed)
 
 
 def clouds_of(member: Member, task: PixelTask, rows: NDArray[np.int64]) -> OwnClouds:

@@ -29,7 +29,7 @@ from sign_ensemble.uncertainty.readings import (
     evidence_of,
     measured,
 )
-from sign_ensemble.uncertainty.scores import Scores, all_scores
+from sign_ensemble.uncertainty.scores import Scores, all_scores, distance_scores
 
 PARTS = 5  # a fifth of the labels at a time: enough wrong gestures, and the task stays itself
 
@@ -222,13 +222,3 @@ def left_out_distances(
         calibration_of(task, part.strange_N, distance_scores(part.at), right_N)
         for part in without(prepared, parts, bank, chosen, reads=False)
     ]
-
-
-def distance_scores(at: Measured) -> dict[str, Scores]:
-    """The scores of the witnesses that ask no member, DISTANCES."""
-    return {
-        "feature_norm": -at.norm_N,
-        "neighbour": at.neighbour_N,
-        "relative_mahalanobis": at.cloud_N,
-        "part_mahalanobis": at.part_N,
-    }

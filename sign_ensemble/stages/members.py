@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import softmax
 
 from sign_ensemble.config import MemberConfig
@@ -15,25 +16,63 @@ from sign_ensemble.data import backbone
 from sign_ensemble.data.features import preparation
 from sign_ensemble.learning.folds import recipe_of, seed_of
 from sign_ensemble.learning.member import Card
-from sign_ensemble.run import RunFolder, write_json
+from sign_ensemble.run import RunFolder, read_arrays, write_json
 from sign_ensemble.search.records import TrialRecord, out_of_fold, read_records
-from sign_ensemble.search.select import greedy, ranked, top_k
+from sign_ensemble.search.select import fold_mean_nll, greedy, ranked, top_k
+from sign_ensemble.stages.away import away_from_others, bank_of, bank_rows
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.storage import Place, place
+from sign_ensemble.uncertainty.choose import USUAL, Calibration, judged, strangers
+from sign_ensemble.uncertainty.rejection import UNSURE
+from sign_ensemble.uncertainty.scores import distance_scores, entropy
+
+Loss = Callable[[NDArray[np.float64]], float]
 
 
 def select(prepared: Prepared, records: Sequence[TrialRecord]) -> dict[int, int]:
     """Trial number → votes."""
     config, task = prepared.config, prepared.task
     if config.ensemble.method == "top_k":
-        return top_k(records, config.ensemble.size)
-    probs = {
-        record.number: softmax(
-            out_of_fold(prepared.run, task, record.number)[0].astype(np.float64), -1
+        return top_k(records, config.ensemble.size, config.search.objective.split("+"))
+    probs = {}
+    for record in ranked(records):  # signs, and after them negatives
+        said = np.concatenate(out_of_fold(prepared.run, task, record.number))
+        probs[record.number] = softmax(said.astype(np.float64), -1)
+    loss = rule_risk(prepared) if config.ensemble.lowers == "augrc" else loss_of_signs(prepared)
+    return greedy(probs, loss, config.ensemble.size)
+
+
+def loss_of_signs(prepared: Prepared) -> Loss:
+    """:func:`fold_mean_nll` of the signs."""
+    labels_N, folds_N = prepared.task.labels_N, prepared.task.folds_N
+    return lambda probs: fold_mean_nll(probs[: len(labels_N)], labels_N, folds_N)
+
+
+def rule_risk(prepared: Prepared) -> Loss:
+    """The mean over training signers, each a stranger to the others, of the chance that the usual
+    rule answers a misread sign or a negative that stands for a wrong gesture; see ``choose.py``.
+
+    Clouds do not read here: what they count is not known before there are members.
+    """
+    task = prepared.task
+    bank = bank_of(task, bank_rows(prepared))
+    at, made = away_from_others(prepared, bank, reads=False)
+    arrays, header = read_arrays(prepared.run.negatives)
+    kinds_G = np.array(header["kinds"])[arrays["kinds"]]
+
+    def risk_of(probs: NDArray[np.float64]) -> float:
+        known_NK, unlike_GK = np.split(probs, [len(task.labels_N)])
+        calibration = Calibration(
+            scores={UNSURE: entropy(known_NK), **distance_scores(at)},
+            groups_C=task.folds_N,
+            wrong_C=known_NK.argmax(-1) != task.labels_N,
+            negatives={UNSURE: entropy(unlike_GK), **distance_scores(made)},
+            groups_G=arrays["folds"],
+            kinds_G=kinds_G,
         )
-        for record in ranked(records)
-    }
-    return greedy(probs, task.labels_N, task.folds_N, config.ensemble.size)
+        return judged(USUAL, strangers(calibration)).risk
+
+    return risk_of
 
 
 def member_recipe(default: MemberConfig, record: TrialRecord, fold: int) -> MemberConfig:

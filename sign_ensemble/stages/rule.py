@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from sign_ensemble.console import say
-from sign_ensemble.data.backbone import D, Features
-from sign_ensemble.data.features import Cached
 from sign_ensemble.learning.folds import Task, recipe_of
 from sign_ensemble.run import read_arrays, read_json
 from sign_ensemble.search.records import out_of_fold, read_records
+from sign_ensemble.stages.away import away_from_others, bank_of, bank_rows
 from sign_ensemble.stages.finetune import pixel_task
-from sign_ensemble.stages.judges import bank_rows, own_clouds, unseen
+from sign_ensemble.stages.judges import own_clouds, unseen
 from sign_ensemble.stages.left_out import left_out_calibrations, left_out_distances
 from sign_ensemble.stages.members import best_trial
 from sign_ensemble.stages.prepare import Prepared
@@ -41,12 +40,9 @@ from sign_ensemble.uncertainty.readings import (
     Bank,
     Measured,
     Readings,
-    Rows,
-    atlases_of_others,
     evidence_of,
     fit_atlas,
     fit_readings,
-    measured,
 )
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import DISTANCES, all_scores, max_prob
@@ -55,14 +51,6 @@ from sign_ensemble.uncertainty.temperature import fit_temperature
 BY_LABELS = "signs of left-out labels"
 ALONE = "clouds do not read: on unseen signers the members are better without them"
 BY_IMAGES = "negatives joined from two hands"
-
-
-def bank_of(task: Task, chosen: NDArray[np.int64]) -> Bank:
-    """The training images of these rows, with their views."""
-    slots_B = task.features.slots_N[chosen]
-    both_BVE = task.features.open()[slots_B]
-    deep_BVD, middle_BC = both_BVE[:, :, :D], both_BVE[:, 0, D:]
-    return Bank(deep_BVD, middle_BC, task.labels_N[chosen], task.folds_N[chosen])
 
 
 @dataclass(frozen=True)
@@ -119,16 +107,9 @@ def unseen_of(prepared: Prepared, bank: Bank, votes: Mapping[int, int]) -> Unsee
         votes: Votes of each member's trial.
     """
     run, task, reads = prepared.run, prepared.task, prepared.config.ensemble.clouds == "auto"
-    negatives, header = read_arrays(run.negatives)
     judged = unseen(run)
-    others = atlases_of_others(bank, task.folds_N, reads and not judged)
-
-    def asked(of: Rows, groups: NDArray[np.int64]) -> Measured:
-        k = prepared.config.rejection.neighbours
-        return measured(of, groups, bank, others, k, len(task.labels))
-
-    at = asked(Cached(task.features), task.folds_N)
-    made = asked(Features(negatives["features"]), negatives["folds"])
+    at, made = away_from_others(prepared, bank, reads and not judged)
+    negatives, header = read_arrays(run.negatives)
     if judged:
         of_signs, of_unlike = judged
         signs, unlike = of_signs.logits_RNK, of_unlike.logits_RNK

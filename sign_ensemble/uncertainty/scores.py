@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.uncertainty.ensemble import Evidence
+from sign_ensemble.uncertainty.readings import Measured
 
 Scores = NDArray[np.float64]
 GAMMA = 0.1  # of the generalised entropy, as published
@@ -138,6 +139,16 @@ def all_scores(evidence: Evidence) -> dict[str, Scores]:
     if evidence.own_N is None:
         del there[OWN]
     return {name: witness(evidence) for name, witness in there.items()}
+
+
+def distance_scores(at: Measured) -> dict[str, Scores]:
+    """The scores of the witnesses that ask no member, DISTANCES."""
+    return {
+        "feature_norm": -at.norm_N,
+        "neighbour": at.neighbour_N,
+        "relative_mahalanobis": at.cloud_N,
+        "part_mahalanobis": at.part_N,
+    }
 
 
 def max_prob(probs_NK: NDArray[np.float64]) -> Scores:

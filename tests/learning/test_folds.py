@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
+from sign_ensemble import metrics
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.backbone import E
 from sign_ensemble.data.features import plain
@@ -37,6 +39,7 @@ from sign_ensemble.learning.folds import (
     logits_of,
     recipe_of,
     seed_of,
+    unsure_risk,
 )
 from sign_ensemble.learning.network import Head
 
@@ -324,7 +327,23 @@ def test_figures_of_a_fold_are_those_of_its_logits(task: Task) -> None:
     assert np.array_equal(result.negative_logits_GK, logits_of(head, negatives))
     assert "logits_FK" not in result.figures()
     assert result.figures()["nll"] == result.nll
+    unlike = softmax(result.negative_logits_GK.astype(np.float64), -1)
+    assert result.augrc == pytest.approx(unsure_risk(np.exp(log_probs), truth, unlike))
     assert result.seconds > 0
+
+
+def test_the_chance_that_a_negative_is_answered_by_hand() -> None:
+    # two signs read rightly, one misread; from least to most unsure: a sign, a negative, the
+    # misread sign, a sign. Answering 1, 2, 3 and 4 of 4 lets 0, 1, 2 and 2 failures through
+    signs = np.array([[0.99, 0.01], [0.2, 0.8], [0.4, 0.6]])
+    labels, negatives = np.array([0, 0, 1]), np.array([[0.1, 0.9]])
+    found = unsure_risk(signs, labels, negatives)
+    failed = [False, True, False, True]
+    entropies = [-(p * np.log(p)).sum() for p in [*signs, *negatives]]
+    assert np.argsort(entropies).tolist() == [0, 3, 1, 2]
+    assert found == pytest.approx(metrics.augrc(np.array(entropies), np.array(failed)))
+    assert unsure_risk(signs[:1], labels[:1], np.zeros((0, 2))) == 0.0
+    assert unsure_risk(np.array([[1.0, 0.0]]), np.array([0]), np.array([[0.5, 0.5]])) < found
 
 
 def test_the_left_out_fold_is_never_seen(task: Task) -> None:

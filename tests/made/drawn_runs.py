@@ -84,6 +84,7 @@ def drawn_trials(count: int, rng: np.random.Generator) -> list[TrialRecord]:
             {
                 "fold": i,
                 "nll": loss + rng.normal(0, 0.02),
+                "augrc": 0.1 * loss,
                 "accuracy": 0.9 - 0.1 * loss,
                 "ece": 0.05,
                 "seconds": 1.5,
@@ -115,7 +116,7 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
     space = distributions(SearchConfig())
     storage = JournalStorage(JournalFileBackend(str(run.study)))
     study = optuna.create_study(storage=storage, study_name="run")
-    study.add_trials([as_optuna(record, space) for record in records if record.folds])
+    study.add_trials([as_optuna(record, space, ["nll"]) for record in records if record.folds])
     best = [record.number for record in records if record.status == "complete"][:MEMBERS]
     members = [{"trial": best[i % len(best)], "votes": 1} for i in range(MEMBERS)]
     write_json(run.members / "index.json", {"members": members})

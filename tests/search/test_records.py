@@ -77,7 +77,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def figures(nll: float, accuracy: float = 0.5, seconds: float = 1.0) -> dict[str, Any]:
-    return {"nll": nll, "accuracy": accuracy, "ece": 0.25, "seconds": seconds}
+    return {"nll": nll, "augrc": 0.125, "accuracy": accuracy, "ece": 0.25, "seconds": seconds}
 
 
 # --- a fold's file --------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_out_of_fold_puts_each_row_in_its_place(
         logits = np.stack([mine, np.full(len(mine), fold)], -1).astype(np.float32)
         theirs = 100 + np.flatnonzero(fold == FOLDS_G)
         unlike = np.stack([theirs, np.full(len(theirs), fold)], -1).astype(np.float32)
-        return FoldResult(fold, len(mine), 0.5, 0.5, 0.1, 1, 1, 0.0, logits, unlike), None
+        return FoldResult(fold, len(mine), 0.5, 0.5, 0.1, 0.2, 1, 1, 0.0, logits, unlike), None
 
     monkeypatch.setattr(records, "fit_fold", marked)
     judge_all(run, task, DEFAULT, {}, 3)
@@ -250,8 +250,9 @@ def test_the_table_lists_the_best_first_with_all_columns(run: RunFolder) -> None
     write_table(run, rows, ("ada", "ben+cleo"))
     table = pq.read_table(run.trials_table)
     assert table.column_names == [
-        "number", "status", "dropout", "h1", "nll", "accuracy", "ece", "worst_accuracy", "seconds",
-        "nll_ada", "accuracy_ada", "nll_ben+cleo", "accuracy_ben+cleo", "error",
+        "number", "status", "dropout", "h1", "nll", "augrc", "accuracy", "ece",
+        "worst_accuracy", "seconds", "nll_ada", "accuracy_ada", "nll_ben+cleo",
+        "accuracy_ben+cleo", "error",
     ]  # fmt: skip
     found = table.to_pylist()
     assert [row["number"] for row in found] == [3, 0, 2, 1]

@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 from sign_ensemble.search.records import TrialRecord
-from sign_ensemble.search.select import fold_mean_nll, greedy, ranked, top_k, worth_finishing
+from sign_ensemble.search.select import (
+    fold_mean_nll,
+    fronts,
+    greedy,
+    ranked,
+    top_k,
+    worth_finishing,
+)
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
 Status = Literal["complete", "pruned", "failed"]
@@ -48,6 +55,35 @@ def test_top_k_gives_the_best_one_vote_each() -> None:
     assert top_k(TRIALS[4:5], 3) == {}
 
 
+# --- two objectives -------------------------------------------------------------------------------
+
+
+def test_fronts_by_hand() -> None:
+    values = np.array([[1, 4], [2, 2], [4, 1], [2, 3], [3, 3], [2, 2], [9, 9]], np.float64)
+    # (2, 2) twice beats (2, 3), which beats (3, 3); nothing beats the first three, equals included
+    assert fronts(values).tolist() == [0, 0, 0, 1, 2, 0, 3]
+    assert fronts(np.array([[3.0], [1.0], [2.0], [1.0]])).tolist() == [2, 0, 1, 0]
+    assert fronts(np.zeros((0, 2))).tolist() == []
+
+
+def test_what_no_other_beats_in_both_comes_first_and_then_the_loss() -> None:
+    pairs = {0: (0.1, 0.9), 1: (0.3, 0.1), 2: (0.2, 0.95), 3: (0.2, 0.5), 4: (0.9, 0.9)}
+    records = [
+        TrialRecord(number, "complete", {}, ({"nll": nll, "augrc": augrc},))
+        for number, (nll, augrc) in pairs.items()
+    ]
+    both = ("nll", "augrc")
+    assert numbers(ranked(records, both)) == [0, 3, 1, 2, 4]
+    assert numbers(ranked(records)) == [0, 2, 3, 1, 4]
+    assert top_k(records, 3, both) == {0: 1, 3: 1, 1: 1}
+
+
+def test_greedy_lowers_whatever_it_is_asked_to() -> None:
+    trials = {0: np.array([[0.9, 0.1]]), 1: np.array([[0.2, 0.8]])}
+    assert greedy(trials, lambda probs: float(probs[0, 0]), 1) == {1: 1}
+    assert greedy(trials, lambda probs: abs(float(probs[0, 0]) - 0.55), 2) == {1: 1, 0: 1}
+
+
 # --- greedy ---------------------------------------------------------------------------------------
 
 
@@ -60,7 +96,7 @@ def of_truth(*rows: list[float]) -> dict[int, np.ndarray]:
 
 def select(trials: dict[int, np.ndarray], size: int) -> dict[int, int]:
     n = len(next(iter(trials.values())))
-    return greedy(trials, np.zeros(n, np.int64), np.arange(n), size)
+    return greedy(trials, lambda probs: fold_mean_nll(probs, np.zeros(n, int), np.arange(n)), size)
 
 
 def test_each_fold_counts_once_in_the_loss() -> None:

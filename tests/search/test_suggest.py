@@ -28,9 +28,10 @@ def loss(params: dict[str, Any], fold: int) -> float:
     return abs(params["dropout"] - 0.4) + params["label_smoothing"] + 0.1 * fold
 
 
-def searcher(path: Path, ended: list[TrialRecord]) -> RecordedOptuna:
+def searcher(path: Path, ended: list[TrialRecord], *objectives: str) -> RecordedOptuna:
     storage = JournalStorage(JournalFileBackend(str(path)))
-    return RecordedOptuna(SPACE, storage, 7, DEFAULT, ended, set(), [])
+    of = objectives or ("nll",)
+    return RecordedOptuna(SPACE, storage, 7, DEFAULT, ended, set(), [], of)
 
 
 def run_on(search: RecordedOptuna, records: list[TrialRecord], until: int) -> list[TrialRecord]:
@@ -40,10 +41,14 @@ def run_on(search: RecordedOptuna, records: list[TrialRecord], until: int) -> li
         assert trial is not None
         number, params = trial["trial"]["number"], trial["trial"]["params"]
         folds = 2 if number % 3 == 2 else 3
-        values = [{"nll": loss(params, fold)} for fold in range(folds)]
+        values = [
+            {"nll": loss(params, fold), "augrc": 0.2 - 0.1 * params["dropout"]}
+            for fold in range(folds)
+        ]
         record = TrialRecord(number, "complete" if folds == 3 else "pruned", params, tuple(values))
         for fold, value in enumerate(record.running_nll, 1):
-            last = {"nll": value, "fold": fold, "training_iteration": fold}
+            augrc = record.mean("augrc")
+            last = {"nll": value, "augrc": augrc, "fold": fold, "training_iteration": fold}
             if fold < folds or folds == 3:  # Tune keeps back the result that a trial is stopped at
                 search.on_trial_result(f"t{len(records)}", last)
         if folds == 2:
@@ -53,13 +58,38 @@ def run_on(search: RecordedOptuna, records: list[TrialRecord], until: int) -> li
     return records
 
 
+@pytest.mark.parametrize("objectives", [(), ("nll", "augrc")])
 @pytest.mark.parametrize("stop", [1, 5, 12, 14])
-def test_interrupted_search_suggests_the_same(tmp_path: Path, stop: int) -> None:
-    whole = run_on(searcher(tmp_path / "a", []), [], 16)
-    first = run_on(searcher(tmp_path / "b", []), [], stop)
-    again = run_on(searcher(tmp_path / "c", list(first)), list(first), 16)
+def test_interrupted_search_suggests_the_same(
+    tmp_path: Path, stop: int, objectives: tuple[str, ...]
+) -> None:
+    whole = run_on(searcher(tmp_path / "a", [], *objectives), [], 16)
+    first = run_on(searcher(tmp_path / "b", [], *objectives), [], stop)
+    again = run_on(searcher(tmp_path / "c", list(first), *objectives), list(first), 16)
     assert [record.params for record in again] == [record.params for record in whole]
     assert len({str(record.params) for record in whole}) == 16
+
+
+def test_a_second_objective_moves_what_is_tried(tmp_path: Path) -> None:
+    # the loss wants a dropout of 0.4, the other objective as much as there is
+    one = run_on(searcher(tmp_path / "one", []), [], 40)
+    two = run_on(searcher(tmp_path / "two", [], "nll", "augrc"), [], 40)
+    assert [record.params for record in one[:8]] == [record.params for record in two[:8]]
+    means = [sum(r.params["dropout"] for r in each[8:]) / 32 for each in (one, two)]
+    assert means[1] > means[0] + 0.02
+
+
+def test_a_study_of_two_objectives_has_both_and_no_value_of_pruned_trials(tmp_path: Path) -> None:
+    search = searcher(tmp_path / "study", [], "nll", "augrc")
+    records = run_on(search, [], 6)
+    for trial, record in zip(search._ot_study.trials, records, strict=True):
+        if record.status == "complete":
+            assert trial.values == pytest.approx([record.nll, record.mean("augrc")])
+        else:
+            assert (trial.state, trial.values) == (TrialState.PRUNED, None)
+        assert trial.intermediate_values == {}
+        again = as_optuna(record, SPACE, ["nll", "augrc"])
+        assert (again.state, again.values) == (trial.state, trial.values)
 
 
 def test_default_recipe_is_first_to_the_letter(tmp_path: Path) -> None:
@@ -119,11 +149,11 @@ def test_pruned_trials_reach_optuna_as_pruned(tmp_path: Path) -> None:
 
 def test_records_come_back_to_optuna_as_they_were() -> None:
     folds = ({"nll": 0.5}, {"nll": 0.3}, {"nll": 0.1})
-    complete = as_optuna(TrialRecord(3, "complete", DEFAULT, folds), SPACE)
+    complete = as_optuna(TrialRecord(3, "complete", DEFAULT, folds), SPACE, ["nll"])
     assert complete.state is TrialState.COMPLETE
     assert complete.value == pytest.approx(0.3)
     assert complete.intermediate_values == pytest.approx({1: 0.5, 2: 0.4, 3: 0.3})
-    pruned = as_optuna(TrialRecord(4, "pruned", DEFAULT, folds[:1]), SPACE)
+    pruned = as_optuna(TrialRecord(4, "pruned", DEFAULT, folds[:1]), SPACE, ["nll"])
     assert pruned.state is TrialState.PRUNED
     assert pruned.intermediate_values == {1: 0.5}
 

@@ -24,7 +24,7 @@ from sign_ensemble.search.trials import is_worth_another_call, search_trials, se
 
 DEFAULT = MemberConfig()
 PARAMS = default_params(DEFAULT)
-FIGURES = {"nll": 0.5, "accuracy": 0.5, "ece": 0.25, "seconds": 1.0}
+FIGURES = {"nll": 0.5, "augrc": 0.25, "accuracy": 0.5, "ece": 0.25, "seconds": 1.0}
 
 Fate = Literal["complete", "lost while idle", "broken"]
 

@@ -6,20 +6,38 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pyarrow.parquet as pq
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from small_runs import assert_kept, contents, settings
 from started_commands import SLOW, Command, finish
 
 
 @pytest.mark.timeout(3 * SLOW)
 def test_stage_by_stage(home: Path, signs_folder: Path, start: Callable[..., Command]) -> None:
-    """Also ensemble.method greedy, members without clouds beside them, and a promise."""
+    """Also two objectives, ensemble.method greedy by what the rule answers, members without clouds
+    beside them, and a promise.
+    """
     run = home / "stages"
-    more = ("--ensemble.method=greedy", "--ensemble.clouds=none", "--rejection.max_error=0.9")
+    more = (
+        "--search.objective=nll+augrc", "--ensemble.method=greedy", "--ensemble.lowers=augrc",
+        "--ensemble.clouds=none", "--rejection.max_error=0.9",
+    )  # fmt: skip
     arguments = settings(home, signs_folder, "stages", 3, *more)
     finish(start("tune", *arguments, "--until", "search"))
-    assert len(pq.read_table(run / "trials.parquet")) == 3
+    trials = pq.read_table(run / "trials.parquet").to_pylist()
+    assert len(trials) == 3
+    assert all(0 <= trial["augrc"] <= 1 for trial in trials)
+    storage = JournalStorage(JournalFileBackend(str(run / "study.journal")))
+    (name,) = optuna.get_all_study_names(storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    complete = {t.user_attrs["number"]: t.values for t in study.trials if t.values}
+    for trial in trials:
+        if trial["status"] == "complete":
+            both = [trial["nll"], trial["augrc"]]
+            assert complete[trial["number"]] == pytest.approx(both)
     assert not (run / "members").exists()
     before = contents(run)
 

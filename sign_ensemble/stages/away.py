@@ -1,0 +1,56 @@
+"""How far training signers' images and negatives are from the images of the other signers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble.data.backbone import D, Features
+from sign_ensemble.data.features import Cached
+from sign_ensemble.learning.folds import Task
+from sign_ensemble.run import read_arrays
+from sign_ensemble.stages.prepare import Prepared
+from sign_ensemble.uncertainty.neighbours import draw_bank
+from sign_ensemble.uncertainty.readings import (
+    Bank,
+    Measured,
+    Rows,
+    atlases_of_others,
+    measured,
+)
+
+
+def bank_rows(prepared: Prepared) -> NDArray[np.int64]:
+    """The training images that distances are measured to, sorted; no label lacks one."""
+    task = prepared.task
+    most = max(prepared.config.rejection.bank, len(task.labels) * task.folds)
+    return draw_bank(task.labels_N, task.folds_N, most, task.seed)
+
+
+def bank_of(task: Task, chosen: NDArray[np.int64]) -> Bank:
+    """The training images of these rows, with their views."""
+    slots_B = task.features.slots_N[chosen]
+    both_BVE = task.features.open()[slots_B]
+    deep_BVD, middle_BC = both_BVE[:, :, :D], both_BVE[:, 0, D:]
+    return Bank(deep_BVD, middle_BC, task.labels_N[chosen], task.folds_N[chosen])
+
+
+def away_from_others(prepared: Prepared, bank: Bank, reads: bool) -> tuple[Measured, Measured]:
+    """Distances of the training signers' signs, and of the negatives made from them, to the images
+    of the others.
+
+    Args:
+        prepared: The run.
+        bank: The training images that distances are measured to.
+        reads: Whether clouds of the fifth layer are wanted.
+    """
+    task = prepared.task
+    negatives, _ = read_arrays(prepared.run.negatives)
+    others = atlases_of_others(bank, task.folds_N, reads)
+
+    def asked(of: Rows, groups: NDArray[np.int64]) -> Measured:
+        k = prepared.config.rejection.neighbours
+        return measured(of, groups, bank, others, k, len(task.labels))
+
+    signs = asked(Cached(task.features), task.folds_N)
+    return signs, asked(Features(negatives["features"]), negatives["folds"])

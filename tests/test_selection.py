@@ -1,0 +1,85 @@
+"""Greedy selection by what the rule answers: members that are unsure of negatives are worth more.
+
+Letters: N images, G negatives, K labels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sign_ensemble.config import RejectionConfig
+from sign_ensemble.data import backbone
+from sign_ensemble.data.slots import Slots
+from sign_ensemble.learning.folds import Task
+from sign_ensemble.run import RunFolder, write_arrays
+from sign_ensemble.search.select import fold_mean_nll, greedy
+from sign_ensemble.stages.members import loss_of_signs, rule_risk
+
+IMAGES, MADE = 60, 12
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Any:
+    """Three labels by two signers; negatives as near to the images as these to each other."""
+    labels, folds = (x.ravel() for x in np.indices((3, IMAGES // 3)))
+    rng = np.random.default_rng(0)
+
+    def drawn(labels: np.ndarray) -> np.ndarray:
+        x_NE = rng.uniform(0, 1, (len(labels), backbone.E)).astype(np.float16)
+        for label in range(3):
+            x_NE[labels == label, 40 * label : 40 * label + 40] += 4
+        return x_NE
+
+    drawn(labels)[:, None].tofile(tmp_path / "features.f16")
+    features = Slots(str(tmp_path / "features.f16"), np.arange(IMAGES), (1, backbone.E), "float16")
+    run = RunFolder(tmp_path)
+    write_arrays(
+        run.negatives,
+        {
+            "features": drawn(np.arange(MADE) % 3),
+            "folds": np.arange(MADE) % 2,
+            "kinds": np.arange(MADE) // 2 % 2,
+        },
+        {"kinds": ["joined", "cut"]},
+    )
+    task = Task(features, labels, folds % 2, ("eve", "fay"), ("a", "b", "c"), "", 0)
+    config = SimpleNamespace(rejection=RejectionConfig(neighbours=1))
+    return SimpleNamespace(task=task, run=run, config=config)
+
+
+def said(task: Task, sure_of_signs: float, sure_of_negatives: float) -> np.ndarray:
+    """Probabilities of signs, all read rightly, and after them of negatives."""
+    sure = np.r_[np.full(IMAGES, sure_of_signs), np.full(MADE, sure_of_negatives)]
+    sure = sure + np.linspace(0, 0.01, len(sure))  # no ties
+    probs = np.repeat((1 - sure[:, None]) / 2, 3, 1)
+    probs[np.arange(len(sure)), np.r_[task.labels_N, np.zeros(MADE, int)]] = sure
+    return probs
+
+
+def test_whoever_is_unsure_of_negatives_lowers_the_rules_risk(prepared: Any) -> None:
+    risk = rule_risk(prepared)
+    unsure, sure = said(prepared.task, 0.8, 0.4), said(prepared.task, 0.9, 0.98)
+    assert risk(unsure) < risk(sure)
+    loss = loss_of_signs(prepared)
+    assert loss(unsure) > loss(sure)  # which knows nothing of negatives
+    trials = {0: sure, 1: unsure}
+    assert greedy(trials, risk, 1) == {1: 1}
+    assert greedy(trials, loss, 1) == {0: 1}
+
+
+def test_the_loss_is_of_the_signs(prepared: Any) -> None:
+    probs, task = said(prepared.task, 0.8, 0.4), prepared.task
+    by_hand = fold_mean_nll(probs[:IMAGES], task.labels_N, task.folds_N)
+    assert loss_of_signs(prepared)(probs) == by_hand
+
+
+def test_a_misread_sign_raises_the_risk(prepared: Any) -> None:
+    risk, right = rule_risk(prepared), said(prepared.task, 0.8, 0.4)
+    wrong = right.copy()
+    wrong[0] = np.roll(wrong[0], 1)
+    assert risk(wrong) > risk(right)
