@@ -1,0 +1,124 @@
+"""The shipped rule, untouched, on built-in signers: each of some signers held out in turn.
+
+    python benchmarks/built_in.py [--runs runs/built-in] [--held-out 1 2] [settings of the main job]
+
+Renders five signers, 12 pictures of each of the 27 labels at 256×192, and 100 of each strange set
+(once), and runs the main job with configs/frozen.yaml for each signer held out; what this benchmark
+does not know itself goes to the main job, and runs that are there already are not made again.
+Wrong gestures are the near set; no hand, two hands and cropped hands the far ones. Writes
+results/built_in.json and results/built_in.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hardware import hardware
+
+from sign_ensemble.data.synthetic.picture_set import Recipe
+from sign_ensemble.run import RunFolder, read_json, write_json
+from sign_ensemble.stages.synthesize import synthesize
+
+RESULTS = Path(__file__).parent / "results"
+RECIPE = Recipe(seed=0, spread=1.0, width=256, height=192)
+SIGNERS, EACH, STRANGE_EACH = 5, 12, 100
+NEAR = {"wrong gestures": "wrong-gesture"}
+FAR = {"no hand, things": "no-hand", "two hands": "two-hands", "cropped hands": "cropped"}
+
+
+def main_job(pictures: Path, runs: Path, signer: str, more: list[str]) -> RunFolder:
+    """Run the main job as a user does."""
+    run = RunFolder(runs / f"without-{signer}")
+    strange = {name: str(pictures / "strange" / folder) for name, folder in {**NEAR, **FAR}.items()}
+    command = [
+        sys.executable, "-m", "sign_ensemble.tune", "--config", "configs/frozen.yaml",
+        "--data.root", str(pictures / "signs"), "--data.test_signers", f"[{signer}]",
+        "--evaluate.near", str({name: strange[name] for name in NEAR}),
+        "--evaluate.far", str({name: strange[name] for name in FAR}),
+        "--data.cache", str(runs / "features"), "--run.root", str(runs),
+        "--run.name", run.path.name, "--wandb.mode", "disabled", *more,
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
+    return run
+
+
+def figures_of(run: RunFolder) -> dict[str, Any]:
+    """What the table shows of one run."""
+    tree = read_json(run.metrics)
+    return {
+        "known": {name: tree["known"][name]["value"] for name in ("accuracy", "coverage")},
+        "n": tree["known"]["accuracy"]["n"],
+        "combination": tree["about"]["combination"],
+        "sets": {
+            name: {
+                "n": found["n"],
+                **{k: found[k]["value"] for k in ("auroc", "fpr95", "accepted", "overconfident")},
+            }
+            for name, found in tree["sets"].items()
+        },
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """results/built_in.md: a row per set, mean and worst over the signers held out."""
+    found = list(results["held_out"].values())
+    lines = [
+        "| images | n | AUROC | FPR95 | answered | answered, ≥ .90 sure |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in found[0]["sets"]:
+        each = [one["sets"][name] for one in found]
+
+        def cell(figure: str, worst: Any, each: list[dict[str, float]] = each) -> str:
+            values = [one[figure] for one in each]
+            return f"{np.mean(values):.3f} / {worst(values):.3f}"
+
+        cells = [cell("auroc", min), *(cell(k, max) for k in ("fpr95", "accepted"))]
+        lines.append(
+            f"| {name} | {each[0]['n']} | {' | '.join(cells)} | {cell('overconfident', max)} |"
+        )
+    accuracy, coverage = (
+        np.mean([one["known"][name] for one in found]) for name in ("accuracy", "coverage")
+    )
+    lines += [
+        "",
+        f"Mean / worst over {len(found)} built-in signers held out in turn, of {SIGNERS}; "
+        f"{found[0]['n']} signs of each: accuracy {accuracy:.3f}, {coverage:.3f} answered. Heads "
+        f"on frozen features; {results['hardware']}. Made by `{results['command']}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Render what is missing, run, measure, write."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs/built-in"))
+    parser.add_argument("--held-out", type=int, nargs="+", default=[1, 2])
+    known, more = parser.parse_known_args()
+    runs = known.runs.resolve()
+    pictures = runs / "pictures"
+    synthesize(pictures, RECIPE, SIGNERS, EACH, STRANGE_EACH, None)
+    signers = sorted(path.name for path in (pictures / "signs").iterdir())
+    held_out = {}
+    for number in known.held_out:
+        signer = signers[number - 1]
+        held_out[signer] = figures_of(main_job(pictures, runs, signer, more))
+    results = {
+        "command": " ".join(
+            ["python benchmarks/built_in.py --held-out", *map(str, known.held_out), *more]
+        ),
+        "hardware": hardware(),
+        "held_out": held_out,
+    }
+    write_json(RESULTS / "built_in.json", results)
+    (RESULTS / "built_in.md").write_text(table(results))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
