@@ -83,7 +83,7 @@ def on_strangers(run: RunFolder, candidate: Candidate) -> dict[str, float]:
 def table(results: dict[str, Any]) -> str:
     """results/parts.md: what README quotes."""
     lines = [
-        "| what decides beside the guard | training signers: AUGRC | left-out labels answered at "
+        "| what decides beside the guard | training signers: cost | left-out labels answered at "
         "95 % of signs | strangers: wrong gestures' AUROC, mean / worst | FPR95, mean / worst "
         "| AUGRC | gestures answered | signs answered | errors among them | worst far FPR95 |",
         "| --- |" + " --- |" * 9,
