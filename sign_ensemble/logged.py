@@ -51,6 +51,9 @@ def set_rows(sets: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
     return rows
 
 
+LOGGED = ("nll", "augrc", "accuracy", "ece")  # figures of a fold, and their means
+
+
 def trial_figures(record: TrialRecord) -> dict[str, Any]:
     """A trial's summary; a trial without a single fold has no figures but its status."""
     figures: dict[str, Any] = {
@@ -58,7 +61,7 @@ def trial_figures(record: TrialRecord) -> dict[str, Any]:
         "seconds": sum(fold["seconds"] for fold in record.folds),
     }
     if record.folds:
-        figures |= {name: record.mean(name) for name in ("nll", "accuracy", "ece")}
+        figures |= {name: record.mean(name) for name in LOGGED}
         figures["worst_accuracy"] = min(fold["accuracy"] for fold in record.folds)
     if record.error:
         figures["error"] = record.error

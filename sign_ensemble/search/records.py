@@ -159,7 +159,7 @@ def read_records(run: RunFolder) -> list[TrialRecord]:
     """All ended trials, by number.
 
     Raises:
-        UserError: a record is damaged.
+        UserError: a record is damaged, or of an earlier version.
     """
     records = []
     paths: list[Place] = sorted(run.trials.glob("*/trial.json"), key=str)
@@ -168,7 +168,7 @@ def read_records(run: RunFolder) -> list[TrialRecord]:
             try:
                 record = TrialRecord(**{**values, "folds": tuple(values["folds"])})
                 if not all("augrc" in fold for fold in record.folds):
-                    raise KeyError("augrc: of an earlier version")
+                    raise UserError(f"{path}: of an earlier version; give another run.name")
                 records.append(record)
             except (KeyError, TypeError) as fault:
                 raise UserError(f"{path}: not a trial's record ({fault})") from None

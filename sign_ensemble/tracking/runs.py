@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sign_ensemble.config import WandbConfig
-from sign_ensemble.logged import described, flat, trial_figures
+from sign_ensemble.logged import LOGGED, described, flat, trial_figures
 from sign_ensemble.run import RunFolder, whole
 from sign_ensemble.storage import Place, beside
 from sign_ensemble.tracking import files
@@ -93,7 +93,7 @@ class Runs:
         with self._open(job_type, key, name, config, exit_code) as run:
             rows = zip(record.folds, fold_names, record.running_nll, strict=False)
             for step, (fold, fold_name, running_nll) in enumerate(rows):
-                row = {figure: fold[figure] for figure in ("nll", "accuracy", "ece")}
+                row = {figure: fold[figure] for figure in LOGGED}
                 row |= {"fold": fold_name, "running_nll": running_nll}
                 # With its step given, a row that an earlier call has logged is ignored by wandb;
                 # committed at once, the last row cannot overwrite the summary's means.

@@ -225,6 +225,10 @@ def test_no_trials_are_no_records(run: RunFolder) -> None:
             '{"number": 0, "status": "complete", "params": {}, "folds": [], "colour": 1}',
             "not a trial's record",
         ),
+        (
+            '{"number": 0, "status": "complete", "params": {}, "folds": [{"nll": 0.5}]}',
+            "of an earlier version",
+        ),
     ],
 )
 def test_a_damaged_record_is_named(content: str, message: str, run: RunFolder) -> None:
