@@ -100,6 +100,7 @@ def drawn_reader(size: int) -> Reader:
         drawn_rule(np.random.default_rng(0)),
         bank=bank.deep_BVD[:, 0],
         clouds=atlas.third,
+        parts=atlas.parts,
         fifth=atlas.fifth,
         readings=Readings((10.0, 100.0), 1.0),
     )

@@ -36,9 +36,15 @@ def check(config: Config) -> None:
     data, member, search = config.data, config.member, config.search
     ensemble, rejection, evaluate = config.ensemble, config.rejection, config.evaluate
     finetune, scale = config.finetune, config.scale
-    rules = [
+    rules: list[tuple[str, object, bool, str]] = [
         ("data.test_share", data.test_share, 0 < data.test_share < 1, "above 0 and below 1"),
         ("data.size", data.size, 63 <= data.size <= 1024, "63 to 1024 pixels"),
+        (
+            "ensemble.lowers",
+            ensemble.lowers,
+            ensemble.lowers == "nll" or ensemble.method == "greedy",
+            "nll unless ensemble.method is greedy",
+        ),
         ("data.views", data.views, data.views >= 0, "0 or more"),
         ("member.widths", member.widths, min(member.widths) >= 1, "two whole numbers from 1"),
         ("member.dropout", member.dropout, 0 <= member.dropout < 1, "0 to below 1"),

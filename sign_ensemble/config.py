@@ -127,8 +127,8 @@ class SearchConfig:
         objective: What settings are chosen by, on signers whom their models had not seen:
             ``nll``, the loss; or ``nll+augrc``, two objectives: the loss, and the chance that a
             misread sign or a self-made negative is answered. Optuna then samples for both, and the
-            best are those that no other beats in both. Trials are stopped by the loss in either
-            case.
+            best are those than which no other is as good in both and better in one. Trials are
+            stopped by the loss in either case.
         time_budget: Seconds after which this call stops starting and running trials; null is none.
         concurrent: Trials at once; null is as many as the cluster's CPUs and GPUs hold when the
             search starts. With 1 it is repeatable to the bit. More than the cluster holds wait for
@@ -174,6 +174,11 @@ class SearchConfig:
     h1: tuple[int, ...] = (256, 512, 1024)
     h2: tuple[int, ...] = (128, 256, 512)
 
+    @property
+    def objectives(self) -> list[str]:
+        """The names of ``objective``."""
+        return self.objective.split("+")
+
 
 @dataclass(frozen=True)
 class EnsembleConfig:
@@ -184,8 +189,8 @@ class EnsembleConfig:
             member costs minutes; of heads, which cost seconds, configs/frozen.yaml takes five.
         method: ``top_k`` takes the best trials by the objective; ``greedy`` adds, with replacement,
             the one that most lowers what ``lowers`` names, on unseen signers.
-        lowers: ``nll``, the ensemble's loss; or ``augrc``, the chance that the usual rule answers a
-            misread sign or a self-made negative.
+        lowers: ``nll``, the ensemble's loss; or ``augrc``, the chance that the usual rule of heads
+            answers a misread sign or hands joined from two.
         members: ``refit`` trains each setting again on all training signers, for as many epochs as
             were best in its folds; ``folds`` uses the models of the trials' own folds, each of
             which has missed a signer. Fine-tuned members are likewise trained on all training
@@ -282,9 +287,9 @@ class RejectionConfig:
             uncertainty); the rest goes to what is strange. 0 asks only whether an image is strange.
             Where total_uncertainty is among the witnesses it speaks there, and this is not used.
         combination: ``auto`` chooses on training signers and self-made negatives; otherwise
-            witnesses joined by + (total_uncertainty, disagreement, energy, max_logit,
-            generalised_entropy, sirc, feature_norm, neighbour, relative_mahalanobis,
-            part_mahalanobis and, of fine-tuned members, own_mahalanobis).
+            witnesses joined by + (total_uncertainty, disagreement, energy, max_logit, neighbour,
+            relative_mahalanobis, part_mahalanobis and, of fine-tuned members, own_mahalanobis; and,
+            never chosen automatically, generalised_entropy, sirc and feature_norm).
         joined: How several witnesses are joined when combination is not auto: ``smallest`` p-value,
             ``fisher`` sum of logs, or ``guarded``: as smallest, but the last one named is a guard
             that counts only what lies beyond all calibration images.

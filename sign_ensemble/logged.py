@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 TABLE = ("name", "kind", "n", "auroc", "fpr95", "accepted", "overconfident")
 
+LOGGED = ("nll", "augrc", "accuracy", "ece")  # figures of a fold, and their means
+
 
 def described(params: Mapping[str, Any]) -> str:
     """Hyperparameters as one glance: ``dropout .41 lr 2e-4 1024-256``."""
@@ -49,9 +51,6 @@ def set_rows(sets: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
         cells = [figures.get(column) for column in TABLE[1:]]
         rows.append([name, *(c.get("value") if isinstance(c, dict) else c for c in cells)])
     return rows
-
-
-LOGGED = ("nll", "augrc", "accuracy", "ece")  # figures of a fold, and their means
 
 
 def trial_figures(record: TrialRecord) -> dict[str, Any]:

@@ -162,6 +162,9 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "range beyond all": (["--search.dropout=[0.2, 1.5]"], ["search.dropout is [0.2, 1.5]"]),
     "choices empty": (["--search.h1=[]"], ["search.h1 is ()"]),
     "seed negative": (["--search.seed=-1"], ["search.seed is -1", "0 or more"]),
+    "what nothing is chosen by": (
+        ["--ensemble.lowers=augrc"], ["ensemble.lowers is augrc", "ensemble.method is greedy"]
+    ),
     "witness unknown": (
         ["--rejection.combination=energy+luck"],
         ["rejection.combination names 'luck'", "neighbour"],

@@ -5,6 +5,7 @@ Letters: N images, G negatives, K labels.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sign_ensemble.config import RejectionConfig
+from sign_ensemble.config import EnsembleConfig, RejectionConfig, SearchConfig
 from sign_ensemble.data import backbone
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.run import RunFolder, write_arrays
+from sign_ensemble.search.records import TrialRecord
 from sign_ensemble.search.select import fold_mean_nll, greedy
-from sign_ensemble.stages.members import loss_of_signs, rule_risk
+from sign_ensemble.stages.members import loss_of_signs, rule_risk, select
 
 IMAGES, MADE = 60, 12
 
@@ -70,6 +72,44 @@ def test_whoever_is_unsure_of_negatives_lowers_the_rules_risk(prepared: Any) -> 
     trials = {0: sure, 1: unsure}
     assert greedy(trials, risk, 1) == {1: 1}
     assert greedy(trials, loss, 1) == {0: 1}
+
+
+def written(prepared: Any, number: int, probs: np.ndarray) -> TrialRecord:
+    """A complete trial that said so, with its files, and a loss as if it were 1, 2, 3, ..."""
+    task = prepared.task
+    logits = np.log(probs).astype(np.float32)
+    for fold in (0, 1):
+        arrays = {
+            "logits": logits[:IMAGES][task.folds_N == fold],
+            "negative_logits": logits[IMAGES:][np.arange(MADE) % 2 == fold],
+        }
+        write_arrays(prepared.run.trial(number) / f"fold-{fold}.safetensors", arrays)
+    figures = {"nll": float(number), "augrc": float(-number)}
+    return TrialRecord(number, "complete", {}, (figures, figures))
+
+
+def test_members_are_selected_by_what_is_asked_for(prepared: Any) -> None:
+    task = prepared.task
+    prepared.task = replace(task, negatives=str(prepared.run.negatives))
+    unsure, sure = said(task, 0.8, 0.4), said(task, 0.9, 0.98)
+    records = [written(prepared, 2, sure), written(prepared, 1, unsure)]
+
+    def votes(objective: Any, **ensemble: Any) -> dict[int, int]:
+        prepared.config.ensemble = EnsembleConfig(size=1, **ensemble)
+        prepared.config.search = SearchConfig(objective=objective)
+        return select(prepared, records)
+
+    assert votes("nll") == {1: 1}
+    assert votes("nll", method="greedy") == {2: 1}  # the ensemble's own loss, of what it said
+    assert votes("nll", method="greedy", lowers="augrc") == {1: 1}
+    worse = TrialRecord(0, "complete", {}, ({"nll": 0.5, "augrc": 0.5},) * 2)
+    records.append(worse)
+    assert votes("nll") == {0: 1}
+    records.append(TrialRecord(3, "complete", {}, ({"nll": 0.6, "augrc": 0.6},) * 2))
+    prepared.config.ensemble = EnsembleConfig(size=3)
+    assert list(select(prepared, records)) == [0, 3, 1]
+    prepared.config.search = SearchConfig(objective="nll+augrc")
+    assert list(select(prepared, records)) == [0, 1, 2]  # 3 is beaten by 0, the others by none
 
 
 def test_the_loss_is_of_the_signs(prepared: Any) -> None:

@@ -176,7 +176,7 @@ def read_records(run: RunFolder) -> list[TrialRecord]:
 
 
 def write_table(run: RunFolder, records: Sequence[TrialRecord], folds: Sequence[str]) -> None:
-    """Write trials.parquet: a row per trial, best first among the complete ones."""
+    """Write trials.parquet: a row per trial, lowest loss first among the complete ones."""
     order = {"complete": 0, "pruned": 1, "failed": 2}
     ranked = sorted(
         records, key=lambda r: (order[r.status], -len(r.folds), r.nll if r.folds else 0.0)

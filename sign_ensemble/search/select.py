@@ -33,8 +33,8 @@ def ranked(
 ) -> list[TrialRecord]:
     """Complete trials, lowest loss on unseen signers first; ties go to the earlier trial.
 
-    Of several objectives, first those that no other trial beats in all of them, then those that
-    only these beat, and so on; among themselves by the first.
+    Of several objectives, first those that no other trial beats (see :func:`fronts`), then those
+    that only these beat, and so on; among themselves by the first.
     """
     complete = [record for record in records if record.status == "complete"]
     if not complete:

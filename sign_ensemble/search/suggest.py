@@ -89,7 +89,8 @@ class RecordedOptuna(OptunaSearch):
     with others' after all folds, and Optuna's TPE ranks pruned trials accordingly. Once there is a
     trial in ``given_up``, no further ones begin: they would be drawn without knowing how it ends.
 
-    Of several objectives, all are lowered, and a pruned trial is told without a value.
+    Of several objectives, all are lowered, and a pruned trial is told without a value, as Optuna
+    wants it: its TPE then ranks pruned trials behind complete ones, the earliest first.
     """
 
     def __init__(
@@ -138,9 +139,8 @@ class RecordedOptuna(OptunaSearch):
         if trial_id not in self._pruned or error:
             super().on_trial_complete(trial_id, result, error)
         elif trial_id not in self._completed_trials:
-            if (
-                result and not self._several
-            ):  # Tune has not passed on the fold after which ASHA stopped it
+            # Tune has not passed on the fold after which ASHA stopped it
+            if result and not self._several:
                 self._ot_trials[trial_id].report(result["nll"], result["fold"])
             self._ot_study.tell(self._ot_trials[trial_id], state=TrialState.PRUNED)
             self._completed_trials.add(trial_id)

@@ -156,7 +156,7 @@ def _try_missing(
                     ended,
                     pruned,
                     given_up,
-                    search.objective.split("+"),
+                    search.objectives,
                 ),
                 "scheduler": RecordedASHA(task.folds, search.reduction, ended, pruned),
                 "num_samples": search.trials - len(ended),

@@ -33,7 +33,7 @@ def select(prepared: Prepared, records: Sequence[TrialRecord]) -> dict[int, int]
     """Trial number → votes."""
     config, task = prepared.config, prepared.task
     if config.ensemble.method == "top_k":
-        return top_k(records, config.ensemble.size, config.search.objective.split("+"))
+        return top_k(records, config.ensemble.size, config.search.objectives)
     probs = {}
     for record in ranked(records):  # signs, and after them negatives
         said = np.concatenate(out_of_fold(prepared.run, task, record.number))
@@ -50,7 +50,7 @@ def loss_of_signs(prepared: Prepared) -> Loss:
 
 def rule_risk(prepared: Prepared) -> Loss:
     """The mean over training signers, each a stranger to the others, of the chance that the usual
-    rule answers a misread sign or a negative that stands for a wrong gesture; see ``choose.py``.
+    rule of heads answers a misread sign or hands joined from two; see ``choose.py``.
 
     Clouds do not read here: what they count is not known before there are members.
     """

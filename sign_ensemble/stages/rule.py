@@ -24,6 +24,7 @@ from sign_ensemble.uncertainty import rejection, rule_file
 from sign_ensemble.uncertainty.belief import Belief, fit_belief
 from sign_ensemble.uncertainty.choose import (
     LEFT_OUT,
+    NAMED_ONLY,
     SURE,
     USUAL,
     USUAL_FINETUNED,
@@ -180,7 +181,8 @@ def chosen_candidate(
 ) -> tuple[Candidate, dict[str, Any]]:
     """The witnesses that decide, and how they were chosen."""
     usual, gestures = USUAL_FINETUNED if judged else USUAL, BY_LABELS if left_out else BY_IMAGES
-    best, table = choose([calibration, *left_out], tuple(calibration.scores), usual)
+    among = tuple(name for name in calibration.scores if name not in NAMED_ONLY)
+    best, table = choose([calibration, *left_out], among, usual)
     why = f"the usual {usual.name}, unless another is better by {SURE:g} standard errors and "
     why += f"accepts no more {gestures}"
     if judged:  # joined hands alone do not tell candidates apart: their seams betray them

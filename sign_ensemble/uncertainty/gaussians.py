@@ -151,9 +151,9 @@ def check_training(features_BD: NDArray[np.float16]) -> None:
         ValueError: there is no image, or a feature is not a finite number.
     """
     if not len(features_BD):
-        raise ValueError("fit_clouds: no training images")
+        raise ValueError("clouds: no training images")
     if not np.isfinite(features_BD).all():
-        raise ValueError("fit_clouds: features must be finite")
+        raise ValueError("clouds: features must be finite")
 
 
 def clouds_of_rooted(
@@ -217,7 +217,7 @@ def rooted_chunks(features_ND: NDArray[np.float16]) -> Iterator[torch.Tensor]:
         ValueError: a feature is not a finite number.
     """
     if not np.isfinite(features_ND).all():
-        raise ValueError("label_distances: features must be finite")
+        raise ValueError("distances to clouds: features must be finite")
     for start in range(0, len(features_ND), CHUNK):
         yield rooted(features_ND[start : start + CHUNK])
 

@@ -202,8 +202,8 @@ def of_all_labels(to_clouds_NL: Floats, labels_L: NDArray[np.int64], labels: int
 
 
 def distances(found: Features, atlas: Atlas, labels: int) -> tuple[Floats, Floats, Floats]:
-    """Relative distance to the third layer's clouds (N,), that of the worst part (N,), and the
-    distances to all K labels (R, N, K).
+    """Relative distance to the third layer's clouds (N,), ``part_distance`` (N,), and the distances
+    to all K labels (R, N, K).
     """
     to_clouds_NL, to_all_N = label_distances(found.middle_NC, atlas.third)
     layers = [to_clouds_NL]

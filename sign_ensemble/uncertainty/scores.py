@@ -19,7 +19,7 @@ from sign_ensemble.uncertainty.readings import Measured
 
 Scores = NDArray[np.float64]
 GAMMA = 0.1  # of the generalised entropy, as published
-STEEPEST = 100.0  # exponent of SIRC's; beyond it nothing changes but the range of floats
+STEEPEST = 100.0  # exponent of SIRC's; what is weaker still is as strange
 
 
 def entropy(probs_K: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -96,7 +96,8 @@ def relative_mahalanobis(evidence: Evidence) -> Scores:
 
 
 def part_mahalanobis(evidence: Evidence) -> Scores:
-    """max_j M_jk − M_j0 of the nearest label, over the places j of a picture; see ``parts.py``.
+    """max_j (M_jk − M_j0) + (min_k M_k − M_0) / 4, of the nearest label k, over the places j of a
+    picture and of its whole; see ``parts.py``.
 
     It sees the wrong gestures that are a sign but for one finger.
     """
