@@ -39,12 +39,6 @@ def check(config: Config) -> None:
     rules: list[tuple[str, object, bool, str]] = [
         ("data.test_share", data.test_share, 0 < data.test_share < 1, "above 0 and below 1"),
         ("data.size", data.size, 63 <= data.size <= 1024, "63 to 1024 pixels"),
-        (
-            "ensemble.lowers",
-            ensemble.lowers,
-            ensemble.lowers == "nll" or ensemble.method == "greedy",
-            "nll unless ensemble.method is greedy",
-        ),
         ("data.views", data.views, data.views >= 0, "0 or more"),
         ("member.widths", member.widths, min(member.widths) >= 1, "two whole numbers from 1"),
         ("member.dropout", member.dropout, 0 <= member.dropout < 1, "0 to below 1"),
@@ -90,6 +84,12 @@ def check(config: Config) -> None:
         ("search.folds", search.folds, search.folds >= 2, "2 or more"),
         ("search.reduction", search.reduction, search.reduction >= 2, "2 or more"),
         ("search.max_failures", search.max_failures, search.max_failures >= 0, "0 or more"),
+        (
+            "ensemble.lowers",
+            ensemble.lowers,
+            ensemble.lowers == "nll" or ensemble.method == "greedy",
+            "nll unless ensemble.method is greedy",
+        ),
         ("ensemble.size", ensemble.size, ensemble.size >= 1, "1 or more"),
         (
             "ensemble.size",

@@ -26,7 +26,7 @@ SCORES = {
     "energy": "negative log-sum-exp of the logits",
     "max_logit": "negative highest logit",
     "generalised_entropy": "generalised entropy",
-    "sirc": "largest probability, less where features are weak",
+    "sirc": "one less the largest probability, more where features are weak",
     "feature_norm": "weakness of the frozen features, standardised",
     "neighbour": "distance to the nearest training images",
     "relative_mahalanobis": "distance to the nearest label's cloud",

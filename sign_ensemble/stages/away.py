@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.data.backbone import D, Features
 from sign_ensemble.data.features import Cached
 from sign_ensemble.learning.folds import Task
-from sign_ensemble.run import read_arrays
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty.neighbours import draw_bank
 from sign_ensemble.uncertainty.readings import (
@@ -35,17 +37,19 @@ def bank_of(task: Task, chosen: NDArray[np.int64]) -> Bank:
     return Bank(deep_BVD, middle_BC, task.labels_N[chosen], task.folds_N[chosen])
 
 
-def away_from_others(prepared: Prepared, bank: Bank, reads: bool) -> tuple[Measured, Measured]:
+def away_from_others(
+    prepared: Prepared, bank: Bank, negatives: Mapping[str, NDArray[Any]], reads: bool
+) -> tuple[Measured, Measured]:
     """Distances of the training signers' signs, and of the negatives made from them, to the images
     of the others.
 
     Args:
         prepared: The run.
         bank: The training images that distances are measured to.
+        negatives: The arrays of the run's file of them.
         reads: Whether clouds of the fifth layer are wanted.
     """
     task = prepared.task
-    negatives, _ = read_arrays(prepared.run.negatives)
     others = atlases_of_others(bank, task.folds_N, reads)
 
     def asked(of: Rows, groups: NDArray[np.int64]) -> Measured:

@@ -23,8 +23,9 @@ from sign_ensemble.stages.away import away_from_others, bank_of, bank_rows
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.storage import Place, place
 from sign_ensemble.uncertainty.choose import USUAL, Calibration, judged, strangers
+from sign_ensemble.uncertainty.readings import Measured
 from sign_ensemble.uncertainty.rejection import UNSURE
-from sign_ensemble.uncertainty.scores import distance_scores, entropy
+from sign_ensemble.uncertainty.scores import Scores, distance_scores, entropy
 
 Loss = Callable[[NDArray[np.float64]], float]
 
@@ -56,18 +57,22 @@ def rule_risk(prepared: Prepared) -> Loss:
     """
     task = prepared.task
     bank = bank_of(task, bank_rows(prepared))
-    at, made = away_from_others(prepared, bank, reads=False)
-    arrays, header = read_arrays(prepared.run.negatives)
-    kinds_G = np.array(header["kinds"])[arrays["kinds"]]
+    negatives, header = read_arrays(prepared.run.negatives)
+    at, made = away_from_others(prepared, bank, negatives, reads=False)
+    kinds_G = np.array(header["kinds"])[negatives["kinds"]]
+
+    def scores(probs_NK: NDArray[np.float64], away: Measured) -> dict[str, Scores]:
+        every = {UNSURE: entropy(probs_NK), **distance_scores(away)}
+        return {name: every[name] for name in USUAL.witnesses}
 
     def risk_of(probs: NDArray[np.float64]) -> float:
         known_NK, unlike_GK = np.split(probs, [len(task.labels_N)])
         calibration = Calibration(
-            scores={UNSURE: entropy(known_NK), **distance_scores(at)},
+            scores=scores(known_NK, at),
             groups_C=task.folds_N,
             wrong_C=known_NK.argmax(-1) != task.labels_N,
-            negatives={UNSURE: entropy(unlike_GK), **distance_scores(made)},
-            groups_G=arrays["folds"],
+            negatives=scores(unlike_GK, made),
+            groups_G=negatives["folds"],
             kinds_G=kinds_G,
         )
         return judged(USUAL, strangers(calibration)).risk

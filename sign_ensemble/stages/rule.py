@@ -109,8 +109,8 @@ def unseen_of(prepared: Prepared, bank: Bank, votes: Mapping[int, int]) -> Unsee
     """
     run, task, reads = prepared.run, prepared.task, prepared.config.ensemble.clouds == "auto"
     judged = unseen(run)
-    at, made = away_from_others(prepared, bank, reads and not judged)
     negatives, header = read_arrays(run.negatives)
+    at, made = away_from_others(prepared, bank, negatives, reads and not judged)
     if judged:
         of_signs, of_unlike = judged
         signs, unlike = of_signs.logits_RNK, of_unlike.logits_RNK

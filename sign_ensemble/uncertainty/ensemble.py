@@ -29,7 +29,7 @@ class Evidence:
         votes_M: Each one's votes, at least 1.
         neighbour_N: Distance to the k-th nearest training image, see ``neighbours.py``.
         cloud_N: Relative distance to the nearest label's cloud, see ``gaussians.py``.
-        part_N: That of the part that fits it worst, and a little of it, see ``parts.py``.
+        part_N: That of the part that fits it worst, and a quarter of cloud_N, see ``parts.py``.
         norm_N: How strongly it moves the frozen network, standardised, see ``norms.py``.
         clouds: How many of M, the last ones, are readings of clouds.
         own_N: As cloud_N, in what the members see, a mean by votes; None where members are heads.
