@@ -34,7 +34,7 @@ MOST = 3  # witnesses at once: searched without a limit, two or three were chose
 NAMED_ONLY = frozenset({"generalised_entropy", "sirc", "feature_norm"})
 """Witnesses that decide only where they are named: every further one adds dozens of candidates, of
 which a few signers favour some by chance. On four built-in signers one of 136 was better by 2.05
-standard errors, and told a fifth signer's wrong gestures worse (AUROC .68 instead of .88)."""
+standard errors, and told a fifth signer's wrong gestures worse (AUROC .68 instead of .81)."""
 SURE = 2.0  # standard errors by which another candidate has to be better than the usual one
 
 
