@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": {"errors"},
     "files": {"errors", "storage"},
     "run": {"errors", "config", "metrics", "storage", "files"},
-    "data": BASE,
+    "memory": set(),
+    "data": BASE | {"memory"},
     "learning": BASE | {"data"},
     "search": BASE | {"data", "learning"},
     "uncertainty": BASE | {"data", "learning"},
@@ -38,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": BASE,
     "check": {"errors", "config", "storage"},
     "cli": {"errors", "config", "check"},
-    "console": {"errors", "config", RECORDS},
+    "console": {"errors", "config", "memory", RECORDS},
     "stages": STAGES | {"console"},
     **dict.fromkeys(COMMANDS, STAGES | {"check", "cli", "console", "stages"}),
 }

@@ -1,10 +1,12 @@
-"""Where this process computes, and whether bf16 is fast there."""
+"""Where this process computes, with how many threads, and whether bf16 is fast there."""
 
 from __future__ import annotations
 
 import sys
 
 import torch
+
+from sign_ensemble.memory import spare_page_faults
 
 CPU = torch.device("cpu")
 
@@ -32,3 +34,9 @@ def bf16_is_fast(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def compute_with(threads: int) -> None:
+    """Have this process's products made by so many threads, in memory that costs little to get."""
+    torch.set_num_threads(threads)
+    spare_page_faults()

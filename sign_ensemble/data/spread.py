@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from numpy.typing import NDArray
 
 from sign_ensemble.config import DataConfig
+from sign_ensemble.data.device import compute_with
 from sign_ensemble.data.features import Work, compute_here
 
 
@@ -22,7 +22,7 @@ class Convolve:
     """A Ray Data actor that holds the convolutions and turns paths into features."""
 
     def __init__(self, data: DataConfig, threads: int) -> None:
-        torch.set_num_threads(threads)
+        compute_with(threads)
         self.data = data
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import ray
 import torch
 
 from sign_ensemble.data.backbone import E
-from sign_ensemble.data.device import best_device
+from sign_ensemble.data.device import best_device, compute_with
 from sign_ensemble.learning.folds import Task, fit_rows
 from sign_ensemble.learning.member import Member, save
 from sign_ensemble.learning.subspace import Entered, enter_images, key_of
@@ -28,7 +28,7 @@ def on_threads(
     threads: int, work: Callable[[Piece, Shared], Result], piece: Piece, shared: Shared
 ) -> Result:
     """The work's result, found by so many threads of this process."""
-    torch.set_num_threads(threads)
+    compute_with(threads)
     return work(piece, shared)
 
 

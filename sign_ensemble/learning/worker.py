@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sign_ensemble.config import ScaleConfig
+from sign_ensemble.data.device import compute_with
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.finetune import (
     PixelBatches,
@@ -59,7 +60,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     A checkpoint names the member that it belongs to. Members before that one are done: so all
     workers agree on where to go on, whoever of them was lost.
     """
-    torch.set_num_threads(config["threads"])
+    compute_with(config["threads"])
     jobs: Sequence[Job] = config["jobs"]
     header, tensors = read_checkpoint()
     for job in still_to_do(jobs, header):

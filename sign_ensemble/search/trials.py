@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
 from sign_ensemble.config import MemberConfig, SearchConfig
+from sign_ensemble.data.device import compute_with
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, recipe_of
 from sign_ensemble.learning.subspace import Entered
@@ -46,7 +46,7 @@ def run_trial(
     threads: int,
 ) -> None:
     """One trial in a worker: fold after fold, a report after each."""
-    torch.set_num_threads(threads)
+    compute_with(threads)
     number, params = config["trial"]["number"], config["trial"]["params"]
     whole = task.whole.of(params) if task.whole else None
     task = replace(task, whole=whole, entered=entered)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sign_ensemble.data.device import compute_with
 from sign_ensemble.data.images import SetAside, decode_rgb
 from sign_ensemble.data.synthetic.alphabet import POSES
 from sign_ensemble.data.synthetic.flesh import ARM
@@ -132,7 +133,7 @@ def hand_box(scene: Scene, width: int, height: int) -> tuple[int, int, int, int]
 def rendered(pictures: list[Picture], recipe: Recipe, device: str = "cpu") -> Iterator[bytes]:
     """The pictures' JPEG files, on one thread: sums in another order would change bits."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    compute_with(1)
     try:
         for picture in pictures:
             scene = scene_of(picture, recipe)

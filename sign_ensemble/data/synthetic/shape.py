@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -51,42 +52,57 @@ class Shape:
     def cone_distances(self, points_BN3: Tensor) -> Tensor:
         """Distance to each cone (B, C, N), negative inside.
 
-        Written with matrix products: |p − a − t·(b − a)| expands into dot products.
+        With u the place of a point's foot on the axis, t = u within 0 to 1 and s the axis' square,
+        the squared distance is |p − a|² + s·t·(t − 2u): two matrix products and few passes.
         """
-        axis_BC3, square_BC1, foot_BC1, to_a_BC1, growth_BC1 = self._constants
-        points_B3N = points_BN3.transpose(1, 2)
-        h_BCN = torch.baddbmm(foot_BC1, axis_BC3, points_B3N)
-        t_BCN = (h_BCN / square_BC1).clamp_(0, 1)
-        apart_BCN = torch.baddbmm(to_a_BC1, self.a_BC3, points_B3N, alpha=-2)
-        apart_BCN += (points_BN3 * points_BN3).sum(-1)[:, None]
-        apart_BCN += h_BCN.mul_(-2).addcmul_(t_BCN, square_BC1).mul_(t_BCN)
-        thick_BCN = t_BCN.mul_(growth_BC1).add_(self.radii_BC2[..., :1])
-        return apart_BCN.clamp_min_(1e-4).sqrt_().sub_(thick_BCN)
+        foot_BC4, square_BC5, axis_BC1, growth_BC1 = self._constants
+        B, N = points_BN3.shape[:2]
+        points_B5N = points_BN3.new_ones(B, 5, N)
+        points_B5N[:, 1:4] = points_BN3.transpose(1, 2)
+        torch.sum(points_BN3 * points_BN3, -1, out=points_B5N[:, 4])
+        u_BCN = foot_BC4 @ points_B5N[:, :4]
+        apart_BCN = square_BC5 @ points_B5N
+        t_BCN = u_BCN.clamp(0, 1)
+        apart_BCN.addcmul_(u_BCN.mul_(-2).add_(t_BCN).mul_(t_BCN), axis_BC1)
+        apart_BCN.clamp_min_(1e-4).sqrt_().sub_(self.radii_BC2[..., :1])
+        return apart_BCN.addcmul_(t_BCN, growth_BC1, value=-1)
 
     @cached_property
-    def _constants(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Axis, its square, minus its foot's place, the square of a, growth of the radius."""
+    def _constants(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What a point (1, x, y, z) is multiplied with for its foot, and (1, x, y, z, |p|²) for its
+        squared distance to a; the axis' square; how much the radius grows along it.
+        """
         axis = self.b_BC3 - self.a_BC3
+        square = (axis * axis).sum(-1, keepdim=True).clamp_min(1e-6)
+        ahead = -(self.a_BC3 * axis).sum(-1, keepdim=True)
+        away = (self.a_BC3 * self.a_BC3).sum(-1, keepdim=True)
         return (
-            axis,
-            (axis * axis).sum(-1, keepdim=True).clamp_min(1e-6),
-            -(self.a_BC3 * axis).sum(-1, keepdim=True),
-            (self.a_BC3 * self.a_BC3).sum(-1, keepdim=True),
+            torch.cat([ahead, axis], -1) / square,
+            torch.cat([away, -2 * self.a_BC3, torch.ones_like(away)], -1),
+            square,
             (self.radii_BC2[..., 1] - self.radii_BC2[..., 0])[..., None],
         )
 
+    @cached_property
+    def _sheaves(self) -> tuple[Sheaf, ...]:
+        return sheaves(self.limbs, self.a_BC3.device)
+
     def joined(self, cones_BCN: Tensor) -> Tensor:
         """Distance to the whole shape (B, N) from the distances to its cones."""
-        cones = cones_BCN.unbind(1)
         done: list[Tensor | None] = []
         whole: Tensor | None = None
-        for limb in self.limbs:
-            here = done[limb.parent] if limb.parent >= 0 else None
-            for number, melt in limb.cones:
-                here = cones[number] if here is None else smooth_min(here, cones[number], melt)
-            done.append(here)
-            if limb.cones and here is not None:
-                whole = here if whole is None else smooth_min(whole, here, CREASE)
+        for sheaf in self._sheaves:
+            parent = done[sheaf.parent] if sheaf.parent >= 0 else None
+            here = None if parent is None else parent[:, None]
+            for cones, melt, share in sheaf.steps:
+                there = cones_BCN[:, cones]
+                here = there if here is None else _melted(here, there, melt, share)
+            if not sheaf.steps or here is None:  # a limb without cones is where it grows from
+                done += [parent] * sheaf.size
+                continue
+            for limb in here.unbind(1):
+                done.append(limb)
+                whole = limb if whole is None else smooth_min(whole, limb, CREASE)
         assert whole is not None, "a shape without cones"
         return whole
 
@@ -97,8 +113,53 @@ class Shape:
 
 def smooth_min(a: Tensor, b: Tensor, melt: float) -> Tensor:
     """The smaller of two distances, rounded where they differ by less than ``melt``."""
-    h = (a - b).abs_().neg_().add_(melt).relu_()
-    return torch.minimum(a, b).addcmul_(h, h, value=-0.25 / melt)
+    return _melted(a, b, melt, -0.25 / melt)
+
+
+def _melted(a: Tensor, b: Tensor, melt: Tensor | float, share: Tensor | float) -> Tensor:
+    """``smooth_min`` with ``share`` = −1 / (4 melt)."""
+    short = (a - b).abs_().sub_(melt).clamp_max_(0)
+    return torch.minimum(a, b).add_(short.mul_(short).mul_(share))
+
+
+@dataclass(frozen=True)
+class Sheaf:
+    """Limbs that grow side by side, each step of all of them in one go.
+
+    Args:
+        parent: Number of the limb that they grow from; -1 for none.
+        size: How many they are, L.
+        steps: Which cones, one of each limb; millimetres over which each melts (L, 1); −1 / (4
+            times that).
+    """
+
+    parent: int
+    size: int
+    steps: tuple[tuple[slice | list[int], Tensor, Tensor], ...]
+
+
+def sheaves(limbs: tuple[Limb, ...], device: torch.device) -> tuple[Sheaf, ...]:
+    """Neighbours of one parent and one length together, in the limbs' order."""
+    gathered = []
+    numbered = enumerate(limbs)
+    for (parent, length, _), some in groupby(
+        numbered, lambda x: (x[1].parent, len(x[1].cones), x[0] * (x[1].parent < 0))
+    ):
+        side_by_side = [limb for _, limb in some]
+        steps = []
+        for k in range(length):
+            cones = [limb.cones[k][0] for limb in side_by_side]
+            melt = torch.tensor([[limb.cones[k][1]] for limb in side_by_side], device=device)
+            steps.append((_evenly(cones), melt, -0.25 / melt))
+        gathered.append(Sheaf(parent, len(side_by_side), tuple(steps)))
+    return tuple(gathered)
+
+
+def _evenly(numbers: list[int]) -> slice | list[int]:
+    """A slice where the numbers lie evenly: no copy."""
+    step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
+    even = range(numbers[0], numbers[-1] + 1, step) if step > 0 else range(0)
+    return slice(even.start, even.stop, step) if list(even) == numbers else numbers
 
 
 def together(shapes: list[Shape]) -> Shape:

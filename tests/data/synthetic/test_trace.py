@@ -14,7 +14,7 @@ from scipy.ndimage import binary_fill_holes
 from scipy.ndimage import label as label_parts
 
 from sign_ensemble.data.synthetic.picture_set import Picture, Recipe, scene_of
-from sign_ensemble.data.synthetic.shape import Limb, Shape
+from sign_ensemble.data.synthetic.shape import CREASE, Limb, Shape
 from sign_ensemble.data.synthetic.sparse import Sparse
 from sign_ensemble.data.synthetic.trace import Camera, Patch, normals, trace
 
@@ -61,6 +61,48 @@ def test_the_nearer_ball_hides_the_other() -> None:
     disc = 15 * 700 / 660
     assert near[at < (disc - 1) ** 2].all()
     assert not near[at > (disc + 1) ** 2].any()
+
+
+def test_limbs_grow_as_if_each_were_joined_by_itself() -> None:
+    """Side by side or not, evenly numbered or not, with other melts: the same distances."""
+    rng = torch.Generator().manual_seed(3)
+    a_BC3, b_BC3 = 40 * torch.randn(2, 1, 12, 3, generator=rng)
+    radii_BC2 = 5 + 5 * torch.rand(1, 12, 2, generator=rng)
+    limbs = (
+        Limb(((0, 9.0), (1, 9.0))),
+        Limb(()),  # where a sleeve would be
+        Limb(((2, 6.0), (3, 2.5)), 0),
+        Limb(((5, 8.0), (4, 3.0)), 0),
+        Limb(((7, 6.0), (9, 2.0)), 0),
+        Limb(((8, 4.0),), 2),
+        Limb(((6, 4.0),), 1),
+        Limb(((10, 4.0),)),
+        Limb(((11, 4.0),)),
+    )
+    shape = Shape(a_BC3, b_BC3, radii_BC2, limbs, (0,) * 12)
+    points_BN3 = 60 * torch.randn(1, 500, 3, generator=rng)
+    expected = []
+    for p in points_BN3[0].double().numpy():
+        cones = []
+        for a, b, (r_a, r_b) in zip(
+            *(x[0].double().numpy() for x in (a_BC3, b_BC3, radii_BC2)), strict=True
+        ):
+            t = float(np.clip((p - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1))
+            cones.append(np.linalg.norm(p - a - t * (b - a)) - (r_a + t * (r_b - r_a)))
+        done: list[float] = []
+        for limb in limbs:
+            here = done[limb.parent] if limb.parent >= 0 else np.inf
+            for number, melt in limb.cones:
+                apart = min(abs(here - cones[number]), melt)
+                here = min(here, cones[number]) - (melt - apart) ** 2 / 4 / melt
+            done.append(here)
+        whole = np.inf
+        for each in (d for d, limb in zip(done, limbs, strict=True) if limb.cones):
+            apart = min(abs(whole - each), CREASE)
+            whole = min(whole, each) - (CREASE - apart) ** 2 / 4 / CREASE
+        expected.append(whole)
+    found = shape.distance(points_BN3)[0]
+    assert found.numpy() == pytest.approx(np.array(expected), abs=2e-3)
 
 
 def test_what_is_out_of_the_picture_is_not_seen() -> None:

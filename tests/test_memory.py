@@ -1,0 +1,54 @@
+"""A step that repeats does not pay for its memory again and again."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sign_ensemble.memory import spare_page_faults
+
+FAULTS = """
+import resource, sys
+import torch
+from sign_ensemble.memory import spare_page_faults
+
+if sys.argv[1] == "spared":
+    spare_page_faults()
+for mib in (16, 64):
+    for turn in range(40):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(mib << 20, dtype=torch.uint8)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not LARGE_PAGES.exists() or "[never]" in LARGE_PAGES.read_text(), reason="no large pages here"
+)
+def test_a_step_that_repeats_finds_its_memory_again() -> None:
+    """Without being told, 64 MiB that were freed and are asked for again fault 4 KiB by 4 KiB."""
+    pages = (64 << 20) // resource.getpagesize()
+    found = {}
+    for how in ("plain", "spared"):
+        command = [sys.executable, "-c", FAULTS, how]
+        ran = subprocess.run(command, capture_output=True, text=True, env=plain_environment())
+        assert ran.returncode == 0, ran.stderr
+        found[how] = [int(line) for line in ran.stdout.split()]
+    assert found["plain"][1] > 0.9 * pages
+    assert found["spared"][0] < 16
+    assert found["spared"][1] < 0.1 * pages
+
+
+def test_what_the_environment_says_of_memory_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+    spare_page_faults()
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
+
+
+def plain_environment() -> dict[str, str]:
+    """Without what earlier tests of this process have set."""
+    return {k: v for k, v in os.environ.items() if k not in ("THP_MEM_ALLOC_ENABLE",)}
