@@ -27,6 +27,8 @@ from sign_ensemble.search.cluster import ENVIRONMENT
 os.environ.update(ENVIRONMENT)
 os.environ["RAY_ADDRESS"] = "local"  # never a cluster that happens to run on this machine
 os.environ["WANDB_SILENT"] = "true"
+# Tests run beside each other: a thread that waits for another leaves the core to them.
+os.environ["OMP_WAIT_POLICY"] = "passive"
 
 SIDE = 96
 LABELS = ("bar", "cross", "disc", "triangle", "wave")

@@ -387,23 +387,23 @@ def test_a_rule_that_is_not_there_or_not_whole_is_refused(tmp_path: Path) -> Non
             rule_file.load(path)
 
 
-@pytest.mark.parametrize("how", ["smallest", "fisher", "guarded"])
 @pytest.mark.parametrize("n", [39, 99])
-def test_several_witnesses_together_keep_what_one_keeps(how: Any, n: int) -> None:
+def test_several_witnesses_together_keep_what_one_keeps(n: int) -> None:
     """2,000 draws of exchangeable images, five related witnesses: at most 5 % have p ≤ 0.05."""
     rng = np.random.default_rng(n)
-    refused = 0
+    refused: dict[Any, int] = dict.fromkeys(("smallest", "fisher", "guarded"), 0)
     for _ in range(2000):
         drawn_WN = (0.6 * rng.normal(size=(n + 1, 1)) + rng.normal(size=(n + 1, 5))).T
         own_WN = np.stack([rejection.own_surprise(row[:n]) for row in drawn_WN])
         new_WN = np.stack([surprise(row[n:], row[:n]) for row in drawn_WN])
-        if how == "guarded":
-            own_WN[-1] = rejection.own_beyond(drawn_WN[-1, :n])
-            new_WN[-1] = rejection.beyond(drawn_WN[-1, n:], drawn_WN[-1, :n])
-        own, new = join(own_WN, how), join(new_WN, how)
-        refused += int(conformal_p(new, own)[0] <= 0.05 + 1e-9)
+        for how in refused:
+            if how == "guarded":
+                own_WN[-1] = rejection.own_beyond(drawn_WN[-1, :n])
+                new_WN[-1] = rejection.beyond(drawn_WN[-1, n:], drawn_WN[-1, :n])
+            own, new = join(own_WN, how), join(new_WN, how)
+            refused[how] += int(conformal_p(new, own)[0] <= 0.05 + 1e-9)
     spread = np.sqrt(0.05 * 0.95 / 2000)
-    assert refused / 2000 <= 0.05 + 2 * spread
+    assert max(refused.values()) / 2000 <= 0.05 + 2 * spread
 
 
 def test_own_surprise_by_hand() -> None:

@@ -1,0 +1,209 @@
+"""What a process saves that touches fewer new pages (``sign_ensemble/memory.py``).
+
+    python benchmarks/page_faults.py [--rounds 5 --steps 20]
+
+Each kind of work is done by processes of its own, in turn as the C library and torch have it and
+as this package has it, on one thread: a step of a head of all features (forward, backward, Adam;
+batches of 32), a fine-tuning step of all convolutions below it (batches of 16), a pass of 64
+images, and a built-in picture at the size of make demo. Writes results/page_faults.json and
+results/page_faults.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tables import spread
+
+RESULTS = Path(__file__).parent / "results"
+WAYS = ("as it is", "spared")
+FIRST = 3  # steps before those that are counted
+
+
+def head_step() -> Callable[[int], object]:
+    """A step of the default head on all features."""
+    import numpy as np
+    import torch
+
+    from sign_ensemble.config import MemberConfig
+    from sign_ensemble.data.backbone import E
+    from sign_ensemble.learning.fit import Piece, adam, backward
+    from sign_ensemble.learning.network import Head
+
+    recipe = MemberConfig()
+    head = Head(E, recipe.widths, 26, recipe.dropout)
+    optimiser = adam((head, recipe.learning_rate), weight_decay=0.0)
+    rng = np.random.default_rng(0)
+    values = torch.from_numpy(rng.random((32, E)).astype(np.float16))
+    labels = torch.from_numpy(rng.integers(0, 26, 32))
+
+    def step(_: int) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        backward(head, [Piece((values,), labels)], 0.0, torch.device("cpu"))
+        optimiser.step()
+
+    return step
+
+
+def finetuning_step() -> Callable[[int], object]:
+    """A step of all convolutions and a linear layer on them."""
+    import torch
+    from torch import nn
+
+    from sign_ensemble.data.backbone import Convolutions, E
+    from sign_ensemble.learning.fit import Piece, adam, backward
+
+    head = nn.Sequential(nn.Linear(E, 26), nn.LogSoftmax(1))
+    network = nn.Sequential(Convolutions(), head)
+    for weight in network[0].parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    optimiser = adam((network, 1e-4), weight_decay=0.0)
+    images = torch.rand(16, 3, 224, 224).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, 26, (16,))
+
+    def step(_: int) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        backward(network, [Piece((images,), labels)], 0.0, torch.device("cpu"))
+        optimiser.step()
+
+    return step
+
+
+def convolutions() -> Callable[[int], object]:
+    """A pass of a batch of images in memory."""
+    import numpy as np
+
+    from sign_ensemble.data.backbone import BATCH, load
+
+    net = load("random")
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, 224, 224, 3), np.uint8)
+    return lambda _: net.of_images(images)
+
+
+def picture() -> Callable[[int], object]:
+    """A built-in picture, another label each."""
+    from sign_ensemble.data.synthetic.picture_set import Recipe, plan, rendered
+
+    pictures, recipe = plan(1, 1, 0), Recipe(width=256, height=192)
+    return lambda i: list(rendered([pictures[i % len(pictures)]], recipe))
+
+
+WORK = {
+    "head's step": head_step,
+    "fine-tuning step": finetuning_step,
+    "convolutions of 64 images": convolutions,
+    "built-in picture": picture,
+}
+
+
+def child(name: str, way: str, steps: int) -> None:
+    """Do the work in this process and print what it took."""
+    from sign_ensemble import memory
+    from sign_ensemble.data import device
+
+    if way == "spared":
+        memory.spare_page_faults()
+    else:  # what the package itself calls
+        vars(device)["spare_page_faults"] = lambda: None
+    import torch
+
+    torch.set_num_threads(1)
+    step = WORK[name]()
+    seconds = []
+    for i in range(FIRST + steps):
+        if i == FIRST:
+            faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        began = time.perf_counter()
+        step(i)
+        seconds.append(time.perf_counter() - began)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(
+        json.dumps(
+            {
+                "seconds": sum(seconds[FIRST:]) / steps,
+                "faults": (used.ru_minflt - faults) / steps,
+                "most_mib": used.ru_maxrss / 1024,
+            }
+        )
+    )
+
+
+def measured(name: str, way: str, steps: int) -> dict[str, float]:
+    """What a child found."""
+    command = [sys.executable, __file__, "--child", name, way, "--steps", str(steps)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found: dict[str, float] = json.loads(said.splitlines()[-1])
+    return found
+
+
+def table(results: dict[str, Any], figures: dict[str, dict[str, list[dict[str, float]]]]) -> str:
+    """results/page_faults.md."""
+    lines = [
+        "| one thread | as it is, ms | spared, ms | spared over as it is | faults | spared | "
+        "most memory, MiB | spared |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, of in figures.items():
+        plain, spared = (of[way] for way in WAYS)
+        ratios = [b["seconds"] / a["seconds"] for a, b in zip(plain, spared, strict=True)]
+        ms = [spread([1000 * each["seconds"] for each in some], 1) for some in (plain, spared)]
+        rest = [
+            spread([each[what] for each in some][:1], 0)
+            for what in ("faults", "most_mib")
+            for some in (plain, spared)
+        ]
+        lines.append(f"| {name} | {' | '.join([*ms, spread(ratios, 2), *rest])} |")
+    rounds = len(next(iter(figures.values()))[WAYS[0]])
+    lines += [
+        "",
+        f"n = {rounds} processes each, in turn; median (lowest–highest); faults a step and memory "
+        f"of the first. {results['hardware']}. Made by `{results['command']}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Rounds of all work, both ways in turn."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.child:
+        name, way = asked.child
+        child(name, way, asked.steps)
+        return
+    from hardware import hardware
+
+    from sign_ensemble.run import write_json
+
+    figures: dict[str, dict[str, list[dict[str, float]]]] = {
+        name: {way: [] for way in WAYS} for name in WORK
+    }
+    for number in range(asked.rounds):
+        for name in WORK:
+            for way in WAYS if number % 2 else WAYS[::-1]:
+                figures[name][way].append(measured(name, way, asked.steps))
+                print(f"round {number + 1}: {name}, {way}: {figures[name][way][-1]}", flush=True)
+    results: dict[str, Any] = {
+        "command": f"python benchmarks/page_faults.py --rounds {asked.rounds} "
+        f"--steps {asked.steps}",
+        "hardware": hardware(),
+        "figures": figures,
+    }
+    write_json(RESULTS / "page_faults.json", results)
+    (RESULTS / "page_faults.md").write_text(table(results, figures))
+    print(table(results, figures))
+
+
+if __name__ == "__main__":
+    main()
