@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/.installed
 
-.PHONY: demo test lint bench clean need-name
+.PHONY: demo test test-long lint bench clean need-name
 
 # Rendered hands unless DATA names a folder of images, laid out SIGNER/LABEL/IMAGE.
 demo: $(VENV)  ## make demo [DATA=FOLDER] [ARGS='--search.trials 40']
@@ -14,8 +14,13 @@ else
 endif
 
 # Three at a time on two cores: much of a test of the whole is waiting for processes to start.
+PYTEST := .venv/bin/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)  ## make test [ARGS='-k rejection']
-	.venv/bin/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -m "not long" $(ARGS)
+
+test-long: $(VENV)  ## the others: runs that are killed or lose nodes, minutes each
+	$(PYTEST) -m long $(ARGS)
 
 lint: $(VENV)
 	.venv/bin/python -m ruff check .

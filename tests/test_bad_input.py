@@ -234,16 +234,24 @@ def test_refused_before_any_work(
     assert not run.exists(), "it would refuse the mended command"
 
 
-def test_more_cpus_than_there_are(
-    signs_folder: Path, tmp_path: Path, ray_two_cpus: None, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("--search.cpus_per_trial=64", "search.cpus_per_trial is 64: the cluster has 2 CPUs"),
+        ("--scale.workers=64", "scale.workers is 64: the cluster has 2 CPUs, these need 64"),
+        ("--scale.gpus_per_worker=1", "the cluster has 0 GPUs; 0 trains on CPUs"),
+    ],
+)
+def test_more_than_the_cluster_has(
+    asked: str,
+    message: str,
+    signs_folder: Path,
+    tmp_path: Path,
+    ray_two_cpus: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    err = complaint(
-        tune.main,
-        [f"--data.root={signs_folder}", f"--run.root={tmp_path}", "--search.cpus_per_trial=64",
-         "--wandb.mode=disabled"],
-        capsys,
-    )  # fmt: skip
-    assert "search.cpus_per_trial is 64: the cluster has 2 CPUs" in err
+    given = [f"--data.root={signs_folder}", f"--run.root={tmp_path}", "--wandb.mode=disabled"]
+    assert message in complaint(tune.main, [*given, asked], capsys)
     assert not list(tmp_path.iterdir())
 
 

@@ -206,6 +206,7 @@ def test_a_relative_path_is_refused(head: Head, tmp_path: Path) -> None:
     assert {path.name for path in sent} == {"sign_ensemble", "configs"}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2 * SLOW)
 def test_stopped_and_submitted_again_it_goes_on(
     head: Head, tmp_path: Path, signs_folder: Path

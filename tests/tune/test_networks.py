@@ -16,6 +16,7 @@ from sign_ensemble.config import FinetuneConfig
 from sign_ensemble.learning.member import load
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3 * SLOW)
 def test_a_search_of_whole_networks_goes_on_after_worker_trial_and_driver_were_killed(
     home: Path, signs_folder: Path, start: Callable[..., Command]

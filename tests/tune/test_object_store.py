@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.conftest import S3
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2 * SLOW)
 def test_a_run_on_an_object_store(
     signs_folder: Path,

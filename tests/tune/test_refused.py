@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from small_runs import TUNED, settings
+from small_runs import settings
 from started_commands import SLOW, SOURCE, Command, cluster_of_a_head
 
 from sign_ensemble.storage import place
@@ -60,21 +60,3 @@ def test_nodes_that_lack_the_package_or_the_storage_are_named(
         assert not list(place(at).glob("*"))
     finally:
         cluster.shutdown()
-
-
-@pytest.mark.timeout(SLOW)
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
-        ("--scale.workers=64", "error: scale.workers is 64: the cluster has "),
-        ("--scale.gpus_per_worker=1", "the cluster has 0 GPUs; 0 trains on CPUs"),
-    ],
-)
-def test_workers_that_do_not_fit_are_refused_before_the_search(
-    home: Path, signs_folder: Path, start: Callable[..., Command], asked: str, message: str
-) -> None:
-    command = start("tune", *settings(home, signs_folder, "large", 2, *TUNED, asked))
-    assert command.ended() == 2
-    assert message in command.err
-    assert len(command.err.splitlines()) == 1
-    assert not (home / "large").exists()

@@ -141,6 +141,7 @@ def test_fine_tuned_members_answer_images(
     assert np.mean(kept) == pytest.approx(figures["known"]["coverage"]["value"])
 
 
+@pytest.mark.long
 @pytest.mark.timeout(4 * SLOW)
 def test_a_cluster_may_lose_a_trial_a_node_a_worker_and_the_driver(
     tuned: Path,

@@ -106,6 +106,7 @@ def test_same_command_again_changes_no_file(
     assert contents(whole) == before
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2 * SLOW)
 def test_killed_twice_it_ends_as_if_never_interrupted(
     whole: Path, signs_folder: Path, start: Callable[..., Command]
@@ -153,6 +154,7 @@ Recorder.on_trial_complete = on_trial_complete
 """
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2 * SLOW)
 def test_a_worker_that_dies_between_trials_costs_nothing(
     whole: Path, signs_folder: Path, start: Callable[..., Command]

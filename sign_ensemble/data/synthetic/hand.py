@@ -182,17 +182,23 @@ def place(joints: Joints, sizes: Proportions) -> Bones:
 
 def place_thumb(angles_5: Array, sizes: Proportions) -> tuple[Array, Array]:
     """The thumb's joints (4, 3) and the direction of each segment's pad (3, 3)."""
-    swing, lift, roll, mcp, ip = np.radians(angles_5)
-    along = np.array([np.sin(swing) * np.cos(lift), np.cos(swing) * np.cos(lift), np.sin(lift)])
-    ulnar = np.array([-np.cos(swing), np.sin(swing), 0.0])
-    dorsal = np.cross(along, ulnar)
-    dorsal = dorsal if dorsal[2] < 0 else -dorsal
-    pad = np.cos(roll) * ulnar + np.sin(roll) * dorsal
-    joints_43 = np.empty((4, 3))
-    pads_33 = np.empty((3, 3))
-    joints_43[0] = sizes.thumb_base_3
-    for s, turn in enumerate(np.cumsum([0.0, mcp, ip])):
-        step = np.cos(turn) * along + np.sin(turn) * pad
-        pads_33[s] = np.cos(turn) * pad - np.sin(turn) * along
-        joints_43[s + 1] = joints_43[s] + sizes.thumb_lengths_3[s] * step
-    return joints_43, pads_33
+    joints_A43, pads_A33 = place_thumbs(angles_5[None], sizes)
+    return joints_A43[0], pads_A33[0]
+
+
+def place_thumbs(angles_A5: Array, sizes: Proportions) -> tuple[Array, Array]:
+    """:func:`place_thumb` for A sets of angles at once: (A, 4, 3) and (A, 3, 3)."""
+    swing, lift, roll, mcp, ip = np.radians(angles_A5).T
+    flat, still = np.cos(lift), np.zeros_like(lift)
+    along_A3 = np.stack([np.sin(swing) * flat, np.cos(swing) * flat, np.sin(lift)], -1)
+    ulnar_A3 = np.stack([-np.cos(swing), np.sin(swing), still], -1)
+    dorsal_A3 = np.cross(along_A3, ulnar_A3)
+    dorsal_A3 *= np.where(dorsal_A3[:, 2:] < 0, 1.0, -1.0)
+    pad_A3 = np.cos(roll)[:, None] * ulnar_A3 + np.sin(roll)[:, None] * dorsal_A3
+    turns_A31 = np.stack([still, mcp, mcp + ip], 1)[..., None]
+    cos_A31, sin_A31 = np.cos(turns_A31), np.sin(turns_A31)
+    steps_A33 = cos_A31 * along_A3[:, None] + sin_A31 * pad_A3[:, None]
+    steps_A33 *= np.asarray(sizes.thumb_lengths_3)[:, None]
+    base_A13 = np.broadcast_to(sizes.thumb_base_3, (len(angles_A5), 1, 3))
+    joints_A43 = np.cumsum(np.concatenate([base_A13, steps_A33], 1), 1)
+    return joints_A43, cos_A31 * pad_A3[:, None] - sin_A31 * along_A3[:, None]
