@@ -14,7 +14,8 @@ def spare_page_faults() -> None:
     """Have this process touch fewer new pages: for use before torch's first tensor.
 
     A training step that frees its gradients and makes them again finds each page of 4 KiB empty
-    again, and the kernel fills it: a fifth to a third of a step of a large head, as measured. So
+    again, and the kernel fills it: a fifth of a step of a large head, a tenth of a pass through the
+    convolutions (``benchmarks/page_faults.py``; of fine-tuning nothing that was measurable). So
     torch is told to ask for pages of 2 MiB (its own switch, which Linux alone heeds), and glibc to
     keep 256 MiB of what was freed in pieces of up to 32 MiB. Both are as they were where the
     environment names them (THP_MEM_ALLOC_ENABLE, MALLOC_TRIM_THRESHOLD_).
