@@ -9,9 +9,14 @@ import pytest
 from PIL import Image, ImageOps
 
 from sign_ensemble.config import Config, DataConfig, Name, RejectionConfig, RunConfig
+from sign_ensemble.data.features import features_of_images
 from sign_ensemble.data.images import square_of
+from sign_ensemble.data.negatives import NEGATIVES
 from sign_ensemble.learning.finetune import OF_NO_FOLD
+from sign_ensemble.learning.whole import negatives_of
+from sign_ensemble.run import read_arrays
 from sign_ensemble.stages.finetune import pixel_task, seats
+from sign_ensemble.stages.prepare import negatives_of as negatives_of_prepared
 from sign_ensemble.stages.prepare import prepare
 
 
@@ -57,3 +62,30 @@ def test_further_signers_are_learned_from_and_belong_to_no_fold(
     for fold in (-1, 0):  # a member; the judge of fold 0
         learned = set(np.flatnonzero(task.folds_N != fold))
         assert set(range(own, own + 4)) <= learned
+
+
+def test_a_folds_negatives_go_through_the_convolutions_together(
+    signs_folder: Path, tmp_path: Path
+) -> None:
+    """The same images in the run's file and for networks, to the bit; once each kind filled up a
+    pass by itself.
+    """
+    data = DataConfig(
+        root=str(signs_folder), labels=[Name("bar"), Name("disc")], test_signers=[Name("ada")],
+        size=63, views=0, weights="random", engine="local",
+    )  # fmt: skip
+    config = Config(
+        data=data, run=RunConfig(root=str(tmp_path / "runs")),
+        rejection=RejectionConfig(negatives=10),
+    )  # fmt: skip
+    prepared = prepare(config)
+    task = pixel_task(prepared)
+    found, header = read_arrays(prepared.run.negatives)
+    for fold in range(prepared.task.folds):
+        (images,) = negatives_of(task, fold, 10, prepared.task.seed)
+        mine = found["folds"] == fold
+        assert len(images) == mine.sum() == 10 * len(NEGATIVES)
+        assert np.array_equal(features_of_images(images, "random").both_NE, found["features"][mine])
+        made = negatives_of_prepared(prepared, fold)
+        kinds = np.array(header["kinds"])[found["kinds"][mine]].tolist()
+        assert kinds == [kind for kind, some in made.items() for _ in some]

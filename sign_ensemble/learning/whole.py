@@ -115,7 +115,10 @@ def images_of(pixels: PixelTask, fold: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def negatives_of(pixels: PixelTask, fold: int, most: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """The self-made negatives of a fold, kind by kind, as the run's file of features has them."""
+    """The self-made negatives of a fold, in the order of the run's file of features.
+
+    All kinds together: each by itself would fill a part of its last pass alone.
+    """
 
     def read(chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
         images: NDArray[np.uint8] = pixels.pixels.open()[pixels.pixels.slots_N[chosen]]
@@ -123,7 +126,8 @@ def negatives_of(pixels: PixelTask, fold: int, most: int, seed: int) -> Iterator
 
     seed = seed_of(seed, fold)
     made = negatives_of_fold(pixels.folds_N, pixels.labels_N, fold, most, seed, read)
-    yield from made.values()
+    if made:
+        yield np.concatenate(list(made.values()))
 
 
 def parts_of(member: Member, weights: str) -> tuple[backbone.Backbone, Head]:

@@ -124,10 +124,12 @@ def write_negatives(prepared: Prepared) -> None:
     with progress("negatives made") as step:
         for fold in range(task.folds):
             made = negatives_of(prepared, fold)
-            for kind, images in made.items():
+            if made:  # in one go: each kind by itself would fill a part of its last pass alone
+                images = np.concatenate(list(made.values()))
                 parts.append(features_of_images(images, config.data.weights))
-                folds += [fold] * len(images)
-                kinds += [kind] * len(images)
+            for kind, some in made.items():
+                folds += [fold] * len(some)
+                kinds += [kind] * len(some)
             step(fold + 1, task.folds)
     if not parts:
         raise UserError("no training signer has two labels: no negatives can be made from them")
