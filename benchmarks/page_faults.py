@@ -28,6 +28,20 @@ WAYS = ("as it is", "spared")
 FIRST = 3  # steps before those that are counted
 
 
+def training(network: Any, optimiser: Any, inputs: Any, labels: Any) -> Callable[[int], object]:
+    """A step of a network on one batch, again and again."""
+    import torch
+
+    from sign_ensemble.learning.fit import Piece, backward
+
+    def step(_: int) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        backward(network, [Piece((inputs,), labels)], 0.0, torch.device("cpu"))
+        optimiser.step()
+
+    return step
+
+
 def head_step() -> Callable[[int], object]:
     """A step of the default head on all features."""
     import numpy as np
@@ -35,7 +49,7 @@ def head_step() -> Callable[[int], object]:
 
     from sign_ensemble.config import MemberConfig
     from sign_ensemble.data.backbone import E
-    from sign_ensemble.learning.fit import Piece, adam, backward
+    from sign_ensemble.learning.fit import adam
     from sign_ensemble.learning.network import Head
 
     recipe = MemberConfig()
@@ -44,13 +58,7 @@ def head_step() -> Callable[[int], object]:
     rng = np.random.default_rng(0)
     values = torch.from_numpy(rng.random((32, E)).astype(np.float16))
     labels = torch.from_numpy(rng.integers(0, 26, 32))
-
-    def step(_: int) -> None:
-        optimiser.zero_grad(set_to_none=True)
-        backward(head, [Piece((values,), labels)], 0.0, torch.device("cpu"))
-        optimiser.step()
-
-    return step
+    return training(head, optimiser, values, labels)
 
 
 def finetuning_step() -> Callable[[int], object]:
@@ -59,7 +67,7 @@ def finetuning_step() -> Callable[[int], object]:
     from torch import nn
 
     from sign_ensemble.data.backbone import Convolutions, E
-    from sign_ensemble.learning.fit import Piece, adam, backward
+    from sign_ensemble.learning.fit import adam
 
     head = nn.Sequential(nn.Linear(E, 26), nn.LogSoftmax(1))
     network = nn.Sequential(Convolutions(), head)
@@ -69,13 +77,7 @@ def finetuning_step() -> Callable[[int], object]:
     optimiser = adam((network, 1e-4), weight_decay=0.0)
     images = torch.rand(16, 3, 224, 224).to(memory_format=torch.channels_last)
     labels = torch.randint(0, 26, (16,))
-
-    def step(_: int) -> None:
-        optimiser.zero_grad(set_to_none=True)
-        backward(network, [Piece((images,), labels)], 0.0, torch.device("cpu"))
-        optimiser.step()
-
-    return step
+    return training(network, optimiser, images, labels)
 
 
 def convolutions() -> Callable[[int], object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,17 @@ def test_every_fold_has_its_judges_and_the_best_trials_come_first(
     assert seats(votes, folds, rounds) == expected
 
 
+def two_labels(signs_folder: Path, home: Path, **more: Any) -> Config:
+    """A run on two labels, ada held out."""
+    data = DataConfig(
+        root=str(signs_folder), labels=[Name("bar"), Name("disc")], test_signers=[Name("ada")],
+        size=63, views=0, weights="random", engine="local", **more,
+    )  # fmt: skip
+    return Config(
+        data=data, run=RunConfig(root=str(home / "runs")), rejection=RejectionConfig(negatives=10)
+    )
+
+
 def test_further_signers_are_learned_from_and_belong_to_no_fold(
     signs_folder: Path, tmp_path: Path
 ) -> None:
@@ -42,14 +54,7 @@ def test_further_signers_are_learned_from_and_belong_to_no_fold(
         copy = tmp_path / "more" / "eve" / file.parent.name / file.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         ImageOps.mirror(Image.open(file)).save(copy)
-    data = DataConfig(
-        root=str(signs_folder), more=str(tmp_path / "more"), labels=[Name("bar"), Name("disc")],
-        test_signers=[Name("ada")], size=63, views=0, weights="random", engine="local",
-    )  # fmt: skip
-    config = Config(
-        data=data, run=RunConfig(root=str(tmp_path / "runs")),
-        rejection=RejectionConfig(negatives=10),
-    )  # fmt: skip
+    config = two_labels(signs_folder, tmp_path, more=str(tmp_path / "more"))
     prepared = prepare(config)
     own = len(prepared.task.labels_N)
     assert own == 3 * 2 * 6
@@ -58,7 +63,7 @@ def test_further_signers_are_learned_from_and_belong_to_no_fold(
     assert task.labels_N[own:].tolist() == [0, 0, 1, 1]
     files = [tmp_path / f"more/eve/{name}.png" for name in ("bar/0", "bar/1", "disc/0", "disc/1")]
     shown = task.pixels.open()[task.pixels.slots_N[own:]]
-    assert np.array_equal(shown, np.stack([square_of(file, data) for file in files]))
+    assert np.array_equal(shown, np.stack([square_of(file, config.data) for file in files]))
     for fold in (-1, 0):  # a member; the judge of fold 0
         learned = set(np.flatnonzero(task.folds_N != fold))
         assert set(range(own, own + 4)) <= learned
@@ -70,15 +75,7 @@ def test_a_folds_negatives_go_through_the_convolutions_together(
     """The same images in the run's file and for networks, to the bit; once each kind filled up a
     pass by itself.
     """
-    data = DataConfig(
-        root=str(signs_folder), labels=[Name("bar"), Name("disc")], test_signers=[Name("ada")],
-        size=63, views=0, weights="random", engine="local",
-    )  # fmt: skip
-    config = Config(
-        data=data, run=RunConfig(root=str(tmp_path / "runs")),
-        rejection=RejectionConfig(negatives=10),
-    )  # fmt: skip
-    prepared = prepare(config)
+    prepared = prepare(two_labels(signs_folder, tmp_path))
     task = pixel_task(prepared)
     found, header = read_arrays(prepared.run.negatives)
     for fold in range(prepared.task.folds):

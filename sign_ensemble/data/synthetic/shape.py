@@ -141,11 +141,8 @@ class Sheaf:
 def sheaves(limbs: tuple[Limb, ...], device: torch.device) -> tuple[Sheaf, ...]:
     """Neighbours of one parent and one length together, in the limbs' order."""
     gathered = []
-    numbered = enumerate(limbs)
-    for (parent, length, _), some in groupby(
-        numbered, lambda x: (x[1].parent, len(x[1].cones), x[0] * (x[1].parent < 0))
-    ):
-        side_by_side = [limb for _, limb in some]
+    for (parent, length), some in groupby(limbs, lambda limb: (limb.parent, len(limb.cones))):
+        side_by_side = list(some)
         steps = []
         for k in range(length):
             cones = [limb.cones[k][0] for limb in side_by_side]
