@@ -23,6 +23,8 @@ WITNESS_NAMES = (
     "neighbour",
     "relative_mahalanobis",
     "part_mahalanobis",
+    "worst_patches",
+    "misfit",
     OWN,
 )
 

@@ -288,8 +288,9 @@ class RejectionConfig:
             Where total_uncertainty is among the witnesses it speaks there, and this is not used.
         combination: ``auto`` chooses on training signers and self-made negatives; otherwise
             witnesses joined by + (total_uncertainty, disagreement, energy, max_logit, neighbour,
-            relative_mahalanobis, part_mahalanobis and, of fine-tuned members, own_mahalanobis; and,
-            never chosen automatically, generalised_entropy, sirc and feature_norm).
+            relative_mahalanobis, misfit and, of fine-tuned members, own_mahalanobis; and, never
+            chosen automatically, part_mahalanobis and worst_patches, of which misfit is the sum,
+            generalised_entropy, sirc and feature_norm).
         joined: How several witnesses are joined when combination is not auto: ``smallest`` p-value,
             ``fisher`` sum of logs, or ``guarded``: as smallest, but the last one named is a guard
             that counts only what lies beyond all calibration images.

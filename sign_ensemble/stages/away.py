@@ -9,17 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.data.backbone import D, Features
-from sign_ensemble.data.features import Cached
+from sign_ensemble.data.features import Cached, patches_of
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.stages.prepare import Prepared
+from sign_ensemble.uncertainty.atlas import Bank, Measured, Rows, atlases_of_others, measured
 from sign_ensemble.uncertainty.neighbours import draw_bank
-from sign_ensemble.uncertainty.readings import (
-    Bank,
-    Measured,
-    Rows,
-    atlases_of_others,
-    measured,
-)
 
 
 def bank_rows(prepared: Prepared) -> NDArray[np.int64]:
@@ -34,7 +28,8 @@ def bank_of(task: Task, chosen: NDArray[np.int64]) -> Bank:
     slots_B = task.features.slots_N[chosen]
     both_BVE = task.features.open()[slots_B]
     deep_BVD, middle_BC = both_BVE[:, :, :D], both_BVE[:, 0, D:]
-    return Bank(deep_BVD, middle_BC, task.labels_N[chosen], task.folds_N[chosen])
+    patches_BL = patches_of(task.features).open()[slots_B]
+    return Bank(deep_BVD, middle_BC, patches_BL, task.labels_N[chosen], task.folds_N[chosen])
 
 
 def away_from_others(
@@ -57,4 +52,5 @@ def away_from_others(
         return measured(of, groups, bank, others, k, len(task.labels))
 
     signs = asked(Cached(task.features), task.folds_N)
-    return signs, asked(Features(negatives["features"]), negatives["folds"])
+    unlike = Features(negatives["features"], negatives["patches"])
+    return signs, asked(unlike, negatives["folds"])

@@ -101,26 +101,24 @@ def fit_parts(features_BC: NDArray[np.float16], labels_B: NDArray[np.int64]) -> 
     return Parts(tuple(clouds_of_rooted(each, labels_B, DIRECTIONS, SHRINK) for each in places))
 
 
-def worst_part(to_labels_JNK: Floats, to_all_JN: Floats) -> Floats:
-    """max_j M_jk − M_j0 of the nearest label k = argmin_k Σ_j M_jk; unbounded.
+def worst_of(to_labels_JNK: Floats, to_all_JN: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """max_j M_jk − M_j0 of the nearest label k = argmin_k Σ_j M_jk, unbounded; and that label.
 
     M are squared Mahalanobis distances in place j, M_j0 to the cloud of all images.
     """
     nearest_N = to_labels_JNK.sum(0).argmin(1)
     of_nearest_JN = np.take_along_axis(to_labels_JNK, nearest_N[None, :, None], 2)[..., 0]
-    worst_N: Floats = (of_nearest_JN - to_all_JN).max(0)
-    return worst_N
+    return (of_nearest_JN - to_all_JN).max(0), nearest_N
 
 
-def part_distance(features_NC: NDArray[np.float16], parts: Parts, whole_N: Floats) -> Floats:
-    """How far the worst part is outside the nearest label's cloud, plus WHOLE of the whole.
+def worst_part(features_NC: NDArray[np.float16], parts: Parts) -> tuple[Floats, NDArray[np.int64]]:
+    """How far the worst part is outside the nearest label's cloud; and which label that is.
 
     Args:
         features_NC: The third layer's, of the images asked about.
         parts: Clouds of each place.
-        whole_N: Relative distance of the whole, see ``gaussians.py``.
 
     Raises:
         ValueError: a feature is not a finite number.
     """
-    return worst_part(*parts.distances(features_NC)) + WHOLE * whole_N
+    return worst_of(*parts.distances(features_NC))
