@@ -43,7 +43,8 @@ class DataConfig:
         fit: How an image becomes a square: ``pad`` keeps all of it and its proportions, filling
             with the border's colour; ``squash`` stretches it; ``crop`` takes the middle.
         views: Augmented copies of each training image (rotation, scale, shift, light, small
-            perspective), computed once. More views cost disk (25 kB each) and one convolution.
+            perspective), computed once. More views cost disk (25 kB each, beside 41 kB of an image)
+            and one convolution.
         mirror: Whether views may be mirrored. Off: handedness can be meaning.
         max_pixels: Images with more pixels are set aside unread; guards against decompression
             bombs. 64 million is above any camera in use.

@@ -128,6 +128,22 @@ def test_a_slot_holds_the_image_and_then_its_views(views: int, root: Path, tmp_p
         assert not np.array_equal(slots_NVE[0, 1], slots_NVE[0, 2])
 
 
+def test_a_part_of_each_row_is_looked_at_where_it_lies(tmp_path: Path) -> None:
+    # three rows of ten bytes: two pairs of float16, then two bytes
+    rows = np.zeros((3, 10), np.uint8)
+    pairs = np.arange(12, dtype=np.float16).reshape(3, 2, 2)
+    rows[:, :8], rows[:, 8:] = pairs.reshape(3, 4).view(np.uint8), [[1, 2], [3, 4], [5, 6]]
+    rows.tofile(tmp_path / "rows")
+    whole = Slots(str(tmp_path / "rows"), np.array([2, 0]), (10,), "uint8")
+    first = whole.part((2, 2), "float16", 0)
+    assert np.array_equal(first.open(), pairs)
+    assert np.array_equal(first.open()[first.slots_N, 1], pairs[[2, 0], 1])
+    last = first.part((2,), "uint8", 8)  # a part of the row, not of the part
+    assert last.open().tolist() == [[1, 2], [3, 4], [5, 6]]
+    with pytest.raises(ValueError, match="read-only"):
+        last.open()[0, 0] = 7
+
+
 def test_more_images_than_one_pass_come_out_in_order(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
