@@ -1,15 +1,14 @@
-"""Protocol M: where a picture fits worst against the whole, to tell wrong gestures from signs.
+"""Protocol M: the part that fits worst against the whole, as what tells wrong gestures from signs.
 
     python benchmarks/two_stages.py ...       first: makes the runs, --runs/frozen
     python benchmarks/parts.py [--runs runs/two-stages/frozen --signers 5 1]
 
-Runs of ``configs/frozen.yaml``, one a stranger; no image is read again. Six rules: the distance of
-the whole, of the worst part, or of that and the strangest patches, with the guard, and each with
-total uncertainty beside it (what members of heads have) or without (what ranks images where members
-are fine-tuned; these asked whether a sign is read surely as a second question). On training
-signers: what the choice of witnesses saw, signs whose labels were left out standing for wrong
-gestures; it does not look at the worst part alone. On strangers: what evaluate saw. Writes
-results/parts.json and results/parts.md.
+Runs of ``configs/frozen.yaml``, one a stranger; no image is read again. Four rules: the distance of
+the whole or of the worst part, with the guard, and either with total uncertainty beside it (what
+members of heads have) or without (what ranks images where members are fine-tuned; these asked
+whether a sign is read surely as a second question). On training signers: what the choice of
+witnesses saw, signs whose labels were left out standing for wrong gestures. On strangers: what
+evaluate saw. Writes results/parts.json and results/parts.md.
 """
 
 from __future__ import annotations
@@ -34,24 +33,19 @@ from sign_ensemble.uncertainty.choose import FAR, LEFT_OUT, Candidate, set_of
 from sign_ensemble.uncertainty.rejection import UNSURE, accepts
 
 RESULTS = Path(__file__).parent / "results"
-WITNESSES = {
-    "whole": "relative_mahalanobis",
-    "worst part": "part_mahalanobis",
-    "**worst part and patches**": "misfit",
-}
+PART, WHOLE = "part_mahalanobis", "relative_mahalanobis"
 RULES = {
-    f"{name}{', total uncertainty' if UNSURE in beside else ''}": Candidate(
-        (*beside, witness, FAR), "guarded"
-    )
-    for beside in ((UNSURE,), ())
-    for name, witness in WITNESSES.items()
+    "whole, total uncertainty": Candidate((UNSURE, WHOLE, FAR), "guarded"),
+    "**worst part, total uncertainty**": Candidate((UNSURE, PART, FAR), "guarded"),
+    "whole": Candidate((WHOLE, FAR), "guarded"),
+    "**worst part**": Candidate((PART, FAR), "guarded"),
 }
 
 
-def on_training_signers(run: RunFolder, candidate: Candidate) -> dict[str, float] | None:
-    """What the choice of witnesses had seen of a candidate, if it was one."""
+def on_training_signers(run: RunFolder, candidate: Candidate) -> dict[str, float]:
+    """What the choice of witnesses had seen of a candidate."""
     rows = read_json(run.rule)["choice"]["candidates"]
-    found = [
+    (row,) = [
         row
         for row in rows
         if set_of(candidate)
@@ -60,9 +54,6 @@ def on_training_signers(run: RunFolder, candidate: Candidate) -> dict[str, float
             row["combination"].split(" (")[-1].rstrip(")"),
         )
     ]
-    if not found:
-        return None
-    (row,) = found
     without_hand = max(row["accepted"][kind] for kind in NO_HAND)
     return {
         "augrc": row["cost"] - without_hand,
@@ -108,10 +99,10 @@ def table(results: dict[str, Any]) -> str:
         training, strangers = found["training"], found["strangers"]
 
         def mean(each: list[dict[str, float]], figure: str) -> str:
-            return f"{np.mean([one[figure] for one in each]):.3f}" if all(each) else "—"
+            return f"{np.mean([one[figure] for one in each]):.3f}"
 
         def worst(figure: str, of: Any, each: list[dict[str, float]] = strangers) -> str:
-            return f"{of(one[figure] for one in each):.3f}" if all(each) else "—"
+            return f"{of(one[figure] for one in each):.3f}"
 
         cells = [
             mean(training, "augrc"),

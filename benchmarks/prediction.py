@@ -45,11 +45,10 @@ from sign_ensemble.learning.member import Card, Member
 from sign_ensemble.learning.network import Head
 from sign_ensemble.run import write_json
 from sign_ensemble.uncertainty.answers import Reader, answer
-from sign_ensemble.uncertainty.atlas import Bank, fit_atlas
 from sign_ensemble.uncertainty.details import details
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, joined, stack
 from sign_ensemble.uncertainty.evaluation import Bootstrap, StrangeSet, evaluate
-from sign_ensemble.uncertainty.readings import Readings
+from sign_ensemble.uncertainty.readings import Bank, Readings, fit_atlas
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "made"))
@@ -95,16 +94,13 @@ def drawn_reader(size: int) -> Reader:
 
     labels_B = np.arange(size) % len(LABELS)
     deep_BVD = drawn_features(size, backbone.D)[:, None]
-    patches_BL = np.random.default_rng(0).integers(0, 256, (size, backbone.L), np.uint8)
-    middle_BC = drawn_features(size, backbone.C)
-    bank = Bank(deep_BVD, middle_BC, patches_BL, labels_B, labels_B % 4)
+    bank = Bank(deep_BVD, drawn_features(size, backbone.C), labels_B, labels_B % 4)
     atlas = fit_atlas(bank, True)
     rule = replace(
         drawn_rule(np.random.default_rng(0)),
         bank=bank.deep_BVD[:, 0],
         clouds=atlas.third,
         parts=atlas.parts,
-        patches=atlas.patches,
         fifth=atlas.fifth,
         readings=Readings((10.0, 100.0), 1.0),
     )

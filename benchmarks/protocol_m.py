@@ -81,7 +81,7 @@ def ordinary(run: RunFolder, data: Path, runs: Path) -> dict[str, Any]:
     def evidence(images: np.ndarray) -> Evidence:
         values = features_of_images(images, data_alone.weights).deep_ND
         logits = np.stack([logits_of(head, values) for head in heads])
-        return Evidence(logits, np.ones(len(heads)), *np.zeros((5, len(values))))
+        return Evidence(logits, np.ones(len(heads)), *np.zeros((4, len(values))))
 
     images, truth = images_of_stranger(run, data)
     known = evidence(images.pop(KNOWN))

@@ -162,7 +162,7 @@ def of_one_model(shown: Shown, head: Head, name: str = "one model") -> Iterator[
 def evidence_of(logits_MNK: NDArray[np.float32]) -> Evidence:
     """Members alone: nothing is known of distances."""
     none_N = np.zeros(logits_MNK.shape[1])
-    return Evidence(logits_MNK, np.ones(len(logits_MNK)), none_N, none_N, none_N, none_N, none_N)
+    return Evidence(logits_MNK, np.ones(len(logits_MNK)), none_N, none_N, none_N, none_N)
 
 
 def of_several(name: str, logits: Mapping[str, NDArray[np.float32]]) -> Iterator[tuple[str, Found]]:

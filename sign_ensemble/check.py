@@ -23,8 +23,6 @@ WITNESS_NAMES = (
     "neighbour",
     "relative_mahalanobis",
     "part_mahalanobis",
-    "worst_patches",
-    "misfit",
     OWN,
 )
 

@@ -43,8 +43,7 @@ class DataConfig:
         fit: How an image becomes a square: ``pad`` keeps all of it and its proportions, filling
             with the border's colour; ``squash`` stretches it; ``crop`` takes the middle.
         views: Augmented copies of each training image (rotation, scale, shift, light, small
-            perspective), computed once. More views cost disk (25 kB each, beside 41 kB of an image)
-            and one convolution.
+            perspective), computed once. More views cost disk (25 kB each) and one convolution.
         mirror: Whether views may be mirrored. Off: handedness can be meaning.
         max_pixels: Images with more pixels are set aside unread; guards against decompression
             bombs. 64 million is above any camera in use.
@@ -289,9 +288,8 @@ class RejectionConfig:
             Where total_uncertainty is among the witnesses it speaks there, and this is not used.
         combination: ``auto`` chooses on training signers and self-made negatives; otherwise
             witnesses joined by + (total_uncertainty, disagreement, energy, max_logit, neighbour,
-            relative_mahalanobis, misfit and, of fine-tuned members, own_mahalanobis; and, never
-            chosen automatically, part_mahalanobis and worst_patches, of which misfit is the sum,
-            generalised_entropy, sirc and feature_norm).
+            relative_mahalanobis, part_mahalanobis and, of fine-tuned members, own_mahalanobis; and,
+            never chosen automatically, generalised_entropy, sirc and feature_norm).
         joined: How several witnesses are joined when combination is not auto: ``smallest`` p-value,
             ``fisher`` sum of logs, or ``guarded``: as smallest, but the last one named is a guard
             that counts only what lies beyond all calibration images.

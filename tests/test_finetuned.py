@@ -13,10 +13,9 @@ from sign_ensemble.config import Config, DataConfig, Name, RejectionConfig, RunC
 from sign_ensemble.data.features import features_of_images
 from sign_ensemble.data.images import square_of
 from sign_ensemble.data.negatives import NEGATIVES
-from sign_ensemble.errors import UserError
 from sign_ensemble.learning.finetune import OF_NO_FOLD
 from sign_ensemble.learning.whole import negatives_of
-from sign_ensemble.run import read_arrays, write_arrays
+from sign_ensemble.run import read_arrays
 from sign_ensemble.stages.finetune import pixel_task, seats
 from sign_ensemble.stages.prepare import negatives_of as negatives_of_prepared
 from sign_ensemble.stages.prepare import prepare
@@ -83,21 +82,7 @@ def test_a_folds_negatives_go_through_the_convolutions_together(
         (images,) = negatives_of(task, fold, 10, prepared.task.seed)
         mine = found["folds"] == fold
         assert len(images) == mine.sum() == 10 * len(NEGATIVES)
-        seen = features_of_images(images, "random")
-        assert np.array_equal(seen.both_NE, found["features"][mine])
-        assert np.array_equal(seen.patches_NL, found["patches"][mine])
+        assert np.array_equal(features_of_images(images, "random").both_NE, found["features"][mine])
         made = negatives_of_prepared(prepared, fold)
         kinds = np.array(header["kinds"])[found["kinds"][mine]].tolist()
         assert kinds == [kind for kind, some in made.items() for _ in some]
-
-
-def test_a_run_whose_negatives_have_no_patches_is_refused(
-    signs_folder: Path, tmp_path: Path
-) -> None:
-    prepared = prepare(config := two_labels(signs_folder, tmp_path))
-    arrays, header = read_arrays(prepared.run.negatives)
-    write_arrays(
-        prepared.run.negatives, {k: v for k, v in arrays.items() if k != "patches"}, header
-    )
-    with pytest.raises(UserError, match=r"earlier version, which kept no patches .* run\.name"):
-        prepare(config)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cached import cached
 
 from sign_ensemble.config import MemberConfig, RejectionConfig, SearchConfig
 from sign_ensemble.data import backbone
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning import spread
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.run import RunFolder
@@ -58,7 +58,8 @@ def task(tmp_path: Path) -> Task:
     x_NE = np.random.default_rng(0).uniform(0, 0.1, (30, 1, backbone.E)).astype(np.float16)
     for label in range(3):
         x_NE[labels == label, 0, 40 * label : 40 * label + 40] = 4
-    features = cached(tmp_path, x_NE, labels)
+    x_NE.tofile(tmp_path / "features.f16")
+    features = Slots(str(tmp_path / "features.f16"), np.arange(30), (1, backbone.E), "float16")
     return Task(features, labels, folds % 2, ("eve", "fay"), ("a", "b", "c"), "", 0)
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cached import cached, patches_of
 
 from sign_ensemble.config import EnsembleConfig, RejectionConfig, SearchConfig
 from sign_ensemble.data import backbone
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.run import RunFolder, write_arrays
 from sign_ensemble.search.records import TrialRecord
@@ -37,13 +37,13 @@ def prepared(tmp_path: Path) -> Any:
             x_NE[labels == label, 40 * label : 40 * label + 40] += 4
         return x_NE
 
-    features = cached(tmp_path, drawn(labels)[:, None], labels)
+    drawn(labels)[:, None].tofile(tmp_path / "features.f16")
+    features = Slots(str(tmp_path / "features.f16"), np.arange(IMAGES), (1, backbone.E), "float16")
     run = RunFolder(tmp_path)
     write_arrays(
         run.negatives,
         {
             "features": drawn(np.arange(MADE) % 3),
-            "patches": patches_of(np.arange(MADE)),
             "folds": np.arange(MADE) % 2,
             "kinds": np.arange(MADE) // 2 % 2,
         },

@@ -1,7 +1,6 @@
 """AlexNet's five convolution layers, frozen: uint8 images in, float16 features out.
 
-Letters: N images, S side in pixels, D deep features, C features of the middle, E = D + C both,
-L levels of patches.
+Letters: N images, S side in pixels, D deep features, C features of the middle, E = D + C both.
 """
 
 from __future__ import annotations
@@ -30,9 +29,6 @@ D = 256 * 6 * 6
 THIRD, PLACES = 8, 3  # layers up to the third convolution's ReLU; places kept along a side of it
 C = 384 * PLACES * PLACES
 E = D + C  # deep features first
-SECOND, PATCHES = 192, 9  # maps of the second convolution; places kept along a side of each
-L = SECOND * PATCHES * PATCHES
-SECOND_ENDS = 5  # layers up to the second convolution's ReLU
 BATCH = 64  # every pass has this many images, so that a feature never depends on its neighbours
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as torchvision publishes them with the weights
 STD = (0.229, 0.224, 0.225)
@@ -71,11 +67,7 @@ class Convolutions(nn.Module):
         The first 9,216 are what torchvision's classifier is given; after them, of the third layer
         (384 maps), the highest value in each of 3 x 3 places: 3,456.
         """
-        return self.of_second(self.features[:SECOND_ENDS](images_N3SS))
-
-    def of_second(self, second: torch.Tensor) -> torch.Tensor:
-        """The same from what the second layer makes of images (N, 192, side, side)."""
-        third = self.features[SECOND_ENDS:THIRD](second)
+        third = self.features[:THIRD](images_N3SS)
         middle_NC = adaptive_max_pool2d(third, PLACES).flatten(1)
         deep_ND = self.avgpool(self.features[THIRD:](third)).flatten(1)
         return torch.cat([deep_ND, middle_NC], 1)
@@ -87,12 +79,9 @@ class Features:
 
     Args:
         both_NE: float16, which heads read.
-        patches_NL: uint8, of the second layer the highest value in each of 9 x 9 places: its root
-            as a share of the image's highest, 255 being all of it. Empty (N, 0) where not wanted.
     """
 
     both_NE: NDArray[np.float16]
-    patches_NL: NDArray[np.uint8]
 
     @property
     def deep_ND(self) -> NDArray[np.float16]:
@@ -106,16 +95,13 @@ class Features:
 
     def rows(self, chosen: NDArray[np.int64]) -> Features:
         """Those of some of the images."""
-        return Features(self.both_NE[chosen], self.patches_NL[chosen])
+        return Features(self.both_NE[chosen])
 
 
 def joined(parts: Sequence[Features]) -> Features:
     """Features of some images after those of others."""
-    none, wide = np.zeros((0, E), np.float16), parts[0].patches_NL.shape[1] if parts else L
-    return Features(
-        np.concatenate([none, *(part.both_NE for part in parts)]),
-        np.concatenate([np.zeros((0, wide), np.uint8), *(part.patches_NL for part in parts)]),
-    )
+    none = np.zeros((0, E), np.float16)
+    return Features(np.concatenate([none, *(part.both_NE for part in parts)]))
 
 
 @lru_cache(maxsize=1)
@@ -127,15 +113,12 @@ def convolution_shapes() -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Backbone:
-    """Loaded convolutions, where they run and what identifies their weights; and whether patches
-    are wanted of them.
-    """
+    """Loaded convolutions, where they run and what identifies their weights."""
 
     layers: Convolutions
     sha256: str
     device: torch.device
     half: bool
-    patches: bool
 
     def features(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Features]:
         """Features of each batch, each of at most 64 images.
@@ -157,12 +140,8 @@ class Backbone:
                 torch.inference_mode(),
                 torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
             ):
-                second = self.layers.features[:SECOND_ENDS](pixels_N3SS)
-                patches_NL = levels(second[:n]) if self.patches else second.new_empty((n, 0)).byte()
-                both_NE = self.layers.of_second(second)[:n]
-            yield Features(
-                both_NE.clamp(max=65504).to(torch.float16).cpu().numpy(), patches_NL.cpu().numpy()
-            )
+                both_NE = self.layers(pixels_N3SS)[:n]
+            yield Features(both_NE.clamp(max=65504).to(torch.float16).cpu().numpy())
 
     def of_images(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
@@ -175,13 +154,6 @@ class Backbone:
             if progress:
                 progress(min(len(parts) * BATCH, len(images_NSS3)), len(images_NSS3))
         return joined(parts)
-
-
-def levels(second: torch.Tensor) -> torch.Tensor:
-    """What ``Features`` keeps of the second layer (N, 192, side, side), place varying fastest."""
-    roots_NL = adaptive_max_pool2d(second, PATCHES).flatten(1).float().sqrt()
-    shares_NL = roots_NL / roots_NL.amax(1, keepdim=True).clamp(min=1e-12)
-    return (shares_NL * 255).round().to(torch.uint8)
 
 
 def normalised(levels_N3SS: torch.Tensor) -> torch.Tensor:
@@ -277,17 +249,17 @@ def load(weights: str = "shipped") -> Backbone:
             raise UserError(
                 f"data.weights is {weights}: not AlexNet's convolutions ({reason})"
             ) from fault
-    return ready(layers, sha256, patches=True)
+    return ready(layers, sha256)
 
 
-def ready(layers: Convolutions, sha256: str, patches: bool) -> Backbone:
+def ready(layers: Convolutions, sha256: str) -> Backbone:
     """These convolutions on the best device here."""
     device = best_device()
     layers = layers.eval().requires_grad_(False).to(device)
     for weight in layers.parameters():
         if weight.ndim == 4:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-    return Backbone(layers, sha256, device, bf16_is_fast(device), patches)
+    return Backbone(layers, sha256, device, bf16_is_fast(device))
 
 
 def finetuned(weights: str, learned: dict[str, NDArray[np.float32]]) -> Backbone:
@@ -304,4 +276,4 @@ def finetuned(weights: str, learned: dict[str, NDArray[np.float32]]) -> Backbone
             **{k: torch.from_numpy(v) for k, v in learned.items()},
         }
     )
-    return ready(layers, "", patches=False)
+    return ready(layers, "")

@@ -2,9 +2,9 @@
 
 A cache folder belongs to one set of weights and one way of making images and views. In it,
 ``features.f16`` holds a slot per image content, see ``slots.py``: 1 + V float16 rows of E values,
-the image and its V views, and then the image's patches, L bytes.
+the image and its V views.
 
-Letters: N images, V views, E features of both layers, L levels of patches, S side in pixels.
+Letters: N images, V views, E features of both layers, S side in pixels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +39,6 @@ def plain(features: Slots) -> NDArray[np.float16]:
     return values
 
 
-def patches_of(features: Slots) -> Slots:
-    """The patches of the same images, as ``backbone.Features`` has them, (L,) a row."""
-    values = 2 * prod(features.shape)
-    return features.part((backbone.L,), "uint8", values)
-
-
 @dataclass(frozen=True)
 class Cached:
     """The features of the images themselves, read from their file when they are asked for."""
@@ -55,8 +48,7 @@ class Cached:
     def rows(self, chosen: NDArray[np.int64]) -> backbone.Features:
         """Those of some of the images."""
         some = replace(self.features, slots_N=self.features.slots_N[chosen])
-        patches = patches_of(some)
-        return backbone.Features(plain(some), patches.open()[some.slots_N])
+        return backbone.Features(plain(some))
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,6 @@ def preparation(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
         "weights": weights_sha256,
         "layers": [backbone.THIRD, backbone.PLACES],
         "features": backbone.E,
-        "patches": [backbone.SECOND, backbone.PATCHES],
     }
 
 
@@ -106,8 +97,8 @@ def images_with_views(works: Sequence[Work], data: DataConfig) -> NDArray[np.uin
     return np.stack(each, 1).reshape(-1, *images_NSS3.shape[1:])
 
 
-def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.uint8]]:
-    """The bytes of each image's slot in turn.
+def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.float16]]:
+    """A slot of each image in turn, (1 + V, E).
 
     A GPU convolves while the next images are decoded. A processor does one after the other, each
     on all its threads: a decoding thread beside them would only make the convolutions' wait.
@@ -132,14 +123,11 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
                     yield images[i : i + backbone.BATCH]
 
     rows: list[NDArray[np.float16]] = []
-    patches: list[NDArray[np.uint8]] = []
     for found in net.features(batches()):
         rows.extend(found.both_NE)
-        patches.extend(found.patches_NL)
         while len(rows) > data.views:
-            both_VE = np.stack(rows[: 1 + data.views])
-            yield np.concatenate([both_VE.reshape(-1).view(np.uint8), patches[0]])
-            del rows[: 1 + data.views], patches[: 1 + data.views]
+            yield np.stack(rows[: 1 + data.views])
+            del rows[: 1 + data.views]
 
 
 def features_of_images(
@@ -182,10 +170,9 @@ def features_of_rows(
     wanted = rows.column("sha256").to_pylist()
     path_of = dict(zip(wanted, rows.column("path").to_pylist(), strict=True))
 
-    def make(missing: Sequence[tuple[str, int]]) -> Iterator[NDArray[np.uint8]]:
+    def make(missing: Sequence[tuple[str, int]]) -> Iterator[NDArray[np.float16]]:
         works = [Work(str(root / path_of[sha]), sha, slot) for sha, slot in missing]
         return compute(works, data)
 
-    shape = (1 + data.views, backbone.E)
-    kind = Kind("features.f16", (2 * prod(shape) + backbone.L,), "uint8", key)
-    return slots_of(cache / name, kind, wanted, make, progress).part(shape, "float16", 0)
+    kind = Kind("features.f16", (1 + data.views, backbone.E), "float16", key)
+    return slots_of(cache / name, kind, wanted, make, progress)

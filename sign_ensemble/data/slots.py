@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,6 @@ class Slots:
         shape: Shape of a row.
         dtype: Its numpy type's name.
         copy: Makes the file on a machine that lacks it, where it is a copy from an object store.
-        begins: Byte of each row that what is looked at begins with, where a row holds more.
-        row_bytes: Bytes of a whole row; 0 is what shape and dtype say.
     """
 
     path: str
@@ -72,15 +70,6 @@ class Slots:
     shape: tuple[int, ...]
     dtype: str
     copy: Copy | None = None
-    begins: int = 0
-    row_bytes: int = 0
-
-    def part(self, shape: tuple[int, ...], dtype: str, begins: int) -> Slots:
-        """A part of each row, from this byte on."""
-        size = prod(self.shape) * np.dtype(self.dtype).itemsize
-        return replace(
-            self, shape=shape, dtype=dtype, begins=begins, row_bytes=self.row_bytes or size
-        )
 
     def open(self) -> NDArray[Any]:
         """The memory-mapped file as (rows, *shape); index it with ``slots_N``.
@@ -90,16 +79,8 @@ class Slots:
         """
         path = self.path if self.copy is None else self.copy.file()
         try:
-            if not self.row_bytes:
-                rows = os.path.getsize(path) // (prod(self.shape) * np.dtype(self.dtype).itemsize)
-                return np.memmap(path, self.dtype, "r", shape=(rows, *self.shape))
-            rows = os.path.getsize(path) // self.row_bytes
-            whole_RB = np.memmap(path, np.uint8, "r", shape=(rows, self.row_bytes))
-            within = np.empty(self.shape, self.dtype).strides
-            strides = (self.row_bytes, *within)
-            return np.ndarray(
-                (rows, *self.shape), self.dtype, whole_RB, self.begins, strides=strides
-            )
+            rows = os.path.getsize(path) // (prod(self.shape) * np.dtype(self.dtype).itemsize)
+            return np.memmap(path, self.dtype, "r", shape=(rows, *self.shape))
         except OSError as fault:
             raise UserError(
                 f"{path}: cannot be read on this node ({fault.strerror}); data.cache must lie on "

@@ -35,7 +35,7 @@ class Convolve:
         return {"slot": batch["slot"], "values": values}
 
 
-def compute_on_cluster(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.uint8]]:
+def compute_on_cluster(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.float16]]:
     """What each image's slot holds, in turn, computed by one actor per CPU or GPU.
 
     Args:
@@ -63,4 +63,4 @@ def compute_on_cluster(works: Sequence[Work], data: DataConfig) -> Iterator[NDAr
         for slot, values in zip(batch["slot"], batch["values"], strict=True):
             if int(slot) != next(expected).slot:
                 raise RuntimeError("Ray Data gave features in another order than asked")
-            yield np.asarray(values, np.uint8)
+            yield np.asarray(values, np.float16)

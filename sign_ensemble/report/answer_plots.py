@@ -31,8 +31,6 @@ SCORES = {
     "neighbour": "distance to the nearest training images",
     "relative_mahalanobis": "distance to the nearest label's cloud",
     "part_mahalanobis": "distance of the part that fits the nearest label worst",
-    "worst_patches": "distance of the strangest patches to the nearest label's images",
-    "misfit": "distance where the nearest label fits worst, parts and patches",
     "own_mahalanobis": "distance to the nearest label's cloud in what the members see",
 }
 

@@ -9,11 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.data.backbone import D, Features
-from sign_ensemble.data.features import Cached, patches_of
+from sign_ensemble.data.features import Cached
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.stages.prepare import Prepared
-from sign_ensemble.uncertainty.atlas import Bank, Measured, Rows, atlases_of_others, measured
 from sign_ensemble.uncertainty.neighbours import draw_bank
+from sign_ensemble.uncertainty.readings import (
+    Bank,
+    Measured,
+    Rows,
+    atlases_of_others,
+    measured,
+)
 
 
 def bank_rows(prepared: Prepared) -> NDArray[np.int64]:
@@ -28,8 +34,7 @@ def bank_of(task: Task, chosen: NDArray[np.int64]) -> Bank:
     slots_B = task.features.slots_N[chosen]
     both_BVE = task.features.open()[slots_B]
     deep_BVD, middle_BC = both_BVE[:, :, :D], both_BVE[:, 0, D:]
-    patches_BL = patches_of(task.features).open()[slots_B]
-    return Bank(deep_BVD, middle_BC, patches_BL, task.labels_N[chosen], task.folds_N[chosen])
+    return Bank(deep_BVD, middle_BC, task.labels_N[chosen], task.folds_N[chosen])
 
 
 def away_from_others(
@@ -52,5 +57,4 @@ def away_from_others(
         return measured(of, groups, bank, others, k, len(task.labels))
 
     signs = asked(Cached(task.features), task.folds_N)
-    unlike = Features(negatives["features"], negatives["patches"])
-    return signs, asked(unlike, negatives["folds"])
+    return signs, asked(Features(negatives["features"]), negatives["folds"])

@@ -137,7 +137,6 @@ def write_negatives(prepared: Prepared) -> None:
     found = joined(parts)
     arrays: dict[str, NDArray[Any]] = {
         "features": found.both_NE,
-        "patches": found.patches_NL,
         "folds": np.array(folds, np.int64),
         "kinds": np.array([names.index(kind) for kind in kinds], np.int64),
     }
@@ -174,17 +173,10 @@ def prepare(config: Config) -> Prepared:
     prepared = Prepared(config, run, listed, task)
     if not run.negatives.exists():
         write_negatives(prepared)
-        return prepared
-    negatives, _ = read_arrays(run.negatives)
-    if (width := negatives["features"].shape[1]) != E:
+    elif (width := read_arrays(run.negatives)[0]["features"].shape[1]) != E:
         raise UserError(
             f"{run.path}: begun by an earlier version, whose heads read {width} features of an "
             f"image; now they read {E}: give another run.name"
-        )
-    if "patches" not in negatives:
-        raise UserError(
-            f"{run.path}: begun by an earlier version, which kept no patches of its negatives: "
-            "give another run.name"
         )
     return prepared
 

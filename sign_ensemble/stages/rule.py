@@ -21,7 +21,6 @@ from sign_ensemble.stages.left_out import left_out_calibrations, left_out_distan
 from sign_ensemble.stages.members import best_trial
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty import rejection, rule_file
-from sign_ensemble.uncertainty.atlas import Bank, Measured, fit_atlas
 from sign_ensemble.uncertainty.belief import Belief, fit_belief
 from sign_ensemble.uncertainty.choose import (
     LEFT_OUT,
@@ -38,7 +37,14 @@ from sign_ensemble.uncertainty.choose import (
 from sign_ensemble.uncertainty.ensemble import Evidence, load_ensemble
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.promise import learn_then_test
-from sign_ensemble.uncertainty.readings import Readings, evidence_of, fit_readings
+from sign_ensemble.uncertainty.readings import (
+    Bank,
+    Measured,
+    Readings,
+    evidence_of,
+    fit_atlas,
+    fit_readings,
+)
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import DISTANCES, all_scores, max_prob
 from sign_ensemble.uncertainty.temperature import fit_temperature
@@ -229,7 +235,6 @@ def build_rule(prepared: Prepared) -> None:
         bank=bank.deep_BVD[:, 0],
         clouds=atlas.third,
         parts=atlas.parts,
-        patches=atlas.patches,
         choice={**choice, "negatives": [*seen.kinds, *([LEFT_OUT] if speak else [])]},
         temperature=fit_temperature(known.probs_NK, task.labels_N, weights_N),
         fifth=atlas.fifth,

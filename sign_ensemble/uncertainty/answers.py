@@ -21,12 +21,11 @@ from sign_ensemble.data.features import preparation
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection, rule_file
-from sign_ensemble.uncertainty.atlas import Atlas, Measured, distances
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
 from sign_ensemble.uncertainty.neighbours import Neighbours
 from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.own import away, of_members
-from sign_ensemble.uncertainty.readings import evidence_of
+from sign_ensemble.uncertainty.readings import Atlas, Measured, distances, evidence_of
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import OWN, Scores, all_scores
 
@@ -41,8 +40,6 @@ REASONS = {
     "neighbour": "like nothing in the training images",
     "relative_mahalanobis": "a hand that fits no label",
     "part_mahalanobis": "a part of the hand fits no label",
-    "worst_patches": "a part of the hand fits no label",
-    "misfit": "a part of the hand fits no label",
     OWN: "to the members' eyes a hand that fits no label",
 }
 
@@ -81,13 +78,13 @@ class Reader:
             logits.append(heads.logits(seen_NE))
             if rule.own:
                 from_own.append(away(seen_NE, rule.own[i], labels))
-        atlas = Atlas(np.arange(labels), rule.clouds, rule.parts, rule.patches, rule.fifth)
-        cloud_N, part_N, patch_N, to_labels_RNK = distances(found, atlas, labels)
+        atlas = Atlas(np.arange(labels), rule.clouds, rule.parts, rule.fifth)
+        cloud_N, part_N, to_labels_RNK = distances(found, atlas, labels)
         if from_own:
             own_N, to_labels_RNK = of_members(from_own, votes_M)
         near_N = self.near.distances(found.deep_ND, rule.neighbours)
         norm_N = self.norms.of_images(found.deep_ND)
-        at = Measured(near_N, cloud_N, part_N, patch_N, norm_N, to_labels_RNK, own_N)
+        at = Measured(near_N, cloud_N, part_N, norm_N, to_labels_RNK, own_N)
         return evidence_of(np.concatenate(logits), votes_M, at, rule.readings)
 
     def answer(

@@ -31,9 +31,7 @@ LEFT_OUT = "left-out labels"  # the kind of negative that stands for a wrong ges
 FAR = "neighbour"  # the witness that has no blind spot far from the training images
 GUARD = "beyond all"  # among a stranger's surprises: FAR as a guard counts it
 MOST = 3  # witnesses at once: searched without a limit, two or three were chosen (protocol M)
-NAMED_ONLY = frozenset(
-    {"generalised_entropy", "sirc", "feature_norm", "part_mahalanobis", "worst_patches"}
-)
+NAMED_ONLY = frozenset({"generalised_entropy", "sirc", "feature_norm"})
 """Witnesses that decide only where they are named: every further one adds dozens of candidates, of
 which a few signers favour some by chance. On four built-in signers one of 136 was better by 2.05
 standard errors, and told a fifth signer's wrong gestures worse (AUROC .68 instead of .81)."""
@@ -54,15 +52,15 @@ class Candidate:
         return "+".join(self.witnesses) + (f" ({self.joined})" if several else "")
 
 
-USUAL = Candidate(("total_uncertainty", "misfit", FAR), "guarded")
+USUAL = Candidate(("total_uncertainty", "part_mahalanobis", FAR), "guarded")
 """What nobody is sure of, what fits no label, what is like nothing seen: a witness for each way an
 image can be strange. A few signers cannot choose among dozens of candidates: on protocol M's
 training signers, each left out of the choice in turn (n = 20), this one, then with the distance of
 the whole picture, had risk .043 and accepted .373 of signs whose labels were left out; the lowest
 cost on the others .045 and .420, the fewest witnesses within a standard error of it .047 and .436.
-That it is where a picture fits worst: see ``parts.py`` and ``patches.py``."""
+That it is the worst part's distance: see ``parts.py``."""
 
-USUAL_FINETUNED = Candidate(("misfit", FAR), "guarded")
+USUAL_FINETUNED = Candidate(("part_mahalanobis", FAR), "guarded")
 """The same where members are fine-tuned. Such networks are sure of what they should not be: how
 surely a sign is read is a question by itself. Networks without some labels are heads, which say
 nothing of fine-tuned ones: they are not asked, and no other candidate is taken. Training signers

@@ -30,7 +30,6 @@ class Evidence:
         neighbour_N: Distance to the k-th nearest training image, see ``neighbours.py``.
         cloud_N: Relative distance to the nearest label's cloud, see ``gaussians.py``.
         part_N: That of the part that fits it worst, and a quarter of cloud_N, see ``parts.py``.
-        patch_N: How strange its strangest patches are to that label's images, see ``patches.py``.
         norm_N: How strongly it moves the frozen network, standardised, see ``norms.py``.
         clouds: How many of M, the last ones, are readings of clouds.
         own_N: As cloud_N, in what the members see, a mean by votes; None where members are heads.
@@ -41,7 +40,6 @@ class Evidence:
     neighbour_N: NDArray[np.float64]
     cloud_N: NDArray[np.float64]
     part_N: NDArray[np.float64]
-    patch_N: NDArray[np.float64]
     norm_N: NDArray[np.float64]
     clouds: int = 0
     own_N: NDArray[np.float64] | None = None
@@ -70,7 +68,6 @@ class Evidence:
             self.neighbour_N[chosen],
             self.cloud_N[chosen],
             self.part_N[chosen],
-            self.patch_N[chosen],
             self.norm_N[chosen],
             self.clouds,
             None if self.own_N is None else self.own_N[chosen],
@@ -86,7 +83,6 @@ def joined(parts: Sequence[Evidence]) -> Evidence:
         np.concatenate([part.neighbour_N for part in parts]),
         np.concatenate([part.cloud_N for part in parts]),
         np.concatenate([part.part_N for part in parts]),
-        np.concatenate([part.patch_N for part in parts]),
         np.concatenate([part.norm_N for part in parts]),
         parts[0].clouds,
         np.concatenate(own) if own else None,

@@ -6,7 +6,7 @@ small part, and what is unusual in any new hand adds up in the rest. So each of 
 little of the whole. On letters left out, by signers left out (100 cases of five splits of protocol
 M; nobody's digits): AUROC .915 and .374 of them kept at 95 % of signs kept, against .899 and .416
 by the whole alone; better with 19 of 20 signers of a split. The worst place alone .911 and .399;
-with the fourth layer's places too .919 and .356, but see ``patches.py``.
+with the fourth layer's places too .919 and .356, which would cost a fifth more of cached features.
 
 Letters: N images asked about, B training images, C features of the third layer, K labels,
 J = PLACES² places.
@@ -101,24 +101,26 @@ def fit_parts(features_BC: NDArray[np.float16], labels_B: NDArray[np.int64]) -> 
     return Parts(tuple(clouds_of_rooted(each, labels_B, DIRECTIONS, SHRINK) for each in places))
 
 
-def worst_of(to_labels_JNK: Floats, to_all_JN: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """max_j M_jk − M_j0 of the nearest label k = argmin_k Σ_j M_jk, unbounded; and that label.
+def worst_part(to_labels_JNK: Floats, to_all_JN: Floats) -> Floats:
+    """max_j M_jk − M_j0 of the nearest label k = argmin_k Σ_j M_jk; unbounded.
 
     M are squared Mahalanobis distances in place j, M_j0 to the cloud of all images.
     """
     nearest_N = to_labels_JNK.sum(0).argmin(1)
     of_nearest_JN = np.take_along_axis(to_labels_JNK, nearest_N[None, :, None], 2)[..., 0]
-    return (of_nearest_JN - to_all_JN).max(0), nearest_N
+    worst_N: Floats = (of_nearest_JN - to_all_JN).max(0)
+    return worst_N
 
 
-def worst_part(features_NC: NDArray[np.float16], parts: Parts) -> tuple[Floats, NDArray[np.int64]]:
-    """How far the worst part is outside the nearest label's cloud; and which label that is.
+def part_distance(features_NC: NDArray[np.float16], parts: Parts, whole_N: Floats) -> Floats:
+    """How far the worst part is outside the nearest label's cloud, plus WHOLE of the whole.
 
     Args:
         features_NC: The third layer's, of the images asked about.
         parts: Clouds of each place.
+        whole_N: Relative distance of the whole, see ``gaussians.py``.
 
     Raises:
         ValueError: a feature is not a finite number.
     """
-    return worst_of(*parts.distances(features_NC))
+    return worst_part(*parts.distances(features_NC)) + WHOLE * whole_N

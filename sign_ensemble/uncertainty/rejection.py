@@ -24,7 +24,6 @@ from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.gaussians import Clouds
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.parts import Parts
-from sign_ensemble.uncertainty.patches import Patches
 from sign_ensemble.uncertainty.promise import Promise
 from sign_ensemble.uncertainty.readings import Readings
 from sign_ensemble.uncertainty.temperature import tempered
@@ -160,7 +159,6 @@ class Rule:
         bank: Features (B, D) it looks among.
         clouds: What the relative Mahalanobis witness measures to; they read too, if any clouds do.
         parts: What the part Mahalanobis witness measures to.
-        patches: What the patches' witness measures to.
         choice: How the combination was chosen, for the report.
         temperature: What would make the ensemble's probabilities honest on the calibration images,
             see ``temperature.py``; confidences use it, no decision does.
@@ -182,7 +180,6 @@ class Rule:
     bank: NDArray[np.float16]
     clouds: Clouds
     parts: Parts
-    patches: Patches
     choice: dict[str, Any]
     temperature: float
     fifth: Clouds | None = None

@@ -15,7 +15,6 @@ from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.gaussians import Clouds
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.parts import Parts
-from sign_ensemble.uncertainty.patches import Patches
 from sign_ensemble.uncertainty.promise import promise_of
 from sign_ensemble.uncertainty.readings import readings_of
 from sign_ensemble.uncertainty.rejection import Rule, resolution
@@ -27,7 +26,6 @@ def save(rule: Rule, path: Place) -> None:
     arrays |= {"groups": rule.groups_C, "single": rule.single_C, "bank": rule.bank}
     arrays |= {f"clouds.{k}": v for k, v in rule.clouds.arrays().items()}
     arrays |= {f"parts.{k}": v for k, v in rule.parts.arrays().items()}
-    arrays |= {f"patches.{k}": v for k, v in rule.patches.arrays().items()}
     if rule.fifth is not None:
         arrays |= {f"fifth.{k}": v for k, v in rule.fifth.arrays().items()}
     arrays |= {f"own.{i}.{k}": v for i, o in enumerate(rule.own) for k, v in o.arrays().items()}
@@ -94,7 +92,6 @@ def load(path: Place) -> Rule:
             bank=arrays["bank"],
             clouds=Clouds.of_arrays(part(arrays, "clouds.")),
             parts=Parts.of_arrays(part(arrays, "parts.")),
-            patches=Patches.of_arrays(part(arrays, "patches.")),
             fifth=Clouds.of_arrays(fifth) if (fifth := part(arrays, "fifth.")) else None,
             readings=readings_of(values["readings"]),
             choice=values["choice"],

@@ -14,15 +14,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.uncertainty.atlas import Measured
 from sign_ensemble.uncertainty.ensemble import Evidence
+from sign_ensemble.uncertainty.readings import Measured
 
 Scores = NDArray[np.float64]
 GAMMA = 0.1  # of the generalised entropy, as published
 STEEPEST = 100.0  # exponent of SIRC's; what is weaker still is as strange
-SHARE = (
-    10.0  # of the patches in misfit; on letters left out FPR95 .342 at 6, .341 at 8.5, .340 at 12
-)
 
 
 def entropy(probs_K: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -107,22 +104,6 @@ def part_mahalanobis(evidence: Evidence) -> Scores:
     return evidence.part_N
 
 
-def worst_patches(evidence: Evidence) -> Scores:
-    """Mean squared distance, from 0, of an image's strangest patches to the nearest label's images;
-    see ``patches.py``.
-    """
-    return evidence.patch_N
-
-
-def misfit(evidence: Evidence) -> Scores:
-    """part_mahalanobis + SHARE worst_patches: how badly the nearest label fits where it fits worst.
-
-    A part's cloud knows how a label varies and a patch's neighbours where it may move to; letters
-    left out are told better by both than by either (``patches.py``).
-    """
-    return evidence.part_N + SHARE * evidence.patch_N
-
-
 def own_mahalanobis(evidence: Evidence) -> Scores:
     """As relative_mahalanobis, in each member's own convolutions, a mean by votes; see ``own.py``.
 
@@ -146,21 +127,10 @@ WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     "neighbour": neighbour,
     "relative_mahalanobis": relative_mahalanobis,
     "part_mahalanobis": part_mahalanobis,
-    "worst_patches": worst_patches,
-    "misfit": misfit,
     OWN: own_mahalanobis,
 }
 
-DISTANCES = frozenset(
-    {
-        "feature_norm",
-        "neighbour",
-        "relative_mahalanobis",
-        "part_mahalanobis",
-        "worst_patches",
-        "misfit",
-    }
-)
+DISTANCES = frozenset({"feature_norm", "neighbour", "relative_mahalanobis", "part_mahalanobis"})
 """The witnesses that ask no member."""
 
 
@@ -179,8 +149,6 @@ def distance_scores(at: Measured) -> dict[str, Scores]:
         "neighbour": at.neighbour_N,
         "relative_mahalanobis": at.cloud_N,
         "part_mahalanobis": at.part_N,
-        "worst_patches": at.patch_N,
-        "misfit": at.part_N + SHARE * at.patch_N,
     }
 
 

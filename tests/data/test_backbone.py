@@ -19,16 +19,12 @@ from sign_ensemble.data import backbone
 from sign_ensemble.data.backbone import (
     BATCH,
     MEAN,
-    PATCHES,
-    SECOND,
     STD,
     Backbone,
     C,
     Convolutions,
     D,
-    L,
     joined,
-    levels,
     weights_bytes,
 )
 from sign_ensemble.errors import UserError
@@ -86,9 +82,7 @@ def test_random_weights_are_one_fixed_draw() -> None:
 
 
 def test_features_are_the_layers_answer_to_normalised_pixels() -> None:
-    plain = Backbone(
-        backbone.load("shipped").layers, "", backbone.load("shipped").device, False, True
-    )
+    plain = Backbone(backbone.load("shipped").layers, "", backbone.load("shipped").device, False)
     x_NSS3 = images(3)
     normal = (x_NSS3 / 255 - np.array(MEAN)) / np.array(STD)
     x_N3SS = torch.from_numpy(normal).float().permute(0, 3, 1, 2).to(plain.device)
@@ -154,49 +148,17 @@ def test_the_middle_keeps_the_highest_value_of_each_place() -> None:
     assert torch.equal(layers(images_N3SS)[:, D:], by_hand.flatten(1))
 
 
-def test_patches_are_rooted_shares_of_the_highest_value() -> None:
-    random = backbone.load("random")
-    second = random.layers.features[:5](torch.randn(2, 3, 224, 224))
-    assert second.shape == (2, SECOND, 27, 27)
-    assert second.amin() >= 0
-    found = levels(second)
-    assert found.dtype == torch.uint8
-    assert found.shape == (2, SECOND * PATCHES * PATCHES) == (2, L)
-    by_hand = second.unflatten(2, (9, 3)).unflatten(4, (9, 3)).amax((3, 5))  # 3 x 3 values each
-    by_hand = (by_hand / by_hand.amax((1, 2, 3), keepdim=True)).sqrt() * 255
-    assert torch.equal(found, by_hand.flatten(1).round().to(torch.uint8))
-    assert found.amax(1).tolist() == [255, 255]
-    assert levels(torch.zeros(1, SECOND, 27, 27)).amax() == 0
-
-
-def test_patches_of_an_image_do_not_depend_on_its_neighbours() -> None:
-    x_NSS3, net = images(BATCH), backbone.load("random")
-    together = net.of_images(x_NSS3).patches_NL
-    assert np.array_equal(net.of_images(x_NSS3[7:9]).patches_NL, together[7:9])
-    assert len(np.unique(together, axis=0)) == BATCH
-
-
-def test_fine_tuned_convolutions_are_not_asked_for_patches() -> None:
-    own = backbone.finetuned("random", {})
-    found = own.of_images(images(BATCH + 3))
-    assert found.patches_NL.shape == (BATCH + 3, 0)
-    assert np.array_equal(
-        found.both_NE, backbone.load("random").of_images(images(BATCH + 3)).both_NE
-    )
-
-
 def test_no_images_have_no_features() -> None:
     none = backbone.load("random").of_images(images(0))
     assert (none.deep_ND.shape, none.middle_NC.shape) == ((0, D), (0, C))
     assert none.both_NE.shape == (0, D + C)
-    assert none.patches_NL.shape == (0, L)
 
 
 def test_huge_activations_stay_finite() -> None:
     layers = Convolutions().eval().requires_grad_(False)
     for weight in layers.parameters():
         weight.fill_(10.0)
-    huge = Backbone(layers, "", CPU, False, True)
+    huge = Backbone(layers, "", CPU, False)
     assert features(np.full((1, SIDE, SIDE, 3), 255, np.uint8), of=huge).max() == 65504
     dark = features(np.zeros((1, SIDE, SIDE, 3), np.uint8), of=huge)
     assert np.isfinite(dark).all()

@@ -27,7 +27,6 @@ from sign_ensemble.data.features import (
     cache_key,
     features_of_images,
     features_of_rows,
-    patches_of,
     plain,
 )
 from sign_ensemble.data.images import load_square
@@ -36,7 +35,7 @@ from sign_ensemble.data.views import augment
 from sign_ensemble.errors import UserError
 
 DATA = DataConfig(size=64, views=2, weights="random")
-SLOT = 2 * 3 * backbone.E + backbone.L  # bytes of an image and two views, and of its patches
+SLOT = 2 * 3 * backbone.E  # bytes of an image and two views
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -62,12 +61,6 @@ def compute(
     root: Path, cache: Path, names: Sequence[str] | None = None, data: DataConfig = DATA
 ) -> Slots:
     return features_of_rows(rows(root, names), root, data, cache)
-
-
-def expected_patches(root: Path, name: str) -> np.ndarray:
-    """The patches (L,) of one image by itself."""
-    image = load_square(root / name, size=DATA.size, fit=DATA.fit, max_pixels=10**6, min_side=16)
-    return backbone.load("random").of_images(image[None]).patches_NL[0]
 
 
 def expected(root: Path, name: str, data: DataConfig = DATA) -> np.ndarray:
@@ -122,41 +115,20 @@ def test_a_slot_holds_the_image_and_then_its_views(views: int, root: Path, tmp_p
     some = Cached(found).rows(np.array([5, 2]))
     assert np.array_equal(some.deep_ND, slots_NVE[[5, 2], 0, : backbone.D])
     assert np.array_equal(some.middle_NC, slots_NVE[[5, 2], 0, backbone.D :])
-    for i, patches_L in zip((5, 2), some.patches_NL, strict=True):
-        assert np.array_equal(patches_L, expected_patches(root, f"{i}.png"))
     if views:  # they differ, so that an order was tested
         assert not np.array_equal(slots_NVE[0, 1], slots_NVE[0, 2])
-
-
-def test_a_part_of_each_row_is_looked_at_where_it_lies(tmp_path: Path) -> None:
-    # three rows of ten bytes: two pairs of float16, then two bytes
-    rows = np.zeros((3, 10), np.uint8)
-    pairs = np.arange(12, dtype=np.float16).reshape(3, 2, 2)
-    rows[:, :8], rows[:, 8:] = pairs.reshape(3, 4).view(np.uint8), [[1, 2], [3, 4], [5, 6]]
-    rows.tofile(tmp_path / "rows")
-    whole = Slots(str(tmp_path / "rows"), np.array([2, 0]), (10,), "uint8")
-    first = whole.part((2, 2), "float16", 0)
-    assert np.array_equal(first.open(), pairs)
-    assert np.array_equal(first.open()[first.slots_N, 1], pairs[[2, 0], 1])
-    last = first.part((2,), "uint8", 8)  # a part of the row, not of the part
-    assert last.open().tolist() == [[1, 2], [3, 4], [5, 6]]
-    with pytest.raises(ValueError, match="read-only"):
-        last.open()[0, 0] = 7
 
 
 def test_more_images_than_one_pass_come_out_in_order(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = compute(root, tmp_path / "whole")
+    compute(root, tmp_path / "whole")
+    whole = (folder_of(tmp_path / "whole") / "features.f16").read_bytes()
     monkeypatch.setattr(backbone, "BATCH", 2)  # groups of two images, passes that cut their views
-    parts = compute(root, tmp_path / "parts")
-    for cache in ("whole", "parts"):
-        assert (folder_of(tmp_path / cache) / "features.f16").stat().st_size == 7 * SLOT
-    one, other = (patches_of(each).open().astype(int) for each in (whole, parts))
-    assert one.shape == (7, backbone.L)
-    assert np.abs(one - other).max() <= 2
-    assert (np.abs(one[:, None] - other[None]).sum(-1).argmin(1) == range(7)).all()
-    one, other = (each.open().astype(float) for each in (whole, parts))
+    compute(root, tmp_path / "parts")
+    parts = (folder_of(tmp_path / "parts") / "features.f16").read_bytes()
+    assert len(whole) == len(parts) == 7 * SLOT
+    one, other = (np.frombuffer(each, np.float16).astype(float) for each in (whole, parts))
     # passes of another size may round otherwise
     assert np.abs(one - other).max() < 0.02 * np.abs(one).max()
     each = np.stack([one, other]).reshape(2, 21, backbone.E)

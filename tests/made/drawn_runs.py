@@ -17,7 +17,6 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from sign_ensemble.config import Config, SearchConfig
-from sign_ensemble.data.backbone import L
 from sign_ensemble.report import answered
 from sign_ensemble.run import RunFolder, asdict_plain, write_json
 from sign_ensemble.search.records import TrialRecord, write_table
@@ -31,7 +30,6 @@ from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.evaluation import Bootstrap, StrangeSet, evaluate
 from sign_ensemble.uncertainty.gaussians import fit_clouds
 from sign_ensemble.uncertainty.parts import fit_parts
-from sign_ensemble.uncertainty.patches import fit_patches
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import all_scores, max_prob
 
@@ -48,9 +46,9 @@ def evidence(labels_N: np.ndarray, sureness: float, rng: np.random.Generator) ->
     own_MNK = rng.normal(0, 1.5, (MEMBERS, n, len(LABELS)))
     logits_MNK = (truth_NK + shared_NK + own_MNK).astype(np.float32)
     distance_N = rng.gamma(4, 1, n) + 12 - sureness
-    cloud_N, part_N, patch_N = distance_N + rng.normal(0, 1, (3, n))
+    cloud_N, part_N = distance_N + rng.normal(0, 1, (2, n))
     norm_N = rng.normal(0, 1, n)
-    return Evidence(logits_MNK, np.ones(MEMBERS), distance_N, cloud_N, part_N, patch_N, norm_N)
+    return Evidence(logits_MNK, np.ones(MEMBERS), distance_N, cloud_N, part_N, norm_N)
 
 
 def drawn_rule(rng: np.random.Generator) -> Rule:
@@ -68,7 +66,6 @@ def drawn_rule(rng: np.random.Generator) -> Rule:
         bank=rng.normal(size=(10, 4)).astype(np.float16),
         clouds=fit_clouds(rng.normal(size=(20, 4)).astype(np.float16), np.arange(20) % 2),
         parts=fit_parts(rng.random((20, 18)).astype(np.float16), np.arange(20) % 2),
-        patches=fit_patches(rng.integers(0, 256, (4, L), np.uint8), np.arange(4) % 2),
         choice={"chosen": "total_uncertainty+neighbour (fisher)", "negatives": [], "by": ""},
         temperature=1.31,
     )

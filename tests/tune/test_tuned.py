@@ -28,7 +28,7 @@ from sign_ensemble.uncertainty.choose import USUAL_FINETUNED
 from sign_ensemble.uncertainty.gaussians import relative_distance
 from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.own import away
-from sign_ensemble.uncertainty.parts import WHOLE, worst_part
+from sign_ensemble.uncertainty.parts import part_distance
 from sign_ensemble.uncertainty.readings import Readings
 
 TUNED_TRIALS = 6
@@ -96,10 +96,8 @@ def test_each_members_clouds_are_of_what_it_sees(tuned: Path) -> None:
     frozen = load(reader.weights).of_images(images)
     whole_N = relative_distance(frozen.middle_NC, reader.rule.clouds)
     assert found.cloud_N == pytest.approx(whole_N)
-    worst_N, nearest_N = worst_part(frozen.middle_NC, reader.rule.parts)
-    assert found.part_N == pytest.approx(worst_N + WHOLE * whole_N)
-    patches_N = reader.rule.patches.distances(frozen.patches_NL, nearest_N)
-    assert found.patch_N == pytest.approx(patches_N, rel=1e-4)
+    parts_N = part_distance(frozen.middle_NC, reader.rule.parts, whole_N)
+    assert found.part_N == pytest.approx(parts_N)
     assert found.norm_N == pytest.approx(Norms.of(reader.rule.bank).of_images(frozen.deep_ND))
 
 

@@ -20,7 +20,6 @@ from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.gaussians import fit_clouds
 from sign_ensemble.uncertainty.parts import Parts
-from sign_ensemble.uncertainty.patches import Patches
 from sign_ensemble.uncertainty.promise import Promise
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import WITNESSES
@@ -45,7 +44,6 @@ def evidence(
         np.array(near),
         np.array(near) - 1,
         np.array(near) - 1,
-        np.array(near) - 1,
         np.zeros(len(near)),
     )
 
@@ -65,7 +63,6 @@ def rule(*witnesses: str, joined: Any = "smallest") -> Rule:
         bank=np.zeros((1, 2), np.float16),
         clouds=fit_clouds(np.eye(2, dtype=np.float16), np.arange(2)),
         parts=Parts(()),
-        patches=Patches(*np.zeros((4, 0))),
         choice={},
         temperature=1.0,
     )
@@ -197,7 +194,7 @@ def test_what_is_read_too_unsurely_for_the_promise_is_refused() -> None:
 
 def test_no_images_get_no_answers() -> None:
     none: Answers = answer(
-        Evidence(np.zeros((2, 0, 3), np.float32), np.ones(2), *np.zeros((5, 0))),
+        Evidence(np.zeros((2, 0, 3), np.float32), np.ones(2), *np.zeros((4, 0))),
         rule("energy"),
     )
     assert none.accepted_N.shape == none.p_values_N.shape == (0,)

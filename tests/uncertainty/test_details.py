@@ -14,7 +14,6 @@ from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.evaluation import Bootstrap, StrangeSet
 from sign_ensemble.uncertainty.gaussians import fit_clouds
 from sign_ensemble.uncertainty.parts import Parts
-from sign_ensemble.uncertainty.patches import Patches
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import all_scores
 
@@ -29,8 +28,8 @@ KNOWN_AT = (1.0, 2.0, 3.0, 4.0, 5.0, 99.0)  # the last is refused
 def evidence(first: Any, second: Any, distance: Any) -> Evidence:
     of_zero_MN = np.array([first, second])
     logits = np.log(np.stack([of_zero_MN, 1 - of_zero_MN], -1)).astype(np.float32)
-    away_N = np.array(distance, float)
-    return Evidence(logits, np.ones(2), away_N, away_N, away_N, away_N, away_N)
+    distance_N = np.array(distance, float)
+    return Evidence(logits, np.ones(2), distance_N, distance_N, distance_N, distance_N)
 
 
 CALM = all_scores(evidence(np.linspace(0.6, 0.9, 20), np.linspace(0.6, 0.9, 20), np.arange(20.0)))
@@ -45,7 +44,6 @@ RULE = Rule(
     bank=np.zeros((1, 2), np.float16),
     clouds=fit_clouds(np.eye(2, dtype=np.float16), np.arange(2)),
     parts=Parts(()),
-    patches=Patches(*np.zeros((4, 0))),
     choice={},
     temperature=2.0,
 )

@@ -122,7 +122,6 @@ def evidence_of(probs_MNK: Any, votes_M: list[float]) -> Evidence:
         np.arange(logits.shape[1], dtype=np.float64),
         -np.arange(logits.shape[1], dtype=np.float64),
         2 * np.arange(logits.shape[1], dtype=np.float64),
-        4 * np.arange(logits.shape[1], dtype=np.float64),
         3 * np.arange(logits.shape[1], dtype=np.float64),
     )
 
@@ -154,7 +153,7 @@ def test_votes_come_from_the_cards() -> None:
 
 def test_log_probabilities_do_not_depend_on_the_logits_height() -> None:
     logits = np.array([[[1.0, 3.0], [1e30, 1e30]]], np.float32)
-    found = Evidence(logits, np.ones(1), *np.zeros((5, 2))).log_probs_MNK
+    found = Evidence(logits, np.ones(1), *np.zeros((4, 2))).log_probs_MNK
     falls = np.log1p(np.exp(-2.0))
     by_hand = np.array([[[-2 - falls, -falls], [-np.log(2), -np.log(2)]]])
     assert found == pytest.approx(by_hand, abs=1e-12)
@@ -168,7 +167,6 @@ def test_rows_keep_images_and_votes_together() -> None:
         assert part.neighbour_N.tolist() == np.arange(3)[chosen].tolist()
         assert part.cloud_N.tolist() == (-np.arange(3)[chosen]).tolist()
         assert part.part_N.tolist() == (2 * np.arange(3)[chosen]).tolist()
-        assert part.patch_N.tolist() == (4 * np.arange(3)[chosen]).tolist()
         assert part.norm_N.tolist() == (3 * np.arange(3)[chosen]).tolist()
         assert part.votes_M.tolist() == [4]
 

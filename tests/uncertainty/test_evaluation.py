@@ -20,9 +20,8 @@ from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.evaluation import StrangeSet, evaluate
 from sign_ensemble.uncertainty.gaussians import fit_clouds
 from sign_ensemble.uncertainty.parts import Parts
-from sign_ensemble.uncertainty.patches import Patches
 from sign_ensemble.uncertainty.rejection import Rule
-from sign_ensemble.uncertainty.scores import DISTANCES, SHARE, WITNESSES, all_scores, max_prob
+from sign_ensemble.uncertainty.scores import DISTANCES, WITNESSES, all_scores, max_prob
 
 KNOWN = {"accuracy", "coverage", "sure", "error_accepted", "ece", "aurc", "augrc", "nll"}
 OF_SET = {"auroc", "fpr95", "accepted", "overconfident"}
@@ -43,7 +42,7 @@ def evidence(right: Any, labels: np.ndarray, near: np.ndarray) -> Evidence:
         (np.arange(2) == labels[:, None])[None], right_MN[..., None], 1 - right_MN[..., None]
     )
     return Evidence(
-        np.log(probs).astype(np.float32), np.ones(len(right_MN)), near, near, near, near, near
+        np.log(probs).astype(np.float32), np.ones(len(right_MN)), near, near, near, near
     )
 
 
@@ -53,7 +52,6 @@ def rule(keep: float = 0.9, unsure: float = 0.0) -> Rule:
     calm = evidence([calibration_probs, calibration_probs], np.zeros(20, int), np.arange(20) / 100)
     # the members agree there, and the energy of log-probabilities is 0 but for rounding
     wide = {"disagreement": 0.02, "energy": 0.01} | dict.fromkeys(DISTANCES, 0.01)
-    wide["misfit"] = 0.01 * (1 + SHARE)
     calibration = all_scores(calm)
     for name, step in wide.items():
         calibration[name] = step * np.arange(20.0)
@@ -69,7 +67,6 @@ def rule(keep: float = 0.9, unsure: float = 0.0) -> Rule:
         bank=np.zeros((1, 2), np.float16),
         clouds=fit_clouds(np.eye(2, dtype=np.float16), np.arange(2)),
         parts=Parts(()),
-        patches=Patches(*np.zeros((4, 0))),
         choice={},
         temperature=1.0,
         unsure=unsure,
@@ -131,7 +128,7 @@ def test_the_tree_is_the_one_that_is_documented(tree: dict[str, Any]) -> None:
 
 def test_every_figure_has_its_spread(tree: dict[str, Any]) -> None:
     found = dict(figures(tree))
-    assert len(found) == 14 * (8 + 3 * 4) + 2 * 8
+    assert len(found) == 12 * (8 + 3 * 4) + 2 * 8
     for path, figure in found.items():
         assert set(figure) == {"value", "low", "high", "n"}, path
         assert figure["low"] <= figure["high"], path

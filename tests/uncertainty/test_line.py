@@ -24,7 +24,6 @@ from sign_ensemble.uncertainty.gaussians import fit_clouds, relative_distance
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
 from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.parts import Parts
-from sign_ensemble.uncertainty.patches import Patches
 from sign_ensemble.uncertainty.rejection import Rule, accepts_score
 from sign_ensemble.uncertainty.scores import all_scores
 
@@ -75,7 +74,6 @@ class Line:
             neighbour_distance(found, self.rule.bank, K),
             relative_distance(found, self.rule.clouds),
             np.zeros(len(x_N)),  # a point has no parts
-            np.zeros(len(x_N)),  # and no patches
             Norms.of(self.rule.bank).of_images(found),
         )
 
@@ -100,7 +98,6 @@ def line() -> Line:
         bank=bank,
         clouds=fit_clouds(bank, labels_N),
         parts=Parts(()),
-        patches=Patches(*np.zeros((4, 0))),
         choice={},
         temperature=1.0,
     )

@@ -19,8 +19,8 @@ from sign_ensemble.uncertainty.parts import (
     J,
     Parts,
     fit_parts,
+    part_distance,
     place,
-    worst_of,
     worst_part,
 )
 
@@ -62,14 +62,21 @@ def test_the_worst_part_of_the_nearest_label() -> None:
     to_all = np.array([[1.0, 4.0, 1.0], [3.0, 0.5, 6.0]])
     # sums of image 0: 5 and 4, so label 1: 2 - 1, 2 - 3; of image 1: 9 and 8, label 1: 1 - 4,
     # 7 - 0.5; image 2 is as near to either: 3 - 1, 5 - 6
-    worst, nearest = worst_of(to_labels, to_all)
-    assert worst.tolist() == [1.0, 6.5, 2.0]
-    assert nearest.tolist() == [1, 1, 0]
+    assert worst_part(to_labels, to_all).tolist() == [1.0, 6.5, 2.0]
 
 
 def test_one_label_is_the_nearest() -> None:
     to_labels = np.array([[[3.0]], [[1.0]]])
-    assert worst_of(to_labels, np.array([[1.0], [0.0]]))[0].tolist() == [2.0]
+    assert worst_part(to_labels, np.array([[1.0], [0.0]])).tolist() == [2.0]
+
+
+def test_a_little_of_the_whole_counts() -> None:
+    features, labels = several_people()
+    parts = fit_parts(features, labels)
+    alone = part_distance(features, parts, np.zeros(len(features)))
+    both = part_distance(features, parts, np.full(len(features), 8.0))
+    assert both == pytest.approx(alone + 8 * WHOLE)
+    assert WHOLE == 0.25
 
 
 # --- places ---------------------------------------------------------------------------------------
@@ -111,7 +118,7 @@ def test_a_sign_but_for_one_place_is_stranger_than_a_strangers_sign() -> None:
     wrong = np.concatenate([hands(WRONG, 25, seed)[0] for seed in range(50, 54)])
     whole = [relative_distance(each, clouds) for each in (signs, wrong)]
     of_signs, of_wrong = (
-        worst_part(each, parts)[0] + WHOLE * of_whole
+        part_distance(each, parts, of_whole)
         for each, of_whole in zip((signs, wrong), whole, strict=True)
     )
     assert auroc(of_signs, of_wrong) > 0.98
@@ -126,7 +133,10 @@ def test_arrays_are_the_parts() -> None:
     fitted = fit_parts(features, labels)
     again = Parts.of_arrays(fitted.arrays())
     assert len(again.places) == J
-    assert np.array_equal(worst_part(features, again)[0], worst_part(features, fitted)[0])
+    whole = np.zeros(len(features))
+    assert np.array_equal(
+        part_distance(features, again, whole), part_distance(features, fitted, whole)
+    )
     short = {name: v for name, v in fitted.arrays().items() if name != "8.mean_P"}
     with pytest.raises(KeyError, match=r"8\.mean_P"):
         Parts.of_arrays(short)
@@ -135,17 +145,17 @@ def test_arrays_are_the_parts() -> None:
 def test_many_few_and_no_images() -> None:
     features, labels = several_people()
     fitted = fit_parts(features, labels)
-    once, _ = worst_part(features, fitted)
-    many, _ = worst_part(np.tile(features, (5, 1)), fitted)
+    once = part_distance(features, fitted, np.zeros(len(features)))
+    many = part_distance(np.tile(features, (5, 1)), fitted, np.zeros(5 * len(features)))
     assert many == pytest.approx(np.tile(once, 5), rel=1e-4, abs=1e-4)
-    assert worst_part(features[:0], fitted)[0].shape == (0,)
+    assert part_distance(features[:0], fitted, np.zeros(0)).shape == (0,)
 
 
 def test_a_zero_vector_and_one_label_are_measured() -> None:
     features, labels = several_people()
     black = np.zeros((1, features.shape[1]), np.float16)
     for known in (labels, np.zeros_like(labels)):
-        found, _ = worst_part(black, fit_parts(features, known))
+        found = part_distance(black, fit_parts(features, known), np.zeros(1))
         assert np.isfinite(found).all()
 
 
@@ -155,7 +165,7 @@ def test_what_is_no_number_is_refused(bad: float) -> None:
     fitted = fit_parts(features, labels)
     features[3, 5] = bad
     with pytest.raises(ValueError, match="finite"):
-        worst_part(features, fitted)
+        part_distance(features, fitted, np.zeros(len(features)))
     with pytest.raises(ValueError, match="finite"):
         fit_parts(features, labels)
     with pytest.raises(ValueError, match="no training images"):

@@ -13,14 +13,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sign_ensemble.data.backbone import Features, L
-from sign_ensemble.uncertainty import atlas, readings
-from sign_ensemble.uncertainty.atlas import Bank, atlases_of_others, distances, fit_atlas, measured
+from sign_ensemble.data.backbone import Features
+from sign_ensemble.uncertainty import readings
 from sign_ensemble.uncertainty.gaussians import fit_clouds, relative_distance
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
 from sign_ensemble.uncertainty.norms import Norms
-from sign_ensemble.uncertainty.parts import WHOLE, worst_part
-from sign_ensemble.uncertainty.readings import Readings, fit_readings, loss, readings_of
+from sign_ensemble.uncertainty.parts import part_distance
+from sign_ensemble.uncertainty.readings import (
+    Bank,
+    Readings,
+    atlases_of_others,
+    distances,
+    fit_atlas,
+    fit_readings,
+    loss,
+    measured,
+    readings_of,
+)
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
 PLACES = np.array([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
@@ -37,9 +46,7 @@ def bank(seed: int = 0, people: int = 3, views: int = 2) -> Bank:
         return values + rng.uniform(0, 0.5, values.shape)
 
     deep_BVD = np.stack([crowd(12) for _ in range(1 + views)], 1).astype(np.float16)
-    patches_BL = rng.integers(0, 60, (len(labels), L), np.uint8)
-    patches_BL[np.arange(L) % 3 == labels[:, None]] += 150
-    return Bank(deep_BVD, crowd(18).astype(np.float16), patches_BL, labels, groups)
+    return Bank(deep_BVD, crowd(18).astype(np.float16), labels, groups)
 
 
 class Few(Features):
@@ -54,11 +61,11 @@ class Few(Features):
         return self.both_NE[:, 12:]
 
     def rows(self, chosen: np.ndarray) -> Features:
-        return Few(self.both_NE[chosen], self.patches_NL[chosen])
+        return Few(self.both_NE[chosen])
 
 
 def found_in(some: Bank) -> Features:
-    return Few(np.concatenate([some.deep_BVD[:, 0], some.middle_BC], 1), some.patches_BL)
+    return Few(np.concatenate([some.deep_BVD[:, 0], some.middle_BC], 1))
 
 
 # --- logits and votes -----------------------------------------------------------------------------
@@ -139,12 +146,9 @@ def test_the_weight_is_that_of_the_lowest_loss() -> None:
 
 def test_clouds_read_people_they_never_saw() -> None:
     known, strangers = bank(0), bank(1)
-    fitted = fit_atlas(known, True)
-    cloud_N, part_N, patch_N, to_labels_RNK = distances(found_in(strangers), fitted, 3)
-    worst_N, nearest_N = worst_part(strangers.middle_BC, fitted.parts)
-    assert np.array_equal(part_N, worst_N + WHOLE * cloud_N)
-    assert np.array_equal(patch_N, fitted.patches.distances(strangers.patches_BL, nearest_N))
-    assert patch_N.min() > 0
+    atlas = fit_atlas(known, True)
+    cloud_N, part_N, to_labels_RNK = distances(found_in(strangers), atlas, 3)
+    assert np.array_equal(part_N, part_distance(strangers.middle_BC, atlas.parts, cloud_N))
     assert to_labels_RNK.shape == (2, len(strangers.labels_B), 3)
     assert (to_labels_RNK.argmin(2) == strangers.labels_B).all()
     expected = relative_distance(strangers.middle_BC, fit_clouds(known.middle_BC, known.labels_B))
@@ -152,20 +156,20 @@ def test_clouds_read_people_they_never_saw() -> None:
 
 
 def test_where_clouds_do_not_read_the_fifth_layer_has_none() -> None:
-    fitted = fit_atlas(bank(), False)
-    assert fitted.fifth is None
-    assert distances(found_in(bank(1)), fitted, 3)[3].shape == (1, 72, 3)
+    atlas = fit_atlas(bank(), False)
+    assert atlas.fifth is None
+    assert distances(found_in(bank(1)), atlas, 3)[2].shape == (1, 72, 3)
 
 
 def test_a_label_without_a_cloud_is_as_far_as_the_farthest() -> None:
     known = bank()
     some = known.rows(known.labels_B != 1)
-    *away, to_labels_RNK = distances(found_in(known), fit_atlas(some, True), 4)
+    cloud_N, part_N, to_labels_RNK = distances(found_in(known), fit_atlas(some, True), 4)
     assert np.isfinite(to_labels_RNK).all()
     for absent in (1, 3):
         assert np.array_equal(to_labels_RNK[:, :, absent], to_labels_RNK.max(2))
     assert (to_labels_RNK.argmin(2)[:, known.labels_B == 2] == 2).all()
-    assert np.isfinite(away).all()
+    assert np.isfinite([cloud_N, part_N]).all()
 
 
 def test_images_are_strangers_to_their_own_signer() -> None:
@@ -176,8 +180,7 @@ def test_images_are_strangers_to_their_own_signer() -> None:
     for person in range(3):
         mine, others = known.groups_B == person, known.rows(known.groups_B != person)
         found = found_in(known.rows(mine))
-        cloud_N, part_N, patch_N, to_labels_RNK = distances(found, fit_atlas(others, True), 3)
-        assert np.array_equal(at.patch_N[mine], patch_N)
+        cloud_N, part_N, to_labels_RNK = distances(found, fit_atlas(others, True), 3)
         assert np.array_equal(at.cloud_N[mine], cloud_N)
         assert np.array_equal(at.part_N[mine], part_N)
         usual = Norms.of(others.deep_BVD[:, 0])
@@ -191,10 +194,10 @@ def test_a_few_images_at_a_time_are_as_far(monkeypatch: pytest.MonkeyPatch) -> N
     known = bank()
     others = atlases_of_others(known, known.groups_B, True)
     at = measured(found_in(known), known.groups_B, known, others, 2, 3)
-    monkeypatch.setattr(atlas, "AT_ONCE", 5)
+    monkeypatch.setattr(readings, "AT_ONCE", 5)
     some = measured(found_in(known), known.groups_B, known, others, 2, 3)
     assert at.own_N is some.own_N is None
-    for name in ("neighbour_N", "cloud_N", "part_N", "patch_N", "norm_N", "to_labels_RNK"):
+    for name in ("neighbour_N", "cloud_N", "part_N", "norm_N", "to_labels_RNK"):
         values = getattr(at, name)
         np.testing.assert_allclose(getattr(some, name), values, rtol=1e-4, atol=1e-6)
 
@@ -217,7 +220,7 @@ def test_a_signer_without_an_image_in_the_bank_is_compared_with_all() -> None:
 def test_views_are_left_out_where_images_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     known = bank()
     plain = fit_atlas(replace(known, deep_BVD=known.deep_BVD[:, :1]), True).fifth
-    monkeypatch.setattr(atlas, "MOST_ROWS", 2 * len(known.labels_B) - 1)
+    monkeypatch.setattr(readings, "MOST_ROWS", 2 * len(known.labels_B) - 1)
     few = fit_atlas(known, True).fifth
     assert plain is not None and few is not None
     for name, values in plain.arrays().items():

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sign_ensemble.data.backbone import L
 from sign_ensemble.errors import UserError
 from sign_ensemble.uncertainty import rejection, rule_file
 from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.gaussians import fit_clouds
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.parts import fit_parts
-from sign_ensemble.uncertainty.patches import fit_patches
 from sign_ensemble.uncertainty.promise import Promise
 from sign_ensemble.uncertainty.readings import Readings
 from sign_ensemble.uncertainty.rejection import (
@@ -36,7 +34,6 @@ from sign_ensemble.uncertainty.rejection import (
 )
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
-PATCHES = fit_patches(np.eye(3, L, 7, dtype=np.uint8), np.array([0, 0, 1]))
 
 
 def f(*values: float) -> np.ndarray:
@@ -56,7 +53,6 @@ def rule(**changed: Any) -> Rule:
         "bank": np.random.default_rng(0).normal(size=(3, 7)).astype(np.float16),
         "clouds": fit_clouds(np.eye(3, dtype=np.float16), np.array([0, 0, 1])),
         "parts": fit_parts(np.eye(9, dtype=np.float16)[:3], np.array([0, 0, 1])),
-        "patches": PATCHES,
         "choice": {"chosen": "energy+neighbour", "candidates": [{"cost": 0.1 + 0.2}]},
         "temperature": 1.3,
     }
@@ -301,12 +297,12 @@ def test_a_rule_comes_back_to_the_bit(tmp_path: Path) -> None:
         if isinstance(old, np.ndarray):
             assert (new.dtype, new.shape) == (old.dtype, old.shape), field.name
             assert new.tobytes() == old.tobytes(), field.name
-        elif field.name not in ("calibration", "clouds", "parts", "patches"):
+        elif field.name not in ("calibration", "clouds", "parts"):
             assert new == old, field.name
             assert type(new) is type(old), field.name
-    both = before.clouds.arrays() | before.parts.arrays() | before.patches.arrays()
-    assert len(both) == 6 + 9 * 6 + 4
-    again = after.clouds.arrays() | after.parts.arrays() | after.patches.arrays()
+    both = before.clouds.arrays() | before.parts.arrays()
+    assert len(both) == 6 + 9 * 6
+    again = after.clouds.arrays() | after.parts.arrays()
     for name, values in both.items():
         new = again[name]
         assert (new.dtype, new.shape, new.tobytes()) == (

@@ -21,8 +21,8 @@ CLOSE: dict[str, Any] = {"abs": 1e-7, "rel": 0}  # logits are float32
 def evidence(logits_MNK: Any, votes_M: list[float] | None = None) -> Evidence:
     logits = np.array(logits_MNK, np.float32)
     votes = np.array(votes_M or np.ones(len(logits)), np.float64)
-    away = np.repeat([[0.25], [-3.5], [-2.25], [0.5], [1.5]], logits.shape[1], 1)
-    return Evidence(logits, votes, *away)
+    near, cloud, part, norm = np.repeat([[0.25], [-3.5], [-2.25], [1.5]], logits.shape[1], 1)
+    return Evidence(logits, votes, near, cloud, part, norm)
 
 
 def of_probs(probs_MNK: Any, votes_M: list[float] | None = None) -> Evidence:
@@ -110,8 +110,6 @@ def test_distances_are_those_handed_in() -> None:
     assert scores.neighbour(of_probs(TWO)).tolist() == [0.25]
     assert scores.relative_mahalanobis(of_probs(TWO)).tolist() == [-3.5]
     assert scores.part_mahalanobis(of_probs(TWO)).tolist() == [-2.25]
-    assert scores.worst_patches(of_probs(TWO)).tolist() == [0.5]
-    assert scores.misfit(of_probs(TWO)).tolist() == [-2.25 + scores.SHARE * 0.5]
     with_own = replace(of_probs(TWO), own_N=np.array([1.5]))
     assert scores.own_mahalanobis(with_own).tolist() == [1.5]
     assert all_scores(with_own)["own_mahalanobis"].tolist() == [1.5]
