@@ -24,7 +24,7 @@ def test_tables_are_made_from_results() -> None:
         "protocol_m", "rejection", "cross_check", "overconfident", "render", "report",
         "wandb_outage", "directions", "overhead", "search", "features", "prediction", "growth",
         "where", "finetune", "two_stages", "confidence", "parts", "objectives",
-        "page_faults",
+        "page_faults", "built_in",
     )  # fmt: skip
     for name in names:
         stored = json.loads((results / f"{name}.json").read_text())
