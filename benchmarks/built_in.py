@@ -5,7 +5,8 @@
 Renders five signers, 12 pictures of each of the 27 labels at 256×192, and 100 of each strange set
 (once), and runs the main job with configs/frozen.yaml for each signer held out; what this benchmark
 does not know itself goes to the main job, and runs that are there already are not made again.
-Wrong gestures are the near set; no hand, two hands and cropped hands the far ones. Writes
+Wrong gestures are the near set; no hand, two hands and cropped hands the far ones. The same answers
+are looked at with the rules of ``parts.py`` too, whichever the training signers chose. Writes
 results/built_in.json and results/built_in.md.
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from hardware import hardware
+from parts import RULES, on_strangers
 
 from sign_ensemble.data.synthetic.picture_set import Recipe
 from sign_ensemble.run import RunFolder, read_json, write_json
@@ -61,6 +63,7 @@ def figures_of(run: RunFolder) -> dict[str, Any]:
             }
             for name, found in tree["sets"].items()
         },
+        "rules": {name: on_strangers(run, candidate) for name, candidate in RULES.items()},
     }
 
 
@@ -87,6 +90,21 @@ def table(results: dict[str, Any]) -> str:
     )
     lines += [
         "",
+        "| what decides beside the guard | wrong gestures: AUROC | FPR95 | answered | "
+        "worst far set, answered | signs answered |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    worst_of = {"auroc": min, "fpr95": max, "gestures": max, "far": max, "signs": min}
+    for name in RULES:
+        rules = [one["rules"][name] for one in found]
+        shown = (
+            f"{np.mean([rule[k] for rule in rules]):.3f} / {worst(rule[k] for rule in rules):.3f}"
+            for k, worst in worst_of.items()
+        )
+        lines.append(f"| {name} | {' | '.join(shown)} |")
+    lines += [
+        "",
+        "Chosen on training signers: " + "; ".join(one["combination"] for one in found) + ".",
         f"Mean / worst over {len(found)} built-in signers held out in turn, of {SIGNERS}; "
         f"{found[0]['n']} signs of each: accuracy {accuracy:.3f}, {coverage:.3f} answered. Heads "
         f"on frozen features; {results['hardware']}. Made by `{results['command']}`.",

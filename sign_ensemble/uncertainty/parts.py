@@ -7,8 +7,8 @@ little of the whole. On letters left out, by signers left out (100 cases of five
 M; nobody's digits): AUROC .915 and .374 of them kept at 95 % of signs kept, against .899 and .416
 by the whole alone; better with 19 of 20 signers of a split. The worst place alone .911 and .399;
 with the fourth layer's places too .919 and .356, which would cost a fifth more of cached features.
-Small patches of the second layer against the nearest label's images: .928 and .341 before a plain
-background, but before others they tell nothing and spoil the rest; see README.
+Small patches of the second layer against the nearest label's images: .928 and .341 there, but on
+built-in signers they tell little and spoil the rest; see README.
 
 Letters: N images asked about, B training images, C features of the third layer, K labels,
 J = PLACES² places.
