@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmarks_loaded import benchmark
 
 from sign_ensemble.config import Config
+from sign_ensemble.data.backbone import D, E
+from sign_ensemble.data.slots import Slots
+from sign_ensemble.learning.folds import Task
 
 
 def test_a_stack_belongs_to_the_innermost_part_named() -> None:
@@ -127,3 +131,21 @@ def test_shares_that_are_answered_and_sure() -> None:
     }
     # gestures answered, probable, sure, likely signs; signs the same; far
     assert confidence.shares(seen) == [0.5, 0.5, 0.0, 0.5, 1.0, 1.0, 0.5, 1.0, 0.0]
+
+
+def test_the_tutorials_settings_are_judged_by_the_layer_that_it_reads(tmp_path: Path) -> None:
+    # a fault once found: heads of this package read the third layer too, the tutorial's do not
+    labels_N, folds_N = np.tile([0, 1], 6), np.repeat([0, 1], 6)
+    values = np.random.default_rng(0).random((12, 1, E)).astype(np.float16)
+    best = {"h1": 4, "h2": 4, "dropout": 0.0, "learning_rate": 1e-3}
+
+    def judged(name: str) -> float:
+        (tmp_path / name).write_bytes(values.tobytes())
+        features = Slots(str(tmp_path / name), np.arange(12), (1, E), "float16")
+        task = Task(features, labels_N, folds_N, ("ada", "ben"), ("a", "b"), "", 0)
+        return float(benchmark("search").judged_tutorial(best, 1, task, 0))
+
+    before = judged("before")
+    assert 0 < before < 2 * np.log(26)  # a head of 26 letters that has hardly learned
+    values[..., D:] = 0
+    assert judged("after") == before
