@@ -37,7 +37,7 @@ from sign_ensemble.data.synthetic.picture_set import (
     scene_of,
 )
 from sign_ensemble.data.views import augment
-from sign_ensemble.learning.folds import logits_of
+from sign_ensemble.learning.network import logits_of
 from sign_ensemble.run import write_json
 from sign_ensemble.stages.synthesize import synthesize
 

@@ -29,8 +29,7 @@ from sign_ensemble.console import progress
 from sign_ensemble.data.features import features_of_images
 from sign_ensemble.data.images import square_of
 from sign_ensemble.data.synthetic.picture_set import LABELS, Picture, Recipe, plan
-from sign_ensemble.learning.folds import logits_of
-from sign_ensemble.learning.network import Head
+from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.run import write_json
 from sign_ensemble.stages.synthesize import synthesize
 

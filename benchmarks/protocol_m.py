@@ -30,7 +30,8 @@ from sign_ensemble import metrics
 from sign_ensemble.config import Config, MemberConfig
 from sign_ensemble.data import manifest
 from sign_ensemble.data.features import features_of_images, features_of_rows
-from sign_ensemble.learning.folds import Task, fit_rows, logits_of
+from sign_ensemble.learning.folds import Task, fit_rows
+from sign_ensemble.learning.network import logits_of
 from sign_ensemble.run import RunFolder, load_config, read_json, write_json
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.scores import disagreement, max_prob, total_uncertainty

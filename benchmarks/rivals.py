@@ -27,9 +27,9 @@ from sign_ensemble.data.backbone import E
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.finetune import PixelTask
 from sign_ensemble.learning.fit import FeatureBatches
-from sign_ensemble.learning.folds import Task, fit_rows, logits_of, seed_of
+from sign_ensemble.learning.folds import Task, fit_rows, seed_of
 from sign_ensemble.learning.member import Member
-from sign_ensemble.learning.network import Head
+from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.learning.whole import images_at, parts_of
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.scores import (

@@ -21,7 +21,8 @@ from sign_ensemble.data.backbone import E
 from sign_ensemble.data.device import best_device
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.fit import FeatureBatches, Fitted, adam, course_of, fit
-from sign_ensemble.learning.network import Head
+from sign_ensemble.learning.learned import Learned
+from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.learning.subspace import Entered, entered_images, key_of
 
 if TYPE_CHECKING:
@@ -116,22 +117,15 @@ def kept_back(
     return chosen_N
 
 
-def logits_of(head: Head, features_NE: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Logits (N, K) in float32, a thousand images at a time."""
-    device = next(head.parameters()).device
-    if not len(features_NE):
-        return np.zeros((0, head.labels), np.float32)
-    with torch.inference_mode():
-        parts = [
-            head.logits(torch.from_numpy(np.asarray(features_NE[i : i + 1000])).to(device).float())
-            for i in range(0, len(features_NE), 1000)
-        ]
-    return torch.cat(parts).cpu().numpy()
-
-
 def fit_rows(
     task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: int
 ) -> tuple[Head, Fitted]:
+    """Train a new head on some of the task's images, see :func:`learn_rows`; it takes features."""
+    learned = learn_rows(task, recipe, rows, seed)
+    return learned.on_features(), learned.fitted
+
+
+def learn_rows(task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: int) -> Learned:
     """Train a new head on some of the task's images, along the principal directions of their
     features if the recipe says so.
 
@@ -148,10 +142,11 @@ def fit_rows(
     slots_N = task.features.slots_N[rows]
     features_RVE = task.features.open()
     stop_N = kept_back(labels_N, recipe.stop_share, rng)
-    space = None
+    space, key = None, ""
     if 0 < recipe.directions < E:
         about = (task.features, slots_N, recipe.directions)
-        entered = task.entered.get(key_of(*about)) or entered_images(*about, device)
+        key = key_of(*about)
+        entered = task.entered.get(key) or entered_images(*about, device)
         space, features_RVE, slots_N = (
             entered.subspace,
             entered.coordinates_NVK,
@@ -183,14 +178,12 @@ def fit_rows(
         )
         stop = stop_nll if stop_N.any() else None
         fitted = fit(head, batches, course_of(recipe), optimiser, device, stop)
-        if space:
-            head = space.leave(head)
-    return head, fitted
+    return Learned(head, fitted, space, key)
 
 
 def fit_fold(
     task: Task, recipe: MemberConfig, fold: int, seed: int, negatives_GE: NDArray[np.float16]
-) -> tuple[FoldResult, Head]:
+) -> tuple[FoldResult, Learned]:
     """Train on all folds but one and look at that one.
 
     Args:
@@ -201,18 +194,17 @@ def fit_fold(
         negatives_GE: Slots of that fold's negatives.
     """
     began = time.monotonic()
-    head, fitted = fit_rows(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
+    learned = learn_rows(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
     out = np.flatnonzero(task.folds_N == fold)
-    logits_FK = logits_of(head, task.features.open()[task.features.slots_N[out], 0])
     result = result_of(
         fold=fold,
         labels_F=task.labels_N[out],
-        logits_FK=logits_FK,
-        negative_logits_GK=logits_of(head, negatives_GE),
-        epochs=(fitted.epochs, fitted.best_epoch),
+        logits_FK=learned.logits(task.features.open()[task.features.slots_N[out], 0]),
+        negative_logits_GK=learned.logits(negatives_GE),
+        epochs=(learned.fitted.epochs, learned.fitted.best_epoch),
         began=began,
     )
-    return result, head
+    return result, learned
 
 
 def result_of(

@@ -6,7 +6,9 @@ Letters: N images, S side in pixels, E features, H units of a hidden layer, K la
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sign_ensemble.data.backbone import Convolutions
@@ -90,3 +92,16 @@ class Network(nn.Module):
             for name, value in part.named_parameters()
             if value.requires_grad
         }
+
+
+def logits_of(head: Head, features_NE: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Logits (N, K) in float32, a thousand images at a time."""
+    device = next(head.parameters()).device
+    if not len(features_NE):
+        return np.zeros((0, head.labels), np.float32)
+    with torch.inference_mode():
+        parts = [
+            head.logits(torch.from_numpy(np.asarray(features_NE[i : i + 1000])).to(device).float())
+            for i in range(0, len(features_NE), 1000)
+        ]
+    return torch.cat(parts).cpu().numpy()

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from sign_ensemble.config import FinetuneConfig, MemberConfig, ScaleConfig
 from sign_ensemble.data import backbone
 from sign_ensemble.data.negatives import negatives_of_fold
-from sign_ensemble.learning.folds import FoldResult, Task, fit_rows, logits_of, result_of, seed_of
+from sign_ensemble.learning.folds import FoldResult, Task, fit_rows, result_of, seed_of
 from sign_ensemble.learning.member import Card, Member, load, save
-from sign_ensemble.learning.network import Head
+from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.storage import place, remove_folder
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.console import progress
 from sign_ensemble.data.features import Cached
-from sign_ensemble.learning.folds import Task, fit_rows, logits_of, seed_of
+from sign_ensemble.learning.folds import Task, fit_rows, seed_of
+from sign_ensemble.learning.network import logits_of
 from sign_ensemble.run import read_arrays, write_arrays
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration

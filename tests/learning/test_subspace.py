@@ -5,6 +5,7 @@ Letters: N images, V views, D features, K directions.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
@@ -17,8 +18,8 @@ from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.backbone import E
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning import folds, subspace
-from sign_ensemble.learning.folds import Task, fit_rows, logits_of
-from sign_ensemble.learning.network import Head
+from sign_ensemble.learning.folds import Task, fit_rows, learn_rows
+from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.learning.spread import enter_fold
 from sign_ensemble.learning.subspace import enter_images, entered_images, make_subspace
 
@@ -205,3 +206,40 @@ def test_images_left_out_have_no_say(task: Task, tmp_path: Path) -> None:
     moved = replace(task, features=slots(tmp_path, values))
     rows = np.arange(40)
     assert bits(fit_rows(task, RECIPE, rows, 0)[0]) == bits(fit_rows(moved, RECIPE, rows, 0)[0])
+
+
+@pytest.mark.parametrize("directions", [0, 5])
+def test_a_head_reads_the_unseen_as_it_will_when_it_takes_features(
+    task: Task, directions: int
+) -> None:
+    rows = np.arange(40)
+    learned = learn_rows(task, replace(RECIPE, directions=directions), rows, seed=3)
+    finished, fitted = fit_rows(task, replace(RECIPE, directions=directions), rows, seed=3)
+    assert bits(learned.on_features()) == bits(finished)
+    assert learned.fitted == fitted
+    unseen = np.random.default_rng(1).normal(size=(1100, E)).astype(np.float16)
+    found = learned.logits(unseen)  # more than are entered at a time
+    assert np.abs(found - logits_of(finished, unseen)).max() < 1e-3
+    assert learned.logits(unseen).tobytes() == found.tobytes()  # those kept by the process
+    assert learned.logits(unseen[7:9]) == pytest.approx(found[7:9], abs=1e-4)
+    assert learned.logits(unseen[:0]).shape == (0, len(task.labels))
+
+
+def test_the_unseen_of_one_fold_are_not_taken_for_anothers(task: Task) -> None:
+    unseen = np.random.default_rng(1).normal(size=(3, E)).astype(np.float16)
+    for rows in (np.arange(40), np.arange(20, 60)):
+        learned = learn_rows(task, replace(RECIPE, directions=5), rows, seed=3)
+        finished = logits_of(learned.on_features(), unseen)
+        assert np.abs(learned.logits(unseen) - finished).max() < 1e-3
+
+
+def test_what_is_kept_of_the_unseen_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: OrderedDict[str, torch.Tensor] = OrderedDict()
+    monkeypatch.setattr(subspace, "_UNSEEN", kept)
+    monkeypatch.setattr(subspace, "CACHED_UNSEEN", 2 * 4 * 4)  # two images of four coordinates
+    space = make_subspace(torch.from_numpy(np.random.default_rng(0).normal(size=(9, 6))).float(), 4)
+    images = np.random.default_rng(1).normal(size=(5, 1, 6)).astype(np.float16)
+    for one in images:
+        found = subspace.entered_unseen("key", space, one, CPU)
+        assert torch.equal(found, space.enter(torch.from_numpy(one)))
+        assert len(kept) <= 2

@@ -16,8 +16,7 @@ import torch
 
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.learning.fit import FeatureBatches, adam, course_of, fit
-from sign_ensemble.learning.folds import logits_of
-from sign_ensemble.learning.network import Head
+from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.uncertainty.answers import Answers, answer
 from sign_ensemble.uncertainty.ensemble import Evidence
 from sign_ensemble.uncertainty.gaussians import fit_clouds, relative_distance
