@@ -23,7 +23,7 @@ from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.fit import FeatureBatches, Fitted, adam, course_of, fit
 from sign_ensemble.learning.learned import Learned
 from sign_ensemble.learning.network import Head, logits_of
-from sign_ensemble.learning.subspace import Entered, entered_images, key_of
+from sign_ensemble.learning.subspace import Entered, entered_images, key_of, known_by_bytes
 
 if TYPE_CHECKING:
     from sign_ensemble.learning.whole import Whole
@@ -195,12 +195,15 @@ def fit_fold(
     """
     began = time.monotonic()
     learned = learn_rows(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
-    out = np.flatnonzero(task.folds_N == fold)
+    out_N = task.folds_N == fold
+    slots_F = task.features.slots_N[out_N]
     result = result_of(
         fold=fold,
-        labels_F=task.labels_N[out],
-        logits_FK=learned.logits(task.features.open()[task.features.slots_N[out], 0]),
-        negative_logits_GK=learned.logits(negatives_GE),
+        labels_F=task.labels_N[out_N],
+        logits_FK=learned.logits(
+            key_of(task.features, slots_F, 0), lambda: task.features.open()[slots_F, 0]
+        ),
+        negative_logits_GK=learned.logits(known_by_bytes(negatives_GE), lambda: negatives_GE),
         epochs=(learned.fitted.epochs, learned.fitted.best_epoch),
         began=began,
     )

@@ -5,6 +5,7 @@ Letters: N images, E features, K labels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +37,17 @@ class Learned:
         """The head as a member has it."""
         return self.space.leave(self.head) if self.space else self.head
 
-    def logits(self, features_NE: NDArray[np.float16]) -> NDArray[np.float32]:
-        """Logits (N, K) of images that it has not seen, which the next trials read too."""
+    def logits(self, unseen: str, read: Callable[[], NDArray[np.float16]]) -> NDArray[np.float32]:
+        """Logits (N, K) of images that it has not learned from and that the next trials read too.
+
+        Args:
+            unseen: What the images are known by.
+            read: Their features (N, E).
+        """
         if self.space is None:
-            return logits_of(self.head, features_NE)
+            return logits_of(self.head, read())
         device = next(self.head.parameters()).device
-        unseen_NK = entered_unseen(self.key, self.space, features_NE, device)
+        unseen_NK = entered_unseen(f"{self.key} {unseen}", self.space, read, device)
         with torch.inference_mode():
             parts = [self.head.logits(some_NK) for some_NK in unseen_NK.split(AT_ONCE)]
         return torch.cat(parts).cpu().numpy()

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -89,6 +91,11 @@ class Entered:
     subspace: Subspace
     coordinates_NVK: NDArray[np.float16]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the coordinates."""
+        return self.coordinates_NVK.nbytes
+
 
 def make_subspace(features_ND: torch.Tensor, directions: int) -> Subspace:
     """The principal directions of some images' features.
@@ -145,7 +152,39 @@ def key_of(features: Slots, slots_N: NDArray[np.int64], directions: int) -> str:
     return hashlib.sha256(about + slots_N.tobytes()).hexdigest()
 
 
+def known_by_bytes(features_ND: NDArray[np.float16]) -> str:
+    """What images are known by that lie in no cache."""
+    return hashlib.sha256(np.ascontiguousarray(features_ND).view(np.uint8).data).hexdigest()
+
+
+class Weighty(Protocol):
+    """What takes memory."""
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes."""
+        ...
+
+
+Kept = TypeVar("Kept", bound=Weighty)
+
+
+def kept_or_made(
+    kept: OrderedDict[str, Kept], key: str, make: Callable[[], Kept], most: int
+) -> Kept:
+    """What is kept by this key, or is made now; of what was asked for longest ago nothing is kept
+    beyond ``most`` bytes.
+    """
+    if key not in kept:
+        kept[key] = make()
+    kept.move_to_end(key)
+    while len(kept) > 1 and sum(each.nbytes for each in kept.values()) > most:
+        kept.popitem(last=False)
+    return kept[key]
+
+
 _KEPT: OrderedDict[str, Entered] = OrderedDict()
+_UNSEEN: OrderedDict[str, torch.Tensor] = OrderedDict()
 
 
 def entered_images(
@@ -153,41 +192,36 @@ def entered_images(
 ) -> Entered:
     """:func:`enter_images`, kept by this process for its next trainings on the same images."""
     key = key_of(features, slots_N, directions)
-    if key not in _KEPT:
-        _KEPT[key] = enter_images(features, slots_N, directions, device)
-    _KEPT.move_to_end(key)
-    while len(_KEPT) > 1 and sum(e.coordinates_NVK.nbytes for e in _KEPT.values()) > CACHED:
-        _KEPT.popitem(last=False)
-    return _KEPT[key]
-
-
-_UNSEEN: OrderedDict[str, torch.Tensor] = OrderedDict()
+    return kept_or_made(
+        _KEPT, key, lambda: enter_images(features, slots_N, directions, device), CACHED
+    )
 
 
 def entered_unseen(
-    key: str, subspace: Subspace, features_ND: NDArray[np.float16], device: torch.device
+    key: str,
+    subspace: Subspace,
+    read: Callable[[], NDArray[np.float16]],
+    device: torch.device,
 ) -> torch.Tensor:
     """Images that no head of a subspace learns from, along its directions (N, K), float32: entered
     once, for all heads of this process that read them.
 
-    A head that left its subspace to read them would do D / K of the work, and leaving costs as much
-    again: without both a trial's fold took .75 of the time (1.13 to .85 s, n = 2 of 16 heads).
+    A head that left its subspace to read them would do D / K times the work, and leaving costs as
+    much again: without both a trial's fold took .75 of the time (1.13 to .85 s, n = 2 of 16 heads).
 
     Args:
-        key: What the subspace is known by, see :func:`key_of`.
+        key: What the subspace and the images are known by.
         subspace: The directions.
-        features_ND: The images; known again by their bytes.
+        read: The images' features (N, D), asked for if they are not kept.
         device: Where to compute.
     """
-    whole = np.ascontiguousarray(features_ND)
-    name = f"{key} {device} {hashlib.sha256(whole.view(np.uint8).data).hexdigest()}"
-    if name not in _UNSEEN:
+
+    def entered() -> torch.Tensor:
+        features_ND = read()
         parts = [torch.zeros((0, len(subspace.directions_KD)), device=device)]
-        for start in range(0, len(whole), AT_ONCE):
-            rows = torch.from_numpy(whole[start : start + AT_ONCE].copy())
+        for start in range(0, len(features_ND), AT_ONCE):
+            rows = torch.from_numpy(np.asarray(features_ND[start : start + AT_ONCE]))
             parts.append(subspace.enter(rows.to(device)))
-        _UNSEEN[name] = torch.cat(parts)
-    _UNSEEN.move_to_end(name)
-    while len(_UNSEEN) > 1 and sum(each.nbytes for each in _UNSEEN.values()) > CACHED_UNSEEN:
-        _UNSEEN.popitem(last=False)
-    return _UNSEEN[name]
+        return torch.cat(parts)
+
+    return kept_or_made(_UNSEEN, f"{key} {device}", entered, CACHED_UNSEEN)

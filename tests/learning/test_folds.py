@@ -311,8 +311,9 @@ def test_a_separable_problem_is_learned(task: Task) -> None:
     assert (result.fold, result.n) == (1, 20)
     assert result.negative_logits_GK.shape == (0, 3)
     values_ND = plain(task.features)[task.folds_N == 1]
+    assert np.array_equal(result.logits_FK, learned.logits("the fold", lambda: values_ND))
     finished = logits_of(learned.on_features(), values_ND)
-    assert np.abs(result.logits_FK - finished).max() < 1e-3
+    assert result.logits_FK == pytest.approx(finished, abs=1e-4)
 
 
 def test_figures_of_a_fold_are_those_of_its_logits(task: Task) -> None:
@@ -323,8 +324,9 @@ def test_figures_of_a_fold_are_those_of_its_logits(task: Task) -> None:
     log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     assert result.nll == pytest.approx(-log_probs[np.arange(20), truth].mean(), abs=1e-9)
     assert result.accuracy == np.mean(logits.argmax(1) == truth)
+    assert np.array_equal(result.negative_logits_GK, learned.logits("others", lambda: negatives))
     finished = logits_of(learned.on_features(), negatives)
-    assert np.abs(result.negative_logits_GK - finished).max() < 1e-2
+    assert result.negative_logits_GK == pytest.approx(finished, abs=1e-4)
     assert "logits_FK" not in result.figures()
     assert result.figures()["nll"] == result.nll
     unlike = softmax(result.negative_logits_GK.astype(np.float64), -1)
