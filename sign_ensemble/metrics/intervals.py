@@ -66,13 +66,13 @@ def with_interval(
     *,
     draws: int = 500,
     seed: int,
+    centred: bool = False,
 ) -> Figure:
     """The statistic of the images, with the percentile bootstrap's 95 % interval over images.
 
     Known and strange images are two samples, each drawn from on its own. The interval speaks of
-    other images of the *same* signers; how another signer would fare, only signers can tell. It
-    need not contain the value of a figure that repeated images bias, as they do the calibration
-    error (upwards). Draws in which the figure is undefined are left out.
+    other images of the *same* signers; how another signer would fare, only signers can tell. Draws
+    in which the figure is undefined are left out.
 
     Args:
         statistic: Called with nothing for the value (None if undefined), then with one (B, N) array
@@ -83,6 +83,10 @@ def with_interval(
         draws: B; 0 leaves the interval out. 500 leaves the ends a standard error of about
             3 % of the interval's width.
         seed: Seeds them.
+        centred: Shift the draws so that their mean is the value, and keep the ends at 0 or above.
+            For a figure that repeated images bias, as they raise the calibration error: its plain
+            interval may lie above the value. The figure's own bias, of being of a few images,
+            stays in both.
 
     Raises:
         ValueError: For a sample without images or a negative number of draws.
@@ -104,4 +108,6 @@ def with_interval(
     if defined.size == 0:
         return Figure(float(value), None, None, sum(sizes))
     low, high = np.percentile(defined, (2.5, 97.5))
+    if centred:
+        low, high = np.maximum(np.array([low, high]) + value - defined.mean(), 0.0)
     return Figure(float(value), float(low), float(high), sum(sizes))

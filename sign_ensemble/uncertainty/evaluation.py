@@ -92,9 +92,11 @@ class Bootstrap:
     draws: int
     seed: int
 
-    def figure(self, statistic: Any, *sizes: int) -> dict[str, Any]:
+    def figure(self, statistic: Any, *sizes: int, centred: bool = False) -> dict[str, Any]:
         """A figure as metrics.json holds it."""
-        return with_interval(statistic, sizes, draws=self.draws, seed=self.seed).as_dict()
+        return with_interval(
+            statistic, sizes, draws=self.draws, seed=self.seed, centred=centred
+        ).as_dict()
 
 
 def known_tree(
@@ -111,7 +113,7 @@ def known_tree(
         "coverage": figure(partial(metrics.coverage, view.accepted), n),
         "error_accepted": figure(partial(metrics.error_accepted, view.accepted, ~correct), n),
         "sure": figure(partial(metrics.overconfident, view.confidence, view.claimed), n),
-        "ece": figure(partial(metrics.ece, probability, correct), n),
+        "ece": figure(partial(metrics.ece, probability, correct), n, centred=True),
         "aurc": figure(partial(metrics.aurc, rejects, failures), len(rejects)),
         "augrc": figure(partial(metrics.augrc, rejects, failures), len(rejects)),
         "nll": figure(partial(metrics.nll, view.probs_NK, labels_N), n),

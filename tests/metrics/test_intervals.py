@@ -18,6 +18,7 @@ from sign_ensemble.metrics.figures import (
     aurc,
     auroc,
     coverage,
+    ece,
     error_accepted,
     fpr95,
     nll,
@@ -99,6 +100,35 @@ def test_interval_of_a_share_is_the_binomial_one() -> None:
     half = 1.96 * math.sqrt(0.75 * 0.25 / 400)
     assert figure.low == pytest.approx(0.75 - half, abs=0.005)
     assert figure.high == pytest.approx(0.75 + half, abs=0.005)
+
+
+def test_centred_interval_holds_the_value_that_repeated_images_bias() -> None:
+    """Perfectly calibrated answers of 300 images, 100 times: their calibration error is chance."""
+    rng = np.random.default_rng(0)
+    plain: list[Figure] = []
+    centred: list[Figure] = []
+    values: list[Any] = []
+    for _ in range(100):
+        confidence = rng.beta(5, 1, 300)
+        error = partial(ece, confidence, (rng.random(300) < confidence).astype(int))
+        plain.append(with_interval(error, 300, draws=200, seed=0))
+        centred.append(with_interval(error, 300, draws=200, seed=0, centred=True))
+        values.append(centred[-1].value)
+    assert [f.value for f in plain] == values
+
+    def holding(figures: list[Figure], at: list[Any]) -> float:
+        return float(np.mean([f.low <= v <= f.high for f, v in zip(figures, at, strict=True)]))
+
+    assert holding(plain, values) < 0.9
+    assert holding(centred, values) == 1
+    assert holding(centred, [np.mean(values)] * 100) >= 0.88
+
+
+def test_centred_interval_of_a_small_value_ends_at_nothing() -> None:
+    figure = with_interval(partial(ece, [1.0] * 9, [1] * 9), 9, seed=0, centred=True)
+    assert figure == Figure(0.0, 0.0, 0.0, 9)
+    nearly = with_interval(partial(ece, [1.0] * 99, [0] + [1] * 98), 99, seed=0, centred=True)
+    assert nearly.low == 0 < (nearly.value or 0) < (nearly.high or 0)
 
 
 def test_interval_repeats_with_its_seed() -> None:
