@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from sign_ensemble.data.opencv import opencv
+
 Images = NDArray[np.uint8]
 Labels = NDArray[np.str_] | NDArray[np.integer]
 Negatives = Callable[[int, np.random.Generator, Images, Labels], Images]
@@ -76,14 +78,22 @@ def hand_box(image_SS3: Images) -> tuple[int, int, int, int]:
     border = np.concatenate(
         [image_SS3[[0, -1]].reshape(-1, 3), image_SS3[:, [0, -1]].reshape(-1, 3)]
     )
-    away = np.abs(image_SS3.astype(np.int16) - np.median(border, 0)).max(-1)
-    rows, columns = np.nonzero(away > FROM_BORDER)
+    middle_3 = np.median(border, 0)
+    low, high = np.ceil(middle_3 - FROM_BORDER), np.floor(middle_3 + FROM_BORDER)
+    ground_SS = opencv().inRange(image_SS3, low.clip(0, 255), high.clip(0, 255)) > 0
     side = len(image_SS3)
-    if len(rows) < side:  # less than one pixel per row: specks, no hand
+    if ground_SS.size - ground_SS.sum() < side:  # less than one pixel per row: specks, no hand
         return 0, side, 0, side
-    top, bottom = np.quantile(rows, (0.02, 0.98)).astype(int)
-    left, right = np.quantile(columns, (0.02, 0.98)).astype(int)
-    return int(top), int(bottom) + 1, int(left), int(right) + 1
+    (top, bottom), (left, right) = (extent(side - ground_SS.sum(axis)) for axis in (1, 0))
+    return top, bottom, left, right
+
+
+def extent(counts_S: NDArray[np.int64]) -> tuple[int, int]:
+    """Between which places all but 2 % at either end of so many pixels lie, the second not among
+    them.
+    """
+    first, last = np.quantile(np.repeat(np.arange(len(counts_S)), counts_S), (0.02, 0.98))
+    return int(first), int(last) + 1
 
 
 def halves(n: int, rng: np.random.Generator, signs_NSS3: Images, labels_N: Labels) -> Images:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from sign_ensemble.config import Config, DataConfig
@@ -115,6 +117,15 @@ def negatives_of(prepared: Prepared, fold: int) -> dict[str, NDArray[np.uint8]]:
     )
 
 
+def made_by_fold(prepared: Prepared) -> Iterator[tuple[int, dict[str, NDArray[np.uint8]]]]:
+    """Each fold and its negatives, drawn on as many threads as torch has, a fold on each."""
+    at_once = torch.get_num_threads()
+    with ThreadPoolExecutor(at_once) as pool:
+        for start in range(0, prepared.task.folds, at_once):  # or all folds' would lie in memory
+            folds = range(start, min(start + at_once, prepared.task.folds))
+            yield from zip(folds, pool.map(partial(negatives_of, prepared), folds), strict=True)
+
+
 def write_negatives(prepared: Prepared) -> None:
     """Make the self-made negatives of every fold and write their features."""
     config, task = prepared.config, prepared.task
@@ -122,8 +133,7 @@ def write_negatives(prepared: Prepared) -> None:
     folds: list[int] = []
     kinds: list[str] = []
     with progress("negatives made") as step:
-        for fold in range(task.folds):
-            made = negatives_of(prepared, fold)
+        for fold, made in made_by_fold(prepared):
             if made:  # in one go: each kind by itself would fill a part of its last pass alone
                 images = np.concatenate(list(made.values()))
                 parts.append(features_of_images(images, config.data.weights))

@@ -72,6 +72,26 @@ def test_hand_box_finds_a_drawn_hand_and_takes_all_of_an_empty_image() -> None:
     assert (top, bottom, left, right) == pytest.approx((20, 71, 30, 61), abs=2)
 
 
+def test_hand_box_is_what_its_sentence_says_of_pixels_of_any_kind() -> None:
+    """Against the sentence spelled out in numpy: medians between two levels, noise, few pixels."""
+    draw = rng()
+    for i in range(60):
+        image = draw.integers(0, 256, (int(draw.integers(8, 50)),) * 2 + (3,), np.uint8)
+        if i % 3 == 1:  # a flat ground with some noise, and a hand
+            image = (image // 16 + draw.integers(0, 240, 3)).astype(np.uint8)
+            image[3:6, 2:7] = draw.integers(0, 256, 3)
+        if i % 3 == 2:  # specks
+            image = image * (draw.random((*image.shape[:2], 1)) < 0.1).astype(np.uint8)
+        edge = np.concatenate([image[[0, -1]].reshape(-1, 3), image[:, [0, -1]].reshape(-1, 3)])
+        away = np.abs(image.astype(float) - np.median(edge, 0)).max(-1)
+        rows, columns = np.nonzero(away > 40)
+        expected = [0, len(image), 0, len(image)]
+        if len(rows) >= len(image):
+            ends = [np.quantile(each, (0.02, 0.98)).astype(int) for each in (rows, columns)]
+            expected = [end + late for pair in ends for late, end in enumerate(pair.tolist())]
+        assert list(hand_box(image)) == expected
+
+
 def test_halves_are_two_signs_of_two_labels_on_two_sides() -> None:
     x = signs()
     for image in negatives.halves(12, rng(), x, LABELS):
