@@ -33,7 +33,7 @@ from sign_ensemble.stages.left_out import left_out_distances
 from sign_ensemble.stages.prepare import prepare
 from sign_ensemble.stages.rule import believed
 from sign_ensemble.uncertainty import rule_file
-from sign_ensemble.uncertainty.choose import USUAL_FINETUNED
+from sign_ensemble.uncertainty.candidates import USUAL_FINETUNED
 from sign_ensemble.uncertainty.rejection import Rule, accepts
 
 RESULTS = Path(__file__).parent / "results"

@@ -29,7 +29,8 @@ from sign_ensemble.config import RejectionConfig
 from sign_ensemble.data.negatives import NO_HAND
 from sign_ensemble.run import RunFolder, read_json, write_json
 from sign_ensemble.uncertainty import rule_file
-from sign_ensemble.uncertainty.choose import FAR, LEFT_OUT, Candidate, set_of
+from sign_ensemble.uncertainty.candidates import FAR, Candidate, set_of
+from sign_ensemble.uncertainty.choose import LEFT_OUT
 from sign_ensemble.uncertainty.rejection import UNSURE, accepts
 
 RESULTS = Path(__file__).parent / "results"

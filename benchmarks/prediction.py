@@ -45,10 +45,11 @@ from sign_ensemble.learning.member import Card, Member
 from sign_ensemble.learning.network import Head
 from sign_ensemble.run import write_json
 from sign_ensemble.uncertainty.answers import Reader, answer
+from sign_ensemble.uncertainty.bank import Bank, fit_atlas
 from sign_ensemble.uncertainty.details import details
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, joined, stack
 from sign_ensemble.uncertainty.evaluation import Bootstrap, StrangeSet, evaluate
-from sign_ensemble.uncertainty.readings import Bank, Readings, fit_atlas
+from sign_ensemble.uncertainty.readings import Readings
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "made"))

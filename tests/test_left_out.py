@@ -26,7 +26,8 @@ from sign_ensemble.stages.left_out import (
     logits_without,
 )
 from sign_ensemble.stages.rule import believed
-from sign_ensemble.uncertainty.choose import LEFT_OUT, Candidate, statistics, strangers
+from sign_ensemble.uncertainty.candidates import Candidate
+from sign_ensemble.uncertainty.choose import LEFT_OUT, statistics, strangers
 from sign_ensemble.uncertainty.scores import DISTANCES
 
 

@@ -12,14 +12,8 @@ from sign_ensemble.data.backbone import D, Features
 from sign_ensemble.data.features import Cached
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.stages.prepare import Prepared
+from sign_ensemble.uncertainty.bank import Bank, Measured, Rows, atlases_of_others, measured
 from sign_ensemble.uncertainty.neighbours import draw_bank
-from sign_ensemble.uncertainty.readings import (
-    Bank,
-    Measured,
-    Rows,
-    atlases_of_others,
-    measured,
-)
 
 
 def bank_rows(prepared: Prepared) -> NDArray[np.int64]:

@@ -20,8 +20,8 @@ from sign_ensemble.run import RunFolder, read_arrays, write_arrays
 from sign_ensemble.stages.away import bank_rows
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.storage import Place
+from sign_ensemble.uncertainty.bank import Measured
 from sign_ensemble.uncertainty.own import Away, OwnClouds, away, fit_own
-from sign_ensemble.uncertainty.readings import Measured
 
 Floats = NDArray[np.float64]
 

@@ -21,15 +21,9 @@ from sign_ensemble.learning.folds import Task, fit_rows, seed_of
 from sign_ensemble.learning.network import logits_of
 from sign_ensemble.run import read_arrays, write_arrays
 from sign_ensemble.stages.prepare import Prepared
+from sign_ensemble.uncertainty.bank import Bank, Measured, atlases_of_others, measured
 from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration
-from sign_ensemble.uncertainty.readings import (
-    Bank,
-    Measured,
-    Readings,
-    atlases_of_others,
-    evidence_of,
-    measured,
-)
+from sign_ensemble.uncertainty.readings import Readings, evidence_of
 from sign_ensemble.uncertainty.scores import Scores, all_scores, distance_scores
 
 PARTS = 5  # a fifth of the labels at a time: enough wrong gestures, and the task stays itself

@@ -22,8 +22,9 @@ from sign_ensemble.search.select import fold_mean_nll, greedy, ranked, top_k
 from sign_ensemble.stages.away import away_from_others, bank_of, bank_rows
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.storage import Place, place
-from sign_ensemble.uncertainty.choose import USUAL, Calibration, judged, strangers
-from sign_ensemble.uncertainty.readings import Measured
+from sign_ensemble.uncertainty.bank import Measured
+from sign_ensemble.uncertainty.candidates import USUAL
+from sign_ensemble.uncertainty.choose import Calibration, judged, strangers
 from sign_ensemble.uncertainty.rejection import UNSURE
 from sign_ensemble.uncertainty.scores import Scores, distance_scores, entropy
 

@@ -21,15 +21,13 @@ from sign_ensemble.stages.left_out import left_out_calibrations, left_out_distan
 from sign_ensemble.stages.members import best_trial
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty import rejection, rule_file
+from sign_ensemble.uncertainty.bank import Bank, Measured, fit_atlas
 from sign_ensemble.uncertainty.belief import Belief, fit_belief
+from sign_ensemble.uncertainty.candidates import NAMED_ONLY, USUAL, USUAL_FINETUNED, Candidate
 from sign_ensemble.uncertainty.choose import (
     LEFT_OUT,
-    NAMED_ONLY,
     SURE,
-    USUAL,
-    USUAL_FINETUNED,
     Calibration,
-    Candidate,
     choose,
     statistics,
     strangers,
@@ -37,14 +35,7 @@ from sign_ensemble.uncertainty.choose import (
 from sign_ensemble.uncertainty.ensemble import Evidence, load_ensemble
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.promise import learn_then_test
-from sign_ensemble.uncertainty.readings import (
-    Bank,
-    Measured,
-    Readings,
-    evidence_of,
-    fit_atlas,
-    fit_readings,
-)
+from sign_ensemble.uncertainty.readings import Readings, evidence_of, fit_readings
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import DISTANCES, all_scores, max_prob
 from sign_ensemble.uncertainty.temperature import fit_temperature

@@ -21,11 +21,12 @@ from sign_ensemble.data.features import preparation
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection, rule_file
+from sign_ensemble.uncertainty.bank import Atlas, Measured, distances
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
 from sign_ensemble.uncertainty.neighbours import Neighbours
 from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.own import away, of_members
-from sign_ensemble.uncertainty.readings import Atlas, Measured, distances, evidence_of
+from sign_ensemble.uncertainty.readings import evidence_of
 from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import OWN, Scores, all_scores
 

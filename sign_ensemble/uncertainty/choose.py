@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 
 from sign_ensemble.data.negatives import NO_HAND
 from sign_ensemble.metrics import augrc, fpr95
+from sign_ensemble.uncertainty.candidates import FAR, USUAL, Candidate, candidates, set_of
 from sign_ensemble.uncertainty.rejection import (
     Floats,
-    Joined,
     beyond,
     join,
     signer_weights,
@@ -28,44 +27,8 @@ from sign_ensemble.uncertainty.rejection import (
 )
 
 LEFT_OUT = "left-out labels"  # the kind of negative that stands for a wrong gesture
-FAR = "neighbour"  # the witness that has no blind spot far from the training images
 GUARD = "beyond all"  # among a stranger's surprises: FAR as a guard counts it
-MOST = 3  # witnesses at once: searched without a limit, two or three were chosen (protocol M)
-NAMED_ONLY = frozenset({"generalised_entropy", "sirc", "feature_norm"})
-"""Witnesses that decide only where they are named: every further one adds dozens of candidates, of
-which a few signers favour some by chance. On four built-in signers one of 136 was better by 2.05
-standard errors, and told a fifth signer's wrong gestures worse (AUROC .68 instead of .81)."""
 SURE = 2.0  # standard errors by which another candidate has to be better than the usual one
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Witnesses and how they are joined."""
-
-    witnesses: tuple[str, ...]
-    joined: Joined
-
-    @property
-    def name(self) -> str:
-        """For tables: ``energy+neighbour (fisher)``."""
-        several = len(self.witnesses) > 1
-        return "+".join(self.witnesses) + (f" ({self.joined})" if several else "")
-
-
-USUAL = Candidate(("total_uncertainty", "part_mahalanobis", FAR), "guarded")
-"""What nobody is sure of, what fits no label, what is like nothing seen: a witness for each way an
-image can be strange. A few signers cannot choose among dozens of candidates: on protocol M's
-training signers, each left out of the choice in turn (n = 20), this one, then with the distance of
-the whole picture, had risk .043 and accepted .373 of signs whose labels were left out; the lowest
-cost on the others .045 and .420, the fewest witnesses within a standard error of it .047 and .436.
-That it is the worst part's distance: see ``parts.py``."""
-
-USUAL_FINETUNED = Candidate(("part_mahalanobis", FAR), "guarded")
-"""The same where members are fine-tuned. Such networks are sure of what they should not be: how
-surely a sign is read is a question by itself. Networks without some labels are heads, which say
-nothing of fine-tuned ones: they are not asked, and no other candidate is taken. Training signers
-would have own_mahalanobis decide too; why it does not is told in README.
-"""
 
 
 @dataclass(frozen=True)
@@ -87,32 +50,6 @@ class Calibration:
     negatives: Mapping[str, Floats]
     groups_G: NDArray[np.int64]
     kinds_G: NDArray[np.str_]
-
-
-def set_of(candidate: Candidate) -> tuple[frozenset[str], str]:
-    """What makes two candidates the same, in whatever order their witnesses are named."""
-    return frozenset(candidate.witnesses), candidate.joined
-
-
-def candidates(names: Sequence[str]) -> list[Candidate]:
-    """Every set of at most MOST witnesses with FAR in it; of several, all ways to join them.
-
-    Self-made negatives without a hand are refused by nearly every set at 95 % of a signer's *own*
-    signs; a threshold from other signers may lie far beyond, and only FAR is safe then. Where FAR
-    is not among the names, every set is a candidate.
-    """
-    found = []
-    for size in range(1, min(len(names), MOST) + 1):
-        for chosen in combinations(names, size):
-            if FAR in names and FAR not in chosen:
-                continue
-            found.append(Candidate(chosen, "smallest"))
-            if size > 1:
-                found.append(Candidate(chosen, "fisher"))
-            if size > 1 and FAR in chosen:
-                others = tuple(name for name in chosen if name != FAR)
-                found.append(Candidate((*others, FAR), "guarded"))
-    return found
 
 
 @dataclass(frozen=True)

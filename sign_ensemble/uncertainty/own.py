@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.data.backbone import D
+from sign_ensemble.uncertainty.bank import of_all_labels
 from sign_ensemble.uncertainty.gaussians import Clouds, fit_clouds, label_distances, relative
-from sign_ensemble.uncertainty.readings import of_all_labels
 
 LABELS = "labels"  # among the arrays
 Floats = NDArray[np.float64]

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from sign_ensemble.uncertainty.bank import Measured
 from sign_ensemble.uncertainty.ensemble import Evidence
-from sign_ensemble.uncertainty.readings import Measured
 
 Scores = NDArray[np.float64]
 GAMMA = 0.1  # of the generalised entropy, as published

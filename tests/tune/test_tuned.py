@@ -24,7 +24,7 @@ from sign_ensemble.run import RunFolder, read_arrays, write_arrays
 from sign_ensemble.stages.judges import unseen
 from sign_ensemble.uncertainty import rule_file
 from sign_ensemble.uncertainty.answers import load_reader
-from sign_ensemble.uncertainty.choose import USUAL_FINETUNED
+from sign_ensemble.uncertainty.candidates import USUAL_FINETUNED
 from sign_ensemble.uncertainty.gaussians import relative_distance
 from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.own import away

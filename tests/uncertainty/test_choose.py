@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sign_ensemble.uncertainty.candidates import NAMED_ONLY, USUAL, Candidate, candidates
 from sign_ensemble.uncertainty.choose import (
     LEFT_OUT,
-    NAMED_ONLY,
-    USUAL,
     Calibration,
-    Candidate,
     Judged,
     by_signer,
-    candidates,
     choose,
     gestures,
     judged,

@@ -6,68 +6,16 @@ Letters: N images, B training images, V views, D and C features, R readings, K l
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from math import exp, log
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sign_ensemble.data.backbone import Features
 from sign_ensemble.uncertainty import readings
-from sign_ensemble.uncertainty.gaussians import fit_clouds, relative_distance
-from sign_ensemble.uncertainty.neighbours import neighbour_distance
-from sign_ensemble.uncertainty.norms import Norms
-from sign_ensemble.uncertainty.parts import part_distance
-from sign_ensemble.uncertainty.readings import (
-    Bank,
-    Readings,
-    atlases_of_others,
-    distances,
-    fit_atlas,
-    fit_readings,
-    loss,
-    measured,
-    readings_of,
-)
+from sign_ensemble.uncertainty.readings import Readings, fit_readings, loss, readings_of
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
-PLACES = np.array([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
-
-
-def bank(seed: int = 0, people: int = 3, views: int = 2) -> Bank:
-    """Eight images by each of three people of each of three labels, and views a little beside."""
-    rng = np.random.default_rng(seed)
-    labels, groups, _ = (x.ravel() for x in np.indices((3, people, 8)))
-
-    def crowd(width: int) -> np.ndarray:
-        values = np.zeros((len(labels), width))
-        values[:, :3] = PLACES[labels]
-        return values + rng.uniform(0, 0.5, values.shape)
-
-    deep_BVD = np.stack([crowd(12) for _ in range(1 + views)], 1).astype(np.float16)
-    return Bank(deep_BVD, crowd(18).astype(np.float16), labels, groups)
-
-
-class Few(Features):
-    """Features of so few values as the bank's."""
-
-    @property
-    def deep_ND(self) -> np.ndarray:
-        return self.both_NE[:, :12]
-
-    @property
-    def middle_NC(self) -> np.ndarray:
-        return self.both_NE[:, 12:]
-
-    def rows(self, chosen: np.ndarray) -> Features:
-        return Few(self.both_NE[chosen])
-
-
-def found_in(some: Bank) -> Features:
-    return Few(np.concatenate([some.deep_BVD[:, 0], some.middle_BC], 1))
-
-
 # --- logits and votes -----------------------------------------------------------------------------
 
 
@@ -139,97 +87,3 @@ def test_the_weight_is_that_of_the_lowest_loss() -> None:
     score = {v: (0.99 + v / 2) * (0.45 + v * sure) / (1 + v) ** 2 for v in readings.WEIGHTS}
     assert made.weight == max(score, key=lambda v: score[v])
     assert made.weight == 2.0
-
-
-# --- distances ------------------------------------------------------------------------------------
-
-
-def test_clouds_read_people_they_never_saw() -> None:
-    known, strangers = bank(0), bank(1)
-    atlas = fit_atlas(known, True)
-    cloud_N, part_N, to_labels_RNK = distances(found_in(strangers), atlas, 3)
-    assert np.array_equal(part_N, part_distance(strangers.middle_BC, atlas.parts, cloud_N))
-    assert to_labels_RNK.shape == (2, len(strangers.labels_B), 3)
-    assert (to_labels_RNK.argmin(2) == strangers.labels_B).all()
-    expected = relative_distance(strangers.middle_BC, fit_clouds(known.middle_BC, known.labels_B))
-    assert np.array_equal(cloud_N, expected)
-
-
-def test_where_clouds_do_not_read_the_fifth_layer_has_none() -> None:
-    atlas = fit_atlas(bank(), False)
-    assert atlas.fifth is None
-    assert distances(found_in(bank(1)), atlas, 3)[2].shape == (1, 72, 3)
-
-
-def test_a_label_without_a_cloud_is_as_far_as_the_farthest() -> None:
-    known = bank()
-    some = known.rows(known.labels_B != 1)
-    cloud_N, part_N, to_labels_RNK = distances(found_in(known), fit_atlas(some, True), 4)
-    assert np.isfinite(to_labels_RNK).all()
-    for absent in (1, 3):
-        assert np.array_equal(to_labels_RNK[:, :, absent], to_labels_RNK.max(2))
-    assert (to_labels_RNK.argmin(2)[:, known.labels_B == 2] == 2).all()
-    assert np.isfinite([cloud_N, part_N]).all()
-
-
-def test_images_are_strangers_to_their_own_signer() -> None:
-    known = bank()
-    at = measured(
-        found_in(known), known.groups_B, known, atlases_of_others(known, known.groups_B, True), 2, 3
-    )
-    for person in range(3):
-        mine, others = known.groups_B == person, known.rows(known.groups_B != person)
-        found = found_in(known.rows(mine))
-        cloud_N, part_N, to_labels_RNK = distances(found, fit_atlas(others, True), 3)
-        assert np.array_equal(at.cloud_N[mine], cloud_N)
-        assert np.array_equal(at.part_N[mine], part_N)
-        usual = Norms.of(others.deep_BVD[:, 0])
-        assert np.array_equal(at.norm_N[mine], usual.of_images(found.deep_ND))
-        assert np.array_equal(at.to_labels_RNK[:, mine], to_labels_RNK)
-        near = neighbour_distance(found.deep_ND, others.deep_BVD[:, 0], 2)
-        assert np.array_equal(at.neighbour_N[mine], near)
-
-
-def test_a_few_images_at_a_time_are_as_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = bank()
-    others = atlases_of_others(known, known.groups_B, True)
-    at = measured(found_in(known), known.groups_B, known, others, 2, 3)
-    monkeypatch.setattr(readings, "AT_ONCE", 5)
-    some = measured(found_in(known), known.groups_B, known, others, 2, 3)
-    assert at.own_N is some.own_N is None
-    for name in ("neighbour_N", "cloud_N", "part_N", "norm_N", "to_labels_RNK"):
-        values = getattr(at, name)
-        np.testing.assert_allclose(getattr(some, name), values, rtol=1e-4, atol=1e-6)
-
-
-def test_nobody_to_compare_with_is_refused() -> None:
-    with pytest.raises(ValueError, match="no training images"):
-        atlases_of_others(bank(people=1), np.zeros(1, np.int64), True)
-
-
-def test_a_signer_without_an_image_in_the_bank_is_compared_with_all() -> None:
-    known = bank()
-    some = known.rows(known.groups_B != 2)  # whoever signed only what was left out
-    at = measured(found_in(known), known.groups_B, some,
-                  atlases_of_others(some, known.groups_B, True), 2, 3)  # fmt: skip
-    mine = known.groups_B == 2
-    found = found_in(known.rows(mine))
-    assert np.array_equal(at.cloud_N[mine], distances(found, fit_atlas(some, True), 3)[0])
-
-
-def test_views_are_left_out_where_images_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = bank()
-    plain = fit_atlas(replace(known, deep_BVD=known.deep_BVD[:, :1]), True).fifth
-    monkeypatch.setattr(readings, "MOST_ROWS", 2 * len(known.labels_B) - 1)
-    few = fit_atlas(known, True).fifth
-    assert plain is not None and few is not None
-    for name, values in plain.arrays().items():
-        assert np.array_equal(values, few.arrays()[name]), name
-
-
-def test_one_label_is_read_with_certainty() -> None:
-    known = bank()
-    one = known.rows(known.labels_B == 0)
-    *_, to_labels_RNK = distances(found_in(one), fit_atlas(one, True), 1)
-    assert to_labels_RNK.shape == (2, 24, 1)
-    assert np.isfinite(Readings((1.0, 1.0), 1).logits(to_labels_RNK)).all()
