@@ -72,6 +72,11 @@ class RunFolder:
         return self.path / "negatives.safetensors"
 
     @property
+    def hands(self) -> Place:
+        """Features of the pictures with one sign and with two that are made of training signs."""
+        return self.path / "hands.safetensors"
+
+    @property
     def trials(self) -> Place:
         """Folder with one folder per trial."""
         return self.path / "trials"

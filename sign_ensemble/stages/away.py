@@ -14,6 +14,7 @@ from sign_ensemble.learning.folds import Task
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty.bank import Bank, Measured, Rows, atlases_of_others, measured
 from sign_ensemble.uncertainty.neighbours import draw_bank
+from sign_ensemble.uncertainty.two_hands import Hands
 
 
 def bank_rows(prepared: Prepared) -> NDArray[np.int64]:
@@ -23,12 +24,12 @@ def bank_rows(prepared: Prepared) -> NDArray[np.int64]:
     return draw_bank(task.labels_N, task.folds_N, most, task.seed)
 
 
-def bank_of(task: Task, chosen: NDArray[np.int64]) -> Bank:
-    """The training images of these rows, with their views."""
+def bank_of(task: Task, chosen: NDArray[np.int64], hands: Hands | None = None) -> Bank:
+    """The training images of these rows, with their views; and pictures of one and two signs."""
     slots_B = task.features.slots_N[chosen]
     both_BVE = task.features.open()[slots_B]
     deep_BVD, middle_BC = both_BVE[:, :, :D], both_BVE[:, 0, D:]
-    return Bank(deep_BVD, middle_BC, task.labels_N[chosen], task.folds_N[chosen])
+    return Bank(deep_BVD, middle_BC, task.labels_N[chosen], task.folds_N[chosen], hands)
 
 
 def away_from_others(

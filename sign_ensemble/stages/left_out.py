@@ -21,7 +21,13 @@ from sign_ensemble.learning.folds import Task, fit_rows, seed_of
 from sign_ensemble.learning.network import logits_of
 from sign_ensemble.run import read_arrays, write_arrays
 from sign_ensemble.stages.prepare import Prepared
-from sign_ensemble.uncertainty.bank import Bank, Measured, atlases_of_others, measured
+from sign_ensemble.uncertainty.bank import (
+    Bank,
+    Measured,
+    atlases_of_others,
+    measured,
+    two_hands_of_others,
+)
 from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration
 from sign_ensemble.uncertainty.readings import Readings, evidence_of
 from sign_ensemble.uncertainty.scores import Scores, all_scores, distance_scores
@@ -138,13 +144,14 @@ def without(
     """
     task, k = prepared.task, prepared.config.rejection.neighbours
     found = Cached(task.features)
+    two = two_hands_of_others(bank, task.folds_N)  # the left-out labels' too: it knows of no label
     with progress("labels left out") as step:
         for number, out in enumerate(parts):
             strange_N = np.isin(task.labels_N, out)
             kept = np.setdiff1d(np.arange(len(task.labels)), out)
             left = bank.rows(~strange_N[chosen])
             left = replace(left, labels_B=np.searchsorted(kept, left.labels_B))
-            others = atlases_of_others(left, task.folds_N, reads)
+            others = atlases_of_others(left, task.folds_N, reads, two)
             at = measured(found, task.folds_N, left, others, k, len(kept))
             yield Without(strange_N, kept, at)
             step(number + 1, len(parts))

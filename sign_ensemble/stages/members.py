@@ -21,6 +21,7 @@ from sign_ensemble.search.records import TrialRecord, out_of_fold, read_records
 from sign_ensemble.search.select import fold_mean_nll, greedy, ranked, top_k
 from sign_ensemble.stages.away import away_from_others, bank_of, bank_rows
 from sign_ensemble.stages.prepare import Prepared
+from sign_ensemble.stages.two_hands import hands_of
 from sign_ensemble.storage import Place, place
 from sign_ensemble.uncertainty.bank import Measured
 from sign_ensemble.uncertainty.candidates import USUAL
@@ -57,14 +58,15 @@ def rule_risk(prepared: Prepared) -> Loss:
     Clouds do not read here: what they count is not known before there are members.
     """
     task = prepared.task
-    bank = bank_of(task, bank_rows(prepared))
+    bank = bank_of(task, bank_rows(prepared), hands_of(prepared))
     negatives, header = read_arrays(prepared.run.negatives)
     at, made = away_from_others(prepared, bank, negatives, reads=False)
     kinds_G = np.array(header["kinds"])[negatives["kinds"]]
+    usual = USUAL.among(distance_scores(at))
 
     def scores(probs_NK: NDArray[np.float64], away: Measured) -> dict[str, Scores]:
         every = {UNSURE: entropy(probs_NK), **distance_scores(away)}
-        return {name: every[name] for name in USUAL.witnesses}
+        return {name: every[name] for name in usual.witnesses}
 
     def risk_of(probs: NDArray[np.float64]) -> float:
         known_NK, unlike_GK = np.split(probs, [len(task.labels_N)])
@@ -76,7 +78,7 @@ def rule_risk(prepared: Prepared) -> Loss:
             groups_G=negatives["folds"],
             kinds_G=kinds_G,
         )
-        return judged(USUAL, strangers(calibration)).risk
+        return judged(usual, strangers(calibration)).risk
 
     return risk_of
 

@@ -20,6 +20,7 @@ from sign_ensemble.stages.judges import own_clouds, unseen
 from sign_ensemble.stages.left_out import left_out_calibrations, left_out_distances
 from sign_ensemble.stages.members import best_trial
 from sign_ensemble.stages.prepare import Prepared
+from sign_ensemble.stages.two_hands import hands_of
 from sign_ensemble.uncertainty import rejection, rule_file
 from sign_ensemble.uncertainty.bank import Bank, Measured, fit_atlas
 from sign_ensemble.uncertainty.belief import Belief, fit_belief
@@ -171,7 +172,8 @@ def chosen_candidate(
     prepared: Prepared, calibration: Calibration, left_out: Sequence[Calibration], judged: bool
 ) -> tuple[Candidate, dict[str, Any]]:
     """The witnesses that decide, and how they were chosen."""
-    usual, gestures = USUAL_FINETUNED if judged else USUAL, BY_LABELS if left_out else BY_IMAGES
+    usual = (USUAL_FINETUNED if judged else USUAL).among(calibration.scores)
+    gestures = BY_LABELS if left_out else BY_IMAGES
     among = tuple(name for name in calibration.scores if name not in NAMED_ONLY)
     best, table = choose([calibration, *left_out], among, usual)
     why = f"the usual {usual.name}, unless another is better by {SURE:g} standard errors and "
@@ -195,7 +197,7 @@ def build_rule(prepared: Prepared) -> None:
     index = read_json(run.members / "index.json")["members"]
     votes = {entry["trial"]: entry["votes"] for entry in index}
     chosen = bank_rows(prepared)
-    bank = bank_of(task, chosen)
+    bank = bank_of(task, chosen, hands_of(prepared))
     seen = unseen_of(prepared, bank, votes)
     readings = None
     if config.ensemble.clouds == "auto":
@@ -226,6 +228,7 @@ def build_rule(prepared: Prepared) -> None:
         bank=bank.deep_BVD[:, 0],
         clouds=atlas.third,
         parts=atlas.parts,
+        two_hands=atlas.two_hands,
         choice={**choice, "negatives": [*seen.kinds, *([LEFT_OUT] if speak else [])]},
         temperature=fit_temperature(known.probs_NK, task.labels_N, weights_N),
         fifth=atlas.fifth,

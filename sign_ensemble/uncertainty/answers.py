@@ -27,7 +27,7 @@ from sign_ensemble.uncertainty.neighbours import Neighbours
 from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.own import away, of_members
 from sign_ensemble.uncertainty.readings import evidence_of
-from sign_ensemble.uncertainty.rejection import Rule
+from sign_ensemble.uncertainty.rejection import TWO, Rule
 from sign_ensemble.uncertainty.scores import OWN, Scores, all_scores
 
 REASONS = {
@@ -42,6 +42,7 @@ REASONS = {
     "relative_mahalanobis": "a hand that fits no label",
     "part_mahalanobis": "a part of the hand fits no label",
     OWN: "to the members' eyes a hand that fits no label",
+    TWO: "two signs at once",
 }
 
 
@@ -85,7 +86,8 @@ class Reader:
             own_N, to_labels_RNK = of_members(from_own, votes_M)
         near_N = self.near.distances(found.deep_ND, rule.neighbours)
         norm_N = self.norms.of_images(found.deep_ND)
-        at = Measured(near_N, cloud_N, part_N, norm_N, to_labels_RNK, own_N)
+        two_N = rule.two_hands.scores(found.deep_ND) if rule.two_hands else None
+        at = Measured(near_N, cloud_N, part_N, norm_N, to_labels_RNK, own_N, two_N)
         return evidence_of(np.concatenate(logits), votes_M, at, rule.readings)
 
     def answer(

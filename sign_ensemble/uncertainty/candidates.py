@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
-from sign_ensemble.uncertainty.rejection import Joined
+from sign_ensemble.uncertainty.rejection import TWO, Joined
 
 FAR = "neighbour"  # the witness that has no blind spot far from the training images
 MOST = 3  # witnesses at once: searched without a limit, two or three were chosen (protocol M)
@@ -23,6 +23,11 @@ class Candidate:
     witnesses: tuple[str, ...]
     joined: Joined
 
+    def among(self, names: Collection[str]) -> Candidate:
+        """The same without a guard that is not among these."""
+        there = tuple(name for name in self.witnesses if name != TWO or TWO in names)
+        return replace(self, witnesses=there)
+
     @property
     def name(self) -> str:
         """For tables: ``energy+neighbour (fisher)``."""
@@ -30,7 +35,7 @@ class Candidate:
         return "+".join(self.witnesses) + (f" ({self.joined})" if several else "")
 
 
-USUAL = Candidate(("total_uncertainty", "part_mahalanobis", FAR), "guarded")
+USUAL = Candidate(("total_uncertainty", "part_mahalanobis", TWO, FAR), "guarded")
 """What nobody is sure of, what fits no label, what is like nothing seen: a witness for each way an
 image can be strange. A few signers cannot choose among dozens of candidates: on protocol M's
 training signers, each left out of the choice in turn (n = 20), this one, then with the distance of
@@ -38,7 +43,7 @@ the whole picture, had risk .043 and accepted .373 of signs whose labels were le
 cost on the others .045 and .420, the fewest witnesses within a standard error of it .047 and .436.
 That it is the worst part's distance: see ``parts.py``."""
 
-USUAL_FINETUNED = Candidate(("part_mahalanobis", FAR), "guarded")
+USUAL_FINETUNED = Candidate(("part_mahalanobis", TWO, FAR), "guarded")
 """The same where members are fine-tuned. Such networks are sure of what they should not be: how
 surely a sign is read is a question by itself. Networks without some labels are heads, which say
 nothing of fine-tuned ones: they are not asked, and no other candidate is taken. Training signers
@@ -56,11 +61,14 @@ def candidates(names: Sequence[str]) -> list[Candidate]:
 
     Self-made negatives without a hand are refused by nearly every set at 95 % of a signer's *own*
     signs; a threshold from other signers may lie far beyond, and only FAR is safe then. Where FAR
-    is not among the names, every set is a candidate.
+    is not among the names, every set is a candidate. TWO is a guard and nothing else: it is beside
+    FAR wherever that is one, and is not counted.
     """
     found = []
-    for size in range(1, min(len(names), MOST) + 1):
-        for chosen in combinations(names, size):
+    ranking = [name for name in names if name != TWO]
+    guards = (*([TWO] if TWO in names else []), FAR)
+    for size in range(1, min(len(ranking), MOST) + 1):
+        for chosen in combinations(ranking, size):
             if FAR in names and FAR not in chosen:
                 continue
             found.append(Candidate(chosen, "smallest"))
@@ -68,5 +76,5 @@ def candidates(names: Sequence[str]) -> list[Candidate]:
                 found.append(Candidate(chosen, "fisher"))
             if size > 1 and FAR in chosen:
                 others = tuple(name for name in chosen if name != FAR)
-                found.append(Candidate((*others, FAR), "guarded"))
+                found.append(Candidate((*others, *guards), "guarded"))
     return found

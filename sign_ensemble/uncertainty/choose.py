@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 
 from sign_ensemble.data.negatives import NO_HAND
 from sign_ensemble.metrics import augrc, fpr95
-from sign_ensemble.uncertainty.candidates import FAR, USUAL, Candidate, candidates, set_of
+from sign_ensemble.uncertainty.candidates import USUAL, Candidate, candidates, set_of
 from sign_ensemble.uncertainty.rejection import (
     Floats,
     beyond,
+    guards_of,
     join,
     signer_weights,
     surprise,
 )
 
 LEFT_OUT = "left-out labels"  # the kind of negative that stands for a wrong gesture
-GUARD = "beyond all"  # among a stranger's surprises: FAR as a guard counts it
+GUARD = "beyond all: "  # before a witness's name, among a stranger's surprises: as a guard counts
 SURE = 2.0  # standard errors by which another candidate has to be better than the usual one
 
 
@@ -86,9 +87,10 @@ def strangers(calibration: Calibration) -> list[Stranger]:
                 name: surprise(scores[name][rows], calibration.scores[name][others_C], weights)
                 for name in scores
             }
-            if FAR in scores:
-                found[GUARD] = beyond(scores[FAR][rows], calibration.scores[FAR][others_C])
-            return found
+            return found | {
+                GUARD + name: beyond(scores[name][rows], calibration.scores[name][others_C])
+                for name in scores
+            }
 
         negatives = {}
         for kind in np.unique(calibration.kinds_G):
@@ -102,8 +104,8 @@ def strangers(calibration: Calibration) -> list[Stranger]:
 
 def statistics(candidate: Candidate, surprises: Mapping[str, Floats]) -> Floats:
     """What the candidate ranks images by."""
-    *others, last = candidate.witnesses
-    names = [*others, GUARD if candidate.joined == "guarded" else last]
+    guards = guards_of(candidate.witnesses, candidate.joined)
+    names = [GUARD * (name in guards) + name for name in candidate.witnesses]
     return join(np.stack([surprises[name] for name in names]), candidate.joined)
 
 

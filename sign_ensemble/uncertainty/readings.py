@@ -80,7 +80,8 @@ def evidence_of(
     said, clouds = (logits_MNK, votes_M), 0
     if readings:
         said, clouds = readings.beside(*said, at.to_labels_RNK), len(at.to_labels_RNK)
-    return Evidence(*said, at.neighbour_N, at.cloud_N, at.part_N, at.norm_N, clouds, at.own_N)
+    away = (at.neighbour_N, at.cloud_N, at.part_N, at.norm_N)
+    return Evidence(*said, *away, clouds, at.own_N, at.two_N)
 
 
 def loss(probs_NK: Floats, labels_N: NDArray[np.int64], weights_N: Floats) -> float:

@@ -13,7 +13,7 @@ Letters: N images, C calibration images, W witnesses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,11 +27,13 @@ from sign_ensemble.uncertainty.parts import Parts
 from sign_ensemble.uncertainty.promise import Promise
 from sign_ensemble.uncertainty.readings import Readings
 from sign_ensemble.uncertainty.temperature import tempered
+from sign_ensemble.uncertainty.two_hands import TwoHands
 
 TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
 Floats = NDArray[np.float64]
 Joined = Literal["smallest", "fisher", "guarded"]
 UNSURE = "total_uncertainty"  # the score that the second question goes by
+TWO = "two_hands"  # the witness that is a guard wherever there is one
 
 
 def conformal_p(scores_N: Floats, calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
@@ -130,9 +132,18 @@ def join(surprises_WN: Floats, how: Joined) -> Floats:
 
     ``smallest``: the largest surprise, that is the smallest p-value; Bonferroni's factor is left to
     the calibration. ``fisher``: their sum, −Σ log p (Fisher 1925). ``guarded``: as smallest, where
-    the last row is not a surprise but how far :func:`beyond` an image lies.
+    guards' rows are no surprises but how far :func:`beyond` an image lies.
     """
     return surprises_WN.sum(0) if how == "fisher" else surprises_WN.max(0)
+
+
+def guards_of(witnesses: Sequence[str], joined: Joined) -> tuple[str, ...]:
+    """The witnesses that count only beyond all calibration images: the last, and TWO wherever it is
+    named; none unless witnesses are joined so.
+    """
+    if joined != "guarded":
+        return ()
+    return tuple(name for name in witnesses if name in (TWO, witnesses[-1]))
 
 
 def signer_weights(groups_C: NDArray[np.int64]) -> Floats:
@@ -168,6 +179,7 @@ class Rule:
         own: Clouds of each member's own convolutions, where members have these: a witness, and
             they read, in place of frozen ones.
         belief: How likely an image is to be a sign, by how strange it is; None where nothing tells.
+        two_hands: What two signs at once look like; None where nobody asks.
     """
 
     witnesses: tuple[str, ...]
@@ -188,6 +200,7 @@ class Rule:
     own: tuple[OwnClouds, ...] = ()
     unsure: float = 0.0
     belief: Belief | None = None
+    two_hands: TwoHands | None = None
 
     @property
     def weights_C(self) -> Floats:
@@ -195,16 +208,16 @@ class Rule:
         return signer_weights(self.groups_C)
 
     @property
-    def guard(self) -> str | None:
+    def guards(self) -> tuple[str, ...]:
         """What counts only beyond all calibration images."""
-        return self.witnesses[-1] if self.joined == "guarded" else None
+        return guards_of(self.witnesses, self.joined)
 
     def surprises(self, scores: Mapping[str, Floats]) -> Floats:
         """Surprise of each deciding witness, (W, N); of a guard, how far beyond."""
         weights = self.weights_C
 
         def of(name: str) -> Floats:
-            if name == self.guard:
+            if name in self.guards:
                 return beyond(scores[name], self.calibration[name])
             return surprise(scores[name], self.calibration[name], weights)
 
@@ -272,7 +285,7 @@ class Rule:
         weights = self.weights_C
 
         def of(name: str) -> Floats:
-            if name == self.guard:
+            if name in self.guards:
                 return own_beyond(self.calibration[name])
             return own_surprise(self.calibration[name], weights)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.uncertainty.bank import Measured
 from sign_ensemble.uncertainty.ensemble import Evidence
+from sign_ensemble.uncertainty.rejection import TWO
 
 Scores = NDArray[np.float64]
 GAMMA = 0.1  # of the generalised entropy, as published
@@ -115,6 +116,17 @@ def own_mahalanobis(evidence: Evidence) -> Scores:
     return evidence.own_N
 
 
+def two_hands(evidence: Evidence) -> Scores:
+    """How much like two signs at once, about −1 to 1; see ``two_hands.py``.
+
+    Raises:
+        ValueError: nobody learned what these look like.
+    """
+    if evidence.two_N is None:
+        raise ValueError("two_hands: no pictures of two signs were made to learn from")
+    return evidence.two_N
+
+
 OWN = "own_mahalanobis"  # the witness that heads have not
 WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     "total_uncertainty": total_uncertainty,
@@ -128,9 +140,12 @@ WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     "relative_mahalanobis": relative_mahalanobis,
     "part_mahalanobis": part_mahalanobis,
     OWN: own_mahalanobis,
+    TWO: two_hands,
 }
 
-DISTANCES = frozenset({"feature_norm", "neighbour", "relative_mahalanobis", "part_mahalanobis"})
+DISTANCES = frozenset(
+    {"feature_norm", "neighbour", "relative_mahalanobis", "part_mahalanobis", TWO}
+)
 """The witnesses that ask no member."""
 
 
@@ -139,16 +154,20 @@ def all_scores(evidence: Evidence) -> dict[str, Scores]:
     there = dict(WITNESSES)
     if evidence.own_N is None:
         del there[OWN]
+    if evidence.two_N is None:
+        del there[TWO]
     return {name: witness(evidence) for name, witness in there.items()}
 
 
 def distance_scores(at: Measured) -> dict[str, Scores]:
     """The scores of the witnesses that ask no member, DISTANCES."""
+    two = {} if at.two_N is None else {TWO: at.two_N}
     return {
         "feature_norm": -at.norm_N,
         "neighbour": at.neighbour_N,
         "relative_mahalanobis": at.cloud_N,
         "part_mahalanobis": at.part_N,
+        **two,
     }
 
 

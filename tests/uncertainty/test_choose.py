@@ -61,13 +61,25 @@ def test_eight_witnesses_make_85_candidates() -> None:
     assert len(found) == len(set(found)) == 1 + 3 * sets
     assert all("neighbour" in each.witnesses for each in found)
     assert {each.witnesses[-1] for each in found if each.joined == "guarded"} == {"neighbour"}
-    assert max(len(each.witnesses) for each in found) == 3
+    counted = [[name for name in each.witnesses if name != "two_hands"] for each in found]
+    assert max(map(len, counted)) == 3
+    for each in found:  # two_hands is a guard beside the neighbour, and nothing else
+        assert ("two_hands" in each.witnesses) == (each.joined == "guarded")
     assert [each for each in found if each.joined != "smallest" and len(each.witnesses) == 1] == []
 
 
 def test_the_usual_is_a_candidate() -> None:
     found = [each for each in candidates(tuple(WITNESSES)) if each.joined == USUAL.joined]
     assert [set(each.witnesses) for each in found].count(set(USUAL.witnesses)) == 1
+
+
+def test_the_usual_without_a_guard_that_nobody_made() -> None:
+    assert USUAL.among(("neighbour", "two_hands")) == USUAL
+    without = USUAL.among(("neighbour",))
+    assert without.witnesses == ("total_uncertainty", "part_mahalanobis", "neighbour")
+    assert without.joined == "guarded"
+    names = tuple(name for name in WITNESSES if name != "two_hands")
+    assert without in candidates(names)
 
 
 def test_candidates_of_two_witnesses_and_their_names() -> None:
@@ -279,6 +291,32 @@ def test_a_guard_counts_only_what_lies_beyond_all_calibration_images() -> None:
     at_2 = np.log(6 / 5)  # four of five energies are at least 2
     assert statistics(guarded, stranger.signs) == pytest.approx([at_2])
     assert statistics(guarded, stranger.negatives["phases"]) == pytest.approx([at_2, 0.12 / 0.04])
+
+
+def test_of_several_guards_the_one_farthest_beyond_counts() -> None:
+    # two hands: 1 to 5, whose 90 % quantile is 4.6 and whose tail therefore falls by 0.4
+    calibration = Calibration(
+        scores={
+            "energy": np.array([1.0, 2.0, 3.0, 4.0, 5.0, 2.0]),
+            "two_hands": np.array([1.0, 2.0, 3.0, 4.0, 5.0, 5.0]),
+            "neighbour": np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.5]),
+        },
+        groups_C=np.array([0, 0, 0, 0, 0, 1]),
+        wrong_C=np.zeros(6, bool),
+        negatives={
+            "energy": np.array([2.0, 2.0]),
+            "two_hands": np.array([7.0, 5.8]),
+            "neighbour": np.array([0.62, 0.45]),
+        },
+        groups_G=np.array([1, 1]),
+        kinds_G=np.array(["phases", "phases"]),
+    )
+    stranger = strangers(calibration)[1]
+    asked = stranger.negatives["phases"]
+    both = Candidate(("energy", "two_hands", "neighbour"), "guarded")
+    assert statistics(both, asked) == pytest.approx([2.0 / 0.4, 0.8 / 0.4])
+    far_alone = Candidate(("energy", "neighbour"), "guarded")
+    assert statistics(far_alone, asked) == pytest.approx([0.12 / 0.04, np.log(6 / 5)])
 
 
 def asked_of_labels(seed: int, **shifts: float) -> Calibration:

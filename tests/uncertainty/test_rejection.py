@@ -32,6 +32,7 @@ from sign_ensemble.uncertainty.rejection import (
     signer_weights,
     surprise,
 )
+from sign_ensemble.uncertainty.two_hands import TwoHands
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
 
@@ -55,6 +56,7 @@ def rule(**changed: Any) -> Rule:
         "parts": fit_parts(np.eye(9, dtype=np.float16)[:3], np.array([0, 0, 1])),
         "choice": {"chosen": "energy+neighbour", "candidates": [{"cost": 0.1 + 0.2}]},
         "temperature": 1.3,
+        "two_hands": TwoHands(np.full(7, 0.1, np.float32), np.arange(7, dtype=np.float32)),
     }
     return Rule(**{**values, **changed})
 
@@ -209,8 +211,8 @@ def test_a_guard_among_the_calibration_images_themselves() -> None:
 
 def test_a_guarded_rule_ranks_by_the_others_until_an_image_lies_beyond_all() -> None:
     guarded = rule(joined="guarded")
-    assert guarded.guard == "neighbour"
-    assert rule().guard is None
+    assert guarded.guards == ("neighbour",)
+    assert rule().guards == ()
     # distances 0.1 to 0.4: the 90 % quantile is 0.37, beta = 0.03
     asked = {"energy": f(2, 4, 1, 3), "neighbour": f(0.39, 0.4, 0.46, 0.43)}
     energy = rejection.surprise(asked["energy"], f(1, 2, 3, 4), guarded.weights_C)
@@ -222,6 +224,19 @@ def test_a_guarded_rule_ranks_by_the_others_until_an_image_lies_beyond_all() -> 
     assert guarded.own_statistic() == pytest.approx(
         np.maximum(own, f(0.1 / 0.03, 0, 0, 0)), abs=1e-9
     )
+
+
+def test_two_hands_are_a_guard_beside_the_last() -> None:
+    calibration = {**rule().calibration, "two_hands": f(1, 2, 3, 4)}
+    both = rule(
+        witnesses=("energy", "two_hands", "neighbour"), joined="guarded", calibration=calibration
+    )
+    assert both.guards == ("two_hands", "neighbour")
+    # the 90 % quantile of 1 to 4 is 3.7, beta = 0.3
+    asked = {"energy": f(1, 1), "two_hands": f(4, 4.6), "neighbour": f(0.43, 0.43)}
+    assert both.statistic(asked) == pytest.approx([1.0, 2.0], abs=1e-9)
+    ranked = rule(witnesses=("energy", "two_hands"), joined="smallest", calibration=calibration)
+    assert ranked.guards == ()
 
 
 def test_signers_weigh_the_same() -> None:
@@ -297,9 +312,12 @@ def test_a_rule_comes_back_to_the_bit(tmp_path: Path) -> None:
         if isinstance(old, np.ndarray):
             assert (new.dtype, new.shape) == (old.dtype, old.shape), field.name
             assert new.tobytes() == old.tobytes(), field.name
-        elif field.name not in ("calibration", "clouds", "parts"):
+        elif field.name not in ("calibration", "clouds", "parts", "two_hands"):
             assert new == old, field.name
             assert type(new) is type(old), field.name
+    assert before.two_hands is not None and after.two_hands is not None
+    for name, values in before.two_hands.arrays().items():
+        assert after.two_hands.arrays()[name].tobytes() == values.tobytes(), name
     both = before.clouds.arrays() | before.parts.arrays()
     assert len(both) == 6 + 9 * 6
     again = after.clouds.arrays() | after.parts.arrays()

@@ -115,6 +115,14 @@ def test_distances_are_those_handed_in() -> None:
     assert all_scores(with_own)["own_mahalanobis"].tolist() == [1.5]
 
 
+def test_two_hands_are_as_handed_in_or_not_asked_about() -> None:
+    with_two = replace(of_probs(TWO), two_N=np.array([0.5]))
+    assert all_scores(with_two)["two_hands"].tolist() == [0.5]
+    assert "two_hands" not in all_scores(of_probs(TWO))
+    with pytest.raises(ValueError, match="no pictures of two signs"):
+        scores.two_hands(of_probs(TWO))
+
+
 def test_heads_have_no_convolutions_of_their_own() -> None:
     assert "own_mahalanobis" not in all_scores(of_probs(TWO))
     with pytest.raises(ValueError, match="no convolutions of their own"):
@@ -154,7 +162,7 @@ def test_every_witness_is_higher_for_the_stranger_image() -> None:
     # image 0: sure and agreed; image 1: unsure and split
     strange = evidence([[[9.0, 0.0], [1.0, 0.0]], [[9.0, 0.0], [0.0, 1.0]]])
     found = all_scores(strange)
-    assert [*found, "own_mahalanobis"] == list(WITNESSES)
+    assert [*found, "own_mahalanobis", "two_hands"] == list(WITNESSES)
     for name in set(found) - scores.DISTANCES:
         assert found[name][1] > found[name][0], name
 

@@ -1,0 +1,48 @@
+"""Pictures of one sign and of two, made of training signers' signs: what a guard learns from."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble.console import progress
+from sign_ensemble.data.features import features_of_images
+from sign_ensemble.data.two_hands import pictures_of_fold
+from sign_ensemble.learning.folds import seed_of
+from sign_ensemble.run import read_arrays, write_arrays
+from sign_ensemble.stages.prepare import Prepared, squares
+from sign_ensemble.uncertainty.two_hands import Hands
+
+MOST = 200  # signs of a fold that pictures are made of
+
+
+def hands_of(prepared: Prepared) -> Hands | None:
+    """The pictures' features, made if they are missing; None if nobody asks for two hands."""
+    config, run = prepared.config, prepared.run
+    if not config.rejection.two_hands:
+        return None
+    if not run.hands.exists():
+        write_hands(prepared, config.rejection.two_hands)
+    arrays, _ = read_arrays(run.hands)
+    return Hands(arrays["deep"], arrays["two"].astype(bool), arrays["groups"])
+
+
+def write_hands(prepared: Prepared, each: int) -> None:
+    """Make so many pictures of one sign and of two from every fold, and write their features."""
+    run, task = prepared.run, prepared.task
+    parts: list[NDArray[np.float16]] = []
+    with progress("pictures of two signs made") as step:
+        for fold in range(task.folds):
+            seed = seed_of(task.seed, fold)
+            mine = np.random.default_rng(seed).permutation(np.flatnonzero(task.folds_N == fold))
+            signs = squares(
+                prepared.rows, prepared.manifest.root, prepared.config.data,
+                np.sort(mine[:MOST]).tolist(),
+            )  # fmt: skip
+            pictures = pictures_of_fold(each, seed, signs)
+            parts.append(features_of_images(pictures, prepared.config.data.weights).deep_ND)
+            step(fold + 1, task.folds)
+    two = np.tile(np.repeat([0, 1], each), task.folds).astype(np.uint8)
+    groups = np.repeat(np.arange(task.folds), 2 * each)
+    deep_PD: NDArray[np.float16] = np.concatenate(parts)
+    write_arrays(run.hands, {"deep": deep_PD, "two": two, "groups": groups.astype(np.int64)})
