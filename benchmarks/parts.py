@@ -4,7 +4,7 @@
     python benchmarks/parts.py [--runs runs/two-stages/frozen --signers 5 1]
 
 Runs of ``configs/frozen.yaml``, one a stranger; no image is read again. Four rules: the distance of
-the whole or of the worst part, with the guard, and either with total uncertainty beside it (what
+the whole or of the worst part, with both guards, and either with total uncertainty beside it (what
 members of heads have) or without (what ranks images where members are fine-tuned; these asked
 whether a sign is read surely as a second question). On training signers: what the choice of
 witnesses saw, signs whose labels were left out standing for wrong gestures. On strangers: what
@@ -31,15 +31,15 @@ from sign_ensemble.run import RunFolder, read_json, write_json
 from sign_ensemble.uncertainty import rule_file
 from sign_ensemble.uncertainty.candidates import FAR, Candidate, set_of
 from sign_ensemble.uncertainty.choose import LEFT_OUT
-from sign_ensemble.uncertainty.rejection import UNSURE, accepts
+from sign_ensemble.uncertainty.rejection import TWO, UNSURE, accepts
 
 RESULTS = Path(__file__).parent / "results"
 PART, WHOLE = "part_mahalanobis", "relative_mahalanobis"
 RULES = {
-    "whole, total uncertainty": Candidate((UNSURE, WHOLE, FAR), "guarded"),
-    "**worst part, total uncertainty**": Candidate((UNSURE, PART, FAR), "guarded"),
-    "whole": Candidate((WHOLE, FAR), "guarded"),
-    "**worst part**": Candidate((PART, FAR), "guarded"),
+    "whole, total uncertainty": Candidate((UNSURE, WHOLE, TWO, FAR), "guarded"),
+    "**worst part, total uncertainty**": Candidate((UNSURE, PART, TWO, FAR), "guarded"),
+    "whole": Candidate((WHOLE, TWO, FAR), "guarded"),
+    "**worst part**": Candidate((PART, TWO, FAR), "guarded"),
 }
 
 

@@ -48,7 +48,8 @@ def evidence(labels_N: np.ndarray, sureness: float, rng: np.random.Generator) ->
     distance_N = rng.gamma(4, 1, n) + 12 - sureness
     cloud_N, part_N = distance_N + rng.normal(0, 1, (2, n))
     norm_N = rng.normal(0, 1, n)
-    return Evidence(logits_MNK, np.ones(MEMBERS), distance_N, cloud_N, part_N, norm_N)
+    away = (distance_N, cloud_N, part_N, norm_N)
+    return Evidence(logits_MNK, np.ones(MEMBERS), *away, two_N=norm_N / 10 - 1)
 
 
 def drawn_rule(rng: np.random.Generator) -> Rule:
