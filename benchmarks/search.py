@@ -10,7 +10,8 @@ The letters of four of Massey's signers; the fifth is left out by all. Every rou
   Fewer trials may be run: the seconds of the search itself are then multiplied.
   With --add the tutorials are left out, and the rounds are added to those in the results.
 * **limit**: the heads that this search trained, once more, by one process per core that has all
-  features in memory and has trained on every fold before: no Ray, no files, no start.
+  features in memory and has trained on every fold before: no Ray, no files, no start. For the
+  whole command also the convolutions of one pass over images and views, of a batch in memory.
 
 Afterwards the best settings of each are trained anew with other seeds, as in the search that found
 them, on every three of the four signers, and judged on the fourth: the mean over the four, per
@@ -35,6 +36,7 @@ from typing import Any
 import numpy as np
 import torch
 from commands import seconds_of
+from features import limit as convolutions
 from hardware import hardware
 from tables import spread
 from torch import nn
@@ -195,6 +197,10 @@ def one_round(data: Path, chosen: argparse.Namespace, more: list[str]) -> dict[s
         task = prepare(load_config(run)).task
         counted = {name: ours[name] for name in COUNTS}
         found[LIMIT] = {"seconds": limit(run, task), **counted}
+        torch.set_num_threads(os.cpu_count() or 1)
+        pictures = images_of(data, SIGNERS) * task.features.shape[0]
+        convolutions(BATCH)  # to warm up
+        found[LIMIT]["convolutions"] = pictures / convolutions(pictures)
         print(f"{LIMIT}: {found[LIMIT]['seconds']:.1f} s", flush=True)
         if rivals:
             found[OURS]["judged"] = [judged_ours(run, task, seed) for seed in range(chosen.seeds)]
@@ -229,6 +235,9 @@ def ratios_of(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
     def whole(part: dict[str, Any]) -> float:
         return float(part["seconds"])
 
+    def with_convolutions(part: dict[str, Any]) -> float:
+        return whole(part) + part.get("convolutions", 0.0)
+
     def per_image(part: dict[str, Any]) -> float:
         return whole(part) / part["shown"]
 
@@ -238,6 +247,11 @@ def ratios_of(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
         "tutorial without Ray over this search, whole commands": each(PLAIN, OURS, whole),
         "tutorial without Ray over this search, per image shown": each(PLAIN, OURS, per_image),
         "this search over the limit, whole command": each(OURS, LIMIT, whole),
+        "this search over the limit and its convolutions, whole command": [
+            found[OURS]["seconds"] / with_convolutions(found[LIMIT])
+            for found in rounds
+            if "convolutions" in found[LIMIT]
+        ],
         "this search over the limit, its stage of trials alone": [
             found[OURS]["stages"]["search"] / found[LIMIT]["seconds"] for found in rounds
         ],
