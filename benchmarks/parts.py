@@ -31,7 +31,8 @@ from sign_ensemble.run import RunFolder, read_json, write_json
 from sign_ensemble.uncertainty import rule_file
 from sign_ensemble.uncertainty.candidates import FAR, Candidate, set_of
 from sign_ensemble.uncertainty.choose import LEFT_OUT
-from sign_ensemble.uncertainty.rejection import TWO, UNSURE, accepts
+from sign_ensemble.uncertainty.guards import TWO
+from sign_ensemble.uncertainty.rejection import UNSURE, accepts
 
 RESULTS = Path(__file__).parent / "results"
 PART, WHOLE = "part_mahalanobis", "relative_mahalanobis"

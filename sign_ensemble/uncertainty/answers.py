@@ -23,11 +23,12 @@ from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection, rule_file
 from sign_ensemble.uncertainty.bank import Atlas, Measured, distances
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
+from sign_ensemble.uncertainty.guards import TWO
 from sign_ensemble.uncertainty.neighbours import Neighbours
 from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.own import away, of_members
 from sign_ensemble.uncertainty.readings import evidence_of
-from sign_ensemble.uncertainty.rejection import TWO, Rule
+from sign_ensemble.uncertainty.rejection import Rule
 from sign_ensemble.uncertainty.scores import OWN, Scores, all_scores
 
 REASONS = {
@@ -42,7 +43,7 @@ REASONS = {
     "relative_mahalanobis": "a hand that fits no label",
     "part_mahalanobis": "a part of the hand fits no label",
     OWN: "to the members' eyes a hand that fits no label",
-    TWO: "two signs at once",
+    TWO: "no sign, or two at once",
 }
 
 

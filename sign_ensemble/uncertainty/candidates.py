@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from sign_ensemble.uncertainty.rejection import TWO, Joined
+from sign_ensemble.uncertainty.guards import TWO, Joined
 
 FAR = "neighbour"  # the witness that has no blind spot far from the training images
 MOST = 3  # witnesses at once: searched without a limit, two or three were chosen (protocol M)

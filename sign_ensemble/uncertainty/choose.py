@@ -18,14 +18,8 @@ from numpy.typing import NDArray
 from sign_ensemble.data.negatives import NO_HAND
 from sign_ensemble.metrics import augrc, fpr95
 from sign_ensemble.uncertainty.candidates import USUAL, Candidate, candidates, set_of
-from sign_ensemble.uncertainty.rejection import (
-    Floats,
-    beyond,
-    guards_of,
-    join,
-    signer_weights,
-    surprise,
-)
+from sign_ensemble.uncertainty.guards import guards_of, outside
+from sign_ensemble.uncertainty.rejection import Floats, join, signer_weights, surprise
 
 LEFT_OUT = "left-out labels"  # the kind of negative that stands for a wrong gesture
 GUARD = "beyond all: "  # before a witness's name, among a stranger's surprises: as a guard counts
@@ -88,7 +82,7 @@ def strangers(calibration: Calibration) -> list[Stranger]:
                 for name in scores
             }
             return found | {
-                GUARD + name: beyond(scores[name][rows], calibration.scores[name][others_C])
+                GUARD + name: outside(name, scores[name][rows], calibration.scores[name][others_C])
                 for name in scores
             }
 

@@ -13,15 +13,23 @@ Letters: N images, C calibration images, W witnesses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.gaussians import Clouds
+from sign_ensemble.uncertainty.guards import (
+    Joined,
+    guards_of,
+    outside,
+    own_beyond,
+    own_outside,
+    tail_excess,
+)
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.parts import Parts
 from sign_ensemble.uncertainty.promise import Promise
@@ -29,11 +37,8 @@ from sign_ensemble.uncertainty.readings import Readings
 from sign_ensemble.uncertainty.temperature import tempered
 from sign_ensemble.uncertainty.two_hands import TwoHands
 
-TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
 Floats = NDArray[np.float64]
-Joined = Literal["smallest", "fisher", "guarded"]
 UNSURE = "total_uncertainty"  # the score that the second question goes by
-TWO = "two_hands"  # the witness that is a guard wherever there is one
 
 
 def conformal_p(scores_N: Floats, calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
@@ -80,35 +85,6 @@ def surprise(scores_N: Floats, calibration_C: Floats, weights_C: Floats | None =
     return inside_N + np.maximum(scores_N - knots[-1], 0.0) / tail_excess(calibration_C)
 
 
-def tail_excess(calibration_C: Floats) -> float:
-    """β: mean excess of the calibration scores over their 90 % quantile; above 0 in any case."""
-    start = np.quantile(calibration_C, TAIL)
-    excess = calibration_C[calibration_C > start] - start
-    spread = max(float(np.ptp(calibration_C)), 1e-9)
-    return max(float(excess.mean()) if len(excess) else 0.0, 1e-3 * spread)
-
-
-def beyond(scores_N: Floats, calibration_C: Floats) -> Floats:
-    """How far beyond every calibration image: max(0, s − c_max) / β, in nats of the tail of
-    :func:`surprise`.
-
-    What a guard goes by. It is silent on whatever is no stranger than the strangest calibration
-    image, and so never speaks for ranks among ordinary signs.
-    """
-    if not np.isfinite(scores_N).all():
-        raise ValueError("beyond: scores must be finite")
-    return np.maximum(scores_N - calibration_C.max(), 0.0) / tail_excess(calibration_C)
-
-
-def own_beyond(calibration_C: Floats) -> Floats:
-    """:func:`beyond` of each calibration image among the *others*: above 0 for a single highest."""
-    found = np.zeros(len(calibration_C))
-    knots, times = np.unique(calibration_C, return_counts=True)
-    if len(knots) > 1 and times[-1] == 1:
-        found[calibration_C.argmax()] = (knots[-1] - knots[-2]) / tail_excess(calibration_C)
-    return found
-
-
 def own_surprise(calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
     """Surprise of each calibration image among the *others*, as an image asked about has it.
 
@@ -132,18 +108,9 @@ def join(surprises_WN: Floats, how: Joined) -> Floats:
 
     ``smallest``: the largest surprise, that is the smallest p-value; Bonferroni's factor is left to
     the calibration. ``fisher``: their sum, −Σ log p (Fisher 1925). ``guarded``: as smallest, where
-    guards' rows are no surprises but how far :func:`beyond` an image lies.
+    guards' rows are no surprises but how far :func:`outside` an image lies.
     """
     return surprises_WN.sum(0) if how == "fisher" else surprises_WN.max(0)
-
-
-def guards_of(witnesses: Sequence[str], joined: Joined) -> tuple[str, ...]:
-    """The witnesses that count only beyond all calibration images: the last, and TWO wherever it is
-    named; none unless witnesses are joined so.
-    """
-    if joined != "guarded":
-        return ()
-    return tuple(name for name in witnesses if name in (TWO, witnesses[-1]))
 
 
 def signer_weights(groups_C: NDArray[np.int64]) -> Floats:
@@ -218,7 +185,7 @@ class Rule:
 
         def of(name: str) -> Floats:
             if name in self.guards:
-                return beyond(scores[name], self.calibration[name])
+                return outside(name, scores[name], self.calibration[name])
             return surprise(scores[name], self.calibration[name], weights)
 
         return np.stack([of(name) for name in self.witnesses])
@@ -286,7 +253,7 @@ class Rule:
 
         def of(name: str) -> Floats:
             if name in self.guards:
-                return own_beyond(self.calibration[name])
+                return own_outside(name, self.calibration[name])
             return own_surprise(self.calibration[name], weights)
 
         return join(np.stack([of(name) for name in self.witnesses]), self.joined)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.uncertainty.bank import Measured
 from sign_ensemble.uncertainty.ensemble import Evidence
-from sign_ensemble.uncertainty.rejection import TWO
+from sign_ensemble.uncertainty.guards import TWO
 
 Scores = NDArray[np.float64]
 GAMMA = 0.1  # of the generalised entropy, as published

@@ -1,12 +1,16 @@
-"""Two signs at once: a guard that learned what they look like, since no distance sees them well.
+"""Two signs at once, or none: a guard that learned how much of a hand a sign has, since no distance
+sees that well.
 
 A picture with two hands is near the training images and, often, inside a label's cloud. So a
 weighted least-squares classifier tells pictures joined from two training signs from signs and from
 pictures of one, as small and as far to a side (``data/two_hands.py``). As a guard it counts only
-what lies beyond every calibration sign, and so has no say among signs. Of four built-in people
-drawn anew, each a stranger to the other three, it let 4 of 60 rendered two hands pass (AUROC .999)
-and refused .011 of 648 signs. Of protocol M's letters, each signer a stranger in turn, it refused
-none but 3 of hand5's 260, and let .01 of pictures joined from the stranger's own signs pass.
+what lies outside the scores of all calibration signs, and so has no say among signs. Of four
+built-in people drawn anew, each a stranger to the other three, it let 4 of 60 rendered two hands
+pass (AUROC .999) and refused .011 of 648 signs. Nothing without a hand was learned from, but it
+lies on the other side of signs: .82 of 60 pictures without one do, a quarter of hands that are
+mostly outside the picture, and .003 of signs. Of protocol M's letters, each signer a stranger in
+turn, it refused none but 3 of hand5's 260, and let .01 of pictures joined from the stranger's own
+signs pass.
 
 Letters: N images asked about, B training images, P pictures made, D features of the fifth layer.
 """

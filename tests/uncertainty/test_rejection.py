@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from sign_ensemble.errors import UserError
-from sign_ensemble.uncertainty import rejection, rule_file
+from sign_ensemble.uncertainty import guards, rejection, rule_file
 from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.gaussians import fit_clouds
 from sign_ensemble.uncertainty.own import OwnClouds
@@ -197,16 +197,16 @@ def test_join() -> None:
 
 def test_a_guard_is_silent_among_the_calibration_images() -> None:
     # the 90 % quantile of 1, 2, 4 is 3.6, so beta = 0.4
-    found = rejection.beyond(f(-9, 1, 3.9, 4, 4.2, 6), f(4, 1, 2))
+    found = guards.beyond(f(-9, 1, 3.9, 4, 4.2, 6), f(4, 1, 2))
     assert found == pytest.approx([0, 0, 0, 0, 0.5, 5.0], **EXACT)
     with pytest.raises(ValueError, match="finite"):
-        rejection.beyond(f(np.nan), f(1, 2))
+        guards.beyond(f(np.nan), f(1, 2))
 
 
 def test_a_guard_among_the_calibration_images_themselves() -> None:
-    assert rejection.own_beyond(f(4, 1, 2)) == pytest.approx([2 / 0.4, 0, 0], **EXACT)
-    assert rejection.own_beyond(f(4, 1, 4)).tolist() == [0, 0, 0]  # a tie: neither is beyond all
-    assert rejection.own_beyond(f(3, 3)).tolist() == [0, 0]
+    assert guards.own_beyond(f(4, 1, 2)) == pytest.approx([2 / 0.4, 0, 0], **EXACT)
+    assert guards.own_beyond(f(4, 1, 4)).tolist() == [0, 0, 0]  # a tie: neither is beyond all
+    assert guards.own_beyond(f(3, 3)).tolist() == [0, 0]
 
 
 def test_a_guarded_rule_ranks_by_the_others_until_an_image_lies_beyond_all() -> None:
@@ -237,6 +237,20 @@ def test_two_hands_are_a_guard_beside_the_last() -> None:
     assert both.statistic(asked) == pytest.approx([1.0, 2.0], abs=1e-9)
     ranked = rule(witnesses=("energy", "two_hands"), joined="smallest", calibration=calibration)
     assert ranked.guards == ()
+
+
+def test_less_of_a_hand_than_any_sign_counts_as_much_as_more() -> None:
+    calibration = {**rule().calibration, "two_hands": f(1, 2, 3, 4)}
+    both = rule(
+        witnesses=("energy", "two_hands", "neighbour"), joined="guarded", calibration=calibration
+    )
+    less = {"energy": f(1, 1), "two_hands": f(0.7, 1), "neighbour": f(-9, -9)}
+    found = both.surprises(less)  # of -1 to -4 the 90 % quantile is -1.3: beta = 0.3 again
+    assert found[1] == pytest.approx([1.0, 0.0], abs=1e-9)
+    assert found[2].tolist() == [0, 0]  # the other guard has one side
+    own = both.calibration["two_hands"]
+    assert guards.own_outside("two_hands", own) == pytest.approx([1 / 0.3, 0, 0, 1 / 0.3], abs=1e-9)
+    assert guards.own_outside("neighbour", own) == pytest.approx([0, 0, 0, 1 / 0.3], abs=1e-9)
 
 
 def test_signers_weigh_the_same() -> None:
@@ -416,8 +430,8 @@ def test_several_witnesses_together_keep_what_one_keeps(n: int) -> None:
         new_WN = np.stack([surprise(row[n:], row[:n]) for row in drawn_WN])
         for how in refused:
             if how == "guarded":
-                own_WN[-1] = rejection.own_beyond(drawn_WN[-1, :n])
-                new_WN[-1] = rejection.beyond(drawn_WN[-1, n:], drawn_WN[-1, :n])
+                own_WN[-1] = guards.own_beyond(drawn_WN[-1, :n])
+                new_WN[-1] = guards.beyond(drawn_WN[-1, n:], drawn_WN[-1, :n])
             own, new = join(own_WN, how), join(new_WN, how)
             refused[how] += int(conformal_p(new, own)[0] <= 0.05 + 1e-9)
     spread = np.sqrt(0.05 * 0.95 / 2000)

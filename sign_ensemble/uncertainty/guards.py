@@ -1,0 +1,67 @@
+"""Guards: witnesses that count only what lies beyond every calibration image.
+
+Letters: N images, C calibration images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
+TWO = "two_hands"  # the witness that is a guard wherever there is one
+Floats = NDArray[np.float64]
+Joined = Literal["smallest", "fisher", "guarded"]
+
+
+def guards_of(witnesses: Sequence[str], joined: Joined) -> tuple[str, ...]:
+    """The witnesses that count only beyond all calibration images: the last, and TWO wherever it is
+    named; none unless witnesses are joined so.
+    """
+    if joined != "guarded":
+        return ()
+    return tuple(name for name in witnesses if name in (TWO, witnesses[-1]))
+
+
+def tail_excess(calibration_C: Floats) -> float:
+    """β: mean excess of the calibration scores over their 90 % quantile; above 0 in any case."""
+    start = np.quantile(calibration_C, TAIL)
+    excess = calibration_C[calibration_C > start] - start
+    spread = max(float(np.ptp(calibration_C)), 1e-9)
+    return max(float(excess.mean()) if len(excess) else 0.0, 1e-3 * spread)
+
+
+def beyond(scores_N: Floats, calibration_C: Floats) -> Floats:
+    """How far beyond every calibration image: max(0, s − c_max) / β, in nats of the tail of
+    :func:`~sign_ensemble.uncertainty.rejection.surprise`.
+
+    What a guard goes by. It is silent on whatever is no stranger than the strangest calibration
+    image, and so never speaks for ranks among ordinary signs.
+    """
+    if not np.isfinite(scores_N).all():
+        raise ValueError("beyond: scores must be finite")
+    return np.maximum(scores_N - calibration_C.max(), 0.0) / tail_excess(calibration_C)
+
+
+def own_beyond(calibration_C: Floats) -> Floats:
+    """:func:`beyond` of each calibration image among the *others*: above 0 for a single highest."""
+    found = np.zeros(len(calibration_C))
+    knots, times = np.unique(calibration_C, return_counts=True)
+    if len(knots) > 1 and times[-1] == 1:
+        found[calibration_C.argmax()] = (knots[-1] - knots[-2]) / tail_excess(calibration_C)
+    return found
+
+
+def outside(name: str, scores_N: Floats, calibration_C: Floats) -> Floats:
+    """:func:`beyond`, of TWO on either side: a sign has neither more nor less of a hand in it."""
+    found = beyond(scores_N, calibration_C)
+    return np.maximum(found, beyond(-scores_N, -calibration_C)) if name == TWO else found
+
+
+def own_outside(name: str, calibration_C: Floats) -> Floats:
+    """:func:`own_beyond`, of TWO on either side."""
+    found = own_beyond(calibration_C)
+    return np.maximum(found, own_beyond(-calibration_C)) if name == TWO else found
