@@ -314,7 +314,8 @@ def test_of_several_guards_the_one_farthest_beyond_counts() -> None:
     stranger = strangers(calibration)[1]
     asked = stranger.negatives["phases"]
     both = Candidate(("energy", "two_hands", "neighbour"), "guarded")
-    assert statistics(both, asked) == pytest.approx([2.0 / 0.4, 0.8 / 0.4])
+    beyond_all = np.log(5 + 1)  # where two hands lie outside
+    assert statistics(both, asked) == pytest.approx([beyond_all + 5.0, beyond_all + 2.0])
     far_alone = Candidate(("energy", "neighbour"), "guarded")
     assert statistics(far_alone, asked) == pytest.approx([0.12 / 0.04, np.log(6 / 5)])
 
