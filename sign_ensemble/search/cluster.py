@@ -178,26 +178,6 @@ def room_for(scale: ScaleConfig) -> None:
     means_of(scale, ray.cluster_resources(), 1, largest_node())
 
 
-def warm_workers(search: SearchConfig) -> None:
-    """Have as many of Ray's processes on this machine as there will be trials at once load what a
-    trial needs, while this process computes features: Ray gives trials the processes that wait.
-
-    Nobody waits for it. Not where trials are on GPUs, since such a task's process ends with it, nor
-    on a cluster of several nodes, since nobody knows where trials will be.
-    """
-    import ray
-
-    if search.gpus_per_trial or many_nodes():
-        return
-
-    def load() -> None:
-        import sign_ensemble.search.trials  # noqa: F401
-
-    remote = ray.remote(num_cpus=search.cpus_per_trial, max_retries=0)(load)
-    for _ in range(concurrency(search)):
-        remote.remote()
-
-
 def many_nodes() -> bool:
     """Whether Ray runs here and its cluster has more than one living node."""
     import ray

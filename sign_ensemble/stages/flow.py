@@ -16,7 +16,7 @@ from sign_ensemble.console import is_interrupt, say
 from sign_ensemble.data import backbone
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, open_run
-from sign_ensemble.search.cluster import concurrency, connected, room_for, warm_workers
+from sign_ensemble.search.cluster import concurrency, connected, room_for
 from sign_ensemble.search.nodes import check_nodes
 from sign_ensemble.search.records import TrialRecord, judge_all, read_records, write_table
 from sign_ensemble.search.space import default_params
@@ -114,8 +114,6 @@ def members_and_rule(prepared: Prepared) -> None:
 
 def _build(config: Config, run: RunFolder, until: str, tracker: tracking.Tracker) -> None:
     """Everything before the evaluation."""
-    if not searched(run, config) and config.search.trial == "head":
-        warm_workers(config.search)
     with timed(run, "features"):
         prepared = prepare(config)
     if not searched(run, config):

@@ -1,4 +1,4 @@
-"""Interrupts during a search are not lost; workers are ready before there are trials."""
+"""Interrupts during a search are not lost."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ import contextlib
 import os
 import signal
 import sys
-import time
 from typing import Any
 
 import pytest
 
-from sign_ensemble.config import SearchConfig
-from sign_ensemble.search.cluster import (
-    interrupts_are_kept,
-    raise_if_interrupted,
-    warm_workers,
-)
+from sign_ensemble.search.cluster import interrupts_are_kept, raise_if_interrupted
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -72,26 +66,3 @@ def test_a_second_interrupt_does_not_wait_for_the_first() -> None:
 
     assert [interrupted_at(line) for line in (1, 2)] == [True, True]
     assert not all(interrupted_at(line) for line in range(3, 30))
-
-
-@pytest.mark.usefixtures("ray_two_cpus")
-def test_workers_load_what_trials_need_before_there_are_trials() -> None:
-    import ray
-
-    def ready() -> tuple[int, bool]:
-        time.sleep(0.5)  # so that the other one is asked too
-        return os.getpid(), "sign_ensemble.search.trials" in sys.modules
-
-    warm_workers(SearchConfig())
-    asked = ray.remote(num_cpus=1)(ready)
-    found = dict(ray.get([asked.remote() for _ in range(2)], timeout=60))
-    assert len(found) == 2
-    assert all(found.values())
-
-
-@pytest.mark.usefixtures("ray_two_cpus")
-def test_workers_of_trials_on_a_gpu_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray
-
-    monkeypatch.setattr(ray, "remote", None)  # not asked for
-    warm_workers(SearchConfig(gpus_per_trial=0.5))
