@@ -236,7 +236,7 @@ def ratios_of(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
         return float(part["seconds"])
 
     def with_convolutions(part: dict[str, Any]) -> float:
-        return whole(part) + part.get("convolutions", 0.0)
+        return whole(part) + float(part["convolutions"])
 
     def per_image(part: dict[str, Any]) -> float:
         return whole(part) / part["shown"]

@@ -66,8 +66,7 @@ def outside(name: str, scores_N: Floats, calibration_C: Floats) -> Floats:
     found = beyond(scores_N, calibration_C)
     if name != TWO:
         return found
-    both = np.maximum(found, beyond(-scores_N, -calibration_C))
-    return np.where(both > 0, np.log(len(calibration_C) + 1) + both, 0.0)
+    return at_once(found, beyond(-scores_N, -calibration_C), len(calibration_C) + 1)
 
 
 def own_outside(name: str, calibration_C: Floats) -> Floats:
@@ -75,5 +74,10 @@ def own_outside(name: str, calibration_C: Floats) -> Floats:
     found = own_beyond(calibration_C)
     if name != TWO:
         return found
-    both = np.maximum(found, own_beyond(-calibration_C))
-    return np.where(both > 0, np.log(len(calibration_C)) + both, 0.0)
+    return at_once(found, own_beyond(-calibration_C), len(calibration_C))
+
+
+def at_once(above_N: Floats, below_N: Floats, images: int) -> Floats:
+    """How far outside on either side, and log(images) to begin with; 0 inside."""
+    both_N = np.maximum(above_N, below_N)
+    return np.where(both_N > 0, np.log(images) + both_N, 0.0)

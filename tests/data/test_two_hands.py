@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -63,8 +66,8 @@ def test_pictures_of_a_fold_come_again_the_same_and_those_of_one_first() -> None
 
 
 @pytest.mark.parametrize("make", [one_sign, two_signs])
-def test_signs_are_left_as_they_are(make: object) -> None:
+def test_signs_are_left_as_they_are(make: Callable[..., Any]) -> None:
     signs = rng().integers(0, 256, (3, 40, 40, 3), np.uint8)
     before = signs.copy()
-    make(8, rng(), signs)  # type: ignore[operator]
+    make(8, rng(), signs)
     assert np.array_equal(signs, before)
