@@ -47,12 +47,17 @@ def negatives_of_fold(
         seed: Of this fold.
         read: Images (B, S, S, 3) of the rows given.
     """
+    chosen = signs_of_fold(folds_N, fold, seed)
+    signs, labels = read(chosen), labels_N[chosen]
+    return negative_images(most, seed, signs, labels) if len(np.unique(labels)) > 1 else {}
+
+
+def signs_of_fold(folds_N: NDArray[np.int64], fold: int, seed: int) -> NDArray[np.int64]:
+    """At most PER_FOLD of a fold's rows, drawn, sorted."""
     drawn: NDArray[np.int64] = np.random.default_rng(seed).permutation(
         np.flatnonzero(folds_N == fold)
     )
-    chosen = np.sort(drawn[:PER_FOLD])
-    signs, labels = read(chosen), labels_N[chosen]
-    return negative_images(most, seed, signs, labels) if len(np.unique(labels)) > 1 else {}
+    return np.sort(drawn[:PER_FOLD])
 
 
 def pairs(n: int, rng: np.random.Generator, labels_N: Labels) -> Iterator[tuple[int, int]]:

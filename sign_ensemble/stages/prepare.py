@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,8 @@ from sign_ensemble.data.negatives import negatives_of_fold
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, fold_of_each, seed_of
 from sign_ensemble.run import RunFolder, cache_of, open_run, read_arrays, write_arrays
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,13 @@ def negatives_of(prepared: Prepared, fold: int) -> dict[str, NDArray[np.uint8]]:
     )
 
 
-def made_by_fold(prepared: Prepared) -> Iterator[tuple[int, dict[str, NDArray[np.uint8]]]]:
-    """Each fold and its negatives, drawn on as many threads as torch has, a fold on each."""
+def by_fold(folds: int, make: Callable[[int], Made]) -> Iterator[tuple[int, Made]]:
+    """Each fold and what is made of it, on as many threads as torch has, a fold on each."""
     at_once = torch.get_num_threads()
     with ThreadPoolExecutor(at_once) as pool:
-        for start in range(0, prepared.task.folds, at_once):  # or all folds' would lie in memory
-            folds = range(start, min(start + at_once, prepared.task.folds))
-            yield from zip(folds, pool.map(partial(negatives_of, prepared), folds), strict=True)
+        for start in range(0, folds, at_once):  # or all folds' would lie in memory
+            some = range(start, min(start + at_once, folds))
+            yield from zip(some, pool.map(make, some), strict=True)
 
 
 def write_negatives(prepared: Prepared) -> None:
@@ -133,7 +135,7 @@ def write_negatives(prepared: Prepared) -> None:
     folds: list[int] = []
     kinds: list[str] = []
     with progress("negatives made") as step:
-        for fold, made in made_by_fold(prepared):
+        for fold, made in by_fold(task.folds, partial(negatives_of, prepared)):
             if made:  # in one go: each kind by itself would fill a part of its last pass alone
                 images = np.concatenate(list(made.values()))
                 parts.append(features_of_images(images, config.data.weights))

@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from sign_ensemble.console import progress
 from sign_ensemble.data.features import features_of_images
+from sign_ensemble.data.negatives import signs_of_fold
 from sign_ensemble.data.two_hands import pictures_of_fold
 from sign_ensemble.learning.folds import seed_of
 from sign_ensemble.run import read_arrays, write_arrays
-from sign_ensemble.stages.prepare import Prepared, squares
+from sign_ensemble.stages.prepare import Prepared, by_fold, squares
 from sign_ensemble.uncertainty.two_hands import Hands
-
-MOST = 200  # signs of a fold that pictures are made of
 
 
 def hands_of(prepared: Prepared) -> Hands | None:
@@ -30,17 +29,18 @@ def hands_of(prepared: Prepared) -> Hands | None:
 def write_hands(prepared: Prepared, each: int) -> None:
     """Make so many pictures of one sign and of two from every fold, and write their features."""
     run, task = prepared.run, prepared.task
+    data = prepared.config.data
+
+    def pictures(fold: int) -> NDArray[np.uint8]:
+        seed = seed_of(task.seed, fold)
+        chosen = signs_of_fold(task.folds_N, fold, seed).tolist()
+        signs = squares(prepared.rows, prepared.manifest.root, data, chosen)
+        return pictures_of_fold(each, seed, signs)
+
     parts: list[NDArray[np.float16]] = []
     with progress("pictures of two signs made") as step:
-        for fold in range(task.folds):
-            seed = seed_of(task.seed, fold)
-            mine = np.random.default_rng(seed).permutation(np.flatnonzero(task.folds_N == fold))
-            signs = squares(
-                prepared.rows, prepared.manifest.root, prepared.config.data,
-                np.sort(mine[:MOST]).tolist(),
-            )  # fmt: skip
-            pictures = pictures_of_fold(each, seed, signs)
-            parts.append(features_of_images(pictures, prepared.config.data.weights).deep_ND)
+        for fold, made in by_fold(task.folds, pictures):
+            parts.append(features_of_images(made, data.weights).deep_ND)
             step(fold + 1, task.folds)
     two = np.tile(np.repeat([0, 1], each), task.folds).astype(np.uint8)
     groups = np.repeat(np.arange(task.folds), 2 * each)
