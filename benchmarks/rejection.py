@@ -8,7 +8,7 @@ project's loop, or are detectors on one of the run's fine-tuned members; what ea
 is in rivals.py. FPR95 has an oracle's threshold for
 every method alike. What is measured already is kept, so that seeds can be added. Needs
 ``pip install lightning``, which torch-uncertainty imports and does not bring. Writes
-results/rejection.json and results/rejection.md.
+results/rejection.json, results/rejection.md and docs/rejection.png.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import pyarrow.parquet as pq
 from hardware import hardware
+from kept import curves, mean_curves, plot
 from numpy.typing import NDArray
 from rivals import Found, Shown, finetuned, let_torchvision_load, rivals
 from strangers import KNOWN, NEAR, images_of_stranger
@@ -34,7 +36,8 @@ from sign_ensemble.stages.prepare import prepare
 from sign_ensemble.uncertainty.ensemble import load_ensemble
 
 RESULTS = Path(__file__).parent / "results"
-OURS = "**sign_ensemble, shipped**"
+PLOT = Path(__file__).parents[1] / "docs" / "rejection.png"
+OURS = "sign_ensemble, shipped"
 
 
 def figures(found: Found, truth_N: NDArray[np.int64]) -> dict[str, Any]:
@@ -53,12 +56,17 @@ def figures(found: Found, truth_N: NDArray[np.int64]) -> dict[str, Any]:
             for name, values in scores.items()
             if name != KNOWN
         },
+        "curves": curves(scores, wrong_N),
     }
 
 
 def shipped(run: RunFolder) -> dict[str, Any]:
-    """The same figures of the run's own evaluation."""
-    tree = read_json(run.metrics)
+    """The same figures of the run's own evaluation; curves by p-values, which know both of the
+    rule's questions.
+    """
+    tree, answers = read_json(run.metrics), pq.read_table(run.answers).to_pandas()
+    known = answers[answers["set"] == KNOWN]
+    scores = {str(name): -each["p_value"].to_numpy() for name, each in answers.groupby("set")}
     return {
         "accuracy": tree["known"]["accuracy"]["value"],
         "augrc": tree["known"]["augrc"]["value"],
@@ -66,6 +74,7 @@ def shipped(run: RunFolder) -> dict[str, Any]:
             name: {key: each[key]["value"] for key in ("auroc", "fpr95")}
             for name, each in tree["sets"].items()
         },
+        "curves": curves(scores, (known["answer"] != known["label"]).to_numpy()),
     }
 
 
@@ -126,7 +135,7 @@ def table(results: dict[str, Any]) -> str:
     for method in methods:
         by_seed = [[each["rivals"][seed][method] for each in strangers.values()] for seed in seeds]
         lines.append(f"| {method} | {cells(by_seed)} |")
-    lines.append(f"| {OURS} | {cells([[each['shipped'] for each in strangers.values()]])} |")
+    lines.append(f"| **{OURS}** | {cells([[each['shipped'] for each in strangers.values()]])} |")
     lines += [
         "",
         f"Protocol M, strangers hand{', hand'.join(strangers)}; rivals n = {len(seeds)} "
@@ -175,6 +184,12 @@ def main() -> None:
             print(json.dumps({"measured": signer, "seeds": seeds}), flush=True)
     text = table(results)
     (RESULTS / "rejection.md").write_text(text)
+    strangers = results["strangers"].values()
+    by_method: dict[str, list[dict[str, Any]]] = {OURS: [each["shipped"] for each in strangers]}
+    for each in chain.from_iterable(stranger["rivals"].values() for stranger in strangers):
+        for name, found in each.items():
+            by_method.setdefault(name, []).append(found)
+    plot({name: mean_curves(each) for name, each in by_method.items()}, OURS, PLOT)
     print(text)
 
 

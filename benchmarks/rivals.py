@@ -48,9 +48,12 @@ RECIPES = [
 ]
 PASSES = 20  # of Monte-Carlo dropout
 DIRECTIONS = 200  # principal components of the convolutions' features
+ENTERED = 512  # of them that Bayes-by-Backprop reads: a step samples every weight
+BAYES_RATE = 1e-3  # its means begin at noise of .1, not at a small step's reach from the answer
 NEIGHBOURS = 5
 KNOWN_NAMES: list[Any] = []  # torch forgets operators that nobody holds
 Scores = dict[str, NDArray[np.float64]]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Found = tuple[NDArray[np.int64], Scores]  # answers to the signs, scores by set
 
 
@@ -227,19 +230,87 @@ def packed(shown: Shown) -> dict[str, NDArray[np.float32]]:
         PackedLinear(h1, h2, 2, four), nn.ReLU(), nn.Dropout(RECIPE.dropout),
         PackedLinear(h2, labels, 2, four, last=True),
     )  # fmt: skip
+
+    def loss(inputs: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(network(inputs), labels_N.repeat(four))
+
+    trained(shown, network, loss)
+    return {key: x.reshape(four, -1, labels).numpy() for key, x in shown.each(network).items()}
+
+
+def trained(shown: Shown, network: nn.Module, loss: Loss, rate: float | None = None) -> None:
+    """Train another library's network by the members' recipe."""
     batches = FeatureBatches(
         shown.task.features.open(), shown.task.features.slots_N, shown.task.labels_N,
         RECIPE.batch_size, RECIPE.view_share, np.random.default_rng(shown.seed),
     )  # fmt: skip
-    optimiser = torch.optim.Adam(network.parameters(), RECIPE.learning_rate)
+    optimiser = torch.optim.Adam(network.parameters(), rate or RECIPE.learning_rate)
     for epoch in range(1, RECIPE.epochs + 1):
         for (piece,) in batches.epoch(epoch, 0):
             optimiser.zero_grad()
-            logits = network(piece.inputs[0].float())
-            nn.functional.cross_entropy(logits, piece.labels_N.repeat(four)).backward()
+            loss(piece.inputs[0].float(), piece.labels_N).backward()
             optimiser.step()
     network.eval()
-    return {key: x.reshape(four, -1, labels).numpy() for key, x in shown.each(network).items()}
+
+
+class Entered(nn.Module):
+    """Features along the training images' first principal directions, of mean variance 1."""
+
+    def __init__(self, shown: Shown) -> None:
+        super().__init__()
+        pca = PCA(ENTERED, svd_solver="randomized", random_state=shown.seed)
+        found_NP = pca.fit_transform(shown.plain_NE.astype(np.float32))
+        self.mean_E = torch.from_numpy(pca.mean_).float()
+        self.onto_EP = torch.from_numpy(pca.components_.T / found_NP.std(0).mean()).float()
+
+    def forward(self, features_NE: torch.Tensor) -> torch.Tensor:
+        """Coordinates."""
+        return (features_NE - self.mean_E) @ self.onto_EP
+
+
+def bayes_by_backprop(shown: Shown) -> dict[str, NDArray[np.float32]]:
+    """torch-uncertainty's Bayesian layers and evidence bound; PASSES draws of the weights."""
+    from torch_uncertainty.layers.bayesian import BayesLinear
+    from torch_uncertainty.losses import ELBOLoss
+
+    (h1, h2), labels = RECIPE.widths, len(shown.task.labels)
+    torch.manual_seed(shown.seed)
+    network = nn.Sequential(
+        Entered(shown), BayesLinear(ENTERED, h1), nn.ReLU(),
+        BayesLinear(h1, h2), nn.ReLU(), BayesLinear(h2, labels),
+    )  # fmt: skip
+    share = 1 / len(shown.rows)
+    bound = ELBOLoss(network, nn.CrossEntropyLoss(), kl_weight=share, num_samples=1)
+    trained(shown, network, bound, BAYES_RATE)
+    return several(shown, network)
+
+
+def several(shown: Shown, network: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """Logits of PASSES passes of a network that answers by chance."""
+    passes = [shown.each(network) for _ in range(PASSES)]
+    return {key: np.stack([each[key].numpy() for each in passes]) for key in shown.features}
+
+
+def monte_carlo_batch_norm(shown: Shown) -> dict[str, NDArray[np.float32]]:
+    """torch-uncertainty's: PASSES passes, each normed by another training batch's statistics."""
+    from torch.utils.data import DataLoader, TensorDataset
+    from torch_uncertainty.post_processing import MCBatchNorm
+
+    (h1, h2), labels = RECIPE.widths, len(shown.task.labels)
+    torch.manual_seed(shown.seed)
+    network = nn.Sequential(
+        nn.Linear(E, h1), nn.Unflatten(1, (h1, 1, 1)), nn.BatchNorm2d(h1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(h1, h2), nn.Unflatten(1, (h2, 1, 1)), nn.BatchNorm2d(h2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(h2, labels),
+    )  # fmt: skip
+    trained(shown, network, lambda x, y: nn.functional.cross_entropy(network(x), y))
+    wrapped = MCBatchNorm(network, num_estimators=PASSES, mc_batch_size=32)
+    own = TensorDataset(as_tensor(shown.plain_NE), torch.from_numpy(shown.task.labels_N))
+    with torch.no_grad():
+        wrapped.fit(DataLoader(own, batch_size=32, shuffle=True))
+    wrapped.eval()
+    found = shown.each(wrapped)
+    return {key: x.reshape(PASSES, -1, labels).numpy() for key, x in found.items()}
 
 
 def another_class(shown: Shown) -> Found:
@@ -285,6 +356,8 @@ def rivals(shown: Shown) -> Iterator[tuple[str, Found]]:
     yield from of_one_model(shown, heads[0])
     yield "one model with a class `other`", another_class(shown)
     yield from of_several("MC dropout", monte_carlo_dropout(shown, heads[0]))
+    yield from of_several("MC batch norm", monte_carlo_batch_norm(shown))
+    yield from of_several("Bayes by Backprop", bayes_by_backprop(shown))
     yield from of_several("packed ensemble", packed(shown))
     yield from of_several("bootstrapped ensemble", ensemble(shown, bootstrapped(shown)))
     yield from of_several("deep ensemble", ensemble(shown, heads))
