@@ -17,7 +17,7 @@ from strangers import KNOWN, NEAR
 from sign_ensemble.metrics.curves import risk_coverage
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  the screenless backend first
+import matplotlib.pyplot as plt
 
 COVERAGES = np.linspace(0.05, 1.0, 20)
 KEPT = np.linspace(0.5, 1.0, 26)
@@ -59,7 +59,9 @@ def curves(scores: Mapping[str, Floats], wrong_N: NDArray[np.bool_]) -> dict[str
 
 def mean_curves(of: list[dict[str, Any]]) -> dict[str, Floats]:
     """Means over strangers and seeds."""
-    return {key: np.mean([each["curves"][key] for each in of], 0) for key in ("risk", "near", "far")}
+    return {
+        key: np.mean([each["curves"][key] for each in of], 0) for key in ("risk", "near", "far")
+    }
 
 
 def plot(found: Mapping[str, dict[str, Floats]], ours: str, path: Path) -> None:

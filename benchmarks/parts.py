@@ -31,16 +31,16 @@ from sign_ensemble.run import RunFolder, read_json, write_json
 from sign_ensemble.uncertainty import rule_file
 from sign_ensemble.uncertainty.candidates import FAR, Candidate, set_of
 from sign_ensemble.uncertainty.choose import LEFT_OUT
-from sign_ensemble.uncertainty.guards import TWO
+from sign_ensemble.uncertainty.guards import HANDS
 from sign_ensemble.uncertainty.rejection import UNSURE, accepts
 
 RESULTS = Path(__file__).parent / "results"
 PART, WHOLE = "part_mahalanobis", "relative_mahalanobis"
 RULES = {
-    "whole, total uncertainty": Candidate((UNSURE, WHOLE, TWO, FAR), "guarded"),
-    "**worst part, total uncertainty**": Candidate((UNSURE, PART, TWO, FAR), "guarded"),
-    "whole": Candidate((WHOLE, TWO, FAR), "guarded"),
-    "**worst part**": Candidate((PART, TWO, FAR), "guarded"),
+    "whole, total uncertainty": Candidate((UNSURE, WHOLE, *HANDS, FAR), "guarded"),
+    "**worst part, total uncertainty**": Candidate((UNSURE, PART, *HANDS, FAR), "guarded"),
+    "whole": Candidate((WHOLE, *HANDS, FAR), "guarded"),
+    "**worst part**": Candidate((PART, *HANDS, FAR), "guarded"),
 }
 
 

@@ -49,8 +49,8 @@ from sign_ensemble.uncertainty.bank import Bank, fit_atlas
 from sign_ensemble.uncertainty.details import details
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, joined, stack
 from sign_ensemble.uncertainty.evaluation import Bootstrap, StrangeSet, evaluate
+from sign_ensemble.uncertainty.hands import Hands
 from sign_ensemble.uncertainty.readings import Readings
-from sign_ensemble.uncertainty.two_hands import Hands
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "made"))
@@ -96,7 +96,7 @@ def drawn_reader(size: int) -> Reader:
 
     labels_B = np.arange(size) % len(LABELS)
     deep_BVD = drawn_features(size, backbone.D)[:, None]
-    hands = Hands(drawn_features(800, backbone.D), np.arange(800) % 2 > 0, np.arange(800) % 4)
+    hands = Hands(drawn_features(800, backbone.D), np.arange(800) % 3, np.arange(800) % 4)
     bank = Bank(deep_BVD, drawn_features(size, backbone.C), labels_B, labels_B % 4, hands)
     atlas = fit_atlas(bank, True)
     rule = replace(
@@ -104,7 +104,7 @@ def drawn_reader(size: int) -> Reader:
         bank=bank.deep_BVD[:, 0],
         clouds=atlas.third,
         parts=atlas.parts,
-        two_hands=atlas.two_hands,
+        hands=atlas.hands,
         fifth=atlas.fifth,
         readings=Readings((10.0, 100.0), 1.0),
     )

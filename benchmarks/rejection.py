@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import pyarrow.parquet as pq
+import torch
 from hardware import hardware
 from kept import curves, mean_curves, plot
 from numpy.typing import NDArray

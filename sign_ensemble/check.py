@@ -11,7 +11,7 @@ from sign_ensemble.errors import UserError
 from sign_ensemble.storage import place
 
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for whatever `ray job submit` runs
-TWO = "two_hands"  # needs pictures to learn from
+HANDS = ("no_hand", "two_hands")  # need pictures to learn from
 OWN = "own_mahalanobis"  # needs networks whose convolutions learned
 WITNESS_NAMES = (
     "total_uncertainty",
@@ -25,7 +25,7 @@ WITNESS_NAMES = (
     "relative_mahalanobis",
     "part_mahalanobis",
     OWN,
-    TWO,
+    *HANDS,
 )
 
 
@@ -179,9 +179,9 @@ def check(config: Config) -> None:
         ("rejection.left_out", rejection.left_out, 0 <= rejection.left_out <= 5, "0 to 5"),
         ("rejection.negatives", rejection.negatives, rejection.negatives >= 10, "10 or more"),
         (
-            "rejection.two_hands",
-            rejection.two_hands,
-            rejection.two_hands >= 10 or rejection.two_hands == 0,
+            "rejection.hands",
+            rejection.hands,
+            rejection.hands >= 10 or rejection.hands == 0,
             "10 or more, or 0",
         ),
         ("member.seed", member.seed, member.seed >= 0, "0 or more"),
@@ -220,9 +220,9 @@ def check(config: Config) -> None:
                     f"rejection.combination names {witness!r}: it must be auto or join, with +, "
                     f"some of {', '.join(WITNESS_NAMES)}"
                 )
-            if witness == TWO and not rejection.two_hands:
+            if witness in HANDS and not rejection.hands:
                 raise UserError(
-                    f"rejection.combination names {TWO}: it needs rejection.two_hands, and that is "
+                    f"rejection.combination names {witness}: it needs rejection.hands, and that is "
                     "0"
                 )
             if witness == OWN and (finetune.layers == "none" or search.trial != "head"):

@@ -288,18 +288,18 @@ class RejectionConfig:
             Where total_uncertainty is among the witnesses it speaks there, and this is not used.
         combination: ``auto`` chooses on training signers and self-made negatives; otherwise
             witnesses joined by + (total_uncertainty, disagreement, energy, max_logit, neighbour,
-            relative_mahalanobis, part_mahalanobis, two_hands and, of fine-tuned members,
-            own_mahalanobis; and, never chosen automatically, generalised_entropy, sirc and
+            relative_mahalanobis, part_mahalanobis, no_hand, two_hands and, of fine-tuned
+            members, own_mahalanobis; and, never chosen automatically, generalised_entropy, sirc and
             feature_norm).
         joined: How several witnesses are joined when combination is not auto: ``smallest`` p-value,
             ``fisher`` sum of logs, or ``guarded``: as smallest, but the last one named is a guard
-            that counts only what lies beyond all calibration images; so is two_hands then.
+            that counts only what lies beyond all calibration images; so are no_hand and two_hands.
         neighbours: The k of the k-th nearest training image.
         bank: Most training images kept for the witnesses that measure distances; a stratified draw
             of more.
         negatives: Self-made negatives of each kind, at most, per training signer.
-        two_hands: Pictures with two signs side by side made of each training signer's, and as many
-            with one, that the guard against two signs at once learns from; 0: there is none.
+        hands: Pictures without a sign, with one and with two, so many of each, made of each
+            training signer's signs, that no_hand and two_hands learn from; 0: neither is there.
         left_out: Times that a fifth of the labels is left out of the training, so that those
             labels' images stand for wrong gestures when the witnesses are chosen and confidence is
             worked out; 0 to 5. Each trains one network per fold, unless only distances decide.
@@ -316,7 +316,7 @@ class RejectionConfig:
     neighbours: int = 5
     bank: int = 4000
     negatives: int = 60
-    two_hands: int = 100
+    hands: int = 100
     left_out: int = 3
     strange_share: float = 0.5
 

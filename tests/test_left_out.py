@@ -119,7 +119,7 @@ def test_distances_alone_need_no_network(task: Task) -> None:
     (found,) = left_out_distances(prepared, bank_of(task, chosen), chosen)
     (out,) = label_parts(3, 1, task.seed)
     strange_N = np.isin(task.labels_N, out)
-    assert set(found.scores) == set(found.negatives) == set(DISTANCES - {"two_hands"})
+    assert set(found.scores) == set(found.negatives) == set(DISTANCES - {"no_hand", "two_hands"})
     assert np.array_equal(found.groups_C, task.folds_N[~strange_N])
     assert np.array_equal(found.groups_G, task.folds_N[strange_N])
     assert set(found.kinds_G) == {LEFT_OUT}

@@ -32,6 +32,7 @@ SCORES = {
     "relative_mahalanobis": "distance to the nearest label's cloud",
     "part_mahalanobis": "distance of the part that fits the nearest label worst",
     "own_mahalanobis": "distance to the nearest label's cloud in what the members see",
+    "no_hand": "how little of a hand there is",
     "two_hands": "how much like two signs at once",
 }
 

@@ -13,8 +13,8 @@ from sign_ensemble.data.features import Cached
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty.bank import Bank, Measured, Rows, atlases_of_others, measured
+from sign_ensemble.uncertainty.hands import Hands
 from sign_ensemble.uncertainty.neighbours import draw_bank
-from sign_ensemble.uncertainty.two_hands import Hands
 
 
 def bank_rows(prepared: Prepared) -> NDArray[np.int64]:
@@ -25,7 +25,7 @@ def bank_rows(prepared: Prepared) -> NDArray[np.int64]:
 
 
 def bank_of(task: Task, chosen: NDArray[np.int64], hands: Hands | None = None) -> Bank:
-    """The training images of these rows, with their views; and pictures of one and two signs."""
+    """The training images of these rows, with their views; and pictures made of their signs."""
     slots_B = task.features.slots_N[chosen]
     both_BVE = task.features.open()[slots_B]
     deep_BVD, middle_BC = both_BVE[:, :, :D], both_BVE[:, 0, D:]

@@ -25,8 +25,8 @@ from sign_ensemble.uncertainty.bank import (
     Bank,
     Measured,
     atlases_of_others,
+    hands_of_others,
     measured,
-    two_hands_of_others,
 )
 from sign_ensemble.uncertainty.choose import LEFT_OUT, Calibration
 from sign_ensemble.uncertainty.readings import Readings, evidence_of
@@ -144,14 +144,14 @@ def without(
     """
     task, k = prepared.task, prepared.config.rejection.neighbours
     found = Cached(task.features)
-    two = two_hands_of_others(bank, task.folds_N)  # the left-out labels' too: it knows of no label
+    hands = hands_of_others(bank, task.folds_N)  # the left-out labels' too: it knows of no label
     with progress("labels left out") as step:
         for number, out in enumerate(parts):
             strange_N = np.isin(task.labels_N, out)
             kept = np.setdiff1d(np.arange(len(task.labels)), out)
             left = bank.rows(~strange_N[chosen])
             left = replace(left, labels_B=np.searchsorted(kept, left.labels_B))
-            others = atlases_of_others(left, task.folds_N, reads, two)
+            others = atlases_of_others(left, task.folds_N, reads, hands)
             at = measured(found, task.folds_N, left, others, k, len(kept))
             yield Without(strange_N, kept, at)
             step(number + 1, len(parts))

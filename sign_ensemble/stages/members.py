@@ -20,8 +20,8 @@ from sign_ensemble.run import RunFolder, read_arrays, write_json
 from sign_ensemble.search.records import TrialRecord, out_of_fold, read_records
 from sign_ensemble.search.select import fold_mean_nll, greedy, ranked, top_k
 from sign_ensemble.stages.away import away_from_others, bank_of, bank_rows
+from sign_ensemble.stages.hands import hands_of
 from sign_ensemble.stages.prepare import Prepared
-from sign_ensemble.stages.two_hands import hands_of
 from sign_ensemble.storage import Place, place
 from sign_ensemble.uncertainty.bank import Measured
 from sign_ensemble.uncertainty.candidates import USUAL

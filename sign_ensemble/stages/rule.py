@@ -16,11 +16,11 @@ from sign_ensemble.run import read_arrays, read_json
 from sign_ensemble.search.records import out_of_fold, read_records
 from sign_ensemble.stages.away import away_from_others, bank_of, bank_rows
 from sign_ensemble.stages.finetune import pixel_task
+from sign_ensemble.stages.hands import hands_of
 from sign_ensemble.stages.judges import own_clouds, unseen
 from sign_ensemble.stages.left_out import left_out_calibrations, left_out_distances
 from sign_ensemble.stages.members import best_trial
 from sign_ensemble.stages.prepare import Prepared
-from sign_ensemble.stages.two_hands import hands_of
 from sign_ensemble.uncertainty import rejection, rule_file
 from sign_ensemble.uncertainty.bank import Bank, Measured, fit_atlas
 from sign_ensemble.uncertainty.belief import Belief, fit_belief
@@ -228,7 +228,7 @@ def build_rule(prepared: Prepared) -> None:
         bank=bank.deep_BVD[:, 0],
         clouds=atlas.third,
         parts=atlas.parts,
-        two_hands=atlas.two_hands,
+        hands=atlas.hands,
         choice={**choice, "negatives": [*seen.kinds, *([LEFT_OUT] if speak else [])]},
         temperature=fit_temperature(known.probs_NK, task.labels_N, weights_N),
         fifth=atlas.fifth,

@@ -23,7 +23,6 @@ from sign_ensemble.run import RunFolder, load_config
 from sign_ensemble.uncertainty import rejection, rule_file
 from sign_ensemble.uncertainty.bank import Atlas, Measured, distances
 from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, load_ensemble
-from sign_ensemble.uncertainty.guards import TWO
 from sign_ensemble.uncertainty.neighbours import Neighbours
 from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.own import away, of_members
@@ -43,7 +42,8 @@ REASONS = {
     "relative_mahalanobis": "a hand that fits no label",
     "part_mahalanobis": "a part of the hand fits no label",
     OWN: "to the members' eyes a hand that fits no label",
-    TWO: "no sign, or two at once",
+    "no_hand": "hardly any hand in the picture",
+    "two_hands": "two signs at once",
 }
 
 
@@ -87,8 +87,8 @@ class Reader:
             own_N, to_labels_RNK = of_members(from_own, votes_M)
         near_N = self.near.distances(found.deep_ND, rule.neighbours)
         norm_N = self.norms.of_images(found.deep_ND)
-        two_N = rule.two_hands.scores(found.deep_ND) if rule.two_hands else None
-        at = Measured(near_N, cloud_N, part_N, norm_N, to_labels_RNK, own_N, two_N)
+        hands_NG = rule.hands.scores(found.deep_ND) if rule.hands else None
+        at = Measured(near_N, cloud_N, part_N, norm_N, to_labels_RNK, own_N, hands_NG)
         return evidence_of(np.concatenate(logits), votes_M, at, rule.readings)
 
     def answer(

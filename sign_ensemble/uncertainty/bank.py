@@ -10,7 +10,8 @@ C of the third, L labels with a cloud, K labels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 
 from sign_ensemble.data.backbone import Features
 from sign_ensemble.uncertainty.gaussians import Clouds, fit_clouds, label_distances, relative
+from sign_ensemble.uncertainty.guards import HANDS
+from sign_ensemble.uncertainty.hands import Hands, Lessons, Sides
 from sign_ensemble.uncertainty.neighbours import Neighbours
 from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.parts import Parts, fit_parts, part_distance
-from sign_ensemble.uncertainty.two_hands import Hands, TwoHands, fit_two_hands
 
 DIRECTIONS = 400  # of the fifth layer: its clouds read .949, with 200: .944, 100: .929
 MOST_ROWS = 8000  # images and views that the fifth layer's clouds are fitted to (600 MB)
@@ -46,7 +48,7 @@ class Bank:
         middle_BC: Features of the third layer.
         labels_B: Their labels.
         groups_B: The signer (fold) of each.
-        hands: Pictures with one and two of their signs; None where nobody asks for two hands.
+        hands: Pictures made of their signs; None where nobody asks for the guards of HANDS.
     """
 
     deep_BVD: NDArray[np.float16]
@@ -56,19 +58,24 @@ class Bank:
     hands: Hands | None = None
 
     def without(self, group: int) -> Bank:
-        """The images of all other signers, and the pictures made from them."""
-        hands = self.hands and self.hands.rows(self.hands.groups_P != group)
-        return replace(self.rows(self.groups_B != group), hands=hands)
+        """The images of all other signers."""
+        return self.rows(self.groups_B != group)
 
     def rows(self, chosen_B: NDArray[np.bool_]) -> Bank:
-        """Some of the images; all pictures made."""
+        """Some of the images, without pictures."""
         return Bank(
             self.deep_BVD[chosen_B],
             self.middle_BC[chosen_B],
             self.labels_B[chosen_B],
             self.groups_B[chosen_B],
-            self.hands,
         )
+
+    @cached_property
+    def lessons(self) -> Lessons | None:
+        """What the guards of HANDS learn from, made ready once."""
+        if self.hands is None:
+            return None
+        return Lessons.of(self.deep_BVD[:, 0], self.groups_B, self.hands)
 
 
 @dataclass(frozen=True)
@@ -80,14 +87,14 @@ class Atlas:
         third: The third layer's.
         parts: The third layer's, of each place alone.
         fifth: The fifth's.
-        two_hands: What two signs at once look like.
+        hands: What no sign looks like, and two at once.
     """
 
     labels_L: NDArray[np.int64]
     third: Clouds
     parts: Parts
     fifth: Clouds | None
-    two_hands: TwoHands | None = None
+    hands: Sides | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class Measured:
         norm_N: See ``norms.py``.
         to_labels_RNK: Squared Mahalanobis distance to each label's cloud, by layer.
         own_N: As cloud_N, to the clouds of members' own convolutions; None where they have none.
-        two_N: See ``two_hands.py``; None where nobody asks.
+        hands_NG: By each of HANDS, see ``hands.py``; None where nobody asks.
     """
 
     neighbour_N: Floats
@@ -110,27 +117,27 @@ class Measured:
     norm_N: Floats
     to_labels_RNK: Floats
     own_N: Floats | None = None
-    two_N: Floats | None = None
+    hands_NG: Floats | None = None
 
 
-def fit_atlas(bank: Bank, reads: bool, two_hands: TwoHands | None = None) -> Atlas:
-    """The clouds of training images, of the fifth layer too if clouds read; and what two hands look
-    like, unless that is given.
+def fit_atlas(bank: Bank, reads: bool, hands: Sides | None = None) -> Atlas:
+    """The clouds of training images, of the fifth layer too if clouds read; and, unless that is
+    given, what no sign looks like, and two.
     """
     labels_L, third = np.unique(bank.labels_B), fit_clouds(bank.middle_BC, bank.labels_B)
     parts = fit_parts(bank.middle_BC, bank.labels_B)
-    if bank.hands and two_hands is None:
-        two_hands = fit_two_hands(bank.deep_BVD[:, 0], bank.hands)
+    if bank.lessons and hands is None:
+        hands = bank.lessons.fit()
     if not reads:
-        return Atlas(labels_L, third, parts, None, two_hands)
+        return Atlas(labels_L, third, parts, None, hands)
     views = max(0, min(bank.deep_BVD.shape[1], MOST_ROWS // len(bank.labels_B)) - 1)
     some_BVD = bank.deep_BVD[:, 1 : 1 + views] if views else None
     fifth = fit_clouds(bank.deep_BVD[:, 0], bank.labels_B, DIRECTIONS, some_BVD)
-    return Atlas(labels_L, third, parts, fifth, two_hands)
+    return Atlas(labels_L, third, parts, fifth, hands)
 
 
 def atlases_of_others(
-    bank: Bank, groups_N: NDArray[np.int64], reads: bool, two: Mapping[int, TwoHands] | None = None
+    bank: Bank, groups_N: NDArray[np.int64], reads: bool, hands: Mapping[int, Sides] | None = None
 ) -> dict[int, Atlas]:
     """For each signer asked about, the clouds of all others' images.
 
@@ -138,29 +145,25 @@ def atlases_of_others(
         bank: Training images; a signer need not have one there.
         groups_N: The signers asked about.
         reads: Whether clouds read.
-        two: What two hands look like by all others' signs, if that is known.
+        hands: What no sign and two look like by all others' signs, if that is known.
 
     Raises:
         ValueError: a signer is left with nobody to compare with.
     """
+    known = hands_of_others(bank, groups_N) if hands is None else hands
     return {
-        int(group): fit_atlas(bank.without(int(group)), reads, (two or {}).get(int(group)))
+        int(group): fit_atlas(bank.without(int(group)), reads, known.get(int(group)))
         for group in np.unique(groups_N)
     }
 
 
-def two_hands_of_others(bank: Bank, groups_N: NDArray[np.int64]) -> dict[int, TwoHands]:
-    """For each signer asked about, what two hands look like by all others' signs; nothing where
-    nobody asks.
+def hands_of_others(bank: Bank, groups_N: NDArray[np.int64]) -> dict[int, Sides]:
+    """For each signer asked about, what no sign and two look like by all others' signs; nothing
+    where nobody asks.
     """
-    if bank.hands is None:
+    if bank.lessons is None:
         return {}
-    each = {int(group): bank.without(int(group)) for group in np.unique(groups_N)}
-    return {
-        group: fit_two_hands(others.deep_BVD[:, 0], others.hands)
-        for group, others in each.items()
-        if others.hands
-    }
+    return {int(group): bank.lessons.fit(int(group)) for group in np.unique(groups_N)}
 
 
 def of_all_labels(to_clouds_NL: Floats, labels_L: NDArray[np.int64], labels: int) -> Floats:
@@ -204,8 +207,9 @@ def measured(
         labels: How many labels there are.
     """
     layers = 1 + any(atlas.fifth is not None for atlas in others.values())
-    near_N, cloud_N, part_N, norm_N, two_N = np.zeros((5, len(groups_N)))
-    asks = all(atlas.two_hands for atlas in others.values())
+    near_N, cloud_N, part_N, norm_N = np.zeros((4, len(groups_N)))
+    asks = all(atlas.hands for atlas in others.values())
+    hands_NG = np.zeros((len(groups_N), len(HANDS)))
     to_labels_RNK = np.zeros((layers, len(groups_N), labels))
     near = Neighbours.of(bank.deep_BVD[:, 0])
     for group in np.unique(groups_N):
@@ -218,6 +222,7 @@ def measured(
             found_of = distances(some, others[int(group)], labels)
             cloud_N[chosen], part_N[chosen], to_labels_RNK[:, chosen] = found_of
             norm_N[chosen] = usual.of_images(some.deep_ND)
-            if (two_hands := others[int(group)].two_hands) and asks:
-                two_N[chosen] = two_hands.scores(some.deep_ND)
-    return Measured(near_N, cloud_N, part_N, norm_N, to_labels_RNK, two_N=two_N if asks else None)
+            if (hands := others[int(group)].hands) and asks:
+                hands_NG[chosen] = hands.scores(some.deep_ND)
+    asked = hands_NG if asks else None
+    return Measured(near_N, cloud_N, part_N, norm_N, to_labels_RNK, hands_NG=asked)

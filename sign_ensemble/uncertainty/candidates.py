@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from sign_ensemble.uncertainty.guards import TWO, Joined
+from sign_ensemble.uncertainty.guards import HANDS, Joined
 
 FAR = "neighbour"  # the witness that has no blind spot far from the training images
 MOST = 3  # witnesses at once: searched without a limit, two or three were chosen (protocol M)
@@ -25,7 +25,7 @@ class Candidate:
 
     def among(self, names: Collection[str]) -> Candidate:
         """The same without a guard that is not among these."""
-        there = tuple(name for name in self.witnesses if name != TWO or TWO in names)
+        there = tuple(name for name in self.witnesses if name not in HANDS or name in names)
         return replace(self, witnesses=there)
 
     @property
@@ -35,15 +35,15 @@ class Candidate:
         return "+".join(self.witnesses) + (f" ({self.joined})" if several else "")
 
 
-USUAL = Candidate(("total_uncertainty", "part_mahalanobis", TWO, FAR), "guarded")
-"""What nobody is sure of, what fits no label, what is like nothing seen: a witness for each way an
-image can be strange. A few signers cannot choose among dozens of candidates: on protocol M's
-training signers, each left out of the choice in turn (n = 20), this one, then with the distance of
-the whole picture, had risk .043 and accepted .373 of signs whose labels were left out; the lowest
-cost on the others .045 and .420, the fewest witnesses within a standard error of it .047 and .436.
-That it is the worst part's distance: see ``parts.py``."""
+USUAL = Candidate(("total_uncertainty", "part_mahalanobis", *HANDS, FAR), "guarded")
+"""What nobody is sure of, what fits no label, what is like nothing seen, what has no hand or two: a
+witness for each way an image can be strange. A few signers cannot choose among dozens of
+candidates: on protocol M's training signers, each left out of the choice in turn (n = 20), this
+one, then with the distance of the whole picture, had risk .043 and accepted .373 of signs whose
+labels were left out; the lowest cost on the others .045 and .420, the fewest witnesses within a
+standard error of it .047 and .436. That it is the worst part's distance: see ``parts.py``."""
 
-USUAL_FINETUNED = Candidate(("part_mahalanobis", TWO, FAR), "guarded")
+USUAL_FINETUNED = Candidate(("part_mahalanobis", *HANDS, FAR), "guarded")
 """The same where members are fine-tuned. Such networks are sure of what they should not be: how
 surely a sign is read is a question by itself. Networks without some labels are heads, which say
 nothing of fine-tuned ones: they are not asked, and no other candidate is taken. Training signers
@@ -61,12 +61,12 @@ def candidates(names: Sequence[str]) -> list[Candidate]:
 
     Self-made negatives without a hand are refused by nearly every set at 95 % of a signer's *own*
     signs; a threshold from other signers may lie far beyond, and only FAR is safe then. Where FAR
-    is not among the names, every set is a candidate. TWO is a guard and nothing else: it is beside
-    FAR wherever that is one, and is not counted.
+    is not among the names, every set is a candidate. HANDS are guards and nothing else: they are
+    beside FAR wherever that is one, and are not counted.
     """
     found = []
-    ranking = [name for name in names if name != TWO]
-    guards = (*([TWO] if TWO in names else []), FAR)
+    ranking = [name for name in names if name not in HANDS]
+    guards = (*(name for name in HANDS if name in names), FAR)
     for size in range(1, min(len(ranking), MOST) + 1):
         for chosen in combinations(ranking, size):
             if FAR in names and FAR not in chosen:

@@ -33,7 +33,7 @@ class Evidence:
         norm_N: How strongly it moves the frozen network, standardised, see ``norms.py``.
         clouds: How many of M, the last ones, are readings of clouds.
         own_N: As cloud_N, in what the members see, a mean by votes; None where members are heads.
-        two_N: How much like two signs at once, see ``two_hands.py``; None where nobody asks.
+        hands_NG: How much like no sign, and like two, see ``hands.py``; None where nobody asks.
     """
 
     logits_MNK: NDArray[np.float32]
@@ -44,7 +44,7 @@ class Evidence:
     norm_N: NDArray[np.float64]
     clouds: int = 0
     own_N: NDArray[np.float64] | None = None
-    two_N: NDArray[np.float64] | None = None
+    hands_NG: NDArray[np.float64] | None = None
 
     @property
     def log_probs_MNK(self) -> NDArray[np.float64]:
@@ -73,14 +73,14 @@ class Evidence:
             self.norm_N[chosen],
             self.clouds,
             None if self.own_N is None else self.own_N[chosen],
-            None if self.two_N is None else self.two_N[chosen],
+            None if self.hands_NG is None else self.hands_NG[chosen],
         )
 
 
 def joined(parts: Sequence[Evidence]) -> Evidence:
     """The evidence on some images after that on others, by the same members."""
     own = [part.own_N for part in parts if part.own_N is not None]
-    two = [part.two_N for part in parts if part.two_N is not None]
+    hands = [part.hands_NG for part in parts if part.hands_NG is not None]
     return Evidence(
         np.concatenate([part.logits_MNK for part in parts], 1),
         parts[0].votes_M,
@@ -90,7 +90,7 @@ def joined(parts: Sequence[Evidence]) -> Evidence:
         np.concatenate([part.norm_N for part in parts]),
         parts[0].clouds,
         np.concatenate(own) if own else None,
-        np.concatenate(two) if two else None,
+        np.concatenate(hands) if hands else None,
     )
 
 

@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 TAIL = 0.9  # scores above this quantile show how fast a witness's tail falls
-TWO = "two_hands"  # the witness that is a guard wherever there is one
+HANDS = ("no_hand", "two_hands")  # the witnesses that are guards wherever there are any
 Floats = NDArray[np.float64]
 Joined = Literal["smallest", "fisher", "guarded"]
 
 
 def guards_of(witnesses: Sequence[str], joined: Joined) -> tuple[str, ...]:
-    """The witnesses that count only beyond all calibration images: the last, and TWO wherever it is
-    named; none unless witnesses are joined so.
+    """The witnesses that count only beyond all calibration images: the last, and HANDS wherever
+    they are named; none unless witnesses are joined so.
     """
     if joined != "guarded":
         return ()
-    return tuple(name for name in witnesses if name in (TWO, witnesses[-1]))
+    return tuple(name for name in witnesses if name in (*HANDS, witnesses[-1]))
 
 
 def tail_excess(calibration_C: Floats) -> float:
@@ -58,26 +58,19 @@ def own_beyond(calibration_C: Floats) -> Floats:
 def outside(name: str, scores_N: Floats, calibration_C: Floats) -> Floats:
     """How far outside the calibration images' scores a guard finds an image, in nats; 0 inside.
 
-    :func:`beyond`; of TWO on either side, since a sign has neither more nor less of a hand in it,
-    and with log(C + 1), the surprise of what no calibration image is as strange as, to begin with.
-    (On four built-in people, each a stranger, the worst part and both guards let .48 of two hands
-    pass without that and .07 with it, keeping .954 and .951 of signs. FAR would keep .943.)
+    :func:`beyond`; of HANDS with log(C + 1), the surprise of what no calibration image is as
+    strange as, to begin with. (On four built-in people, each a stranger, the worst part and guards
+    let .48 of two hands pass without that and .07 with it, keeping .954 and .951 of signs. FAR
+    would keep .943.)
     """
-    found = beyond(scores_N, calibration_C)
-    if name != TWO:
-        return found
-    return at_once(found, beyond(-scores_N, -calibration_C), len(calibration_C) + 1)
+    return at_once(name, beyond(scores_N, calibration_C), len(calibration_C) + 1)
 
 
 def own_outside(name: str, calibration_C: Floats) -> Floats:
     """:func:`outside` of each calibration image among the *others*."""
-    found = own_beyond(calibration_C)
-    if name != TWO:
-        return found
-    return at_once(found, own_beyond(-calibration_C), len(calibration_C))
+    return at_once(name, own_beyond(calibration_C), len(calibration_C))
 
 
-def at_once(above_N: Floats, below_N: Floats, images: int) -> Floats:
-    """How far outside on either side, and log(images) to begin with; 0 inside."""
-    both_N = np.maximum(above_N, below_N)
-    return np.where(both_N > 0, np.log(images) + both_N, 0.0)
+def at_once(name: str, beyond_N: Floats, images: int) -> Floats:
+    """With log(images) to begin with where that is so."""
+    return np.where(beyond_N > 0, np.log(images) + beyond_N, 0.0) if name in HANDS else beyond_N

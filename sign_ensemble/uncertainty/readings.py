@@ -81,7 +81,7 @@ def evidence_of(
     if readings:
         said, clouds = readings.beside(*said, at.to_labels_RNK), len(at.to_labels_RNK)
     away = (at.neighbour_N, at.cloud_N, at.part_N, at.norm_N)
-    return Evidence(*said, *away, clouds, at.own_N, at.two_N)
+    return Evidence(*said, *away, clouds, at.own_N, at.hands_NG)
 
 
 def loss(probs_NK: Floats, labels_N: NDArray[np.int64], weights_N: Floats) -> float:

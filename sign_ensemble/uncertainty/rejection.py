@@ -30,12 +30,12 @@ from sign_ensemble.uncertainty.guards import (
     own_outside,
     tail_excess,
 )
+from sign_ensemble.uncertainty.hands import Sides
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.parts import Parts
 from sign_ensemble.uncertainty.promise import Promise
 from sign_ensemble.uncertainty.readings import Readings
 from sign_ensemble.uncertainty.temperature import tempered
-from sign_ensemble.uncertainty.two_hands import TwoHands
 
 Floats = NDArray[np.float64]
 UNSURE = "total_uncertainty"  # the score that the second question goes by
@@ -146,7 +146,7 @@ class Rule:
         own: Clouds of each member's own convolutions, where members have these: a witness, and
             they read, in place of frozen ones.
         belief: How likely an image is to be a sign, by how strange it is; None where nothing tells.
-        two_hands: What two signs at once look like; None where nobody asks.
+        hands: What no sign looks like, and two at once; None where nobody asks.
     """
 
     witnesses: tuple[str, ...]
@@ -167,7 +167,7 @@ class Rule:
     own: tuple[OwnClouds, ...] = ()
     unsure: float = 0.0
     belief: Belief | None = None
-    two_hands: TwoHands | None = None
+    hands: Sides | None = None
 
     @property
     def weights_C(self) -> Floats:

@@ -13,12 +13,12 @@ from sign_ensemble.run import file_sha256, read_arrays, read_json, write_arrays,
 from sign_ensemble.storage import Place
 from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.gaussians import Clouds
+from sign_ensemble.uncertainty.hands import Sides
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.parts import Parts
 from sign_ensemble.uncertainty.promise import promise_of
 from sign_ensemble.uncertainty.readings import readings_of
 from sign_ensemble.uncertainty.rejection import Rule, resolution
-from sign_ensemble.uncertainty.two_hands import TwoHands
 
 
 def save(rule: Rule, path: Place) -> None:
@@ -29,8 +29,8 @@ def save(rule: Rule, path: Place) -> None:
     arrays |= {f"parts.{k}": v for k, v in rule.parts.arrays().items()}
     if rule.fifth is not None:
         arrays |= {f"fifth.{k}": v for k, v in rule.fifth.arrays().items()}
-    if rule.two_hands is not None:
-        arrays |= {f"two_hands.{k}": v for k, v in rule.two_hands.arrays().items()}
+    if rule.hands is not None:
+        arrays |= {f"hands.{k}": v for k, v in rule.hands.arrays().items()}
     arrays |= {f"own.{i}.{k}": v for i, o in enumerate(rule.own) for k, v in o.arrays().items()}
     if rule.belief:
         arrays |= {"belief.strange": rule.belief.strange_B, "belief.sign": rule.belief.sign_B}
@@ -101,7 +101,7 @@ def load(path: Place) -> Rule:
             temperature=values["temperature"],
             promise=promise_of(values["promise"]),
             belief=belief_of(values["strange_share"], arrays),
-            two_hands=TwoHands.of_arrays(two) if (two := part(arrays, "two_hands.")) else None,
+            hands=Sides.of_arrays(hands) if (hands := part(arrays, "hands.")) else None,
             own=tuple(OwnClouds.of_arrays(part(arrays, f"own.{i}.")) for i in range(values["own"])),
         )
     except (KeyError, TypeError) as fault:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.uncertainty.bank import Measured
 from sign_ensemble.uncertainty.ensemble import Evidence
-from sign_ensemble.uncertainty.guards import TWO
+from sign_ensemble.uncertainty.guards import HANDS
 
 Scores = NDArray[np.float64]
 GAMMA = 0.1  # of the generalised entropy, as published
@@ -116,15 +116,28 @@ def own_mahalanobis(evidence: Evidence) -> Scores:
     return evidence.own_N
 
 
-def two_hands(evidence: Evidence) -> Scores:
-    """How much like two signs at once, about −1 to 1; see ``two_hands.py``.
+def no_hand(evidence: Evidence) -> Scores:
+    """How much like a picture without a sign, about −1 to 1; see ``hands.py``.
 
     Raises:
         ValueError: nobody learned what these look like.
     """
-    if evidence.two_N is None:
-        raise ValueError("two_hands: no pictures of two signs were made to learn from")
-    return evidence.two_N
+    return _hands(evidence)[:, HANDS.index("no_hand")]
+
+
+def two_hands(evidence: Evidence) -> Scores:
+    """How much like two signs at once, about −1 to 1; see ``hands.py``.
+
+    Raises:
+        ValueError: nobody learned what these look like.
+    """
+    return _hands(evidence)[:, HANDS.index("two_hands")]
+
+
+def _hands(evidence: Evidence) -> Scores:
+    if evidence.hands_NG is None:
+        raise ValueError("no_hand and two_hands: no pictures were made to learn from")
+    return evidence.hands_NG
 
 
 OWN = "own_mahalanobis"  # the witness that heads have not
@@ -140,34 +153,33 @@ WITNESSES: dict[str, Callable[[Evidence], Scores]] = {
     "relative_mahalanobis": relative_mahalanobis,
     "part_mahalanobis": part_mahalanobis,
     OWN: own_mahalanobis,
-    TWO: two_hands,
+    "no_hand": no_hand,
+    "two_hands": two_hands,
 }
 
 DISTANCES = frozenset(
-    {"feature_norm", "neighbour", "relative_mahalanobis", "part_mahalanobis", TWO}
+    {"feature_norm", "neighbour", "relative_mahalanobis", "part_mahalanobis", *HANDS}
 )
 """The witnesses that ask no member."""
 
 
 def all_scores(evidence: Evidence) -> dict[str, Scores]:
     """The scores of every witness that there is."""
-    there = dict(WITNESSES)
-    if evidence.own_N is None:
-        del there[OWN]
-    if evidence.two_N is None:
-        del there[TWO]
-    return {name: witness(evidence) for name, witness in there.items()}
+    missing = {OWN} if evidence.own_N is None else set()
+    if evidence.hands_NG is None:
+        missing |= set(HANDS)
+    return {name: by(evidence) for name, by in WITNESSES.items() if name not in missing}
 
 
 def distance_scores(at: Measured) -> dict[str, Scores]:
     """The scores of the witnesses that ask no member, DISTANCES."""
-    two = {} if at.two_N is None else {TWO: at.two_N}
+    hands = {} if at.hands_NG is None else dict(zip(HANDS, at.hands_NG.T, strict=True))
     return {
         "feature_norm": -at.norm_N,
         "neighbour": at.neighbour_N,
         "relative_mahalanobis": at.cloud_N,
         "part_mahalanobis": at.part_N,
-        **two,
+        **hands,
     }
 
 

@@ -49,7 +49,9 @@ def evidence(labels_N: np.ndarray, sureness: float, rng: np.random.Generator) ->
     cloud_N, part_N = distance_N + rng.normal(0, 1, (2, n))
     norm_N = rng.normal(0, 1, n)
     away = (distance_N, cloud_N, part_N, norm_N)
-    return Evidence(logits_MNK, np.ones(MEMBERS), *away, two_N=norm_N / 10 - 1)
+    return Evidence(
+        logits_MNK, np.ones(MEMBERS), *away, hands_NG=np.stack([norm_N, -norm_N], 1) / 10 - 1
+    )
 
 
 def drawn_rule(rng: np.random.Generator) -> Rule:

@@ -89,7 +89,7 @@ def check(browser: Any, page: Path, width: int, scheme: str) -> int:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_page_is_whole(browser: Any, drawn_pages: list[Path], width: int, scheme: str) -> None:
-    assert check(browser, drawn_pages[0], width, scheme) == 21
+    assert check(browser, drawn_pages[0], width, scheme) == 22
     if scheme == "dark":
         assert check(browser, drawn_pages[1], width, scheme) > 25
 

@@ -17,15 +17,15 @@ from sign_ensemble.uncertainty.bank import (
     atlases_of_others,
     distances,
     fit_atlas,
+    hands_of_others,
     measured,
-    two_hands_of_others,
 )
 from sign_ensemble.uncertainty.gaussians import fit_clouds, relative_distance
+from sign_ensemble.uncertainty.hands import Hands
 from sign_ensemble.uncertainty.neighbours import neighbour_distance
 from sign_ensemble.uncertainty.norms import Norms
 from sign_ensemble.uncertainty.parts import part_distance
 from sign_ensemble.uncertainty.readings import Readings
-from sign_ensemble.uncertainty.two_hands import Hands, fit_two_hands
 
 PLACES = np.array([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
 
@@ -43,7 +43,7 @@ def bank(seed: int = 0, people: int = 3, views: int = 2) -> Bank:
     deep_BVD = np.stack([crowd(12) for _ in range(1 + views)], 1).astype(np.float16)
     made = Hands(
         np.abs(rng.normal(size=(4 * people, 12))).astype(np.float16),
-        np.tile([False, False, True, True], people),
+        np.tile([1, 2, 0, 1], people),
         np.repeat(np.arange(people), 4),
     )
     return Bank(deep_BVD, crowd(18).astype(np.float16), labels, groups, made)
@@ -110,11 +110,10 @@ def test_images_are_strangers_to_their_own_signer() -> None:
         usual = Norms.of(others.deep_BVD[:, 0])
         assert np.array_equal(at.norm_N[mine], usual.of_images(found.deep_ND))
         assert np.array_equal(at.to_labels_RNK[:, mine], to_labels_RNK)
-        assert known.hands is not None
-        made = known.hands.rows(known.hands.groups_P != person)
-        two = fit_two_hands(others.deep_BVD[:, 0], made).scores(found.deep_ND)
-        assert at.two_N is not None
-        assert np.array_equal(at.two_N[mine], two)
+        assert known.lessons is not None
+        assert at.hands_NG is not None
+        learned = known.lessons.fit(person)
+        assert np.array_equal(at.hands_NG[mine], learned.scores(found.deep_ND))
         near = neighbour_distance(found.deep_ND, others.deep_BVD[:, 0], 2)
         assert np.array_equal(at.neighbour_N[mine], near)
 
@@ -126,28 +125,29 @@ def test_a_few_images_at_a_time_are_as_far(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(bank_module, "AT_ONCE", 5)
     some = measured(found_in(known), known.groups_B, known, others, 2, 3)
     assert at.own_N is some.own_N is None
-    for name in ("neighbour_N", "cloud_N", "part_N", "norm_N", "two_N", "to_labels_RNK"):
+    for name in ("neighbour_N", "cloud_N", "part_N", "norm_N", "hands_NG", "to_labels_RNK"):
         values = getattr(at, name)
         np.testing.assert_allclose(getattr(some, name), values, rtol=1e-4, atol=1e-6)
 
 
-def test_where_nobody_asks_for_two_hands_there_is_no_such_distance() -> None:
+def test_where_nobody_asks_for_the_hands_guards_there_is_no_such_distance() -> None:
     known = replace(bank(), hands=None)
     others = atlases_of_others(known, known.groups_B, False)
-    assert measured(found_in(known), known.groups_B, known, others, 2, 3).two_N is None
-    assert two_hands_of_others(known, known.groups_B) == {}
+    assert measured(found_in(known), known.groups_B, known, others, 2, 3).hands_NG is None
+    assert hands_of_others(known, known.groups_B) == {}
 
 
-def test_two_hands_that_are_known_are_not_learned_again() -> None:
+def test_what_hands_look_like_is_not_learned_again_where_it_is_known() -> None:
     known = bank()
-    two = two_hands_of_others(known, known.groups_B)
-    others = atlases_of_others(known, known.groups_B, False, two)
+    hands = hands_of_others(known, known.groups_B)
+    others = atlases_of_others(known, known.groups_B, False, hands)
     again = atlases_of_others(known, known.groups_B, False)
     for group, atlas in others.items():
-        assert atlas.two_hands is two[group]
-        learned = again[group].two_hands
+        assert atlas.hands is hands[group]
+        learned = again[group].hands
         assert learned is not None
-        assert np.array_equal(learned.weights_D, two[group].weights_D)
+        assert np.array_equal(learned.weights_GD, hands[group].weights_GD)
+    assert known.lessons is known.lessons  # made ready once
 
 
 def test_nobody_to_compare_with_is_refused() -> None:

@@ -25,6 +25,7 @@ from sign_ensemble.uncertainty.choose import (
     statistics,
     strangers,
 )
+from sign_ensemble.uncertainty.guards import HANDS
 from sign_ensemble.uncertainty.scores import WITNESSES
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
@@ -61,10 +62,11 @@ def test_eight_witnesses_make_85_candidates() -> None:
     assert len(found) == len(set(found)) == 1 + 3 * sets
     assert all("neighbour" in each.witnesses for each in found)
     assert {each.witnesses[-1] for each in found if each.joined == "guarded"} == {"neighbour"}
-    counted = [[name for name in each.witnesses if name != "two_hands"] for each in found]
+    counted = [[name for name in each.witnesses if name not in HANDS] for each in found]
     assert max(map(len, counted)) == 3
-    for each in found:  # two_hands is a guard beside the neighbour, and nothing else
-        assert ("two_hands" in each.witnesses) == (each.joined == "guarded")
+    for each in found:  # HANDS are guards beside the neighbour, and nothing else
+        guards = [name for name in each.witnesses if name in HANDS]
+        assert guards == (list(HANDS) if each.joined == "guarded" else [])
     assert [each for each in found if each.joined != "smallest" and len(each.witnesses) == 1] == []
 
 
@@ -74,11 +76,11 @@ def test_the_usual_is_a_candidate() -> None:
 
 
 def test_the_usual_without_a_guard_that_nobody_made() -> None:
-    assert USUAL.among(("neighbour", "two_hands")) == USUAL
+    assert USUAL.among(("neighbour", *HANDS)) == USUAL
     without = USUAL.among(("neighbour",))
     assert without.witnesses == ("total_uncertainty", "part_mahalanobis", "neighbour")
     assert without.joined == "guarded"
-    names = tuple(name for name in WITNESSES if name != "two_hands")
+    names = tuple(name for name in WITNESSES if name not in HANDS)
     assert without in candidates(names)
 
 

@@ -18,6 +18,7 @@ from sign_ensemble.errors import UserError
 from sign_ensemble.uncertainty import guards, rejection, rule_file
 from sign_ensemble.uncertainty.belief import Belief
 from sign_ensemble.uncertainty.gaussians import fit_clouds
+from sign_ensemble.uncertainty.hands import Sides
 from sign_ensemble.uncertainty.own import OwnClouds
 from sign_ensemble.uncertainty.parts import fit_parts
 from sign_ensemble.uncertainty.promise import Promise
@@ -32,7 +33,6 @@ from sign_ensemble.uncertainty.rejection import (
     signer_weights,
     surprise,
 )
-from sign_ensemble.uncertainty.two_hands import TwoHands
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
 
@@ -56,7 +56,7 @@ def rule(**changed: Any) -> Rule:
         "parts": fit_parts(np.eye(9, dtype=np.float16)[:3], np.array([0, 0, 1])),
         "choice": {"chosen": "energy+neighbour", "candidates": [{"cost": 0.1 + 0.2}]},
         "temperature": 1.3,
-        "two_hands": TwoHands(np.full(7, 0.1, np.float32), np.arange(7, dtype=np.float32)),
+        "hands": Sides(np.full((2, 7), 0.1, np.float32), np.ones((2, 7), np.float32)),
     }
     return Rule(**{**values, **changed})
 
@@ -240,19 +240,22 @@ def test_two_hands_are_a_guard_beside_the_last() -> None:
     assert ranked.guards == ()
 
 
-def test_less_of_a_hand_than_any_sign_counts_as_much_as_more() -> None:
-    calibration = {**rule().calibration, "two_hands": f(1, 2, 3, 4)}
+def test_a_hands_guard_speaks_at_once_and_on_its_own_side_alone() -> None:
+    calibration = {**rule().calibration, "no_hand": f(1, 2, 3, 4), "two_hands": f(1, 2, 3, 4)}
     both = rule(
-        witnesses=("energy", "two_hands", "neighbour"), joined="guarded", calibration=calibration
+        witnesses=("energy", "no_hand", "two_hands", "neighbour"),
+        joined="guarded",
+        calibration=calibration,
     )
-    less = {"energy": f(1, 1), "two_hands": f(0.7, 1), "neighbour": f(-9, -9)}
-    found = both.surprises(less)  # of -1 to -4 the 90 % quantile is -1.3: beta = 0.3 again
+    assert both.guards == ("no_hand", "two_hands", "neighbour")
+    asked = {"energy": f(1, 1), "no_hand": f(4.3, 0.7), "two_hands": f(-9, 4), "neighbour": f(0, 0)}
+    found = both.surprises(asked)
     assert found[1] == pytest.approx([np.log(5) + 1.0, 0.0], abs=1e-9)
-    assert found[2].tolist() == [0, 0]  # the other guard has one side
+    assert found[2].tolist() == found[3].tolist() == [0, 0]
     own = both.calibration["two_hands"]
-    assert guards.own_outside("two_hands", own) == pytest.approx(
-        [np.log(4) + 1 / 0.3, 0, 0, np.log(4) + 1 / 0.3], abs=1e-9
-    )
+    for name in guards.HANDS:
+        by_hand = [0, 0, 0, np.log(4) + 1 / 0.3]
+        assert guards.own_outside(name, own) == pytest.approx(by_hand, abs=1e-9)
     assert guards.own_outside("neighbour", own) == pytest.approx([0, 0, 0, 1 / 0.3], abs=1e-9)
 
 
@@ -329,12 +332,12 @@ def test_a_rule_comes_back_to_the_bit(tmp_path: Path) -> None:
         if isinstance(old, np.ndarray):
             assert (new.dtype, new.shape) == (old.dtype, old.shape), field.name
             assert new.tobytes() == old.tobytes(), field.name
-        elif field.name not in ("calibration", "clouds", "parts", "two_hands"):
+        elif field.name not in ("calibration", "clouds", "parts", "hands"):
             assert new == old, field.name
             assert type(new) is type(old), field.name
-    assert before.two_hands is not None and after.two_hands is not None
-    for name, values in before.two_hands.arrays().items():
-        assert after.two_hands.arrays()[name].tobytes() == values.tobytes(), name
+    assert before.hands is not None and after.hands is not None
+    for name, values in before.hands.arrays().items():
+        assert after.hands.arrays()[name].tobytes() == values.tobytes(), name
     both = before.clouds.arrays() | before.parts.arrays()
     assert len(both) == 6 + 9 * 6
     again = after.clouds.arrays() | after.parts.arrays()

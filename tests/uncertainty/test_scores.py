@@ -115,11 +115,12 @@ def test_distances_are_those_handed_in() -> None:
     assert all_scores(with_own)["own_mahalanobis"].tolist() == [1.5]
 
 
-def test_two_hands_are_as_handed_in_or_not_asked_about() -> None:
-    with_two = replace(of_probs(TWO), two_N=np.array([0.5]))
-    assert all_scores(with_two)["two_hands"].tolist() == [0.5]
-    assert "two_hands" not in all_scores(of_probs(TWO))
-    with pytest.raises(ValueError, match="no pictures of two signs"):
+def test_hands_are_as_handed_in_or_not_asked_about() -> None:
+    found = all_scores(replace(of_probs(TWO), hands_NG=np.array([[0.25, 0.5]])))
+    assert found["no_hand"].tolist() == [0.25]
+    assert found["two_hands"].tolist() == [0.5]
+    assert not {"no_hand", "two_hands"} & set(all_scores(of_probs(TWO)))
+    with pytest.raises(ValueError, match="no pictures were made"):
         scores.two_hands(of_probs(TWO))
 
 
@@ -162,7 +163,7 @@ def test_every_witness_is_higher_for_the_stranger_image() -> None:
     # image 0: sure and agreed; image 1: unsure and split
     strange = evidence([[[9.0, 0.0], [1.0, 0.0]], [[9.0, 0.0], [0.0, 1.0]]])
     found = all_scores(strange)
-    assert [*found, "own_mahalanobis", "two_hands"] == list(WITNESSES)
+    assert [*found, "own_mahalanobis", "no_hand", "two_hands"] == list(WITNESSES)
     for name in set(found) - scores.DISTANCES:
         assert found[name][1] > found[name][0], name
 

@@ -1,4 +1,4 @@
-"""Pictures of one sign and of two: whose pixels they show, and where."""
+"""Pictures of no sign, one and two: whose pixels they show, and where."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sign_ensemble.data.two_hands import one_sign, pictures_of_fold, placed, two_signs
+from sign_ensemble.data.hands import (
+    SIGNS,
+    no_sign,
+    one_sign,
+    pictures_of_fold,
+    placed,
+    two_signs,
+)
 
 RED, BLUE = (200, 10, 10), (10, 10, 200)
 FLAT = np.stack([np.full((40, 40, 3), colour, np.uint8) for colour in (RED, BLUE)])
@@ -55,17 +62,33 @@ def test_one_sign_is_of_one_picture_alone() -> None:
         assert (picture == picture[0, 0]).all()
 
 
-def test_pictures_of_a_fold_come_again_the_same_and_those_of_one_first() -> None:
+def test_where_there_is_no_sign_it_was_moved_out_of_the_picture() -> None:
+    image = np.full((1, 40, 40, 3), 90, np.uint8)
+    image[:, 12:28, 12:28] = 200  # a hand of two fifths of the side
+    image[:, 28:, 18:22] = 150  # its arm, which reaches the border below
+    left, arms, hand = [], 0, (image[0] == 200).all(-1).mean()
+    for picture in no_sign(60, rng(), image):
+        left.append((picture[:, :, 0] > 190).mean())
+        below = picture[-1, :, 0]  # the arm goes on where the picture ended
+        arms += bool((below == 150).sum() >= 2 and (below > 190).sum() == 0)
+    assert np.mean(np.array(left) == 0) > 0.4
+    assert max(left) < 0.6 * hand
+    assert arms > 15
+
+
+def test_pictures_of_a_fold_come_again_the_same_in_the_order_of_signs() -> None:
     pictures = pictures_of_fold(6, 3, FLAT)
-    assert pictures.shape == (12, 40, 40, 3)
+    assert SIGNS == (1, 2, 0)
+    assert pictures.shape == (18, 40, 40, 3)
     assert pictures.dtype == np.uint8
     assert np.array_equal(pictures, pictures_of_fold(6, 3, FLAT))
     assert not np.array_equal(pictures, pictures_of_fold(6, 4, FLAT))
     assert all((picture == picture[0, 0]).all() for picture in pictures[:6])
-    assert not all((picture == picture[0, 0]).all() for picture in pictures[6:])
+    assert not all((picture == picture[0, 0]).all() for picture in pictures[6:12])
+    assert all((picture == picture[0, 0]).all() for picture in pictures[12:])
 
 
-@pytest.mark.parametrize("make", [one_sign, two_signs])
+@pytest.mark.parametrize("make", [no_sign, one_sign, two_signs])
 def test_signs_are_left_as_they_are(make: Callable[..., Any]) -> None:
     signs = rng().integers(0, 256, (3, 40, 40, 3), np.uint8)
     before = signs.copy()

@@ -1,9 +1,11 @@
-"""Pictures with two signs beside each other, and with one: made of training signers' images and
-random numbers alone, for the guard that refuses two signs at once.
+"""Pictures with no sign, with one, and with two beside each other: made of training signers' images
+and random numbers alone, for the guards that refuse what shows no hand and what shows two.
 
 Signs are made smaller and moved to either side, their borders' pixels repeated; two are joined with
 a soft seam. Every picture with one sign was made smaller and moved alike: else a guard would learn
-what a small hand, or a repeated border, looks like (tried: it refused three in four of them).
+what a small hand, or a repeated border, looks like (tried: it refused three in four of them). Where
+there is none, one was moved out of the picture: what is left of it are its ground, at most a rim of
+the hand, and a forearm that goes on.
 
 Letters: N pictures, B images of signs, S side in pixels.
 """
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from sign_ensemble.data.opencv import opencv
 
 Images = NDArray[np.uint8]
+SIGNS = (1, 2, 0)  # how many the pictures of a fold show
 SMALLER = (0.6, 0.85)  # of two signs in a picture: as far away as both need to be in it
 UNLIKE = (0.9, 1.1)  # of one of them against the other
 APART = (0.2, 0.28)  # of the side, of each from the middle
@@ -24,6 +27,12 @@ TURN = 0.5  # radians, of the line through both; and for some
 UPRIGHT = 0.15  # of the pictures one sign is above the other
 SEAM = (0.01, 0.06)  # of the side, how soft
 MIRRORED = 0.7  # of the pictures the second sign is as of the other hand
+GONE = (
+    0.55,
+    0.9,
+)  # of the side, at its own size: how far away a sign is moved
+SIZES, LEAST = (0.7, 1.2), 0.8  # of it; a smaller one is moved as far as one of LEAST
+RISEN, LEANING = 0.5, 0.3  # share of these moved upwards, so that arms stay; radians, the spread
 NEARER, OFF = (0.7, 1.0), 0.1  # of half the pictures with one sign: its size, and from the middle
 
 
@@ -91,15 +100,30 @@ def one_sign(n: int, rng: np.random.Generator, signs_BSS3: Images) -> Images:
     return pictures
 
 
+def no_sign(n: int, rng: np.random.Generator, signs_BSS3: Images) -> Images:
+    """N pictures from which one of the signs was moved away: half of them upwards, the others
+    anywhere.
+    """
+    pictures = np.empty((n, *signs_BSS3.shape[1:]), np.uint8)
+    for picture_SS3 in pictures:
+        sign_SS3 = signs_BSS3[rng.integers(len(signs_BSS3))]
+        upwards = rng.random() < RISEN
+        turn = rng.normal(-np.pi / 2, LEANING) if upwards else rng.uniform(0, 2 * np.pi)
+        scale = rng.uniform(*SIZES)
+        far = rng.uniform(*GONE) * max(scale, LEAST)
+        picture_SS3[:] = placed(sign_SS3, scale, far * np.cos(turn), far * np.sin(turn))
+    return pictures
+
+
 def pictures_of_fold(n: int, seed: int, signs_BSS3: Images) -> Images:
-    """N pictures with one of a fold's signs, then N with two.
+    """N pictures of a fold's signs for each of SIGNS.
 
     Args:
         n: How many of each.
         seed: Of this fold.
         signs_BSS3: uint8 images.
     """
-    makers = (one_sign, two_signs)
-    draws = (np.random.default_rng([seed, number]) for number in range(2))
+    makers = (one_sign, two_signs, no_sign)
+    draws = (np.random.default_rng([seed, number]) for number in range(len(makers)))
     each = [make(n, rng, signs_BSS3) for make, rng in zip(makers, draws, strict=True)]
     return np.concatenate(each)

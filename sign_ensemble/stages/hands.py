@@ -1,4 +1,4 @@
-"""Pictures of one sign and of two, made of training signers' signs: what a guard learns from."""
+"""Pictures of no sign, of one and of two, made of training signs: what guards learn from."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from numpy.typing import NDArray
 
 from sign_ensemble.console import progress
 from sign_ensemble.data.features import features_of_images
+from sign_ensemble.data.hands import SIGNS, pictures_of_fold
 from sign_ensemble.data.negatives import signs_of_fold
-from sign_ensemble.data.two_hands import pictures_of_fold
 from sign_ensemble.learning.folds import seed_of
 from sign_ensemble.run import read_arrays, write_arrays
 from sign_ensemble.stages.prepare import Prepared, by_fold, squares
-from sign_ensemble.uncertainty.two_hands import Hands
+from sign_ensemble.uncertainty.hands import Hands
 
 
 def hands_of(prepared: Prepared) -> Hands | None:
-    """The pictures' features, made if they are missing; None if nobody asks for two hands."""
+    """The pictures' features, made if they are missing; None if nobody asks for these guards."""
     config, run = prepared.config, prepared.run
-    if not config.rejection.two_hands:
+    if not config.rejection.hands:
         return None
     if not run.hands.exists():
-        write_hands(prepared, config.rejection.two_hands)
+        write_hands(prepared, config.rejection.hands)
     arrays, _ = read_arrays(run.hands)
-    return Hands(arrays["deep"], arrays["two"].astype(bool), arrays["groups"])
+    return Hands(arrays["deep"], arrays["signs"], arrays["groups"])
 
 
 def write_hands(prepared: Prepared, each: int) -> None:
-    """Make so many pictures of one sign and of two from every fold, and write their features."""
+    """Make so many pictures of each of SIGNS from every fold, and write their features."""
     run, task = prepared.run, prepared.task
     data = prepared.config.data
 
@@ -38,11 +38,12 @@ def write_hands(prepared: Prepared, each: int) -> None:
         return pictures_of_fold(each, seed, signs)
 
     parts: list[NDArray[np.float16]] = []
-    with progress("pictures of two signs made") as step:
+    with progress("pictures of no sign and two made") as step:
         for fold, made in by_fold(task.folds, pictures):
             parts.append(features_of_images(made, data.weights).deep_ND)
             step(fold + 1, task.folds)
-    two = np.tile(np.repeat([0, 1], each), task.folds).astype(np.uint8)
-    groups = np.repeat(np.arange(task.folds), 2 * each)
     deep_PD: NDArray[np.float16] = np.concatenate(parts)
-    write_arrays(run.hands, {"deep": deep_PD, "two": two, "groups": groups.astype(np.int64)})
+    signs = np.tile(np.repeat(SIGNS, each), task.folds)
+    groups = np.repeat(np.arange(task.folds), len(SIGNS) * each)
+    arrays = {"signs": signs.astype(np.int64), "groups": groups.astype(np.int64)}
+    write_arrays(run.hands, {"deep": deep_PD, **arrays})
