@@ -42,7 +42,7 @@ from sign_ensemble.run import write_json
 
 RESULTS = Path(__file__).parent / "results"
 SIDE = 224
-KIND = Kind("features.f16", (1, backbone.E), "float16", {})
+KIND = Kind("features.f16", (1, backbone.A), "float16", {})
 
 
 def make_images(folder: Path, count: int, size: tuple[int, int]) -> pa.Table:

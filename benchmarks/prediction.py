@@ -97,7 +97,8 @@ def drawn_reader(size: int) -> Reader:
     labels_B = np.arange(size) % len(LABELS)
     deep_BVD = drawn_features(size, backbone.D)[:, None]
     hands = Hands(drawn_features(800, backbone.D), np.arange(800) % 3, np.arange(800) % 4)
-    bank = Bank(deep_BVD, drawn_features(size, backbone.C), labels_B, labels_B % 4, hands)
+    places = drawn_features(size, backbone.C), drawn_features(size, backbone.F)
+    bank = Bank(deep_BVD, *places, labels_B, labels_B % 4, hands)
     atlas = fit_atlas(bank, True)
     rule = replace(
         drawn_rule(np.random.default_rng(0)),
@@ -172,7 +173,7 @@ def figures(evidence: Evidence, reader: Reader) -> float:
 
 def write_rows(path: Path, rows: int) -> None:
     """A cache file of so many rows, as the package lays them out without views."""
-    drawn = drawn_features(1000, backbone.E)
+    drawn = drawn_features(1000, backbone.A)
     with path.open("wb") as opened:
         for start in range(0, rows, len(drawn)):
             opened.write(drawn[: rows - start].tobytes())
@@ -196,7 +197,7 @@ def learn_from(path: str, rows: int, out: str) -> None:
     before = held("VmRSS")
     watch.start()
     labels_N = np.arange(rows) % len(LABELS)
-    features = Slots(path, np.arange(rows), (1, backbone.E), "float16")
+    features = Slots(path, np.arange(rows), (1, backbone.A), "float16", columns=backbone.E)
     task = Task(features, labels_N, np.zeros(rows, np.int64), ("",), LABELS, "", 0)
     began = time.perf_counter()
     fit_rows(task, MemberConfig(epochs=1), np.arange(rows), 0)

@@ -56,11 +56,17 @@ def test_two_labels_must_be_left() -> None:
 def task(tmp_path: Path) -> Task:
     """Three labels by two signers, five images each; a label's own features are high."""
     labels, folds = (x.ravel() for x in np.indices((3, 10)))
-    x_NE = np.random.default_rng(0).uniform(0, 0.1, (30, 1, backbone.E)).astype(np.float16)
+    x_NA = np.random.default_rng(0).uniform(0, 0.1, (30, 1, backbone.A)).astype(np.float16)
     for label in range(3):
-        x_NE[labels == label, 0, 40 * label : 40 * label + 40] = 4
-    x_NE.tofile(tmp_path / "features.f16")
-    features = Slots(str(tmp_path / "features.f16"), np.arange(30), (1, backbone.E), "float16")
+        x_NA[labels == label, 0, 40 * label : 40 * label + 40] = 4
+    x_NA.tofile(tmp_path / "features.f16")
+    features = Slots(
+        str(tmp_path / "features.f16"),
+        np.arange(30),
+        (1, backbone.A),
+        "float16",
+        columns=backbone.E,
+    )
     return Task(features, labels, folds % 2, ("eve", "fay"), ("a", "b", "c"), "", 0)
 
 

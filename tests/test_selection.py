@@ -32,18 +32,20 @@ def prepared(tmp_path: Path) -> Any:
     rng = np.random.default_rng(0)
 
     def drawn(labels: np.ndarray) -> np.ndarray:
-        x_NE = rng.uniform(0, 1, (len(labels), backbone.E)).astype(np.float16)
+        x_NA = rng.uniform(0, 1, (len(labels), backbone.A)).astype(np.float16)
         for label in range(3):
-            x_NE[labels == label, 40 * label : 40 * label + 40] += 4
-        return x_NE
+            x_NA[labels == label, 40 * label : 40 * label + 40] += 4
+        return x_NA
 
     drawn(labels)[:, None].tofile(tmp_path / "features.f16")
-    features = Slots(str(tmp_path / "features.f16"), np.arange(IMAGES), (1, backbone.E), "float16")
+    features = Slots(str(tmp_path / "features.f16"), np.arange(IMAGES), (1, backbone.A), "float16")
     run = RunFolder(tmp_path)
+    made_GA = drawn(np.arange(MADE) % 3)
     write_arrays(
         run.negatives,
         {
-            "features": drawn(np.arange(MADE) % 3),
+            "features": made_GA[:, : backbone.E],
+            "fourth": made_GA[:, backbone.E :],
             "folds": np.arange(MADE) % 2,
             "kinds": np.arange(MADE) // 2 % 2,
         },

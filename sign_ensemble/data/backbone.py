@@ -1,6 +1,7 @@
 """AlexNet's five convolution layers, frozen: uint8 images in, float16 features out.
 
-Letters: N images, S side in pixels, D deep features, C features of the middle, E = D + C both.
+Letters: N images, S side in pixels, D deep features, C features of the third layer, E = D + C both,
+F features of the fourth, A = E + F all.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ SHIPPED = "alexnet-imagenet1k-features-fp16.safetensors"
 D = 256 * 6 * 6
 THIRD, PLACES = 8, 3  # layers up to the third convolution's ReLU; places kept along a side of it
 C = 384 * PLACES * PLACES
-E = D + C  # deep features first
+E = D + C  # deep features first: what heads read
+FOURTH = 10  # layers up to the fourth convolution's ReLU
+F = 256 * PLACES * PLACES
+A = E + F
 BATCH = 64  # every pass has this many images, so that a feature never depends on its neighbours
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as torchvision publishes them with the weights
 STD = (0.229, 0.224, 0.225)
@@ -67,10 +71,20 @@ class Convolutions(nn.Module):
         The first 9,216 are what torchvision's classifier is given; after them, of the third layer
         (384 maps), the highest value in each of 3 x 3 places: 3,456.
         """
+        return self.every(images_N3SS, beside=False)
+
+    def every(self, images_N3SS: torch.Tensor, beside: bool = True) -> torch.Tensor:
+        """The features (N, E) and, beside them, the highest value in each of 3 x 3 places of the
+        fourth layer's 256 maps: (N, A). Heads do not read those.
+        """
         third = self.features[:THIRD](images_N3SS)
         middle_NC = adaptive_max_pool2d(third, PLACES).flatten(1)
-        deep_ND = self.avgpool(self.features[THIRD:](third)).flatten(1)
-        return torch.cat([deep_ND, middle_NC], 1)
+        fourth = self.features[THIRD:FOURTH](third)
+        deep_ND = self.avgpool(self.features[FOURTH:](fourth)).flatten(1)
+        each = [deep_ND, middle_NC]
+        if beside:
+            each.append(adaptive_max_pool2d(fourth, PLACES).flatten(1))
+        return torch.cat(each, 1)
 
 
 @dataclass(frozen=True)
@@ -78,30 +92,40 @@ class Features:
     """What the convolutions make of N images.
 
     Args:
-        both_NE: float16, which heads read.
+        every_NA: float16.
     """
 
-    both_NE: NDArray[np.float16]
+    every_NA: NDArray[np.float16]
+
+    @property
+    def both_NE(self) -> NDArray[np.float16]:
+        """The fifth layer's and the third's, which heads read."""
+        return self.every_NA[:, :E]
 
     @property
     def deep_ND(self) -> NDArray[np.float16]:
         """The fifth layer's, which neighbours are about."""
-        return self.both_NE[:, :D]
+        return self.every_NA[:, :D]
 
     @property
     def middle_NC(self) -> NDArray[np.float16]:
         """The third layer's, which clouds are about, see ``gaussians.py``."""
-        return self.both_NE[:, D:]
+        return self.every_NA[:, D:E]
+
+    @property
+    def fourth_NF(self) -> NDArray[np.float16]:
+        """The fourth layer's, which parts are about beside the third's, see ``parts.py``."""
+        return self.every_NA[:, E:]
 
     def rows(self, chosen: NDArray[np.int64]) -> Features:
         """Those of some of the images."""
-        return Features(self.both_NE[chosen])
+        return Features(self.every_NA[chosen])
 
 
 def joined(parts: Sequence[Features]) -> Features:
     """Features of some images after those of others."""
-    none = np.zeros((0, E), np.float16)
-    return Features(np.concatenate([none, *(part.both_NE for part in parts)]))
+    none = np.zeros((0, A), np.float16)
+    return Features(np.concatenate([none, *(part.every_NA for part in parts)]))
 
 
 @lru_cache(maxsize=1)
@@ -140,8 +164,8 @@ class Backbone:
                 torch.inference_mode(),
                 torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
             ):
-                both_NE = self.layers(pixels_N3SS)[:n]
-            yield Features(both_NE.clamp(max=65504).to(torch.float16).cpu().numpy())
+                every_NA = self.layers.every(pixels_N3SS)[:n]
+            yield Features(every_NA.clamp(max=65504).to(torch.float16).cpu().numpy())
 
     def of_images(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None

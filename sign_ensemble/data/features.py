@@ -48,7 +48,12 @@ class Cached:
     def rows(self, chosen: NDArray[np.int64]) -> backbone.Features:
         """Those of some of the images."""
         some = replace(self.features, slots_N=self.features.slots_N[chosen])
-        return backbone.Features(plain(some))
+        return backbone.Features(plain(every(some)))
+
+
+def every(features: Slots) -> Slots:
+    """What heads do not read shown too: rows of A instead of E features."""
+    return replace(features, columns=None)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
     """What the content of a cache folder depends on, beside the images."""
     return {
         **preparation(data, weights_sha256),
+        "beside": [backbone.FOURTH, backbone.F],
         "views": data.views,
         "ranges": views.settings() if data.views else None,
         "mirror": data.mirror if data.views else None,
@@ -98,7 +104,7 @@ def images_with_views(works: Sequence[Work], data: DataConfig) -> NDArray[np.uin
 
 
 def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.float16]]:
-    """A slot of each image in turn, (1 + V, E).
+    """A slot of each image in turn, (1 + V, A).
 
     A GPU convolves while the next images are decoded. A processor does one after the other, each
     on all its threads: a decoding thread beside them would only make the convolutions' wait.
@@ -124,7 +130,7 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
 
     rows: list[NDArray[np.float16]] = []
     for found in net.features(batches()):
-        rows.extend(found.both_NE)
+        rows.extend(found.every_NA)
         while len(rows) > data.views:
             yield np.stack(rows[: 1 + data.views])
             del rows[: 1 + data.views]
@@ -156,7 +162,7 @@ def features_of_rows(
         spread: Compute over the Ray cluster with Ray Data instead of in this process.
 
     Returns:
-        Where the features lie.
+        Where the features lie; shown are those that heads read, see :func:`every`.
 
     Raises:
         UserError: the cache cannot be written.
@@ -174,5 +180,6 @@ def features_of_rows(
         works = [Work(str(root / path_of[sha]), sha, slot) for sha, slot in missing]
         return compute(works, data)
 
-    kind = Kind("features.f16", (1 + data.views, backbone.E), "float16", key)
-    return slots_of(cache / name, kind, wanted, make, progress)
+    kind = Kind("features.f16", (1 + data.views, backbone.A), "float16", key)
+    found = slots_of(cache / name, kind, wanted, make, progress)
+    return replace(found, columns=backbone.E)

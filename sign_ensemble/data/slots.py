@@ -63,6 +63,7 @@ class Slots:
         shape: Shape of a row.
         dtype: Its numpy type's name.
         copy: Makes the file on a machine that lacks it, where it is a copy from an object store.
+        columns: Of a row's last axis only so many, the first, are shown; None shows all.
     """
 
     path: str
@@ -70,9 +71,11 @@ class Slots:
     shape: tuple[int, ...]
     dtype: str
     copy: Copy | None = None
+    columns: int | None = None
 
     def open(self) -> NDArray[Any]:
-        """The memory-mapped file as (rows, *shape); index it with ``slots_N``.
+        """The memory-mapped file as (rows, *shape), the last axis cut to ``columns``; index it with
+        ``slots_N``.
 
         Raises:
             UserError: this machine cannot read it.
@@ -80,7 +83,7 @@ class Slots:
         path = self.path if self.copy is None else self.copy.file()
         try:
             rows = os.path.getsize(path) // (prod(self.shape) * np.dtype(self.dtype).itemsize)
-            return np.memmap(path, self.dtype, "r", shape=(rows, *self.shape))
+            return np.memmap(path, self.dtype, "r", shape=(rows, *self.shape))[..., : self.columns]
         except OSError as fault:
             raise UserError(
                 f"{path}: cannot be read on this node ({fault.strerror}); data.cache must lie on "

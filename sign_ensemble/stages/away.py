@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.data.backbone import D, Features
-from sign_ensemble.data.features import Cached
+from sign_ensemble.data.backbone import D, E, Features
+from sign_ensemble.data.features import Cached, every
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.stages.prepare import Prepared
 from sign_ensemble.uncertainty.bank import Bank, Measured, Rows, atlases_of_others, measured
@@ -27,9 +27,9 @@ def bank_rows(prepared: Prepared) -> NDArray[np.int64]:
 def bank_of(task: Task, chosen: NDArray[np.int64], hands: Hands | None = None) -> Bank:
     """The training images of these rows, with their views; and pictures made of their signs."""
     slots_B = task.features.slots_N[chosen]
-    both_BVE = task.features.open()[slots_B]
-    deep_BVD, middle_BC = both_BVE[:, :, :D], both_BVE[:, 0, D:]
-    return Bank(deep_BVD, middle_BC, task.labels_N[chosen], task.folds_N[chosen], hands)
+    every_BVA = every(task.features).open()[slots_B]
+    deep_BVD, middle_BC, fourth_BF = every_BVA[..., :D], every_BVA[:, 0, D:E], every_BVA[:, 0, E:]
+    return Bank(deep_BVD, middle_BC, fourth_BF, task.labels_N[chosen], task.folds_N[chosen], hands)
 
 
 def away_from_others(
@@ -52,4 +52,5 @@ def away_from_others(
         return measured(of, groups, bank, others, k, len(task.labels))
 
     signs = asked(Cached(task.features), task.folds_N)
-    return signs, asked(Features(negatives["features"]), negatives["folds"])
+    made = np.concatenate([negatives["features"], negatives["fourth"]], 1)
+    return signs, asked(Features(made), negatives["folds"])

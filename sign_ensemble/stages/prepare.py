@@ -149,6 +149,7 @@ def write_negatives(prepared: Prepared) -> None:
     found = joined(parts)
     arrays: dict[str, NDArray[Any]] = {
         "features": found.both_NE,
+        "fourth": found.fourth_NF,
         "folds": np.array(folds, np.int64),
         "kinds": np.array([names.index(kind) for kind in kinds], np.int64),
     }

@@ -4,7 +4,7 @@ Distances of a training signer's own images are to those of the other signers al
 would be.
 
 Letters: R layers with clouds, N images, B training images, V views, D features of the fifth layer,
-C of the third, L labels with a cloud, K labels.
+C of the third, F of the fourth, L labels with a cloud, K labels.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Bank:
     Args:
         deep_BVD: Features of the fifth layer, of each image and its views.
         middle_BC: Features of the third layer.
+        fourth_BF: Of the fourth.
         labels_B: Their labels.
         groups_B: The signer (fold) of each.
         hands: Pictures made of their signs; None where nobody asks for the guards of HANDS.
@@ -53,6 +54,7 @@ class Bank:
 
     deep_BVD: NDArray[np.float16]
     middle_BC: NDArray[np.float16]
+    fourth_BF: NDArray[np.float16]
     labels_B: NDArray[np.int64]
     groups_B: NDArray[np.int64]
     hands: Hands | None = None
@@ -66,6 +68,7 @@ class Bank:
         return Bank(
             self.deep_BVD[chosen_B],
             self.middle_BC[chosen_B],
+            self.fourth_BF[chosen_B],
             self.labels_B[chosen_B],
             self.groups_B[chosen_B],
         )
@@ -85,7 +88,7 @@ class Atlas:
     Args:
         labels_L: The labels that have a cloud, ascending.
         third: The third layer's.
-        parts: The third layer's, of each place alone.
+        parts: The third layer's and the fourth's, of each place alone.
         fifth: The fifth's.
         hands: What no sign looks like, and two at once.
     """
@@ -125,7 +128,7 @@ def fit_atlas(bank: Bank, reads: bool, hands: Sides | None = None) -> Atlas:
     given, what no sign looks like, and two.
     """
     labels_L, third = np.unique(bank.labels_B), fit_clouds(bank.middle_BC, bank.labels_B)
-    parts = fit_parts(bank.middle_BC, bank.labels_B)
+    parts = fit_parts((bank.middle_BC, bank.fourth_BF), bank.labels_B)
     if bank.lessons and hands is None:
         hands = bank.lessons.fit()
     if not reads:
@@ -180,12 +183,12 @@ def distances(found: Features, atlas: Atlas, labels: int) -> tuple[Floats, Float
     to all K labels (R, N, K).
     """
     to_clouds_NL, to_all_N = label_distances(found.middle_NC, atlas.third)
-    layers = [to_clouds_NL]
+    clouds = [to_clouds_NL]
     if atlas.fifth is not None:
-        layers.append(label_distances(found.deep_ND, atlas.fifth)[0])
-    to_labels_RNK = np.stack([of_all_labels(each, atlas.labels_L, labels) for each in layers])
-    whole_N = relative(to_clouds_NL, to_all_N)
-    return whole_N, part_distance(found.middle_NC, atlas.parts, whole_N), to_labels_RNK
+        clouds.append(label_distances(found.deep_ND, atlas.fifth)[0])
+    to_labels_RNK = np.stack([of_all_labels(each, atlas.labels_L, labels) for each in clouds])
+    whole_N, layers = relative(to_clouds_NL, to_all_N), (found.middle_NC, found.fourth_NF)
+    return whole_N, part_distance(layers, atlas.parts, whole_N), to_labels_RNK
 
 
 def measured(

@@ -24,6 +24,7 @@ from sign_ensemble.data.backbone import (
     C,
     Convolutions,
     D,
+    F,
     joined,
     weights_bytes,
 )
@@ -151,7 +152,7 @@ def test_the_middle_keeps_the_highest_value_of_each_place() -> None:
 def test_no_images_have_no_features() -> None:
     none = backbone.load("random").of_images(images(0))
     assert (none.deep_ND.shape, none.middle_NC.shape) == ((0, D), (0, C))
-    assert none.both_NE.shape == (0, D + C)
+    assert (none.both_NE.shape, none.fourth_NF.shape) == ((0, D + C), (0, F))
 
 
 def test_huge_activations_stay_finite() -> None:

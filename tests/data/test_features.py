@@ -25,6 +25,7 @@ from sign_ensemble.data.features import (
     Cached,
     Work,
     cache_key,
+    every,
     features_of_images,
     features_of_rows,
     plain,
@@ -35,7 +36,7 @@ from sign_ensemble.data.views import augment
 from sign_ensemble.errors import UserError
 
 DATA = DataConfig(size=64, views=2, weights="random")
-SLOT = 2 * 3 * backbone.E  # bytes of an image and two views
+SLOT = 2 * 3 * backbone.A  # bytes of an image and two views
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -115,6 +116,10 @@ def test_a_slot_holds_the_image_and_then_its_views(views: int, root: Path, tmp_p
     some = Cached(found).rows(np.array([5, 2]))
     assert np.array_equal(some.deep_ND, slots_NVE[[5, 2], 0, : backbone.D])
     assert np.array_equal(some.middle_NC, slots_NVE[[5, 2], 0, backbone.D :])
+    whole_NVA = every(found).open()[found.slots_N]
+    assert whole_NVA.shape == (7, 1 + views, backbone.A)
+    assert np.array_equal(whole_NVA[..., : backbone.E], slots_NVE)
+    assert np.array_equal(some.fourth_NF, whole_NVA[[5, 2], 0, backbone.E :])
     if views:  # they differ, so that an order was tested
         assert not np.array_equal(slots_NVE[0, 1], slots_NVE[0, 2])
 
@@ -131,7 +136,7 @@ def test_more_images_than_one_pass_come_out_in_order(
     one, other = (np.frombuffer(each, np.float16).astype(float) for each in (whole, parts))
     # passes of another size may round otherwise
     assert np.abs(one - other).max() < 0.02 * np.abs(one).max()
-    each = np.stack([one, other]).reshape(2, 21, backbone.E)
+    each = np.stack([one, other]).reshape(2, 21, backbone.A)
     assert (np.linalg.norm(each[0, :, None] - each[1][None], axis=-1).argmin(1) == range(21)).all()
 
 

@@ -68,7 +68,7 @@ def drawn_rule(rng: np.random.Generator) -> Rule:
         neighbours=5,
         bank=rng.normal(size=(10, 4)).astype(np.float16),
         clouds=fit_clouds(rng.normal(size=(20, 4)).astype(np.float16), np.arange(20) % 2),
-        parts=fit_parts(rng.random((20, 18)).astype(np.float16), np.arange(20) % 2),
+        parts=fit_parts((rng.random((20, 18)).astype(np.float16),) * 2, np.arange(20) % 2),
         choice={"chosen": "total_uncertainty+neighbour (fisher)", "negatives": [], "by": ""},
         temperature=1.31,
     )

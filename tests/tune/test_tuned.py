@@ -96,7 +96,7 @@ def test_each_members_clouds_are_of_what_it_sees(tuned: Path) -> None:
     frozen = load(reader.weights).of_images(images)
     whole_N = relative_distance(frozen.middle_NC, reader.rule.clouds)
     assert found.cloud_N == pytest.approx(whole_N)
-    parts_N = part_distance(frozen.middle_NC, reader.rule.parts, whole_N)
+    parts_N = part_distance((frozen.middle_NC, frozen.fourth_NF), reader.rule.parts, whole_N)
     assert found.part_N == pytest.approx(parts_N)
     assert found.norm_N == pytest.approx(Norms.of(reader.rule.bank).of_images(frozen.deep_ND))
 

@@ -46,7 +46,8 @@ def bank(seed: int = 0, people: int = 3, views: int = 2) -> Bank:
         np.tile([1, 2, 0, 1], people),
         np.repeat(np.arange(people), 4),
     )
-    return Bank(deep_BVD, crowd(18).astype(np.float16), labels, groups, made)
+    middle_BC, fourth_BF = (crowd(18).astype(np.float16) for _ in range(2))
+    return Bank(deep_BVD, middle_BC, fourth_BF, labels, groups, made)
 
 
 class Few(Features):
@@ -54,25 +55,31 @@ class Few(Features):
 
     @property
     def deep_ND(self) -> np.ndarray:
-        return self.both_NE[:, :12]
+        return self.every_NA[:, :12]
 
     @property
     def middle_NC(self) -> np.ndarray:
-        return self.both_NE[:, 12:]
+        return self.every_NA[:, 12:30]
+
+    @property
+    def fourth_NF(self) -> np.ndarray:
+        return self.every_NA[:, 30:]
 
     def rows(self, chosen: np.ndarray) -> Features:
-        return Few(self.both_NE[chosen])
+        return Few(self.every_NA[chosen])
 
 
 def found_in(some: Bank) -> Features:
-    return Few(np.concatenate([some.deep_BVD[:, 0], some.middle_BC], 1))
+    return Few(np.concatenate([some.deep_BVD[:, 0], some.middle_BC, some.fourth_BF], 1))
 
 
 def test_clouds_read_people_they_never_saw() -> None:
     known, strangers = bank(0), bank(1)
     atlas = fit_atlas(known, True)
     cloud_N, part_N, to_labels_RNK = distances(found_in(strangers), atlas, 3)
-    assert np.array_equal(part_N, part_distance(strangers.middle_BC, atlas.parts, cloud_N))
+    assert np.array_equal(
+        part_N, part_distance((strangers.middle_BC, strangers.fourth_BF), atlas.parts, cloud_N)
+    )
     assert to_labels_RNK.shape == (2, len(strangers.labels_B), 3)
     assert (to_labels_RNK.argmin(2) == strangers.labels_B).all()
     expected = relative_distance(strangers.middle_BC, fit_clouds(known.middle_BC, known.labels_B))

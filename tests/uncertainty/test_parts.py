@@ -1,6 +1,7 @@
 """The part that fits worst: by hand, as the convolutions lay places out, and a hand of two signs.
 
-Letters: N images asked about, B training images, C features of the third layer, K labels, J places.
+Letters: N images asked about, B training images, C features of the third layer, K labels, J
+places of L layers.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from sign_ensemble.data.backbone import PLACES, C, D, load
+from sign_ensemble.data.backbone import PLACES, A, C, D, E, F, load
 from sign_ensemble.metrics import auroc
 from sign_ensemble.uncertainty.gaussians import fit_clouds, relative_distance, rooted
 from sign_ensemble.uncertainty.parts import (
     WHOLE,
     J,
+    L,
+    Layers,
     Parts,
     fit_parts,
     part_distance,
@@ -25,6 +28,11 @@ from sign_ensemble.uncertainty.parts import (
 )
 
 PER_PLACE = 6  # features
+
+
+def twice(features: np.ndarray) -> Layers:
+    """The same in either layer."""
+    return features, features
 
 
 def hands(fingers: list[list[int]], each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,24 +65,30 @@ def several_people() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_worst_part_of_the_nearest_label() -> None:
-    # two places, three images, two labels
-    to_labels = np.array([[[1.0, 2.0], [9.0, 1.0], [3.0, 3.0]], [[4.0, 2.0], [0.0, 7.0], [5.0, 5]]])
-    to_all = np.array([[1.0, 4.0, 1.0], [3.0, 0.5, 6.0]])
-    # sums of image 0: 5 and 4, so label 1: 2 - 1, 2 - 3; of image 1: 9 and 8, label 1: 1 - 4,
-    # 7 - 0.5; image 2 is as near to either: 3 - 1, 5 - 6
-    assert worst_part(to_labels, to_all).tolist() == [1.0, 6.5, 2.0]
+    # two of the places of either layer, three images, two labels; the other places say nothing
+    third = np.array([[[1.0, 2.0], [9.0, 1.0], [3.0, 3.0]], [[4.0, 2.0], [0.0, 7.0], [5.0, 5]]])
+    all_third = np.array([[1.0, 4.0, 1.0], [3.0, 0.5, 6.0]])
+    fourth = np.array([[[0.0, 0.0], [0.0, 3.0], [1.0, 1.0]], [[0.0, 9.0], [0.0, 0.0], [2.0, 1.0]]])
+    all_fourth = np.array([[-2.0, 1.0, 0.5], [-7.0, -4.0, 0.0]])
+    silent, of_all = np.zeros((J - 2, 3, 2)), np.full((J - 2, 3), 99.0)
+    to_labels = np.concatenate([third, silent, fourth, silent])
+    to_all = np.concatenate([all_third, of_all, all_fourth, of_all])
+    # sums of image 0: 5 and 13, so label 0: third 1 - 1, 4 - 3, fourth 0 + 2, 0 + 7; of image 1: 9
+    # and 11, label 0: 9 - 4, 0 - 0.5, 0 - 1, 0 + 4; of image 2: 11 and 10, label 1: 3 - 1, 5 - 6,
+    # 1 - 0.5, 1 - 0
+    assert worst_part(to_labels, to_all) == pytest.approx([(1 + 7) / 2, (5 + 4) / 2, (2 + 1) / 2])
 
 
 def test_one_label_is_the_nearest() -> None:
-    to_labels = np.array([[[3.0]], [[1.0]]])
-    assert worst_part(to_labels, np.array([[1.0], [0.0]])).tolist() == [2.0]
+    to_labels = np.repeat([3.0, 1.0], J).reshape(L * J, 1, 1)
+    assert worst_part(to_labels, np.repeat([1.0, 0.5], J)[:, None]).tolist() == [(2.0 + 0.5) / 2]
 
 
 def test_a_little_of_the_whole_counts() -> None:
     features, labels = several_people()
-    parts = fit_parts(features, labels)
-    alone = part_distance(features, parts, np.zeros(len(features)))
-    both = part_distance(features, parts, np.full(len(features), 8.0))
+    parts = fit_parts(twice(features), labels)
+    alone = part_distance(twice(features), parts, np.zeros(len(features)))
+    both = part_distance(twice(features), parts, np.full(len(features), 8.0))
     assert both == pytest.approx(alone + 8 * WHOLE)
     assert WHOLE == 0.25
 
@@ -89,22 +103,26 @@ def test_places_are_those_of_the_convolutions() -> None:
     pixels = (torch.from_numpy(image).permute(0, 3, 1, 2) / 255).float()
     with torch.inference_mode():
         third = backbone.layers.features[:8](pixels)[0]
-        found = backbone.layers(pixels)[:, D:]
-    assert found.shape == (1, C)
+        fourth = backbone.layers.features[:10](pixels)[0]
+        heads_read, every = backbone.layers(pixels), backbone.layers.every(pixels)
+    assert every.shape == (1, A)
+    assert torch.equal(heads_read, every[:, :E])
+    assert (len(third) * J, len(fourth) * J) == (C, F)
     side = third.shape[1]
-    for number, (row, column) in enumerate(product(range(PLACES), repeat=2)):
-        rows, columns = (
-            slice(at * side // PLACES, -(-(at + 1) * side // PLACES)) for at in (row, column)
-        )
-        assert torch.equal(place(found, number)[0], third[:, rows, columns].amax((1, 2)))
+    for maps, found in ((third, every[:, D:E]), (fourth, every[:, E:])):
+        for number, (row, column) in enumerate(product(range(PLACES), repeat=2)):
+            rows, columns = (
+                slice(at * side // PLACES, -(-(at + 1) * side // PLACES)) for at in (row, column)
+            )
+            assert torch.equal(place(found, number)[0], maps[:, rows, columns].amax((1, 2)))
 
 
 def test_every_place_is_rooted_with_the_whole() -> None:
     features, labels = several_people()
     whole = rooted(features)
-    fitted = fit_parts(features, labels)
+    fitted = fit_parts(twice(features), labels)
     for number, clouds in enumerate(fitted.places):
-        mean = whole.reshape(len(whole), PER_PLACE, J)[:, :, number].mean(0)
+        mean = whole.reshape(len(whole), PER_PLACE, J)[:, :, number % J].mean(0)
         assert clouds.centre_D == pytest.approx(mean.numpy(), abs=1e-6)
 
 
@@ -113,12 +131,12 @@ def test_every_place_is_rooted_with_the_whole() -> None:
 
 def test_a_sign_but_for_one_place_is_stranger_than_a_strangers_sign() -> None:
     features, labels = several_people()
-    parts, clouds = fit_parts(features, labels), fit_clouds(features, labels)
+    parts, clouds = fit_parts(twice(features), labels), fit_clouds(features, labels)
     signs = np.concatenate([hands(SIGNS, 25, seed)[0] for seed in range(50, 54)])
     wrong = np.concatenate([hands(WRONG, 25, seed)[0] for seed in range(50, 54)])
     whole = [relative_distance(each, clouds) for each in (signs, wrong)]
     of_signs, of_wrong = (
-        part_distance(each, parts, of_whole)
+        part_distance(twice(each), parts, of_whole)
         for each, of_whole in zip((signs, wrong), whole, strict=True)
     )
     assert auroc(of_signs, of_wrong) > 0.98
@@ -130,43 +148,43 @@ def test_a_sign_but_for_one_place_is_stranger_than_a_strangers_sign() -> None:
 
 def test_arrays_are_the_parts() -> None:
     features, labels = several_people()
-    fitted = fit_parts(features, labels)
+    fitted = fit_parts(twice(features), labels)
     again = Parts.of_arrays(fitted.arrays())
-    assert len(again.places) == J
+    assert len(again.places) == L * J
     whole = np.zeros(len(features))
     assert np.array_equal(
-        part_distance(features, again, whole), part_distance(features, fitted, whole)
+        part_distance(twice(features), again, whole), part_distance(twice(features), fitted, whole)
     )
-    short = {name: v for name, v in fitted.arrays().items() if name != "8.mean_P"}
-    with pytest.raises(KeyError, match=r"8\.mean_P"):
+    short = {name: v for name, v in fitted.arrays().items() if name != "17.mean_P"}
+    with pytest.raises(KeyError, match=r"17\.mean_P"):
         Parts.of_arrays(short)
 
 
 def test_many_few_and_no_images() -> None:
     features, labels = several_people()
-    fitted = fit_parts(features, labels)
-    once = part_distance(features, fitted, np.zeros(len(features)))
-    many = part_distance(np.tile(features, (5, 1)), fitted, np.zeros(5 * len(features)))
+    fitted = fit_parts(twice(features), labels)
+    once = part_distance(twice(features), fitted, np.zeros(len(features)))
+    many = part_distance(twice(np.tile(features, (5, 1))), fitted, np.zeros(5 * len(features)))
     assert many == pytest.approx(np.tile(once, 5), rel=1e-4, abs=1e-4)
-    assert part_distance(features[:0], fitted, np.zeros(0)).shape == (0,)
+    assert part_distance(twice(features[:0]), fitted, np.zeros(0)).shape == (0,)
 
 
 def test_a_zero_vector_and_one_label_are_measured() -> None:
     features, labels = several_people()
     black = np.zeros((1, features.shape[1]), np.float16)
     for known in (labels, np.zeros_like(labels)):
-        found = part_distance(black, fit_parts(features, known), np.zeros(1))
+        found = part_distance(twice(black), fit_parts(twice(features), known), np.zeros(1))
         assert np.isfinite(found).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_no_number_is_refused(bad: float) -> None:
     features, labels = several_people()
-    fitted = fit_parts(features, labels)
+    fitted = fit_parts(twice(features), labels)
     features[3, 5] = bad
     with pytest.raises(ValueError, match="finite"):
-        part_distance(features, fitted, np.zeros(len(features)))
+        part_distance(twice(features), fitted, np.zeros(len(features)))
     with pytest.raises(ValueError, match="finite"):
-        fit_parts(features, labels)
+        fit_parts(twice(features), labels)
     with pytest.raises(ValueError, match="no training images"):
-        fit_parts(features[:0], labels[:0])
+        fit_parts(twice(features[:0]), labels[:0])

@@ -53,7 +53,7 @@ def rule(**changed: Any) -> Rule:
         "neighbours": 5,
         "bank": np.random.default_rng(0).normal(size=(3, 7)).astype(np.float16),
         "clouds": fit_clouds(np.eye(3, dtype=np.float16), np.array([0, 0, 1])),
-        "parts": fit_parts(np.eye(9, dtype=np.float16)[:3], np.array([0, 0, 1])),
+        "parts": fit_parts((np.eye(9, dtype=np.float16)[:3],) * 2, np.array([0, 0, 1])),
         "choice": {"chosen": "energy+neighbour", "candidates": [{"cost": 0.1 + 0.2}]},
         "temperature": 1.3,
         "hands": Sides(np.full((2, 7), 0.1, np.float32), np.ones((2, 7), np.float32)),
@@ -339,7 +339,7 @@ def test_a_rule_comes_back_to_the_bit(tmp_path: Path) -> None:
     for name, values in before.hands.arrays().items():
         assert after.hands.arrays()[name].tobytes() == values.tobytes(), name
     both = before.clouds.arrays() | before.parts.arrays()
-    assert len(both) == 6 + 9 * 6
+    assert len(both) == 6 + 2 * 9 * 6
     again = after.clouds.arrays() | after.parts.arrays()
     for name, values in both.items():
         new = again[name]
