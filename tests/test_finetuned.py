@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from sign_ensemble.data.images import square_of
 from sign_ensemble.data.negatives import NEGATIVES
 from sign_ensemble.learning.finetune import OF_NO_FOLD
 from sign_ensemble.learning.whole import negatives_of
-from sign_ensemble.run import read_arrays
+from sign_ensemble.run import read_arrays, write_arrays
 from sign_ensemble.stages.finetune import pixel_task, seats
+from sign_ensemble.stages.hands import hands_of
 from sign_ensemble.stages.prepare import negatives_of as negatives_of_prepared
 from sign_ensemble.stages.prepare import prepare
 
@@ -86,3 +88,27 @@ def test_a_folds_negatives_go_through_the_convolutions_together(
         made = negatives_of_prepared(prepared, fold)
         kinds = np.array(header["kinds"])[found["kinds"][mine]].tolist()
         assert kinds == [kind for kind, some in made.items() for _ in some]
+
+
+def test_what_an_earlier_version_did_not_look_at_is_made_again(
+    signs_folder: Path, tmp_path: Path
+) -> None:
+    """The fourth layer of negatives, pictures without a sign: a run begun before goes on."""
+    config = two_labels(signs_folder, tmp_path)
+    config = replace(config, rejection=replace(config.rejection, hands=10))
+    prepared = prepare(config)
+    hands = hands_of(prepared)
+    whole, header = read_arrays(prepared.run.negatives)
+    earlier = {name: values for name, values in whole.items() if name != "fourth"}
+    write_arrays(prepared.run.negatives, earlier, header)
+    made, _ = read_arrays(prepared.run.hands)
+    write_arrays(prepared.run.hands, {"deep": made["deep"][::2], "two": made["groups"][::2]})
+    again = prepare(config)
+    found, _ = read_arrays(again.run.negatives)
+    assert found.keys() == whole.keys()
+    assert all(np.array_equal(found[name], values) for name, values in whole.items())
+    hands_again = hands_of(again)
+    assert hands is not None
+    assert hands_again is not None
+    assert np.array_equal(hands_again.deep_PD, hands.deep_PD)
+    assert np.array_equal(hands_again.signs_P, hands.signs_P)

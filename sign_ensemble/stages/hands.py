@@ -20,9 +20,10 @@ def hands_of(prepared: Prepared) -> Hands | None:
     config, run = prepared.config, prepared.run
     if not config.rejection.hands:
         return None
-    if not run.hands.exists():
+    arrays = read_arrays(run.hands)[0] if run.hands.exists() else {}
+    if "signs" not in arrays:  # none made yet, or by a version that made no pictures without a sign
         write_hands(prepared, config.rejection.hands)
-    arrays, _ = read_arrays(run.hands)
+        arrays, _ = read_arrays(run.hands)
     return Hands(arrays["deep"], arrays["signs"], arrays["groups"])
 
 

@@ -184,13 +184,14 @@ def prepare(config: Config) -> Prepared:
         seed=config.search.seed,
     )
     prepared = Prepared(config, run, listed, task)
-    if not run.negatives.exists():
-        write_negatives(prepared)
-    elif (width := read_arrays(run.negatives)[0]["features"].shape[1]) != E:
+    there = read_arrays(run.negatives)[0] if run.negatives.exists() else {}
+    if there and (width := there["features"].shape[1]) != E:
         raise UserError(
             f"{run.path}: begun by an earlier version, whose heads read {width} features of an "
             f"image; now they read {E}: give another run.name"
         )
+    if "fourth" not in there:  # none made yet, or by a version that did not look at that layer
+        write_negatives(prepared)
     return prepared
 
 
