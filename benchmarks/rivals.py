@@ -238,8 +238,10 @@ def packed(shown: Shown) -> dict[str, NDArray[np.float32]]:
     return {key: x.reshape(four, -1, labels).numpy() for key, x in shown.each(network).items()}
 
 
-def trained(shown: Shown, network: nn.Module, loss: Loss, rate: float | None = None) -> None:
-    """Train another library's network by the members' recipe."""
+def trained(
+    shown: Shown, network: nn.Module, loss: Loss, rate: float | None = None, half: bool = False
+) -> None:
+    """Train a network by the members' recipe, in bf16 if wanted."""
     batches = FeatureBatches(
         shown.task.features.open(), shown.task.features.slots_N, shown.task.labels_N,
         RECIPE.batch_size, RECIPE.view_share, np.random.default_rng(shown.seed),
@@ -248,7 +250,9 @@ def trained(shown: Shown, network: nn.Module, loss: Loss, rate: float | None = N
     for epoch in range(1, RECIPE.epochs + 1):
         for (piece,) in batches.epoch(epoch, 0):
             optimiser.zero_grad()
-            loss(piece.inputs[0].float(), piece.labels_N).backward()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+                found = loss(piece.inputs[0].float(), piece.labels_N)
+            found.backward()
             optimiser.step()
     network.eval()
 

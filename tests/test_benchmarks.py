@@ -149,3 +149,28 @@ def test_the_tutorials_settings_are_judged_by_the_layer_that_it_reads(tmp_path: 
     assert 0 < before < 2 * np.log(26)  # a head of 26 letters that has hardly learned
     values[..., D:] = 0
     assert judged("after") == before
+
+
+def test_curves_of_the_comparison_by_hand() -> None:
+    """Ten signs of scores 1 to 10, the last misread; gestures at 0.5 and 9.5; one far image."""
+    kept = benchmark("kept")
+    scores = {
+        "known": np.arange(1.0, 11.0),
+        "wrong-gesture": np.array([0.5, 9.5]),
+        "blank": np.array([20.0]),
+        "noise": np.array([20.0, 3.5]),
+    }
+    found = kept.curves(scores, np.arange(10) == 9)
+    at = {round(float(share), 2): number for number, share in enumerate(kept.COVERAGES)}
+    # the first of twelve is a gesture; of the first eleven two are; at last a misread sign comes in
+    assert found["risk"][at[0.05]] == pytest.approx(1.0)
+    assert found["risk"][at[0.9]] == pytest.approx(2 / 11, abs=1e-4)
+    assert found["risk"][at[1.0]] == pytest.approx(3 / 12)
+    share = {round(float(each), 2): number for number, each in enumerate(kept.KEPT)}
+    assert found["near"][share[0.5]] == 0.5
+    assert found["near"][share[1.0]] == 1.0
+    assert found["far"][share[0.5]] == found["far"][share[1.0]] == pytest.approx((0 + 0.5) / 2)
+    twice = kept.mean_curves(
+        [{"curves": found}, {"curves": {k: [0.0] * len(v) for k, v in found.items()}}]
+    )
+    assert twice["near"][share[1.0]] == 0.5

@@ -1,0 +1,176 @@
+"""Ways to make members disagree where they should, on heads trained as this project's members are:
+losses and networks that the literature proposes, each a few lines.
+
+What they learn of strange images are the run's self-made negatives, of training signers alone.
+
+Letters: N images, G negatives, E features, M members, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rivals import RECIPE, Found, Shown, as_tensor, of_several, trained
+from torch import nn
+from torch.nn.functional import cross_entropy, log_softmax
+
+from sign_ensemble.data.backbone import E
+from sign_ensemble.data.device import bf16_is_fast
+from sign_ensemble.learning.folds import seed_of
+from sign_ensemble.learning.network import Head
+
+MEMBERS = 3
+TEMPERATURE = 0.04  # LogitNorm's, Wei et al. 2022, arXiv 2205.09310
+EXPOSED = 0.5  # weight of outlier exposure, Hendrycks, Mazeika and Dietterich 2019, 1812.04606
+PRIOR = 1.0  # standard deviation of a random prior's logits; Osband et al. 2018, 1806.03335
+APART = 0.2  # weight of disagreement, D-BAT: Pagliardini et al. 2023, 2202.04414
+FIRST = "LogitNorm: entropy"  # a row by which what is measured is known
+Logits = dict[str, NDArray[np.float32]]
+
+
+class WithPrior(nn.Module):
+    """A head and, added to its logits, those of one that is drawn and never learns."""
+
+    def __init__(self, head: Head, drawn: Head, own_NE: torch.Tensor) -> None:
+        super().__init__()
+        self.head, self.drawn = head, drawn.eval().requires_grad_(False)
+        with torch.no_grad():
+            self.scale = PRIOR / float(drawn.logits(own_NE).std())
+
+    def forward(self, features_NE: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        self.drawn.eval()
+        return self.head.logits(features_NE) + self.scale * self.drawn.logits(features_NE)
+
+
+class Several:
+    """Heads to be trained one after the other by the members' recipe."""
+
+    def __init__(self, shown: Shown, number: int) -> None:
+        self.shown, self.number = shown, number
+        self.negatives_GE = as_tensor(shown.negatives_GE)
+        self.rng = torch.Generator().manual_seed(seed_of(shown.seed, 3, number))
+
+    def head(self, i: int) -> Head:
+        """Drawn anew."""
+        torch.manual_seed(seed_of(self.shown.seed, 3, self.number, i))
+        return Head(E, RECIPE.widths, len(self.shown.task.labels), RECIPE.dropout)
+
+    def some(self, n: int) -> torch.Tensor:
+        """As many negatives as there are images in a step."""
+        return self.negatives_GE[torch.randint(len(self.negatives_GE), (n,), generator=self.rng)]
+
+    def logits(self, networks: list[nn.Module]) -> Logits:
+        """(M, N, K) by set."""
+        each = [self.shown.each(network) for network in networks]
+        return {key: np.stack([x[key].numpy() for x in each]) for key in self.shown.features}
+
+
+class Plain(nn.Module):
+    """A head's logits."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features_NE: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        return self.head.logits(features_NE)
+
+
+def logit_norm(shown: Shown) -> Logits:
+    """Cross-entropy of logits scaled to length 1 / TEMPERATURE."""
+    ways = Several(shown, 0)
+    networks: list[nn.Module] = []
+    for i in range(MEMBERS):
+        network = Plain(ways.head(i))
+
+        def loss(x: torch.Tensor, y: torch.Tensor, network: nn.Module = network) -> torch.Tensor:
+            logits = network(x).float()
+            return cross_entropy(
+                logits / (logits.norm(dim=-1, keepdim=True) + 1e-7) / TEMPERATURE, y
+            )
+
+        trained(shown, network, loss, half=bf16_is_fast())
+        networks.append(network)
+    return ways.logits(networks)
+
+
+def outlier_exposure(shown: Shown) -> Logits:
+    """Negatives are to be answered with every label alike."""
+    ways = Several(shown, 1)
+    networks: list[nn.Module] = []
+    for i in range(MEMBERS):
+        network = Plain(ways.head(i))
+
+        def loss(x: torch.Tensor, y: torch.Tensor, network: nn.Module = network) -> torch.Tensor:
+            both = network(torch.cat([x, ways.some(len(x))])).float()
+            uniform = -log_softmax(both[len(x) :], -1).mean()
+            return cross_entropy(both[: len(x)], y) + EXPOSED * uniform
+
+        trained(shown, network, loss, half=bf16_is_fast())
+        networks.append(network)
+    return ways.logits(networks)
+
+
+def random_priors(shown: Shown) -> Logits:
+    """Each member learns what is left beside a random function of its own."""
+    ways, own_NE = Several(shown, 2), as_tensor(shown.plain_NE)
+    networks: list[nn.Module] = []
+    for i in range(MEMBERS):
+        network = WithPrior(ways.head(2 * i), ways.head(2 * i + 1), own_NE)
+
+        def loss(x: torch.Tensor, y: torch.Tensor, network: nn.Module = network) -> torch.Tensor:
+            return cross_entropy(network(x).float(), y)
+
+        trained(shown, network, loss, half=bf16_is_fast())
+        networks.append(network)
+    return ways.logits(networks)
+
+
+def d_bat(shown: Shown) -> Logits:
+    """Each member after the first is to answer negatives otherwise than those before it."""
+    ways = Several(shown, 4)
+    networks: list[nn.Module] = []
+    for i in range(MEMBERS):
+        network, before = Plain(ways.head(i)), list(networks)
+
+        def loss(
+            x: torch.Tensor,
+            y: torch.Tensor,
+            network: nn.Module = network,
+            before: list[nn.Module] = before,
+        ) -> torch.Tensor:
+            strange = ways.some(len(x))
+            both = network(torch.cat([x, strange])).float()
+            known = cross_entropy(both[: len(x)], y)
+            if not before:
+                return known
+            with torch.no_grad():
+                others = torch.stack([one(strange).float().softmax(-1) for one in before])
+            said = others.argmax(-1, keepdim=True)
+            ours = both[len(x) :].softmax(-1).expand_as(others).gather(-1, said)
+            theirs = others.gather(-1, said)
+            agreed = theirs * (1 - ours) + ours * (1 - theirs)
+            return known - APART * torch.log(agreed + 1e-7).mean()
+
+        trained(shown, network, loss, half=bf16_is_fast())
+        networks.append(network)
+    return ways.logits(networks)
+
+
+WAYS = {
+    "LogitNorm": logit_norm,
+    "outlier exposure": outlier_exposure,
+    "random priors": random_priors,
+    "D-BAT": d_bat,
+}
+
+
+def disagreeing(shown: Shown) -> Iterator[tuple[str, Found]]:
+    """Every way's name, answers and scores."""
+    for name, way in WAYS.items():
+        yield from of_several(name, way(shown))
