@@ -29,6 +29,7 @@ from strangers import KNOWN
 from sign_ensemble.report.answered import SCORE
 from sign_ensemble.run import RunFolder, load_config, write_json
 from sign_ensemble.stages.away import bank_of, bank_rows
+from sign_ensemble.stages.hands import hands_of
 from sign_ensemble.stages.left_out import left_out_distances
 from sign_ensemble.stages.prepare import prepare
 from sign_ensemble.stages.rule import believed
@@ -74,7 +75,8 @@ def by_distances(run: RunFolder, rule: Rule, seen: Columns) -> Columns:
     """The same images with the rule that fine-tuned members have."""
     prepared = prepare(load_config(run))
     chosen = bank_rows(prepared)
-    left_out = left_out_distances(prepared, bank_of(prepared.task, chosen), chosen)
+    bank = bank_of(prepared.task, chosen, hands_of(prepared))
+    left_out = left_out_distances(prepared, bank, chosen)
     settings, scores = prepared.config.rejection, scores_of(seen)
     other = replace(
         rule,
