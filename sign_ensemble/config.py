@@ -98,6 +98,8 @@ class MemberConfig:
         directions: The first layer learns along at most so many principal directions of the
             training features, which a few hundred images span anyway; 0 learns along all features,
             which takes longer and reads strangers no better.
+        bootstrapped: Whether each network learns from as many of its training images drawn with
+            replacement (bagging, Breiman 1996), so that members differ in what they saw.
         seed: Seed of a single training (``train``); a search derives its own from search.seed.
     """
 
@@ -112,6 +114,7 @@ class MemberConfig:
     stop_share: float = 0.1
     patience: int = 3
     directions: int = 512
+    bootstrapped: bool = False
     seed: int = 0
 
 

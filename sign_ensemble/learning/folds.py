@@ -117,6 +117,13 @@ def kept_back(
     return chosen_N
 
 
+def shown_rows(rows: NDArray[np.int64], recipe: MemberConfig, seed: int) -> NDArray[np.int64]:
+    """The rows that a network learns from: all, or as many drawn with replacement."""
+    if not recipe.bootstrapped:
+        return rows
+    return np.sort(np.random.default_rng([seed, 1]).choice(rows, len(rows)))
+
+
 def fit_rows(
     task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: int
 ) -> tuple[Head, Fitted]:
@@ -162,10 +169,11 @@ def learn_rows(task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: 
         torch.manual_seed(seed)
         head = Head(features_RVE.shape[2], recipe.widths, len(task.labels), recipe.dropout)
         head = head.to(device)
+        shown_N = shown_rows(np.flatnonzero(~stop_N), recipe, seed)
         batches = FeatureBatches(
             features_RVE,
-            slots_N[~stop_N],
-            labels_N[~stop_N],
+            slots_N[shown_N],
+            labels_N[shown_N],
             recipe.batch_size,
             recipe.view_share,
             rng,

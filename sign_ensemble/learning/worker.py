@@ -32,6 +32,7 @@ from sign_ensemble.learning.finetune import (
     state_of,
 )
 from sign_ensemble.learning.fit import Position, fit
+from sign_ensemble.learning.folds import shown_rows
 from sign_ensemble.learning.member import Card, Member, load, save
 from sign_ensemble.learning.network import Network
 from sign_ensemble.run import file_sha256
@@ -113,7 +114,7 @@ def finetune_member(
     shared = ray.train.torch.prepare_model(network, parallel_strategy_kwargs=in_place)
     batches = PixelBatches(
         task,
-        np.flatnonzero(task.folds_N != job.card.fold),
+        shown_rows(np.flatnonzero(task.folds_N != job.card.fold), recipe, job.card.seed),
         settings,
         scale.micro_batch,
         recipe.widths if recipe.dropout else (),

@@ -20,6 +20,7 @@ from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.backbone import E
 from sign_ensemble.data.features import plain
 from sign_ensemble.data.slots import Slots
+from sign_ensemble.learning import folds
 from sign_ensemble.learning.fit import (
     Course,
     FeatureBatches,
@@ -37,6 +38,7 @@ from sign_ensemble.learning.folds import (
     kept_back,
     recipe_of,
     seed_of,
+    shown_rows,
     unsure_risk,
 )
 from sign_ensemble.learning.network import Head, logits_of
@@ -298,6 +300,44 @@ def test_the_same_seed_gives_the_same_bits_and_another_gives_others(task: Task) 
     assert bits(first) == bits(again)
     assert fitted == refitted
     assert bits(first) != bits(other)
+
+
+def test_a_bootstrapped_network_sees_as_many_images_drawn_with_replacement() -> None:
+    rows = np.arange(100, 400)
+    assert shown_rows(rows, MemberConfig(), 3) is rows
+    drawn = [shown_rows(rows, MemberConfig(bootstrapped=True), seed) for seed in (3, 3, 4)]
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    for each in drawn:
+        assert len(each) == 300
+        assert set(each) <= set(rows)
+        # of n images 1 - (1 - 1 / n)^n are drawn: .633 of 300, of which .025 is a standard error
+        assert len(set(each)) / 300 == pytest.approx(0.633, abs=0.1)
+
+
+@pytest.mark.parametrize("directions", [0, 4])
+def test_what_a_bootstrapped_head_learns_from(
+    task: Task, directions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels stay with their images, and those kept back to stop are not among them."""
+    shown: list[FeatureBatches] = []
+
+    def seen(*given: Any) -> FeatureBatches:
+        shown.append(FeatureBatches(*given))
+        return shown[-1]
+
+    monkeypatch.setattr(folds, "FeatureBatches", seen)
+    recipe = replace(QUICK, bootstrapped=True, directions=directions, stop_share=0.2)
+    rows = np.arange(40)
+    fit_rows(task, recipe, rows, seed=3)
+    fit_rows(task, replace(recipe, bootstrapped=False), rows, seed=3)
+    drawn, every = shown
+    slots = np.arange(40) if directions else task.features.slots_N[rows]
+    label_of = dict(zip(slots.tolist(), task.labels_N[rows].tolist(), strict=True))
+    assert len(drawn.rows_N) == len(every.rows_N)
+    assert len(set(drawn.rows_N)) < len(drawn.rows_N)
+    assert set(drawn.rows_N) <= set(every.rows_N)
+    assert [label_of[slot] for slot in drawn.rows_N.tolist()] == drawn.labels_N.tolist()
 
 
 def test_a_separable_problem_is_learned(task: Task) -> None:
