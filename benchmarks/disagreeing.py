@@ -27,6 +27,7 @@ TEMPERATURE = 0.04  # LogitNorm's, Wei et al. 2022, arXiv 2205.09310
 EXPOSED = 0.5  # weight of outlier exposure, Hendrycks, Mazeika and Dietterich 2019, 1812.04606
 PRIOR = 1.0  # standard deviation of a random prior's logits; Osband et al. 2018, 1806.03335
 APART = 0.2  # weight of disagreement, D-BAT: Pagliardini et al. 2023, 2202.04414
+HALF = bf16_is_fast(torch.device("cpu"))
 FIRST = "LogitNorm: entropy"  # a row by which what is measured is known
 Logits = dict[str, NDArray[np.float32]]
 
@@ -94,7 +95,7 @@ def logit_norm(shown: Shown) -> Logits:
                 logits / (logits.norm(dim=-1, keepdim=True) + 1e-7) / TEMPERATURE, y
             )
 
-        trained(shown, network, loss, half=bf16_is_fast())
+        trained(shown, network, loss, half=HALF)
         networks.append(network)
     return ways.logits(networks)
 
@@ -111,7 +112,7 @@ def outlier_exposure(shown: Shown) -> Logits:
             uniform = -log_softmax(both[len(x) :], -1).mean()
             return cross_entropy(both[: len(x)], y) + EXPOSED * uniform
 
-        trained(shown, network, loss, half=bf16_is_fast())
+        trained(shown, network, loss, half=HALF)
         networks.append(network)
     return ways.logits(networks)
 
@@ -126,7 +127,7 @@ def random_priors(shown: Shown) -> Logits:
         def loss(x: torch.Tensor, y: torch.Tensor, network: nn.Module = network) -> torch.Tensor:
             return cross_entropy(network(x).float(), y)
 
-        trained(shown, network, loss, half=bf16_is_fast())
+        trained(shown, network, loss, half=HALF)
         networks.append(network)
     return ways.logits(networks)
 
@@ -157,7 +158,7 @@ def d_bat(shown: Shown) -> Logits:
             agreed = theirs * (1 - ours) + ours * (1 - theirs)
             return known - APART * torch.log(agreed + 1e-7).mean()
 
-        trained(shown, network, loss, half=bf16_is_fast())
+        trained(shown, network, loss, half=HALF)
         networks.append(network)
     return ways.logits(networks)
 

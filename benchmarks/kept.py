@@ -32,17 +32,22 @@ SHOWN = {
 Floats = NDArray[np.float64]
 
 
-def curves(scores: Mapping[str, Floats], wrong_N: NDArray[np.bool_]) -> dict[str, list[float]]:
+def curves(
+    scores: Mapping[str, Floats],
+    wrong_N: NDArray[np.bool_],
+    doubts: Mapping[str, Floats] | None = None,
+) -> dict[str, list[float]]:
     """Of one method: risk at COVERAGES (of signs and wrong gestures, the latter as failures), and
     the share accepted of wrong gestures, and of all far sets alike, where KEPT of the signs are.
 
     Args:
         scores: Set → scores, higher = reject.
         wrong_N: Which signs are misread.
+        doubts: What risk is by, where a rule refuses by more than how strange an image is.
     """
-    known_N, near_N = scores[KNOWN], scores[NEAR]
+    known_N, near_N, by = scores[KNOWN], scores[NEAR], doubts or scores
     failed = np.concatenate([wrong_N, np.ones(len(near_N), bool)])
-    both = np.concatenate([known_N, near_N])
+    both = np.concatenate([by[KNOWN], by[NEAR]])
     covered_P, risk_P = risk_coverage(both, failed, points=len(both))
     limits = np.quantile(known_N, KEPT, method="higher")
     far = [values for name, values in scores.items() if name not in (KNOWN, NEAR)]

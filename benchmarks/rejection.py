@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
+from confidence import columns_of, scores_of
 from disagreeing import FIRST, disagreeing
 from hardware import hardware
 from kept import curves, mean_curves, plot
@@ -34,6 +34,7 @@ from sign_ensemble.data.features import features_of_images, plain
 from sign_ensemble.run import RunFolder, load_config, read_arrays, read_json, write_json
 from sign_ensemble.stages.finetune import pixel_task
 from sign_ensemble.stages.prepare import prepare
+from sign_ensemble.uncertainty import rule_file
 from sign_ensemble.uncertainty.ensemble import load_ensemble
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,12 +63,15 @@ def figures(found: Found, truth_N: NDArray[np.int64]) -> dict[str, Any]:
 
 
 def shipped(run: RunFolder) -> dict[str, Any]:
-    """The same figures of the run's own evaluation; curves by p-values, which know both of the
-    rule's questions.
-    """
-    tree, answers = read_json(run.metrics), pq.read_table(run.answers).to_pandas()
-    known = answers[answers["set"] == KNOWN]
-    scores = {str(name): -each["p_value"].to_numpy() for name, each in answers.groupby("set")}
+    """The same figures of the run's own evaluation, and curves of its rule."""
+    tree, rule = read_json(run.metrics), rule_file.load(run.rule)
+    seen = columns_of(run, rule)
+    strange_N, doubt_N = rule.statistic(scores_of(seen)), rule.doubt(scores_of(seen))
+    strange, doubts = (
+        {str(name): by_N[seen["set"] == name] for name in np.unique(seen["set"])}
+        for by_N in (strange_N, doubt_N)
+    )
+    wrong_N = ~seen["right"][seen["set"] == KNOWN]
     return {
         "accuracy": tree["known"]["accuracy"]["value"],
         "augrc": tree["known"]["augrc"]["value"],
@@ -75,7 +79,7 @@ def shipped(run: RunFolder) -> dict[str, Any]:
             name: {key: each[key]["value"] for key in ("auroc", "fpr95")}
             for name, each in tree["sets"].items()
         },
-        "curves": curves(scores, (known["answer"] != known["label"]).to_numpy()),
+        "curves": curves(strange, wrong_N, doubts),
     }
 
 
@@ -107,7 +111,8 @@ def table(results: dict[str, Any]) -> str:
     """results/rejection.md: a row per method, over signers; ± over seeds."""
     strangers = results["strangers"]
     seeds = sorted({seed for each in strangers.values() for seed in each["rivals"]})
-    methods = list(next(iter(strangers.values()))["rivals"][seeds[0]])
+    measured = [each["rivals"][seeds[0]] for each in strangers.values()]
+    methods = list(dict.fromkeys(method for found in measured for method in found))
     lines = [
         "| method | accuracy, mean / worst | wrong gestures: AUROC, mean / worst | FPR95, mean / "
         "worst | far sets: FPR95, mean / worst set and signer | AUGRC |",
@@ -139,8 +144,13 @@ def table(results: dict[str, Any]) -> str:
         )
 
     for method in methods:
-        by_seed = [[each["rivals"][seed][method] for each in strangers.values()] for seed in seeds]
-        lines.append(f"| {method} | {cells(by_seed)} |")
+        there = {
+            name: each["rivals"] for name, each in strangers.items()
+            if all(method in each["rivals"].get(seed, {}) for seed in seeds)
+        }  # fmt: skip
+        by_seed = [[found[seed][method] for found in there.values()] for seed in seeds]
+        who = f" (hand{', hand'.join(there)})" if len(there) < len(strangers) else ""
+        lines.append(f"| {method}{who} | {cells(by_seed)} |")
     lines.append(f"| **{OURS}** | {cells([[each['shipped'] for each in strangers.values()]])} |")
     lines += [
         "",
@@ -164,7 +174,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--signers", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--seeds", type=int, nargs="*", default=[0, 1, 2], help="none: only the runs are read anew"
+    )
     parser.add_argument("--table", action="store_true", help="only write the table anew")
     chosen = parser.parse_args()
     path = RESULTS / "rejection.json"
@@ -185,8 +197,9 @@ def main() -> None:
             results["versions"] = {
                 name: version(name) for name in ("pytorch-ood", "torch-uncertainty")
             }
-            numbers = " ".join(map(str, chosen.seeds))
-            results["command"] = f"python benchmarks/rejection.py --seeds {numbers}"
+            if chosen.seeds:
+                numbers = " ".join(map(str, chosen.seeds))
+                results["command"] = f"python benchmarks/rejection.py --seeds {numbers}"
             write_json(path, results)
             print(json.dumps({"measured": signer, "seeds": seeds}), flush=True)
     text = table(results)
