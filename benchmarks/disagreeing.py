@@ -8,7 +8,8 @@ Letters: N images, G negatives, E features, M members, K labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,10 +31,12 @@ APART = 0.2  # weight of disagreement, D-BAT: Pagliardini et al. 2023, 2202.0441
 HALF = bf16_is_fast(torch.device("cpu"))
 FIRST = "LogitNorm: entropy"  # a row by which what is measured is known
 Logits = dict[str, NDArray[np.float32]]
+Before = tuple[nn.Module, ...]
+LossOf = Callable[[nn.Module, Before, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class WithPrior(nn.Module):
-    """A head and, added to its logits, those of one that is drawn and never learns."""
+    """A head's logits and, added to them, those of one that is drawn and never learns."""
 
     def __init__(self, head: Head, drawn: Head, own_NE: torch.Tensor) -> None:
         super().__init__()
@@ -43,12 +46,11 @@ class WithPrior(nn.Module):
 
     def forward(self, features_NE: torch.Tensor) -> torch.Tensor:
         """Logits."""
-        self.drawn.eval()
         return self.head.logits(features_NE) + self.scale * self.drawn.logits(features_NE)
 
 
 class Several:
-    """Heads to be trained one after the other by the members' recipe."""
+    """Networks trained one after the other by the members' recipe."""
 
     def __init__(self, shown: Shown, number: int) -> None:
         self.shown, self.number = shown, number
@@ -64,103 +66,90 @@ class Several:
         """As many negatives as there are images in a step."""
         return self.negatives_GE[torch.randint(len(self.negatives_GE), (n,), generator=self.rng)]
 
-    def logits(self, networks: list[nn.Module]) -> Logits:
-        """(M, N, K) by set."""
+    def logits(self, loss: LossOf, drawn: Callable[[int], nn.Module] | None = None) -> Logits:
+        """Train MEMBERS networks, heads if nothing else is drawn; their logits (M, N, K) by set.
+
+        Args:
+            loss: Of a network, those trained before it, a step's features and labels.
+            drawn: The i-th network.
+        """
+        networks: list[nn.Module] = []
+        for i in range(MEMBERS):
+            network = drawn(i) if drawn else self.head(i).layers
+            trained(self.shown, network, partial(loss, network, tuple(networks)), half=HALF)
+            networks.append(network)
         each = [self.shown.each(network) for network in networks]
         return {key: np.stack([x[key].numpy() for x in each]) for key in self.shown.features}
 
 
-class Plain(nn.Module):
-    """A head's logits."""
+def apart(logits_NK: torch.Tensor, others_MNK: torch.Tensor) -> torch.Tensor:
+    """D-BAT: the mean of −log(p_m (1 − p) + p (1 − p_m)), p and p_m the probabilities by this
+    network and by one before it of what that one answers.
 
-    def __init__(self, head: Head) -> None:
-        super().__init__()
-        self.head = head
+    Args:
+        logits_NK: This network's.
+        others_MNK: Probabilities by those before it.
+    """
+    said_MN1 = others_MNK.argmax(-1, keepdim=True)
+    ours = logits_NK.softmax(-1).expand_as(others_MNK).gather(-1, said_MN1)
+    theirs = others_MNK.gather(-1, said_MN1)
+    return -torch.log(theirs * (1 - ours) + ours * (1 - theirs) + 1e-7).mean()
 
-    def forward(self, features_NE: torch.Tensor) -> torch.Tensor:
-        """Logits."""
-        return self.head.logits(features_NE)
+
+def normed(logits_NK: torch.Tensor) -> torch.Tensor:
+    """LogitNorm: logits scaled to length 1 / TEMPERATURE."""
+    return logits_NK / (logits_NK.norm(dim=-1, keepdim=True) + 1e-7) / TEMPERATURE
 
 
 def logit_norm(shown: Shown) -> Logits:
-    """Cross-entropy of logits scaled to length 1 / TEMPERATURE."""
-    ways = Several(shown, 0)
-    networks: list[nn.Module] = []
-    for i in range(MEMBERS):
-        network = Plain(ways.head(i))
+    """Cross-entropy of normed logits."""
 
-        def loss(x: torch.Tensor, y: torch.Tensor, network: nn.Module = network) -> torch.Tensor:
-            logits = network(x).float()
-            return cross_entropy(
-                logits / (logits.norm(dim=-1, keepdim=True) + 1e-7) / TEMPERATURE, y
-            )
+    def loss(network: nn.Module, _: Before, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(normed(network(x).float()), y)
 
-        trained(shown, network, loss, half=HALF)
-        networks.append(network)
-    return ways.logits(networks)
+    return Several(shown, 0).logits(loss)
 
 
 def outlier_exposure(shown: Shown) -> Logits:
     """Negatives are to be answered with every label alike."""
     ways = Several(shown, 1)
-    networks: list[nn.Module] = []
-    for i in range(MEMBERS):
-        network = Plain(ways.head(i))
 
-        def loss(x: torch.Tensor, y: torch.Tensor, network: nn.Module = network) -> torch.Tensor:
-            both = network(torch.cat([x, ways.some(len(x))])).float()
-            uniform = -log_softmax(both[len(x) :], -1).mean()
-            return cross_entropy(both[: len(x)], y) + EXPOSED * uniform
+    def loss(network: nn.Module, _: Before, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        both = network(torch.cat([x, ways.some(len(x))])).float()
+        uniform = -log_softmax(both[len(x) :], -1).mean()
+        return cross_entropy(both[: len(x)], y) + EXPOSED * uniform
 
-        trained(shown, network, loss, half=HALF)
-        networks.append(network)
-    return ways.logits(networks)
+    return ways.logits(loss)
 
 
 def random_priors(shown: Shown) -> Logits:
     """Each member learns what is left beside a random function of its own."""
     ways, own_NE = Several(shown, 2), as_tensor(shown.plain_NE)
-    networks: list[nn.Module] = []
-    for i in range(MEMBERS):
-        network = WithPrior(ways.head(2 * i), ways.head(2 * i + 1), own_NE)
 
-        def loss(x: torch.Tensor, y: torch.Tensor, network: nn.Module = network) -> torch.Tensor:
-            return cross_entropy(network(x).float(), y)
+    def loss(network: nn.Module, _: Before, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(network(x).float(), y)
 
-        trained(shown, network, loss, half=HALF)
-        networks.append(network)
-    return ways.logits(networks)
+    def drawn(i: int) -> nn.Module:
+        return WithPrior(ways.head(2 * i), ways.head(2 * i + 1), own_NE)
+
+    return ways.logits(loss, drawn)
 
 
 def d_bat(shown: Shown) -> Logits:
     """Each member after the first is to answer negatives otherwise than those before it."""
     ways = Several(shown, 4)
-    networks: list[nn.Module] = []
-    for i in range(MEMBERS):
-        network, before = Plain(ways.head(i)), list(networks)
 
-        def loss(
-            x: torch.Tensor,
-            y: torch.Tensor,
-            network: nn.Module = network,
-            before: list[nn.Module] = before,
-        ) -> torch.Tensor:
-            strange = ways.some(len(x))
-            both = network(torch.cat([x, strange])).float()
-            known = cross_entropy(both[: len(x)], y)
-            if not before:
-                return known
-            with torch.no_grad():
-                others = torch.stack([one(strange).float().softmax(-1) for one in before])
-            said = others.argmax(-1, keepdim=True)
-            ours = both[len(x) :].softmax(-1).expand_as(others).gather(-1, said)
-            theirs = others.gather(-1, said)
-            agreed = theirs * (1 - ours) + ours * (1 - theirs)
-            return known - APART * torch.log(agreed + 1e-7).mean()
+    def loss(network: nn.Module, before: Before, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        strange = ways.some(len(x))
+        both = network(torch.cat([x, strange])).float()
+        known = cross_entropy(both[: len(x)], y)
+        if not before:
+            return known
+        with torch.no_grad():
+            others = torch.stack([one(strange).float().softmax(-1) for one in before])
+        return known + APART * apart(both[len(x) :], others)
 
-        trained(shown, network, loss, half=HALF)
-        networks.append(network)
-    return ways.logits(networks)
+    return ways.logits(loss)
 
 
 WAYS = {

@@ -24,7 +24,7 @@ import torch
 from confidence import columns_of, scores_of
 from disagreeing import FIRST, disagreeing
 from hardware import hardware
-from kept import curves, mean_curves, plot
+from kept import SHOWN, curves, mean_curves, plot
 from numpy.typing import NDArray
 from rivals import Found, Shown, finetuned, let_torchvision_load, rivals
 from strangers import KNOWN, NEAR, images_of_stranger
@@ -42,8 +42,10 @@ PLOT = Path(__file__).parents[1] / "docs" / "rejection.png"
 OURS = "sign_ensemble, shipped"
 
 
-def figures(found: Found, truth_N: NDArray[np.int64]) -> dict[str, Any]:
-    """Accuracy on the signs, AUGRC with wrong gestures as failures, AUROC and FPR95 by set."""
+def figures(name: str, found: Found, truth_N: NDArray[np.int64]) -> dict[str, Any]:
+    """Accuracy on the signs, AUGRC with wrong gestures as failures, AUROC and FPR95 by set; curves
+    of what the plot shows.
+    """
     answers_N, scores = found
     wrong_N = answers_N != truth_N
     failed = np.concatenate([wrong_N, np.ones(len(scores[NEAR]), bool)])
@@ -58,7 +60,7 @@ def figures(found: Found, truth_N: NDArray[np.int64]) -> dict[str, Any]:
             for name, values in scores.items()
             if name != KNOWN
         },
-        "curves": curves(scores, wrong_N),
+        **({"curves": curves(scores, wrong_N)} if name in SHOWN else {}),
     }
 
 
@@ -102,7 +104,7 @@ def measure(
             ways = chain(rivals(shown), ways)
             if member.card.learned:
                 ways = chain(ways, finetuned(shown, member, images, pixel_task(prepared)))
-        new = {name: figures(each, truth_N) for name, each in ways}
+        new = {name: figures(name, each, truth_N) for name, each in ways}
         found[str(seed)] = {**kept.get(str(seed), {}), **new}
     return found
 
@@ -207,8 +209,8 @@ def main() -> None:
     strangers = results["strangers"].values()
     by_method: dict[str, list[dict[str, Any]]] = {OURS: [each["shipped"] for each in strangers]}
     for each in chain.from_iterable(stranger["rivals"].values() for stranger in strangers):
-        for name, found in each.items():
-            by_method.setdefault(name, []).append(found)
+        for name in SHOWN:
+            by_method.setdefault(name, []).append(each[name])
     plot({name: mean_curves(each) for name, each in by_method.items()}, OURS, PLOT)
     print(text)
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from benchmarks_loaded import benchmark
 
 from sign_ensemble.config import Config
 from sign_ensemble.data.backbone import D, E
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.folds import Task
+from sign_ensemble.learning.network import Head
 
 
 def test_a_stack_belongs_to_the_innermost_part_named() -> None:
@@ -174,3 +176,28 @@ def test_curves_of_the_comparison_by_hand() -> None:
         [{"curves": found}, {"curves": {k: [0.0] * len(v) for k, v in found.items()}}]
     )
     assert twice["near"][share[1.0]] == 0.5
+
+
+def test_losses_that_make_members_disagree_by_hand() -> None:
+    ways = benchmark("disagreeing")
+    normed = ways.normed(torch.tensor([[3.0, 4.0], [0.3, 0.4]]))  # of any length the same
+    assert normed.numpy() == pytest.approx(np.array([[15.0, 20.0], [15.0, 20.0]]), rel=1e-4)
+    others = torch.tensor([[[0.8, 0.2], [0.4, 0.6]]])  # one network's: it answers 0, then 1
+    same = torch.log(torch.tensor([[0.8, 0.2], [0.4, 0.6]]))
+    against = torch.log(torch.tensor([[0.2, 0.8], [0.6, 0.4]]))
+    by_hand = ((0.32, 0.48), (0.68, 0.52))  # p (1 - q) + q (1 - p) of each image
+    for logits, agreed in zip((same, against), by_hand, strict=True):
+        assert float(ways.apart(logits, others)) == pytest.approx(-np.log(agreed).mean(), abs=1e-5)
+
+
+def test_a_random_prior_stays_as_it_was_drawn() -> None:
+    ways = benchmark("disagreeing")
+    features = torch.rand(40, 6, generator=torch.Generator().manual_seed(0))
+    head, drawn = (Head(6, (8, 8), 3, 0.5) for _ in range(2))
+    network = ways.WithPrior(head, drawn, features)
+    before = drawn.logits(features)
+    assert float((network.scale * before).std()) == pytest.approx(ways.PRIOR, rel=1e-5)
+    assert torch.equal(drawn.logits(features), before)  # no dropout in it
+    network(features).sum().backward()
+    assert all(value.grad is None for value in drawn.parameters())
+    assert all(value.grad is not None for value in head.parameters())

@@ -27,10 +27,7 @@ TURN = 0.5  # radians, of the line through both; and for some
 UPRIGHT = 0.15  # of the pictures one sign is above the other
 SEAM = (0.01, 0.06)  # of the side, how soft
 MIRRORED = 0.7  # of the pictures the second sign is as of the other hand
-GONE = (
-    0.55,
-    0.9,
-)  # of the side, at its own size: how far away a sign is moved
+GONE = (0.55, 0.9)  # of the side, at its own size: how far away a sign is moved
 SIZES, LEAST = (0.7, 1.2), 0.8  # of it; a smaller one is moved as far as one of LEAST
 RISEN, LEANING = 0.5, 0.3  # share of these moved upwards, so that arms stay; radians, the spread
 NEARER, OFF = (0.7, 1.0), 0.1  # of half the pictures with one sign: its size, and from the middle

@@ -27,8 +27,9 @@ def bank_rows(prepared: Prepared) -> NDArray[np.int64]:
 def bank_of(task: Task, chosen: NDArray[np.int64], hands: Hands | None = None) -> Bank:
     """The training images of these rows, with their views; and pictures made of their signs."""
     slots_B = task.features.slots_N[chosen]
-    every_BVA = every(task.features).open()[slots_B]
-    deep_BVD, middle_BC, fourth_BF = every_BVA[..., :D], every_BVA[:, 0, D:E], every_BVA[:, 0, E:]
+    every_RVA = every(task.features).open()
+    deep_BVD = every_RVA[slots_B, :, :D]
+    middle_BC, fourth_BF = every_RVA[slots_B, 0, D:E], every_RVA[slots_B, 0, E:]
     return Bank(deep_BVD, middle_BC, fourth_BF, task.labels_N[chosen], task.folds_N[chosen], hands)
 
 
