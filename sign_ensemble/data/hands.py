@@ -5,7 +5,7 @@ Signs are made smaller and moved to either side, their borders' pixels repeated;
 a soft seam. Every picture with one sign was made smaller and moved alike: else a guard would learn
 what a small hand, or a repeated border, looks like (tried: it refused three in four of them). Where
 there is none, one was moved out of the picture: what is left of it are its ground, at most a rim of
-the hand, and a forearm that goes on.
+the hand, and a forearm, which goes on where it reached the border.
 
 Letters: N pictures, B images of signs, S side in pixels.
 """
