@@ -22,7 +22,8 @@ from torch import nn
 from torch.nn.functional import adaptive_max_pool2d
 
 from sign_ensemble.data.device import best_device, bf16_is_fast
-from sign_ensemble.data.opencv import in_parts, opencv
+from sign_ensemble.data.opencv import opencv
+from sign_ensemble.data.threads import in_parts, side_by_side
 from sign_ensemble.errors import UserError
 
 SHIPPED = "alexnet-imagenet1k-features-fp16.safetensors"
@@ -153,27 +154,41 @@ class Backbone:
         Yields:
             The features of one batch, in order.
         """
-        for images_NSS3 in batches:
-            n = len(images_NSS3)
-            if n < BATCH:
-                short = np.zeros((BATCH - n, *images_NSS3.shape[1:]), np.uint8)
-                images_NSS3 = np.concatenate([images_NSS3, short])
-            own_NSS3 = np.require(images_NSS3, requirements="W")  # or torch warns
-            pixels_N3SS = as_input(torch.from_numpy(own_NSS3).to(self.device), self.half)
-            with (
-                torch.inference_mode(),
-                torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
-            ):
-                every_NA = self.layers.every(pixels_N3SS)[:n]
-            yield Features(every_NA.clamp(max=65504).to(torch.float16).cpu().numpy())
+        return map(self.of_batch, batches)
+
+    def of_batch(self, images_NSS3: NDArray[np.uint8]) -> Features:
+        """Features of 1 to 64 images, in one pass."""
+        n = len(images_NSS3)
+        if n < BATCH:
+            short = np.zeros((BATCH - n, *images_NSS3.shape[1:]), np.uint8)
+            images_NSS3 = np.concatenate([images_NSS3, short])
+        own_NSS3 = np.require(images_NSS3, requirements="W")  # or torch warns
+        return self.convolved(as_input(torch.from_numpy(own_NSS3).to(self.device), self.half), n)
+
+    def convolved(self, pixels_N3SS: torch.Tensor, n: int) -> Features:
+        """The first n of a whole pass of 64, by :func:`as_input`."""
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
+        ):
+            every_NA = self.layers.every(pixels_N3SS)[:n]
+        return Features(every_NA.clamp(max=65504).to(torch.float16).cpu().numpy())
 
     def of_images(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
     ) -> Features:
-        """Features of images in memory; progress is called with (images done, images)."""
-        starts = range(0, len(images_NSS3), BATCH)
-        parts = []
-        for part in self.features(images_NSS3[i : i + BATCH] for i in starts):
+        """Features of images in memory; progress is called with (images done, images).
+
+        A processor makes a pass on each of its threads, a GPU one after the other.
+        """
+        passes = -(-len(images_NSS3) // BATCH)
+
+        def make(number: int) -> Features:
+            return self.of_batch(images_NSS3[number * BATCH : (number + 1) * BATCH])
+
+        here = self.device.type == "cpu"
+        parts: list[Features] = []
+        for part in side_by_side(passes, make) if here else map(make, range(passes)):
             parts.append(part)
             if progress:
                 progress(min(len(parts) * BATCH, len(images_NSS3)), len(images_NSS3))

@@ -11,26 +11,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from sign_ensemble.config import DataConfig
 from sign_ensemble.data import backbone, views
 from sign_ensemble.data.images import geometry, square_of
+from sign_ensemble.data.opencv import opencv
 from sign_ensemble.data.shards import Progress
 from sign_ensemble.data.slots import Kind, Slots, slots_of
+from sign_ensemble.data.threads import side_by_side
 from sign_ensemble.storage import Place
-
-AT_ONCE = 8  # images that a thread decodes together
 
 
 def plain(features: Slots) -> NDArray[np.float16]:
@@ -89,51 +86,73 @@ def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
     }
 
 
-def images_with_views(works: Sequence[Work], data: DataConfig) -> NDArray[np.uint8]:
-    """Decode images and draw their views, on one thread.
+def pictures(
+    works: Sequence[Work], data: DataConfig, chosen: range, table_1T3: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Some of the images and views of images, of which each comes before its V views.
+
+    Args:
+        works: The images.
+        data: How they are read, and V.
+        chosen: The pictures' numbers, at most 64: image i is i (1 + V), its first view the next.
+        table_1T3: See :func:`views.by_opencv`; None leaves levels as they are.
 
     Returns:
-        uint8 (len(works) * (1 + V), S, S, 3), an image and then its views, image by image.
+        (P, S, S, 3) of uint8, or of the table's type and a whole pass of 64, zeros at its end.
     """
-    images_NSS3 = np.stack([square_of(Path(work.path), data) for work in works])
-    keys = [work.sha256 for work in works]
-    each = [images_NSS3]
-    for view in range(1, data.views + 1):
-        each.append(np.asarray(views.augment(images_NSS3, keys, view, data.mirror)))
-    return np.stack(each, 1).reshape(-1, *images_NSS3.shape[1:])
+    each = 1 + data.views
+    first = chosen.start // each
+    some = works[first : (chosen.stop - 1) // each + 1]
+    images = [square_of(Path(work.path), data) for work in some]
+    count, dtype = (
+        (len(chosen), np.uint8) if table_1T3 is None else (backbone.BATCH, table_1T3.dtype)
+    )
+    found_PSS3 = np.empty((count, data.size, data.size, 3), dtype)
+    found_PSS3[len(chosen) :] = 0
+    for view in range(each):
+        numbers = [number for number in chosen if number % each == view]
+        into = [found_PSS3[number - chosen.start] for number in numbers]
+        shown = [images[number // each - first] for number in numbers]
+        if view:
+            keys = [works[number // each].sha256 for number in numbers]
+            views.by_opencv(shown, keys, view, data.mirror, views.RANGES, into, table_1T3)
+            continue
+        for image_SS3, into_SS3 in zip(shown, into, strict=True):
+            if table_1T3 is None:
+                into_SS3[:] = image_SS3
+            else:
+                opencv().LUT(image_SS3, table_1T3, into_SS3)
+    return found_PSS3
 
 
 def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.float16]]:
     """A slot of each image in turn, (1 + V, A).
 
-    A GPU convolves while the next images are decoded. A processor does one after the other, each
-    on all its threads: a decoding thread beside them would only make the convolutions' wait.
+    A pass is of 64 pictures, whichever images they belong to. Each thread of a processor makes a
+    whole pass, from files to features; for a GPU threads draw the pictures of the next passes.
     """
     net = backbone.load(data.weights)
-    size = backbone.BATCH  # so that every pass but the last is full
-    groups = [works[i : i + size] for i in range(0, len(works), size)]
-    ahead = 1 if net.device.type == "cpu" else 2  # groups of images asked for at a time
+    each, size = 1 + data.views, backbone.BATCH
+    total = len(works) * each
+    here = net.device.type == "cpu"
+    table_1T3 = backbone.table_of_levels(net.half) if here else None
 
-    def batches() -> Iterator[NDArray[np.uint8]]:
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            asked: deque[list[Future[NDArray[np.uint8]]]] = deque()
-            for number in range(len(groups) + ahead - 1):
-                if number < len(groups):
-                    some = groups[number]
-                    parts = [some[i : i + AT_ONCE] for i in range(0, len(some), AT_ONCE)]
-                    asked.append([pool.submit(images_with_views, part, data) for part in parts])
-                if number < ahead - 1:
-                    continue
-                images = np.concatenate([part.result() for part in asked.popleft()])
-                for i in range(0, len(images), backbone.BATCH):
-                    yield images[i : i + backbone.BATCH]
+    def drawn(number: int) -> NDArray[Any]:
+        chosen = range(number * size, min((number + 1) * size, total))
+        return pictures(works, data, chosen, table_1T3)
 
-    rows: list[NDArray[np.float16]] = []
-    for found in net.features(batches()):
-        rows.extend(found.every_NA)
-        while len(rows) > data.views:
-            yield np.stack(rows[: 1 + data.views])
-            del rows[: 1 + data.views]
+    def convolved(number: int) -> backbone.Features:
+        pixels_N3SS = backbone.from_bits(drawn(number), net.half)
+        return net.convolved(pixels_N3SS, min(size, total - number * size))
+
+    passes = -(-total // size)
+    parts = side_by_side(passes, convolved) if here else net.features(side_by_side(passes, drawn))
+    rest_NA = np.zeros((0, backbone.A), np.float16)
+    for part in parts:
+        rows_NA = np.concatenate([rest_NA, part.every_NA])
+        whole = len(rows_NA) // each
+        yield from rows_NA[: whole * each].reshape(whole, each, backbone.A)
+        rest_NA = rows_NA[whole * each :]
 
 
 def features_of_images(

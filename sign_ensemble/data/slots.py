@@ -158,7 +158,7 @@ def fill(
         opened.seek(start)
         pairs = list(missing.items())
         for done, ((key, slot), row) in enumerate(zip(pairs, make(pairs), strict=True), 1):
-            opened.write(row.tobytes())
+            opened.write(np.ascontiguousarray(row).data)
             slot_of[key] = slot
             if done % COMMIT == 0 or done == len(pairs):
                 opened.flush()

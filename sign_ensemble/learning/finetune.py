@@ -21,8 +21,9 @@ from sign_ensemble.config import FinetuneConfig
 from sign_ensemble.data import backbone, views
 from sign_ensemble.data.backbone import as_input, from_bits, table_of_levels
 from sign_ensemble.data.device import bf16_is_fast
-from sign_ensemble.data.opencv import in_parts, opencv
+from sign_ensemble.data.opencv import opencv
 from sign_ensemble.data.slots import Slots
+from sign_ensemble.data.threads import in_parts
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.ahead import ahead
 from sign_ensemble.learning.fit import Course, Piece, Position, adam

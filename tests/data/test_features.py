@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from sign_ensemble.config import DataConfig
@@ -30,7 +31,7 @@ from sign_ensemble.data.features import (
     features_of_rows,
     plain,
 )
-from sign_ensemble.data.images import load_square
+from sign_ensemble.data.images import SetAside, load_square
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.data.views import augment
 from sign_ensemble.errors import UserError
@@ -138,6 +139,43 @@ def test_more_images_than_one_pass_come_out_in_order(
     assert np.abs(one - other).max() < 0.02 * np.abs(one).max()
     each = np.stack([one, other]).reshape(2, 21, backbone.A)
     assert (np.linalg.norm(each[0, :, None] - each[1][None], axis=-1).argmin(1) == range(21)).all()
+
+
+@pytest.mark.parametrize("views", [0, 1, 4])
+def test_any_number_of_threads_finds_the_same_bits(
+    views: int, signs_folder: Path, tmp_path: Path
+) -> None:
+    """In passes of 64 pictures, which cut images from their views."""
+    root = tmp_path / "images"
+    root.mkdir()
+    for i, path in enumerate(sorted(signs_folder.rglob("*.png"))[:70]):
+        shutil.copy(path, root / f"{i}.png")
+    data = replace(DATA, views=views)
+    found: list[bytes] = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        try:
+            compute(root, tmp_path / f"{threads}", data=data)
+        finally:
+            torch.set_num_threads(1)
+        found.append((folder_of(tmp_path / f"{threads}") / "features.f16").read_bytes())
+    assert found[0] == found[1]
+    read = np.frombuffer(found[0], np.float16).reshape(70, 1 + views, backbone.A)
+    names = sorted(path.name for path in root.iterdir())
+    for i in (0, 12, 13, 31, 32, 63, 64, 69):
+        assert np.array_equal(read[i, :, : backbone.E], expected(root, names[i], data))
+
+
+def test_an_image_that_goes_is_named_and_what_was_found_is_kept(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "COMMIT", 2)
+    monkeypatch.setattr(backbone, "BATCH", 3)  # a pass for each image
+    some = rows(root)
+    (root / "4.png").unlink()
+    with pytest.raises(SetAside, match="cannot be read"):
+        features_of_rows(some, root, DATA, tmp_path / "cache")
+    assert list(index_of(tmp_path / "cache").values()) == [0, 1, 2, 3]
 
 
 def test_rows_are_answered_in_their_own_order(root: Path, tmp_path: Path) -> None:
