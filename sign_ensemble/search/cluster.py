@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from sign_ensemble.config import ScaleConfig, SearchConfig
@@ -30,10 +31,43 @@ ENVIRONMENT = {
 }
 
 
+@dataclass
+class Awaited:
+    """A Ray that is there, or will be once it has started.
+
+    Args:
+        up: Done when it is there.
+        check: Refuses, with a UserError, what it cannot do.
+    """
+
+    up: Future[None]
+    check: Callable[[], None]
+    _checked: bool = False
+
+    def wait(self) -> None:
+        """Until it is there, and asked what it can do.
+
+        Raises:
+            UserError: see ``check``.
+        """
+        self.up.result()
+        if not self._checked:
+            self._checked = True
+            self.check()
+
+    def look(self) -> None:
+        """The same if it is there by now, without waiting."""
+        if self.up.done():
+            self.wait()
+
+
 @contextmanager
-def connected(dashboard: bool = False) -> Iterator[None]:
+def starting(dashboard: bool = False) -> Iterator[Future[None]]:
     """Ray for the length of the block: the cluster in RAY_ADDRESS or one running on this machine,
     else a new local one that ends with the block.
+
+    A new one takes seconds, most of which other processes take: it starts in a thread, the block
+    has begun, and the future says when it is there.
 
     Args:
         dashboard: Whether a new one has a dashboard, on 127.0.0.1. Ray Train needs it where
@@ -46,23 +80,62 @@ def connected(dashboard: bool = False) -> Iterator[None]:
         os.environ.setdefault(name, value)
     import ray
 
+    up: Future[None] = Future()
     if ray.is_initialized():
-        yield
+        up.set_result(None)
+        yield up
         return
+    with ThreadPoolExecutor(1) as thread:  # Ray's processes end with the thread that started them
+        if joined():
+            up.set_result(None)
+        else:
+            up = thread.submit(start, dashboard)
+        try:
+            with interrupts_are_kept():
+                yield up
+        finally:
+            try:
+                wait([up])
+            finally:  # a second interrupt
+                ray.shutdown()
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """:func:`starting`, and there when the block begins."""
+    with starting() as up:
+        up.result()
+        yield
+
+
+def joined() -> bool:
+    """Connect to the cluster in RAY_ADDRESS or one running on this machine; whether there is one.
+
+    Raises:
+        UserError: none answers at RAY_ADDRESS.
+    """
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    if address == "local":  # Ray's word for a new one
+        return False
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=dashboard)
-    except ValueError:  # a running cluster has its own dashboard and refuses the argument
-        ray.init(log_to_driver=False, logging_level="ERROR")
+        ray.init("auto", log_to_driver=False, logging_level="ERROR")
     except ConnectionError as fault:
+        if not address:
+            return False
         raise UserError(
-            f"RAY_ADDRESS is {os.environ.get('RAY_ADDRESS')}: {fault}; if one is up there, does "
-            "this machine have its token (RAY_AUTH_MODE=token)?"
+            f"RAY_ADDRESS is {address}: {fault}; if one is up there, does this machine have its "
+            "token (RAY_AUTH_MODE=token)?"
         ) from None
-    try:
-        with interrupts_are_kept():
-            yield
-    finally:
-        ray.shutdown()
+    return True
+
+
+def start(dashboard: bool) -> None:
+    """Start a new Ray of this machine alone."""
+    import ray
+
+    ray.init("local", log_to_driver=False, logging_level="ERROR", include_dashboard=dashboard)
 
 
 _interrupted = False  # no Event: a second signal inside its lock would wait for the first forever

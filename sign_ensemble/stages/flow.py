@@ -16,7 +16,7 @@ from sign_ensemble.console import is_interrupt, say
 from sign_ensemble.data import backbone
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, open_run
-from sign_ensemble.search.cluster import concurrency, connected, room_for
+from sign_ensemble.search.cluster import Awaited, concurrency, room_for, starting
 from sign_ensemble.search.nodes import check_nodes
 from sign_ensemble.search.records import TrialRecord, judge_all, read_records, write_table
 from sign_ensemble.search.space import default_params
@@ -59,17 +59,20 @@ def tracked(config: Config, run: RunFolder) -> Iterator[tracking.Tracker]:
 
 
 @contextmanager
-def ready(config: Config, run: RunFolder) -> Iterator[None]:
+def ready(config: Config, run: RunFolder) -> Iterator[Awaited]:
     """Ray for a run; what can be refused at once is refused, most of it before Ray starts."""
     say(f"run folder: {run.path}")
     backbone.load(config.data.weights)
     list_images(config, run)
-    with connected(dashboard=config.search.trial == "finetune"):
+
+    def check() -> None:
         concurrency(config.search)
         if config.finetune.layers != "none":
             room_for(config.scale)
         check_nodes(config, run)
-        yield
+
+    with starting(dashboard=config.search.trial == "finetune") as up:
+        yield Awaited(up, check)
 
 
 def tune(config: Config, until: str = "evaluate") -> None:
@@ -89,8 +92,8 @@ def tune(config: Config, until: str = "evaluate") -> None:
             list_images(config, run)
             say(f"run folder: {run.path}: search, members and rule are kept from before")
         else:
-            with ready(config, run):
-                _build(config, run, until, tracker)
+            with ready(config, run) as cluster:
+                _build(config, run, until, tracker, cluster)
         if until == "evaluate":
             evaluate_run(run, config.evaluate, tracker)
 
@@ -112,10 +115,12 @@ def members_and_rule(prepared: Prepared) -> None:
             build_rule(prepared)
 
 
-def _build(config: Config, run: RunFolder, until: str, tracker: tracking.Tracker) -> None:
+def _build(
+    config: Config, run: RunFolder, until: str, tracker: tracking.Tracker, cluster: Awaited
+) -> None:
     """Everything before the evaluation."""
     with timed(run, "features"):
-        prepared = prepare(config)
+        prepared = prepare(config, cluster)
     if not searched(run, config):
         with timed(run, "search"):
             search(prepared, tracker)
@@ -144,8 +149,8 @@ def train(config: Config) -> TrialRecord:
     run = open_run(one)
     with empty_removed(run), tracked(one, run) as tracker:
         if not (searched(run, one) and run.rule.exists()):
-            with ready(one, run):
-                prepared = prepare(one)
+            with ready(one, run) as cluster:
+                prepared = prepare(one, cluster)
                 if not searched(run, one):
                     params = default_params(one.member)
                     record = judge_all(run, prepared.task, one.member, params, 0)

@@ -22,9 +22,11 @@ from sign_ensemble.data.features import features_of_images, features_of_rows
 from sign_ensemble.data.images import SetAside, square_of
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.negatives import negatives_of_fold
+from sign_ensemble.data.slots import Slots
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, fold_of_each, seed_of
 from sign_ensemble.run import RunFolder, cache_of, open_run, read_arrays, write_arrays
+from sign_ensemble.search.cluster import Awaited, many_nodes
 
 Made = TypeVar("Made")
 
@@ -156,19 +158,42 @@ def write_negatives(prepared: Prepared) -> None:
     write_arrays(prepared.run.negatives, arrays, {"kinds": names})
 
 
-def prepare(config: Config) -> Prepared:
-    """List the images, compute the features that training needs, make the negatives."""
+def compute_features(config: Config, listed: Manifest, cluster: Awaited | None) -> Slots:
+    """The features of the training images, while a Ray that is not there yet starts."""
+    rows, cache, on_cluster = listed.rows("train"), cache_of(config), False
+    if cluster is None or cluster.up.done() or config.data.engine == "ray":
+        if cluster:
+            cluster.wait()
+        on_cluster = spread(config.data)
+    with progress("features computed") as step:
+
+        def computed(done: int, of: int) -> None:
+            step(done, of)
+            if cluster:
+                cluster.look()
+
+        try:
+            return features_of_rows(rows, listed.root, config.data, cache, computed, on_cluster)
+        except SetAside as reason:
+            raise UserError(f"{listed.root}: an image cannot be read any more: {reason}") from None
+
+
+def prepare(config: Config, cluster: Awaited | None = None) -> Prepared:
+    """List the images, compute the features that training needs, make the negatives.
+
+    Args:
+        config: All settings.
+        cluster: A Ray that may still be starting: it is there when this ends.
+
+    Raises:
+        UserError: an image cannot be read, or the cluster cannot do what is asked.
+    """
     run = open_run(config)
     listed = list_images(config, run)
     rows = listed.rows("train")
-    cache = cache_of(config)
-    with progress("features computed") as step:
-        try:
-            features = features_of_rows(
-                rows, listed.root, config.data, cache, step, spread(config.data)
-            )
-        except SetAside as reason:
-            raise UserError(f"{listed.root}: an image cannot be read any more: {reason}") from None
+    features = compute_features(config, listed, cluster)
+    if cluster:
+        cluster.wait()
     labels = listed.labels
     labels_N = np.array([labels.index(name) for name in rows.column("label").to_pylist()], np.int64)
     random = config.data.signers == "none"
@@ -199,6 +224,4 @@ def spread(data: DataConfig) -> bool:
     """Whether features are computed over the cluster."""
     if data.engine != "auto":
         return data.engine == "ray"
-    from sign_ensemble.search.cluster import many_nodes
-
     return many_nodes()

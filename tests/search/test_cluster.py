@@ -1,4 +1,4 @@
-"""Interrupts during a search are not lost."""
+"""A Ray that starts beside other work; interrupts during a search are not lost."""
 
 from __future__ import annotations
 
@@ -6,11 +6,98 @@ import contextlib
 import os
 import signal
 import sys
+import time
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sign_ensemble.search.cluster import interrupts_are_kept, raise_if_interrupted
+from sign_ensemble.errors import UserError
+from sign_ensemble.search.cluster import (
+    Awaited,
+    interrupts_are_kept,
+    raise_if_interrupted,
+    starting,
+)
+
+
+def test_what_is_awaited_is_asked_once_when_it_is_there() -> None:
+    up: Future[None] = Future()
+    asked: list[bool] = []
+    cluster = Awaited(up, lambda: asked.append(up.done()))
+    cluster.look()
+    assert asked == []
+    up.set_result(None)
+    for ask in (cluster.look, cluster.look, cluster.wait):
+        ask()
+        assert asked == [True]
+
+
+@pytest.mark.parametrize("ask", [Awaited.look, Awaited.wait])
+def test_what_it_cannot_do_is_refused(ask: Any) -> None:
+    def refuses() -> None:
+        raise UserError("no room")
+
+    up: Future[None] = Future()
+    up.set_result(None)
+    with pytest.raises(UserError, match="no room"):
+        ask(Awaited(up, refuses))
+    fault: Future[None] = Future()
+    fault.set_exception(OSError("no port"))
+    with pytest.raises(OSError, match="no port"):
+        ask(Awaited(fault, lambda: None))
+
+
+@pytest.fixture
+def no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # whatever runs on this machine
+
+
+def started_here() -> list[str]:
+    """Names of the processes that this one has started and that still run after 20 seconds."""
+    for _ in range(200):
+        found = []
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                name, _, rest = file.read_text().partition("(")[2].rpartition(")")
+                state, parent, *_ = rest.split()
+                if int(parent) == os.getpid() and state != "Z":
+                    found.append(name)
+        if not found:
+            return []
+        time.sleep(0.1)
+    return found
+
+
+@pytest.mark.usefixtures("no_address")
+def test_a_new_ray_starts_beside_other_work_and_ends_with_its_block() -> None:
+    import ray
+
+    with starting() as up:
+        assert not up.done()
+        up.result()
+        assert ray.get(ray.put(3)) == 3
+        with starting() as again:  # what is there is taken, and stays
+            assert again.done()
+        assert ray.is_initialized()
+    assert not ray.is_initialized()
+    assert started_here() == []
+
+
+@pytest.mark.usefixtures("no_address")
+def test_an_interrupt_while_it_starts_leaves_no_process() -> None:
+    import ray
+
+    def interrupted() -> None:
+        with starting() as up:
+            assert not up.done()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not ray.is_initialized()
+    assert started_here() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
