@@ -4,13 +4,15 @@
 
 * **first pass**: ``features_of_rows`` with an empty cache: JPEG files of random shapes read,
   decoded, made square, their views drawn, convolved, written and indexed.
-* **limit**: the same convolutions with the same threads and precision on one normalised batch of 64
-  in memory, channels last, as often as it takes for as many pictures.
+* **limit**: the same convolutions with the same precision on one normalised batch of 64 in memory,
+  channels last, as often as it takes for as many pictures: by torch as it comes, all of whose
+  threads make each pass together, and with a pass on each thread, as the package makes them.
 * **second run**: a cache of --cache-gb, written by the package itself with drawn rows, opened and
   every row read; from the page cache, and after the kernel was asked to forget the file.
 
-Every round measures all of them in turn, ratios are taken within a round. A picture is an image or
-a view of one. Writes results/features.json and results/features.md.
+Every round measures all of them in turn, each limit before the first pass and after it (their mean
+counts: a busy host's speed drifts within seconds); ratios are taken within a round. A picture is an
+image or a view of one. Writes results/features.json and results/features.md.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
@@ -42,6 +45,7 @@ from sign_ensemble.run import write_json
 
 RESULTS = Path(__file__).parent / "results"
 SIDE = 224
+PASS, LIMIT, EACH = "first pass", "limit", "limit, a pass on each thread"
 KIND = Kind("features.f16", (1, backbone.A), "float16", {})
 
 
@@ -66,21 +70,37 @@ def first_pass(rows: pa.Table, root: Path, views: int) -> float:
         return len(rows) * (1 + views) / (time.perf_counter() - began)
 
 
-def limit(pictures: int) -> float:
-    """Pictures per second of the convolutions alone."""
+def limit(pictures: int, threads: int = 1) -> float:
+    """Pictures per second of the convolutions alone.
+
+    Args:
+        pictures: How many, rounded up to whole passes.
+        threads: How many make passes of their own at the same time; torch's are shared out among
+            them.
+    """
     net = backbone.load()
     levels = np.random.default_rng(0).integers(0, 256, (backbone.BATCH, 3, SIDE, SIDE), np.uint8)
     batch = backbone.normalised(torch.from_numpy(levels).to(net.device))
     batch = batch.contiguous(memory_format=torch.channels_last)
     batch = batch.bfloat16() if net.half else batch
-    passes = -(-pictures // backbone.BATCH)
-    half = torch.autocast(net.device.type, dtype=torch.bfloat16, enabled=net.half)
-    with torch.inference_mode(), half:
+    passes, before = -(-pictures // backbone.BATCH), torch.get_num_threads()
+
+    def some(count: int) -> float:
+        half = torch.autocast(net.device.type, dtype=torch.bfloat16, enabled=net.half)
+        with torch.inference_mode(), half:
+            for _ in range(count):
+                found = net.layers.avgpool(net.layers.features(batch)).flatten(1)
+            return float(found[0, 0])  # on a GPU this waits for all of them
+
+    shares = [passes // threads + (i < passes % threads) for i in range(threads)]
+    share = max(1, before // threads)
+    with ThreadPoolExecutor(threads, "", torch.set_num_threads, (share,)) as pool:
+        list(pool.map(some, [1] * threads))  # to warm up
         began = time.perf_counter()
-        for _ in range(passes):
-            found = net.layers.avgpool(net.layers.features(batch)).flatten(1)
-        float(found[0, 0])  # on a GPU this waits for all of them
-        return passes * backbone.BATCH / (time.perf_counter() - began)
+        list(pool.map(some, shares))
+        taken = time.perf_counter() - began
+    torch.set_num_threads(before)
+    return passes * backbone.BATCH / taken
 
 
 def write_cache(folder: Path, gigabytes: float) -> Sequence[str]:
@@ -131,16 +151,17 @@ def measure(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     keys = write_cache(folder / "cache", chosen.cache_gb)
     limit(backbone.BATCH)  # to warm up
     passes: dict[str, dict[str, list[float]]] = {}
+    cores = torch.get_num_threads()
     reads: dict[str, list[float]] = {"from the page cache": [], "from the disk": []}
     for number in range(chosen.rounds):
         for size, views in cases:
-            found = passes.setdefault(f"{size}, {views} views", {"first pass": [], "limit": []})
+            found = passes.setdefault(f"{size}, {views} views", {PASS: [], LIMIT: [], EACH: []})
             count = chosen.images * (1 + views)
-            turns = ["first pass", "limit"]
-            for name in turns if number % 2 == 0 else turns[::-1]:
-                ours = name == "first pass"
-                rate = first_pass(files[size], folder / size, views) if ours else limit(count)
-                found[name].append(rate)
+            alone = [(limit(count // 2), limit(count // 2, cores))]
+            found[PASS].append(first_pass(files[size], folder / size, views))
+            alone += [(limit(count // 2), limit(count // 2, cores))]
+            for name, rates in zip((LIMIT, EACH), zip(*alone, strict=True), strict=True):
+                found[name].append(2 / sum(1 / rate for rate in rates))
         reads["from the disk"].append(second_run(folder / "cache", keys, True))
         reads["from the page cache"].append(second_run(folder / "cache", keys, False))
         print(number, {case: [f"{v[-1]:.1f}" for v in p.values()] for case, p in passes.items()})
@@ -169,15 +190,16 @@ def table(results: dict[str, Any]) -> str:
     """results/features.md: what README quotes."""
     lines = [
         "| images | first pass, pictures/s | convolutions alone, pictures/s "
-        "| first pass over limit |",
-        "| --- |" + " --- |" * 3,
+        "| with a pass on each thread | first pass over convolutions alone | over the other |",
+        "| --- |" + " --- |" * 5,
     ]
     for case, found in results["pictures_per_second"].items():
-        ratios = [a / b for a, b in zip(found["first pass"], found["limit"], strict=True)]
-        lines.append(
-            f"| {case} | {spread(found['first pass'], 1)} | {spread(found['limit'], 1)} "
-            f"| {spread(ratios, 3)} |"
-        )
+        rates = [spread(found[name], 1) for name in (PASS, LIMIT, EACH)]
+        ratios = [
+            spread([a / b for a, b in zip(found[PASS], found[name], strict=True)], 3)
+            for name in (LIMIT, EACH)
+        ]
+        lines.append(f"| {case} | {' | '.join(rates + ratios)} |")
     lines += ["", "| second run reads the cache | seconds per GB |", "| --- | --- |"]
     lines += [f"| {k} | {spread(v, 2)} |" for k, v in results["seconds_per_gb"].items()]
     lines += [

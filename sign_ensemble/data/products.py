@@ -1,4 +1,4 @@
-"""Products of float32 matrices that may round their factors."""
+"""Features as float32, and products of them that may round their factors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sign_ensemble.data.device import CPU, bf16_is_fast
+
+
+def floats(features_ND: NDArray[np.float16]) -> torch.Tensor:
+    """Features (N, D), also some columns of more, as float32: a copy."""
+    return torch.from_numpy(np.require(features_ND, requirements="W")).float()  # or torch warns
 
 
 @contextmanager

@@ -123,7 +123,6 @@ class Lessons:
         some = slice(None, None, max(1, -(-len(signs_BD) // MOST)))
         signs_I = np.concatenate([np.ones(len(signs_BD[some]), np.int64), hands.signs_P])
         both_ID = np.concatenate([signs_BD[some], hands.deep_PD])
-        check_training(both_ID)
         x_ID = rooted(both_ID)
         groups_I = np.concatenate([groups_B[some], hands.groups_P])
         return cls(x_ID, (x_ID @ x_ID.T).double(), signs_I, groups_I)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import linear
 
-from sign_ensemble.data.products import rounded_factors
+from sign_ensemble.data.products import floats, rounded_factors
 
 CHUNK = 1024  # images per product
 
@@ -37,7 +37,7 @@ class Neighbours:
     @classmethod
     def of(cls, bank_BD: NDArray[np.float16]) -> Neighbours:
         """From features."""
-        bank = torch.from_numpy(np.ascontiguousarray(bank_BD)).float()
+        bank = floats(bank_BD)
         return cls(bank, lengths(bank))
 
     def distances(
@@ -59,8 +59,7 @@ class Neighbours:
         """
         out = []
         for start in range(0, len(features_ND), CHUNK):
-            some = np.ascontiguousarray(features_ND[start : start + CHUNK])
-            x_ND = torch.from_numpy(some).float()
+            x_ND = floats(features_ND[start : start + CHUNK])
             with rounded_factors():
                 similar_NB = linear(x_ND, self.bank_BD)
             similar_NB = similar_NB / lengths(x_ND) / self.lengths_B1.T

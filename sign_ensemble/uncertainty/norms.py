@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sign_ensemble.data.products import floats
+
 Floats = NDArray[np.float64]
 
 
@@ -21,7 +23,7 @@ def sums(features_ND: NDArray[np.float16]) -> Floats:
     Raises:
         ValueError: a feature is not a finite number.
     """
-    found: Floats = np.abs(features_ND).sum(1, dtype=np.float64)
+    found: Floats = floats(features_ND).abs_().sum(1).double().numpy()
     if not np.isfinite(found).all():
         raise ValueError("norms: features must be finite")
     return found

@@ -48,9 +48,9 @@ L = 2
 Layers = tuple[NDArray[np.float16], NDArray[np.float16]]  # features of the third, of the fourth
 
 
-def place(of_all_NC: torch.Tensor, number: int) -> torch.Tensor:
-    """One place of a layer's features, as ``Convolutions`` lays them out: (N, C / J)."""
-    return of_all_NC[:, number::J]
+def by_place(of_all_NC: torch.Tensor) -> torch.Tensor:
+    """A layer's features, as ``Convolutions`` lays them out, place by place: (J, N, C / J)."""
+    return of_all_NC.unflatten(1, (-1, J)).permute(2, 0, 1).contiguous()
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,10 @@ class Parts:
         to_labels = [np.zeros((L * J, 0, len(self.places[0].means_KP)))]
         to_all = [np.zeros((L * J, 0))]
         for some in zip(*map(rooted_chunks, layers), strict=True):
+            rooted_of = [rooted_NC for layer in some for rooted_NC in by_place(layer)]
             each = [
-                distances_of_rooted(place(some[i // J], i % J), clouds)
-                for i, clouds in enumerate(self.places)
+                distances_of_rooted(rooted_NC, clouds)
+                for rooted_NC, clouds in zip(rooted_of, self.places, strict=True)
             ]
             to_labels.append(np.stack([to_labels_NK for to_labels_NK, _ in each]))
             to_all.append(np.stack([to_all_N for _, to_all_N in each]))
@@ -106,8 +107,7 @@ def fit_parts(layers: Layers, labels_B: NDArray[np.int64]) -> Parts:
     found: list[Clouds] = []
     for layer in layers:
         check_training(layer)
-        rooted_BC = rooted(layer)
-        places = (place(rooted_BC, i) for i in range(J))
+        places = by_place(rooted(layer))
         found += [clouds_of_rooted(each, labels_B, DIRECTIONS, SHRINK) for each in places]
     return Parts(tuple(found))
 

@@ -21,9 +21,9 @@ from sign_ensemble.uncertainty.parts import (
     L,
     Layers,
     Parts,
+    by_place,
     fit_parts,
     part_distance,
-    place,
     worst_part,
 )
 
@@ -114,7 +114,7 @@ def test_places_are_those_of_the_convolutions() -> None:
             rows, columns = (
                 slice(at * side // PLACES, -(-(at + 1) * side // PLACES)) for at in (row, column)
             )
-            assert torch.equal(place(found, number)[0], maps[:, rows, columns].amax((1, 2)))
+            assert torch.equal(by_place(found)[number, 0], maps[:, rows, columns].amax((1, 2)))
 
 
 def test_every_place_is_rooted_with_the_whole() -> None:
