@@ -9,9 +9,10 @@ from sign_ensemble.console import progress
 from sign_ensemble.data.features import features_of_images
 from sign_ensemble.data.hands import SIGNS, pictures_of_fold
 from sign_ensemble.data.negatives import signs_of_fold
+from sign_ensemble.data.threads import side_by_side
 from sign_ensemble.learning.folds import seed_of
 from sign_ensemble.run import read_arrays, write_arrays
-from sign_ensemble.stages.prepare import Prepared, by_fold, squares
+from sign_ensemble.stages.prepare import Prepared, squares
 from sign_ensemble.uncertainty.hands import Hands
 
 
@@ -32,17 +33,17 @@ def write_hands(prepared: Prepared, each: int) -> None:
     run, task = prepared.run, prepared.task
     data = prepared.config.data
 
-    def pictures(fold: int) -> NDArray[np.uint8]:
+    def made(fold: int) -> NDArray[np.float16]:
         seed = seed_of(task.seed, fold)
         chosen = signs_of_fold(task.folds_N, fold, seed).tolist()
         signs = squares(prepared.rows, prepared.manifest.root, data, chosen)
-        return pictures_of_fold(each, seed, signs)
+        return features_of_images(pictures_of_fold(each, seed, signs), data.weights).deep_ND
 
     parts: list[NDArray[np.float16]] = []
     with progress("pictures of no sign and two made") as step:
-        for fold, made in by_fold(task.folds, pictures):
-            parts.append(features_of_images(made, data.weights).deep_ND)
-            step(fold + 1, task.folds)
+        for part in side_by_side(task.folds, made):
+            parts.append(part)
+            step(len(parts), task.folds)
     deep_PD: NDArray[np.float16] = np.concatenate(parts)
     signs = np.tile(np.repeat(SIGNS, each), task.folds)
     groups = np.repeat(np.arange(task.folds), len(SIGNS) * each)

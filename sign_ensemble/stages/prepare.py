@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from sign_ensemble.config import Config, DataConfig
@@ -23,12 +21,11 @@ from sign_ensemble.data.images import SetAside, square_of
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.negatives import negatives_of_fold
 from sign_ensemble.data.slots import Slots
+from sign_ensemble.data.threads import side_by_side
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.folds import Task, fold_of_each, seed_of
 from sign_ensemble.run import RunFolder, cache_of, open_run, read_arrays, write_arrays
 from sign_ensemble.search.cluster import Awaited, many_nodes
-
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -121,31 +118,30 @@ def negatives_of(prepared: Prepared, fold: int) -> dict[str, NDArray[np.uint8]]:
     )
 
 
-def by_fold(folds: int, make: Callable[[int], Made]) -> Iterator[tuple[int, Made]]:
-    """Each fold and what is made of it, on as many threads as torch has, a fold on each."""
-    at_once = torch.get_num_threads()
-    with ThreadPoolExecutor(at_once) as pool:
-        for start in range(0, folds, at_once):  # or all folds' would lie in memory
-            some = range(start, min(start + at_once, folds))
-            yield from zip(some, pool.map(make, some), strict=True)
-
-
 def write_negatives(prepared: Prepared) -> None:
     """Make the self-made negatives of every fold and write their features."""
     config, task = prepared.config, prepared.task
     parts: list[Features] = []
     folds: list[int] = []
     kinds: list[str] = []
+
+    def made(fold: int) -> tuple[dict[str, int], Features]:
+        images = negatives_of(prepared, fold)
+        counts = {kind: len(some) for kind, some in images.items()}
+        if not images:
+            return counts, joined([])
+        # in one go: each kind by itself would fill a part of its last pass alone
+        return counts, features_of_images(np.concatenate(list(images.values())), weights)
+
+    weights = config.data.weights
     with progress("negatives made") as step:
-        for fold, made in by_fold(task.folds, partial(negatives_of, prepared)):
-            if made:  # in one go: each kind by itself would fill a part of its last pass alone
-                images = np.concatenate(list(made.values()))
-                parts.append(features_of_images(images, config.data.weights))
-            for kind, some in made.items():
-                folds += [fold] * len(some)
-                kinds += [kind] * len(some)
+        for fold, (counts, features) in enumerate(side_by_side(task.folds, made)):
+            parts.append(features)
+            for kind, count in counts.items():
+                folds += [fold] * count
+                kinds += [kind] * count
             step(fold + 1, task.folds)
-    if not parts:
+    if not kinds:
         raise UserError("no training signer has two labels: no negatives can be made from them")
     names = sorted(set(kinds))
     found = joined(parts)
