@@ -12,7 +12,8 @@
 
 Every round measures all of them in turn, each limit before the first pass and after it (their mean
 counts: a busy host's speed drifts within seconds); ratios are taken within a round. A picture is an
-image or a view of one. Writes results/features.json and results/features.md.
+image or a view of one. Writes results/features.json and results/features.md, or features_bf16
+where the processor multiplies bf16 and --float32 is not given.
 """
 
 from __future__ import annotations
@@ -218,6 +219,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=sized, nargs="+", default=["200x200", "640x480"])
     parser.add_argument("--views", type=int, nargs="+", default=[0, 1])
+    parser.add_argument(
+        "--float32", action="store_true", help="as where a processor does not multiply bf16"
+    )
     parser.add_argument("--cache-gb", type=float, default=2.0)
     parser.add_argument("--results", type=Path, default=RESULTS)
     chosen = parser.parse_args()
@@ -227,6 +231,8 @@ def main() -> None:
         parser.error(f"--rounds {chosen.rounds} --views {chosen.views}: from 1 and from 0")
     if rows_in(chosen.cache_gb) < 512:
         parser.error(f"--cache-gb {chosen.cache_gb}: must hold 512 rows of {KIND.bytes} bytes")
+    if chosen.float32:
+        vars(backbone)["bf16_is_fast"] = lambda device: False
     with TemporaryDirectory() as folder:
         found = measure(chosen, Path(folder))
     results = {
@@ -239,9 +245,10 @@ def main() -> None:
         **found,
     }
     chosen.results.mkdir(parents=True, exist_ok=True)
-    write_json(chosen.results / "features.json", results)
-    text = table(json.loads((chosen.results / "features.json").read_text()))
-    (chosen.results / "features.md").write_text(text)
+    name = "features_bf16" if backbone.load().half else "features"
+    write_json(chosen.results / f"{name}.json", results)
+    text = table(json.loads((chosen.results / f"{name}.json").read_text()))
+    (chosen.results / f"{name}.md").write_text(text)
     print(text)
 
 

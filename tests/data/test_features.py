@@ -52,6 +52,11 @@ def root(signs_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
+def hashes(root: Path) -> list[str]:
+    """The contents of the seven images."""
+    return [hashlib.sha256((root / f"{i}.png").read_bytes()).hexdigest() for i in range(7)]
+
+
 def rows(root: Path, names: Sequence[str] | None = None) -> pa.Table:
     """Manifest rows of the images, or of those named."""
     paths = names or sorted(path.name for path in root.iterdir())
@@ -164,6 +169,19 @@ def test_any_number_of_threads_finds_the_same_bits(
     names = sorted(path.name for path in root.iterdir())
     for i in (0, 12, 13, 31, 32, 63, 64, 69):
         assert np.array_equal(read[i, :, : backbone.E], expected(root, names[i], data))
+
+
+def test_pictures_drawn_for_a_gpu_are_those_that_a_processor_convolves(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbone, "BATCH", 4)  # 21 pictures of 7 images: passes begin amid them
+    found = compute(root, tmp_path / "cache")
+    works = [Work(str(root / f"{i}.png"), sha, i) for i, sha in enumerate(hashes(root))]
+    net = backbone.load("random")
+    drawn = [features.pictures(works, DATA, range(i, min(i + 4, 21))) for i in range(0, 21, 4)]
+    assert [(len(each), each.dtype) for each in drawn] == [(4, np.uint8)] * 5 + [(1, np.uint8)]
+    each_NA = backbone.joined(list(net.features(drawn))).every_NA.reshape(7, 3, backbone.A)
+    assert np.array_equal(each_NA, every(found).open()[found.slots_N])
 
 
 def test_an_image_that_goes_is_named_and_what_was_found_is_kept(
