@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
-import time
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from sign_ensemble.search.cluster import (
     Awaited,
     interrupts_are_kept,
     raise_if_interrupted,
-    starting,
 )
 
 
@@ -49,13 +47,17 @@ def test_what_it_cannot_do_is_refused(ask: Any) -> None:
         ask(Awaited(fault, lambda: None))
 
 
-@pytest.fixture
-def no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "local")  # whatever runs on this machine
+IN_A_PROCESS = """
+import contextlib, os, signal, time
+from pathlib import Path
+
+import ray
+
+from sign_ensemble.search.cluster import starting
 
 
-def started_here() -> list[str]:
-    """Names of the processes that this one has started and that still run after 20 seconds."""
+def still_running():
+    # what this process has started, after 20 seconds
     for _ in range(200):
         found = []
         for file in Path("/proc").glob("[0-9]*/stat"):
@@ -70,34 +72,42 @@ def started_here() -> list[str]:
     return found
 
 
-@pytest.mark.usefixtures("no_address")
-def test_a_new_ray_starts_beside_other_work_and_ends_with_its_block() -> None:
-    import ray
-
+{body}
+assert not ray.is_initialized()
+assert still_running() == []
+print("ended")
+"""
+WHOLE = """
+with starting() as up:
+    assert not up.done()
+    up.result()
+    assert ray.get(ray.put(3)) == 3
+    with starting() as again:  # what is there is taken, and stays
+        assert again.done()
+    assert ray.is_initialized()
+"""
+INTERRUPTED = """
+with contextlib.suppress(KeyboardInterrupt):
     with starting() as up:
         assert not up.done()
-        up.result()
-        assert ray.get(ray.put(3)) == 3
-        with starting() as again:  # what is there is taken, and stays
-            assert again.done()
-        assert ray.is_initialized()
-    assert not ray.is_initialized()
-    assert started_here() == []
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    raise SystemExit("the interrupt was lost")
+"""
 
 
-@pytest.mark.usefixtures("no_address")
-def test_an_interrupt_while_it_starts_leaves_no_process() -> None:
-    import ray
-
-    def interrupted() -> None:
-        with starting() as up:
-            assert not up.done()
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert not ray.is_initialized()
-    assert started_here() == []
+@pytest.mark.parametrize("body", [WHOLE, INTERRUPTED])
+def test_a_new_ray_starts_beside_other_work_and_leaves_no_process(body: str) -> None:
+    """In a process of its own: in this one Ray may run already."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IN_A_PROCESS.replace("{body}", body)],
+        env={**os.environ, "RAY_ADDRESS": "local"},  # whatever runs on this machine
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
