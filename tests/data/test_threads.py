@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from sign_ensemble.data import threads
 from sign_ensemble.data.threads import AHEAD, in_parts, side_by_side
 
 
@@ -41,6 +42,12 @@ def test_threads_are_shared_among_pieces(pieces: int, share: int) -> None:
     found = list(side_by_side(pieces, lambda _: torch.get_num_threads()))
     assert found == [share] * pieces
     assert torch.get_num_threads() == threads_of_a_new_one() == 3
+
+
+def test_only_so_many_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many cores there are: each needs memory."""
+    monkeypatch.setattr(threads, "MOST", 1)
+    assert list(side_by_side(4, lambda _: torch.get_num_threads())) == [3] * 4
 
 
 def test_as_many_as_threads_are_made_at_once() -> None:
@@ -77,10 +84,10 @@ def test_a_fault_comes_in_its_place_and_ends_the_rest() -> None:
     assert torch.get_num_threads() == threads_of_a_new_one() == 3
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("cores", [1, 2, 3, 5])
 @pytest.mark.parametrize("images", [0, 1, 4, 7])
-def test_parts_are_all_images_once(images: int, threads: int) -> None:
-    torch.set_num_threads(threads)
+def test_parts_are_all_images_once(images: int, cores: int) -> None:
+    torch.set_num_threads(cores)
     counts = np.zeros(images, int)
 
     def count(part: slice) -> None:
