@@ -146,7 +146,10 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
         return net.convolved(pixels_N3SS, min(size, total - number * size))
 
     passes = -(-total // size)
-    parts = side_by_side(passes, convolved) if here else net.features(side_by_side(passes, drawn))
+    if here:
+        parts = side_by_side(passes, convolved)
+    else:  # pictures alone need little memory
+        parts = net.features(side_by_side(passes, drawn, most=passes))
     rest_NA = np.zeros((0, backbone.A), np.float16)
     for part in parts:
         rows_NA = np.concatenate([rest_NA, part.every_NA])

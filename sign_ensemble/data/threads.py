@@ -18,19 +18,20 @@ AHEAD = 2  # pieces for each thread that are made, or being made, before they ar
 MOST = 16  # pieces made at once: a pass of the convolutions needs 60 MB
 
 
-def side_by_side(pieces: int, make: Callable[[int], Made]) -> Iterator[Made]:
+def side_by_side(pieces: int, make: Callable[[int], Made], most: int = MOST) -> Iterator[Made]:
     """What is made of 0, 1 and so on, in this order, on as many threads as torch has.
 
     Each of them computes with one thread; where there are fewer pieces than threads, or more
-    threads than MOST, with its share of them. A fault, or a caller that takes no more, ends the
+    threads than ``most``, with its share of them. A fault, or a caller that takes no more, ends the
     pieces that have not begun.
 
     Args:
         pieces: How many.
         make: Makes one of its number; several are made at the same time.
+        most: How many, at most.
     """
     threads = torch.get_num_threads()
-    workers = max(1, min(threads, pieces, MOST))
+    workers = max(1, min(threads, pieces, most))
     share = threads // workers
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
     waiting: deque[Future[Made]] = deque()

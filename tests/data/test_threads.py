@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from sign_ensemble.data import threads
 from sign_ensemble.data.threads import AHEAD, in_parts, side_by_side
 
 
@@ -44,10 +43,10 @@ def test_threads_are_shared_among_pieces(pieces: int, share: int) -> None:
     assert torch.get_num_threads() == threads_of_a_new_one() == 3
 
 
-def test_only_so_many_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_so_many_are_made_at_once() -> None:
     """However many cores there are: each needs memory."""
-    monkeypatch.setattr(threads, "MOST", 1)
-    assert list(side_by_side(4, lambda _: torch.get_num_threads())) == [3] * 4
+    found = list(side_by_side(4, lambda _: torch.get_num_threads(), most=1))
+    assert found == [3] * 4
 
 
 def test_as_many_as_threads_are_made_at_once() -> None:
