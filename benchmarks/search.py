@@ -12,8 +12,8 @@ The letters of four of Massey's signers; the fifth is left out by all. Every rou
 * **limit**: the heads that this search trained, once more, by one process per core that has all
   features in memory and has trained on every fold before: no Ray, no files, no start. For the
   whole command also the convolutions of one pass over images and views, of a batch in memory.
-  Timed once more with the start of these processes, which import torch and this package; the
-  search's own start too, and enter the folds along their directions.
+  Timed once more with the start of these processes, which import torch and this package and find
+  each fold's directions for themselves (the search finds them once, for all its workers).
 
 Afterwards the best settings of each are trained anew with other seeds, as in the search that found
 them, on every three of the four signers, and judged on the fourth: the mean over the four, per

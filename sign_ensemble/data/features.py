@@ -146,6 +146,7 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
         return net.convolved(pixels_N3SS, min(size, total - number * size))
 
     passes = -(-total // size)
+    parts: Iterator[backbone.Features]
     if here:
         parts = side_by_side(passes, convolved)
     else:  # pictures alone need little memory

@@ -15,7 +15,8 @@ from sign_ensemble.data.device import CPU, bf16_is_fast
 
 def floats(features_ND: NDArray[np.float16]) -> torch.Tensor:
     """Features (N, D), also some columns of more, as float32: a copy."""
-    return torch.from_numpy(np.require(features_ND, requirements="W")).float()  # or torch warns
+    own_ND = np.require(features_ND, requirements="W")  # or torch warns
+    return torch.from_numpy(own_ND).to(torch.float32, copy=True)  # callers write into it
 
 
 @contextmanager

@@ -7,7 +7,7 @@ one are idle while features are written. Threads with a piece of their own wait 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -18,7 +18,9 @@ AHEAD = 2  # pieces for each thread that are made, or being made, before they ar
 MOST = 16  # pieces made at once: a pass of the convolutions needs 60 MB
 
 
-def side_by_side(pieces: int, make: Callable[[int], Made], most: int = MOST) -> Iterator[Made]:
+def side_by_side(
+    pieces: int, make: Callable[[int], Made], most: int = MOST
+) -> Generator[Made, None, None]:
     """What is made of 0, 1 and so on, in this order, on as many threads as torch has.
 
     Each of them computes with one thread; where there are fewer pieces than threads, or more
