@@ -35,7 +35,7 @@ def training(network: Any, optimiser: Any, inputs: Any, labels: Any) -> Callable
     from sign_ensemble.learning.fit import Piece, backward
 
     def step(_: int) -> None:
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad()
         backward(network, [Piece((inputs,), labels)], 0.0, torch.device("cpu"))
         optimiser.step()
 

@@ -25,6 +25,7 @@ from sign_ensemble.data.opencv import opencv
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.data.threads import in_parts
 from sign_ensemble.errors import UserError
+from sign_ensemble.learning.adam import Adam
 from sign_ensemble.learning.ahead import ahead
 from sign_ensemble.learning.fit import Course, Piece, Position, adam
 from sign_ensemble.learning.folds import seed_of
@@ -194,7 +195,7 @@ def network_of(member: Member, settings: FinetuneConfig, weights: str) -> Networ
     return Network(convolutions, head, settings.layers)
 
 
-def optimiser_of(network: Network, settings: FinetuneConfig) -> torch.optim.Optimizer:
+def optimiser_of(network: Network, settings: FinetuneConfig) -> Adam:
     """AdamW, with a step size of its own for the convolutions and for the head."""
     return adam(
         (network.head, settings.learning_rate),
@@ -203,7 +204,7 @@ def optimiser_of(network: Network, settings: FinetuneConfig) -> torch.optim.Opti
     )
 
 
-def state_of(network: Network, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def state_of(network: Network, optimiser: Adam) -> dict[str, torch.Tensor]:
     """What a checkpoint holds: learned weights, and Adam's moments and steps of each."""
     tensors = {f"network.{name}": value for name, value in network.learned().items()}
     names = {id(value): name for name, value in named_parameters(network).items()}
@@ -221,7 +222,7 @@ def named_parameters(network: Network) -> dict[str, torch.nn.Parameter]:
 
 
 def restore(
-    network: Network, optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+    network: Network, optimiser: Adam, tensors: dict[str, torch.Tensor]
 ) -> None:
     """Put a checkpoint's tensors back.
 

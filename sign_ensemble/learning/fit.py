@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.device import bf16_is_fast
+from sign_ensemble.learning.adam import Adam
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def smoothed_nll(
     return (1 - smoothing) * nll - smoothing * log_probs_NK.mean()
 
 
-def adam(*parts: tuple[nn.Module, float], weight_decay: float) -> torch.optim.Optimizer:
+def adam(*parts: tuple[nn.Module, float], weight_decay: float) -> Adam:
     """Fused Adam; decay, where there is any, is decoupled and spares the biases.
 
     Args:
@@ -174,7 +175,7 @@ def adam(*parts: tuple[nn.Module, float], weight_decay: float) -> torch.optim.Op
         vectors = [p for p in learning if p.ndim <= 1]
         groups.append({"params": matrices, "weight_decay": weight_decay, "lr": rate})
         groups.append({"params": vectors, "weight_decay": 0.0, "lr": rate})
-    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+    return Adam([group for group in groups if group["params"]])
 
 
 def course_of(recipe: MemberConfig) -> Course:
@@ -217,7 +218,7 @@ def fit(
     network: nn.Module,
     batches: Batches,
     course: Course,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     device: torch.device,
     stop_nll: Callable[[nn.Module], float] | None = None,
     begin: Position | None = None,
@@ -250,7 +251,7 @@ def fit(
             pace = course.pace((epoch - 1) * steps + step, course.epochs * steps)
             for group, rate in zip(optimiser.param_groups, highest, strict=True):
                 group["lr"] = rate * pace
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             total += backward(network, pieces, course.label_smoothing, device)
             if course.clip < inf:
                 nn.utils.clip_grad_norm_(network.parameters(), course.clip)

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from sign_ensemble.config import ScaleConfig
 from sign_ensemble.data.device import compute_with
 from sign_ensemble.errors import UserError
+from sign_ensemble.learning.adam import Adam
 from sign_ensemble.learning.finetune import (
     PixelBatches,
     PixelTask,
@@ -170,7 +171,7 @@ def write_checkpoint(
     job: Job,
     position: Position,
     network: Network,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     rank: int,
 ) -> None:
     """Report where a training stands, with all that it needs to go on."""
