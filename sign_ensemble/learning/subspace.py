@@ -21,11 +21,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sign_ensemble.data.device import bf16_is_fast
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.network import Head
 
 MOST = 2500  # images that directions are found from: the time grows with the square of them
-AT_ONCE = 512  # images entered at a time
+AT_ONCE = 512  # images read at a time
+PART = 24 * 2**20  # bytes of features entered at a time: glibc gives more as new pages each time
 CACHED = 512 * 2**20  # bytes of entered images that a process keeps for its next trials
 CACHED_UNSEEN = 128 * 2**20  # the same of images that heads only read
 
@@ -54,7 +56,7 @@ class Subspace:
 
     def enter(self, features_ND: torch.Tensor) -> torch.Tensor:
         """Coordinates along the directions, (N, K): (x − mean) · directionsᵀ, float32."""
-        mean_D, directions_KD = self._on(features_ND.device)
+        mean_D, directions_KD = self.on(features_ND.device)
         return (features_ND.float() - mean_D) @ directions_KD.T
 
     def leave(self, head: Head) -> Head:
@@ -65,15 +67,15 @@ class Subspace:
         with torch.device("meta"):  # weights are neither drawn nor filled: all of them are given
             whole = Head(len(self.mean_D), head.widths, head.labels, head.dropout)
         tensors = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-        mean_D, directions_KD = self._on(tensors["layers.0.weight"].device)
+        mean_D, directions_KD = self.on(tensors["layers.0.weight"].device)
         weight_HD = tensors["layers.0.weight"] @ directions_KD
         tensors["layers.0.bias"] = tensors["layers.0.bias"] - weight_HD @ mean_D
         tensors["layers.0.weight"] = weight_HD
         whole.load_state_dict(tensors, assign=True)
         return whole.train(head.training)
 
-    def _on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both as tensors; what other processes may see too is copied first."""
+    def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and directions as tensors; what other processes may see too is copied first."""
         both = (self.mean_D, self.directions_KD)
         mean_D, directions_KD = (torch.from_numpy(np.require(x, requirements="W")) for x in both)
         return mean_D.to(device), directions_KD.to(device)
@@ -123,7 +125,8 @@ def enter_images(
     """Find the directions of training images and enter them with their views.
 
     Images take turns in being seen as they are, as their first view, their second and so on, so
-    that the directions are those of views too.
+    that the directions are those of views too. Coordinates are computed in bf16 where that is fast:
+    there heads learn in bf16, which rounds them as much.
 
     Args:
         features: The cached features.
@@ -139,10 +142,15 @@ def enter_images(
     subspace = make_subspace(some_ND, directions)
     shape = (len(slots_N), features_RVD.shape[1], len(subspace.directions_KD))
     entered_NVK = np.empty(shape, np.float16)
-    for start in range(0, len(slots_N), AT_ONCE):
-        rows = torch.from_numpy(np.asarray(features_RVD[slots_N[start : start + AT_ONCE]]))
-        part = subspace.enter(rows.to(device))
-        entered_NVK[start : start + AT_ONCE] = part.half().cpu().numpy()
+    mean_D, directions_KD = subspace.on(device)
+    if bf16_is_fast(device):
+        directions_KD = directions_KD.bfloat16()
+    images = max(1, PART // (4 * features_RVD[0].size))
+    for start in range(0, len(slots_N), images):
+        rows_NVD = torch.from_numpy(np.asarray(features_RVD[slots_N[start : start + images]]))
+        centred_NVD = rows_NVD.to(device).float().sub_(mean_D).to(directions_KD.dtype)
+        part_NVK = centred_NVD @ directions_KD.T
+        entered_NVK[start : start + images] = part_NVK.half().cpu().numpy()
     return Entered(subspace, entered_NVK)
 
 
