@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.data.backbone import Features
+from sign_ensemble.data.threads import side_by_side
 from sign_ensemble.uncertainty.gaussians import Clouds, fit_clouds, label_distances, relative
 from sign_ensemble.uncertainty.guards import HANDS
 from sign_ensemble.uncertainty.hands import Hands, Lessons, Sides
@@ -27,6 +28,7 @@ from sign_ensemble.uncertainty.parts import Parts, fit_parts, part_distance
 
 DIRECTIONS = 400  # of the fifth layer: its clouds read .949, with 200: .944, 100: .929
 MOST_ROWS = 8000  # images and views that the fifth layer's clouds are fitted to (600 MB)
+FITTED_AT_ONCE = 4  # atlases: the fifth layer's clouds take as much memory each
 AT_ONCE = 4096  # images whose features are in memory together
 Floats = NDArray[np.float64]
 
@@ -154,10 +156,13 @@ def atlases_of_others(
         ValueError: a signer is left with nobody to compare with.
     """
     known = hands_of_others(bank, groups_N) if hands is None else hands
-    return {
-        int(group): fit_atlas(bank.without(int(group)), reads, known.get(int(group)))
-        for group in np.unique(groups_N)
-    }
+    groups = [int(group) for group in np.unique(groups_N)]
+
+    def fit(number: int) -> Atlas:
+        return fit_atlas(bank.without(groups[number]), reads, known.get(groups[number]))
+
+    # most of it are products and factors too small for two threads to share
+    return dict(zip(groups, side_by_side(len(groups), fit, FITTED_AT_ONCE), strict=True))
 
 
 def hands_of_others(bank: Bank, groups_N: NDArray[np.int64]) -> dict[int, Sides]:

@@ -62,9 +62,11 @@ def main_directions(centred_BD: torch.Tensor, most: int, seed: int = 0) -> torch
     b, d = centred_BD.shape
     p = max(1, min(most, b - 1, d))
     start = np.random.default_rng(seed).normal(size=(d, min(p + EXTRA, d)))
-    q_DQ = torch.linalg.qr(torch.from_numpy(start).float())[0]
+    q_DQ = torch.from_numpy(start).float()
     for _ in range(ROUNDS):
-        q_DQ = torch.linalg.qr(centred_BD.T @ (centred_BD @ q_DQ))[0]
+        seen_BQ = torch.linalg.qr(centred_BD @ q_DQ)[0]  # cheaper than of (D, Q), the same span
+        q_DQ = centred_BD.T @ seen_BQ
+    q_DQ = torch.linalg.qr(q_DQ)[0]
     small_BQ = centred_BD @ q_DQ
     turn_QQ = torch.linalg.eigh(small_BQ.T @ small_BQ)[1].flip(1)
     return q_DQ @ turn_QQ[:, :p]
