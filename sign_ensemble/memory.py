@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import os
 import sys
 
@@ -27,3 +29,16 @@ def spare_page_faults() -> None:
     if set_option is not None:
         set_option(M_MMAP_THRESHOLD, KEPT_PIECE)
         set_option(M_TRIM_THRESHOLD, KEPT)
+
+
+COLLECTED = 50_000  # new objects between two collections; Python's own number is 700 or 2,000
+
+
+def spare_collections() -> None:
+    """Have this process look for garbage in cycles less often: for use before its imports.
+
+    The engines' modules are 300,000 objects that stay. Python looks through them again and again
+    while they are loaded, a tenth of the time that takes, and once more when it ends.
+    """
+    gc.set_threshold(COLLECTED, *gc.get_threshold()[1:])
+    atexit.register(gc.freeze)

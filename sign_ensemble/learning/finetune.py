@@ -221,9 +221,7 @@ def named_parameters(network: Network) -> dict[str, torch.nn.Parameter]:
     return {name: named[name] for name in network.learned()}
 
 
-def restore(
-    network: Network, optimiser: Adam, tensors: dict[str, torch.Tensor]
-) -> None:
+def restore(network: Network, optimiser: Adam, tensors: dict[str, torch.Tensor]) -> None:
     """Put a checkpoint's tensors back.
 
     Raises:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import ceil, cos, inf, isfinite, pi
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -50,6 +50,20 @@ class Batches(Protocol):
         """The pieces of each step of pass ``number`` (from 1), in random order, from step ``begin``
         (from 0) on.
         """
+        ...
+
+
+class Optimiser(Protocol):
+    """What moves the weights: :class:`Adam`, or any of torch's own."""
+
+    param_groups: list[dict[str, Any]]
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        ...
+
+    def step(self) -> Any:
+        """Move every parameter that has a gradient."""
         ...
 
 
@@ -218,7 +232,7 @@ def fit(
     network: nn.Module,
     batches: Batches,
     course: Course,
-    optimiser: Adam,
+    optimiser: Optimiser,
     device: torch.device,
     stop_nll: Callable[[nn.Module], float] | None = None,
     begin: Position | None = None,

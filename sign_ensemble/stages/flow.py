@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 
 from sign_ensemble import tracking
 from sign_ensemble.config import Config
@@ -60,10 +62,12 @@ def tracked(config: Config, run: RunFolder) -> Iterator[tracking.Tracker]:
 
 @contextmanager
 def ready(config: Config, run: RunFolder) -> Iterator[Awaited]:
-    """Ray for a run; what can be refused at once is refused, most of it before Ray starts."""
+    """Ray for a run; what can be refused at once is refused, most of it before Ray starts.
+
+    A new Ray starts while images are read.
+    """
     say(f"run folder: {run.path}")
     backbone.load(config.data.weights)
-    list_images(config, run)
 
     def check() -> None:
         concurrency(config.search)
@@ -71,8 +75,14 @@ def ready(config: Config, run: RunFolder) -> Iterator[Awaited]:
             room_for(config.scale)
         check_nodes(config, run)
 
-    with starting(dashboard=config.search.trial == "finetune") as up:
-        yield Awaited(up, check)
+    with ExitStack() as ends:
+
+        @cache
+        def begun() -> Future[None]:
+            return ends.enter_context(starting(dashboard=config.search.trial == "finetune"))
+
+        list_images(config, run, begun)
+        yield Awaited(begun(), check)
 
 
 def tune(config: Config, until: str = "evaluate") -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +66,16 @@ def squares(
         return np.stack(list(pool.map(square, picked)))
 
 
-def list_images(config: Config, run: RunFolder) -> Manifest:
+def list_images(
+    config: Config, run: RunFolder, names_fit: Callable[[], object] = lambda: None
+) -> Manifest:
     """The run's manifest: read if it is there and still true, else made.
+
+    Args:
+        config: All settings.
+        run: Where it lies.
+        names_fit: Called when nothing was refused that names alone can show, and images are read:
+            once or more.
 
     Raises:
         UserError: images have changed since the run began.
@@ -81,7 +89,12 @@ def list_images(config: Config, run: RunFolder) -> Manifest:
             )
         return listed
     with progress("images read") as step:
-        listed = manifest.build(config.data, step)
+
+        def read(done: int, of: int) -> None:
+            names_fit()
+            step(done, of)
+
+        listed = manifest.build(config.data, read)
     manifest.write(listed, run.manifest)
     counts = listed.counts()
     say(
@@ -118,8 +131,14 @@ def negatives_of(prepared: Prepared, fold: int) -> dict[str, NDArray[np.uint8]]:
     )
 
 
-def write_negatives(prepared: Prepared) -> None:
-    """Make the self-made negatives of every fold and write their features."""
+def make_negatives(
+    prepared: Prepared, cluster: Awaited | None
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Make the self-made negatives of every fold, while a Ray that is not there yet starts.
+
+    Returns:
+        Their features, folds and kinds, by name, and what the kinds' numbers mean.
+    """
     config, task = prepared.config, prepared.task
     parts: list[Features] = []
     folds: list[int] = []
@@ -141,6 +160,8 @@ def write_negatives(prepared: Prepared) -> None:
                 folds += [fold] * count
                 kinds += [kind] * count
             step(fold + 1, task.folds)
+            if cluster:
+                cluster.look()
     if not kinds:
         raise UserError("no training signer has two labels: no negatives can be made from them")
     names = sorted(set(kinds))
@@ -151,7 +172,7 @@ def write_negatives(prepared: Prepared) -> None:
         "folds": np.array(folds, np.int64),
         "kinds": np.array([names.index(kind) for kind in kinds], np.int64),
     }
-    write_arrays(prepared.run.negatives, arrays, {"kinds": names})
+    return arrays, names
 
 
 def compute_features(config: Config, listed: Manifest, cluster: Awaited | None) -> Slots:
@@ -188,8 +209,6 @@ def prepare(config: Config, cluster: Awaited | None = None) -> Prepared:
     listed = list_images(config, run)
     rows = listed.rows("train")
     features = compute_features(config, listed, cluster)
-    if cluster:
-        cluster.wait()
     labels = listed.labels
     labels_N = np.array([labels.index(name) for name in rows.column("label").to_pylist()], np.int64)
     random = config.data.signers == "none"
@@ -211,8 +230,13 @@ def prepare(config: Config, cluster: Awaited | None = None) -> Prepared:
             f"{run.path}: begun by an earlier version, whose heads read {width} features of an "
             f"image; now they read {E}: give another run.name"
         )
-    if "fourth" not in there:  # none made yet, or by a version that did not look at that layer
-        write_negatives(prepared)
+    # none made yet, or by a version that did not look at that layer
+    made = None if "fourth" in there else make_negatives(prepared, cluster)
+    if cluster:
+        cluster.wait()  # what it cannot do is refused before a mended call would find files
+    if made:
+        arrays, kinds = made
+        write_arrays(run.negatives, arrays, {"kinds": kinds})
     return prepared
 
 
