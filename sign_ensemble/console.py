@@ -61,6 +61,7 @@ def exit_with(work: Callable[[], None]) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted: what is done is kept; the same command goes on", file=sys.stderr)
+        sys.unraisablehook = lambda _: None  # of what the interrupt left half done at exit
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -62,8 +62,35 @@ def complaint(main: Main, arguments: list[str], capsys: pytest.CaptureFixture[st
     return err
 
 
-def test_interrupt_that_a_clean_up_hides(capsys: pytest.CaptureFixture[str]) -> None:
+HALF_CLOSED = """
+import atexit
+from sign_ensemble.console import exit_with
+
+def work():
+    atexit.register(lambda: [][0])
+    raise {fault}
+
+exit_with(work)
+"""
+
+
+@pytest.mark.parametrize(("fault", "code"), [("KeyboardInterrupt", 130), ("SystemExit(3)", 3)])
+def test_what_an_interrupt_left_half_done_says_nothing(fault: str, code: int) -> None:
+    """As TensorBoard's writer, interrupted while it closes, which closes again at the end."""
+    command = [sys.executable, "-c", HALF_CLOSED.format(fault=fault)]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=SOURCE)
+    assert ran.returncode == code
+    if fault == "KeyboardInterrupt":
+        assert ran.stderr == "interrupted: what is done is kept; the same command goes on\n"
+    else:
+        assert "IndexError" in ran.stderr
+
+
+def test_interrupt_that_a_clean_up_hides(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As when Optuna cannot release a lock twice."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # to have it back
 
     def work() -> None:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sign_ensemble.memory import spare_page_faults
+from sign_ensemble.memory import COLLECTED, spare_page_faults
 
 FAULTS = """
 import resource, sys
@@ -48,6 +48,27 @@ def test_what_the_environment_says_of_memory_stands(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     spare_page_faults()
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
+
+
+COLLECTIONS = """
+import atexit, gc
+from sign_ensemble.memory import spare_collections
+
+before = gc.get_threshold()
+atexit.register(lambda: print(gc.get_freeze_count() > 1000))  # runs before what was there first
+spare_collections()
+atexit.register(lambda: print(gc.get_freeze_count()))
+print(*before)
+print(*gc.get_threshold())
+"""
+
+
+def test_garbage_is_looked_for_less_often_and_not_at_the_end() -> None:
+    ran = subprocess.run([sys.executable, "-c", COLLECTIONS], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    before, after, *at_end = ran.stdout.splitlines()
+    assert after.split() == [str(COLLECTED), *before.split()[1:]]
+    assert at_end == ["0", "True"]
 
 
 def plain_environment() -> dict[str, str]:
