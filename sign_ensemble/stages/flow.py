@@ -16,6 +16,7 @@ from sign_ensemble import tracking
 from sign_ensemble.config import Config
 from sign_ensemble.console import is_interrupt, say
 from sign_ensemble.data import backbone
+from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.errors import UserError
 from sign_ensemble.run import RunFolder, open_run
 from sign_ensemble.search.cluster import Awaited, concurrency, room_for, starting
@@ -61,8 +62,8 @@ def tracked(config: Config, run: RunFolder) -> Iterator[tracking.Tracker]:
 
 
 @contextmanager
-def ready(config: Config, run: RunFolder) -> Iterator[Awaited]:
-    """Ray for a run; what can be refused at once is refused, most of it before Ray starts.
+def ready(config: Config, run: RunFolder) -> Iterator[tuple[Manifest, Awaited]]:
+    """Images and Ray for a run; what can be refused at once is, most of it before Ray starts.
 
     A new Ray starts while images are read.
     """
@@ -81,8 +82,8 @@ def ready(config: Config, run: RunFolder) -> Iterator[Awaited]:
         def begun() -> Future[None]:
             return ends.enter_context(starting(dashboard=config.search.trial == "finetune"))
 
-        list_images(config, run, begun)
-        yield Awaited(begun(), check)
+        listed = list_images(config, run, begun)
+        yield listed, Awaited(begun(), check)
 
 
 def tune(config: Config, until: str = "evaluate") -> None:
@@ -102,8 +103,8 @@ def tune(config: Config, until: str = "evaluate") -> None:
             list_images(config, run)
             say(f"run folder: {run.path}: search, members and rule are kept from before")
         else:
-            with ready(config, run) as cluster:
-                _build(config, run, until, tracker, cluster)
+            with ready(config, run) as (listed, cluster):
+                _build(config, run, until, tracker, listed, cluster)
         if until == "evaluate":
             evaluate_run(run, config.evaluate, tracker)
 
@@ -126,11 +127,16 @@ def members_and_rule(prepared: Prepared) -> None:
 
 
 def _build(
-    config: Config, run: RunFolder, until: str, tracker: tracking.Tracker, cluster: Awaited
+    config: Config,
+    run: RunFolder,
+    until: str,
+    tracker: tracking.Tracker,
+    listed: Manifest,
+    cluster: Awaited,
 ) -> None:
     """Everything before the evaluation."""
     with timed(run, "features"):
-        prepared = prepare(config, cluster)
+        prepared = prepare(config, listed, cluster)
     if not searched(run, config):
         with timed(run, "search"):
             search(prepared, tracker)
@@ -159,8 +165,8 @@ def train(config: Config) -> TrialRecord:
     run = open_run(one)
     with empty_removed(run), tracked(one, run) as tracker:
         if not (searched(run, one) and run.rule.exists()):
-            with ready(one, run) as cluster:
-                prepared = prepare(one, cluster)
+            with ready(one, run) as (listed, cluster):
+                prepared = prepare(one, listed, cluster)
                 if not searched(run, one):
                     params = default_params(one.member)
                     record = judge_all(run, prepared.task, one.member, params, 0)

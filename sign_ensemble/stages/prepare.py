@@ -195,18 +195,21 @@ def compute_features(config: Config, listed: Manifest, cluster: Awaited | None) 
             raise UserError(f"{listed.root}: an image cannot be read any more: {reason}") from None
 
 
-def prepare(config: Config, cluster: Awaited | None = None) -> Prepared:
+def prepare(
+    config: Config, listed: Manifest | None = None, cluster: Awaited | None = None
+) -> Prepared:
     """List the images, compute the features that training needs, make the negatives.
 
     Args:
         config: All settings.
+        listed: The images, if they have been listed just now.
         cluster: A Ray that may still be starting: it is there when this ends.
 
     Raises:
         UserError: an image cannot be read, or the cluster cannot do what is asked.
     """
     run = open_run(config)
-    listed = list_images(config, run)
+    listed = listed or list_images(config, run)
     rows = listed.rows("train")
     features = compute_features(config, listed, cluster)
     labels = listed.labels
