@@ -74,8 +74,8 @@ def list_images(
     Args:
         config: All settings.
         run: Where it lies.
-        names_fit: Called when nothing was refused that names alone can show, and images are read:
-            once or more.
+        names_fit: Called after each image read, so when nothing was refused that names alone can
+            show; not where the manifest is there.
 
     Raises:
         UserError: images have changed since the run began.
