@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sign_ensemble.errors import UserError
-from sign_ensemble.memory import spare_collections, spare_page_faults
+from sign_ensemble.memory import end_without_collections, spare_page_faults
 
 if TYPE_CHECKING:  # records come with torch, which --help should not wait for
     from sign_ensemble.search.records import TrialRecord
@@ -47,7 +47,7 @@ def is_interrupt(fault: BaseException | None) -> bool:
 def exit_with(work: Callable[[], None]) -> None:
     """Run a command: a user's mistake ends in one line and code 2, an interrupt in code 130."""
     spare_page_faults()
-    spare_collections()
+    end_without_collections()
     try:
         try:
             work()

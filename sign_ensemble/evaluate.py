@@ -13,6 +13,7 @@ from sign_ensemble.check import check
 from sign_ensemble.cli import Parser, named_paths
 from sign_ensemble.config import Config, EvaluateConfig, WandbConfig
 from sign_ensemble.console import exit_with, is_interrupt, say
+from sign_ensemble.memory import modules_stay
 from sign_ensemble.storage import place
 
 
@@ -26,9 +27,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_class_arguments(WandbConfig, "wandb")
     made = parser.instantiate(parser.parse_args(named_paths(arguments)))
     check(Config(evaluate=made.evaluate))
-    from sign_ensemble import tracking
-    from sign_ensemble.run import RunFolder, load_config
-    from sign_ensemble.stages.evaluate import evaluate_run
+    with modules_stay():
+        from sign_ensemble import tracking
+        from sign_ensemble.run import RunFolder, load_config
+        from sign_ensemble.stages.evaluate import evaluate_run
 
     run = RunFolder(place(made.run, "--run").resolve())
     load_config(run)  # refuses what is no run before anything is written

@@ -7,6 +7,8 @@ import ctypes
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 KEPT, KEPT_PIECE = 1 << 28, 1 << 25  # bytes; a piece's is the most that glibc sets of itself
@@ -31,14 +33,22 @@ def spare_page_faults() -> None:
         set_option(M_TRIM_THRESHOLD, KEPT)
 
 
-COLLECTED = 50_000  # new objects between two collections; Python's own number is 700 or 2,000
+@contextmanager
+def modules_stay() -> Iterator[None]:
+    """For the length of a block of imports no garbage is looked for; what it has loaded is never
+    looked through again.
 
-
-def spare_collections() -> None:
-    """Have this process look for garbage in cycles less often: for use before its imports.
-
-    The engines' modules are 300,000 objects that stay. Python looks through them again and again
-    while they are loaded, a tenth of the time that takes, and once more when it ends.
+    The engines' modules are 300,000 objects. Python would look through them again and again while
+    they are loaded, a tenth of the time that takes, and at every large collection afterwards.
     """
-    gc.set_threshold(COLLECTED, *gc.get_threshold()[1:])
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+def end_without_collections() -> None:
+    """Have this process end without looking through all that it has loaded, .7 s of a command."""
     atexit.register(gc.freeze)

@@ -13,6 +13,7 @@ from typing import Any
 from sign_ensemble.cli import Parser
 from sign_ensemble.console import exit_with, say, show_answers
 from sign_ensemble.errors import UserError
+from sign_ensemble.memory import modules_stay
 from sign_ensemble.storage import place
 
 OUTPUTS = (".csv", ".parquet")
@@ -28,8 +29,9 @@ def main(arguments: Sequence[str]) -> None:
     out = place(made.out, "--out") if made.out else None
     if out and out.suffix.lower() not in OUTPUTS:
         raise UserError(f"--out is {out}: it must end in .csv or .parquet")
-    from sign_ensemble.run import RunFolder
-    from sign_ensemble.stages.predict import answer_files, write_answers
+    with modules_stay():
+        from sign_ensemble.run import RunFolder
+        from sign_ensemble.stages.predict import answer_files, write_answers
 
     run = RunFolder(place(made.run, "--run").resolve())
     rows: list[dict[str, Any]] = answer_files(run, made.images)

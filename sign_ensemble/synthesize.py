@@ -15,6 +15,7 @@ from sign_ensemble.check import place_for_a_job
 from sign_ensemble.cli import Parser
 from sign_ensemble.console import exit_with
 from sign_ensemble.errors import UserError
+from sign_ensemble.memory import modules_stay
 
 SIDES = (32, 4096)  # pixels; below, no hand can be read
 
@@ -70,8 +71,9 @@ def main(arguments: Sequence[str]) -> None:
     at_least("spread", parsed.spread, 0, 3)
     at_least("workers", parsed.workers, 0, 100_000)
     place_for_a_job("--out", parsed.out)
-    from sign_ensemble.data.synthetic.picture_set import Recipe
-    from sign_ensemble.stages.synthesize import synthesize
+    with modules_stay():
+        from sign_ensemble.data.synthetic.picture_set import Recipe
+        from sign_ensemble.stages.synthesize import synthesize
 
     synthesize(
         Path(parsed.out).expanduser(),

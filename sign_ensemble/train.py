@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from sign_ensemble.cli import config_of, named_paths, parser_for
 from sign_ensemble.console import exit_with, say
+from sign_ensemble.memory import modules_stay
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -21,7 +22,8 @@ def main(arguments: Sequence[str]) -> None:
     parser = parser_for("train", str(__doc__).split("\n\n")[0])
     parsed = parser.parse_args(named_paths(arguments))
     config = config_of(parser, parsed)
-    from sign_ensemble.stages import flow
+    with modules_stay():
+        from sign_ensemble.stages import flow
 
     record = flow.train(config)
     worst = min(fold["accuracy"] for fold in record.folds)

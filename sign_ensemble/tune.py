@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from sign_ensemble.cli import config_of, named_paths, parser_for
 from sign_ensemble.console import exit_with
+from sign_ensemble.memory import modules_stay
 
 STAGES = ("search", "ensemble", "evaluate")
 
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     parsed = parser.parse_args(named_paths(arguments))
     config = config_of(parser, parsed)
-    from sign_ensemble.stages import flow
+    with modules_stay():
+        from sign_ensemble.stages import flow
 
     flow.tune(config, parsed.until)
 

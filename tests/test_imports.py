@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {"errors", "config", "check"},
     "console": {"errors", "config", "memory", RECORDS},
     "stages": STAGES | {"console"},
-    **dict.fromkeys(COMMANDS, STAGES | {"check", "cli", "console", "stages"}),
+    **dict.fromkeys(COMMANDS, STAGES | {"check", "cli", "console", "memory", "stages"}),
 }
 # Library: the files that may import it (a folder counts for all in it).
 ONLY_IN = {
