@@ -38,8 +38,9 @@ from numpy.typing import NDArray
 from sign_ensemble.config import FinetuneConfig, MemberConfig
 from sign_ensemble.data import backbone, views
 from sign_ensemble.data.device import CPU
+from sign_ensemble.learning.adam import adam
 from sign_ensemble.learning.finetune import PixelBatches, course_of, optimiser_of
-from sign_ensemble.learning.fit import FeatureBatches, Piece, adam, fit
+from sign_ensemble.learning.fit import FeatureBatches, Piece, fit
 from sign_ensemble.learning.fit import course_of as head_course
 from sign_ensemble.learning.network import Head
 from sign_ensemble.run import write_json

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.backbone import D
 from sign_ensemble.data.slots import Slots
-from sign_ensemble.learning.fit import FeatureBatches, adam, course_of, fit
+from sign_ensemble.learning.adam import adam
+from sign_ensemble.learning.fit import FeatureBatches, course_of, fit
 from sign_ensemble.learning.network import Head
 
 

@@ -49,7 +49,7 @@ def head_step() -> Callable[[int], object]:
 
     from sign_ensemble.config import MemberConfig
     from sign_ensemble.data.backbone import E
-    from sign_ensemble.learning.fit import adam
+    from sign_ensemble.learning.adam import adam
     from sign_ensemble.learning.network import Head
 
     recipe = MemberConfig()
@@ -67,7 +67,7 @@ def finetuning_step() -> Callable[[int], object]:
     from torch import nn
 
     from sign_ensemble.data.backbone import Convolutions, E
-    from sign_ensemble.learning.fit import adam
+    from sign_ensemble.learning.adam import adam
 
     head = nn.Sequential(nn.Linear(E, 26), nn.LogSoftmax(1))
     network = nn.Sequential(Convolutions(), head)

@@ -34,7 +34,7 @@ PARTS = {  # what is found in a frame's file or function; the first that fits
     "convolutions": ("data/backbone.py", "data/features.py", "data/slots.py"),
     "self-made negatives": ("data/negatives.py",),
     "principal directions": ("learning/subspace.py",),
-    "optimiser's steps": ("torch/optim/", "clip_grad"),
+    "optimiser's steps": ("learning/adam.py", "torch/optim/", "clip_grad"),
     "heads: forward and backward": ("learning/fit.py", "learning/network.py"),
     "heads: reading others": ("learning/folds.py", "metrics/"),
     "choice of members": ("search/select.py", "stages/members.py"),

@@ -68,3 +68,20 @@ class Adam:
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
         return self.state[parameter]
+
+
+def adam(*parts: tuple[nn.Module, float], weight_decay: float) -> Adam:
+    """Fused Adam; decay, where there is any, is decoupled and spares the biases.
+
+    Args:
+        parts: Networks with their step sizes; what gets no gradient is left out.
+        weight_decay: Decay per step.
+    """
+    groups = []
+    for part, rate in parts:
+        learning = [p for p in part.parameters() if p.requires_grad]
+        matrices = [p for p in learning if p.ndim > 1]
+        vectors = [p for p in learning if p.ndim <= 1]
+        groups.append({"params": matrices, "weight_decay": weight_decay, "lr": rate})
+        groups.append({"params": vectors, "weight_decay": 0.0, "lr": rate})
+    return Adam([group for group in groups if group["params"]])

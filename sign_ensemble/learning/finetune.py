@@ -25,9 +25,9 @@ from sign_ensemble.data.opencv import opencv
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.data.threads import in_parts
 from sign_ensemble.errors import UserError
-from sign_ensemble.learning.adam import Adam
+from sign_ensemble.learning.adam import Adam, adam
 from sign_ensemble.learning.ahead import ahead
-from sign_ensemble.learning.fit import Course, Piece, Position, adam
+from sign_ensemble.learning.fit import Course, Piece, Position
 from sign_ensemble.learning.folds import seed_of
 from sign_ensemble.learning.member import Member
 from sign_ensemble.learning.network import Head, Network

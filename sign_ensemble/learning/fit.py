@@ -20,7 +20,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.device import bf16_is_fast
-from sign_ensemble.learning.adam import Adam
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Batches(Protocol):
 
 
 class Optimiser(Protocol):
-    """What moves the weights: :class:`Adam`, or any of torch's own."""
+    """What moves the weights: that of ``adam.py``, or any of torch's own."""
 
     param_groups: list[dict[str, Any]]
 
@@ -173,23 +172,6 @@ def smoothed_nll(
     if not smoothing:
         return nll
     return (1 - smoothing) * nll - smoothing * log_probs_NK.mean()
-
-
-def adam(*parts: tuple[nn.Module, float], weight_decay: float) -> Adam:
-    """Fused Adam; decay, where there is any, is decoupled and spares the biases.
-
-    Args:
-        parts: Networks with their step sizes; what gets no gradient is left out.
-        weight_decay: Decay per step.
-    """
-    groups = []
-    for part, rate in parts:
-        learning = [p for p in part.parameters() if p.requires_grad]
-        matrices = [p for p in learning if p.ndim > 1]
-        vectors = [p for p in learning if p.ndim <= 1]
-        groups.append({"params": matrices, "weight_decay": weight_decay, "lr": rate})
-        groups.append({"params": vectors, "weight_decay": 0.0, "lr": rate})
-    return Adam([group for group in groups if group["params"]])
 
 
 def course_of(recipe: MemberConfig) -> Course:

@@ -19,7 +19,8 @@ from sign_ensemble.config import MemberConfig
 from sign_ensemble.data.backbone import E
 from sign_ensemble.data.device import best_device
 from sign_ensemble.data.slots import Slots
-from sign_ensemble.learning.fit import FeatureBatches, Fitted, adam, course_of, fit
+from sign_ensemble.learning.adam import adam
+from sign_ensemble.learning.fit import FeatureBatches, Fitted, course_of, fit
 from sign_ensemble.learning.learned import Learned
 from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.learning.subspace import Entered, entered_images, key_of, known_by_bytes

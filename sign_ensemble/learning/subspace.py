@@ -143,7 +143,7 @@ def enter_images(
     shape = (len(slots_N), features_RVD.shape[1], len(subspace.directions_KD))
     entered_NVK = np.empty(shape, np.float16)
     mean_D, directions_KD = subspace.on(device)
-    if bf16_is_fast(device):
+    if bf16_is_fast(device):  # ``rounded_factors`` is of the whole process; folds enter in threads
         directions_KD = directions_KD.bfloat16()
     images = max(1, PART // (4 * features_RVD[0].size))
     for start in range(0, len(slots_N), images):

@@ -13,7 +13,8 @@ ONE_TRAINING = """
 import sys
 import numpy as np, torch
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.learning.fit import FeatureBatches, adam, course_of, fit
+from sign_ensemble.learning.adam import adam
+from sign_ensemble.learning.fit import FeatureBatches, course_of, fit
 from sign_ensemble.learning.network import Head
 
 recipe = MemberConfig(epochs=2, widths=(8, 4))

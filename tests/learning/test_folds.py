@@ -21,12 +21,12 @@ from sign_ensemble.data.backbone import E
 from sign_ensemble.data.features import plain
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning import folds
+from sign_ensemble.learning.adam import adam
 from sign_ensemble.learning.fit import (
     Course,
     FeatureBatches,
     Fitted,
     Piece,
-    adam,
     fit,
     smoothed_nll,
 )

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.learning.fit import FeatureBatches, adam, course_of, fit
+from sign_ensemble.learning.adam import adam
+from sign_ensemble.learning.fit import FeatureBatches, course_of, fit
 from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.uncertainty.answers import Answers, answer
 from sign_ensemble.uncertainty.ensemble import Evidence
