@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from sign_ensemble.config import ScaleConfig, SearchConfig
 from sign_ensemble.errors import UserError
+from sign_ensemble.search.interrupts import interrupts_are_kept
 
 if TYPE_CHECKING:
     from sign_ensemble.learning.distributed import Means
@@ -136,49 +135,6 @@ def start(dashboard: bool) -> None:
     import ray
 
     ray.init("local", log_to_driver=False, logging_level="ERROR", include_dashboard=dashboard)
-
-
-_interrupted = False  # no Event: a second signal inside its lock would wait for the first forever
-
-
-@contextmanager
-def interrupts_are_kept() -> Iterator[None]:
-    """No interrupt is lost in the block: one that a library swallows is raised again at its end,
-    and wherever :func:`raise_if_interrupted` is called.
-
-    SIGTERM does what Ctrl-C does: it comes from `ray job stop`, SLURM and Kubernetes. For after
-    ``ray.init``, whose own answer to it is a stack trace and no clean-up.
-    """
-    if threading.current_thread() is not threading.main_thread():  # Python allows it there alone
-        yield
-        return
-
-    def note(number: int, frame: object) -> NoReturn:
-        global _interrupted
-        _interrupted = True
-        raise KeyboardInterrupt
-
-    global _interrupted
-    _interrupted = False
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield
-        raise_if_interrupted()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-        _interrupted = False
-
-
-def raise_if_interrupted() -> None:
-    """Raise an interrupt that has come and was swallowed: Optuna's lock of its journal does so.
-
-    Raises:
-        KeyboardInterrupt: one has.
-    """
-    if _interrupted:
-        raise KeyboardInterrupt
 
 
 def concurrency(search: SearchConfig) -> int:

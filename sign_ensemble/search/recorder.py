@@ -9,7 +9,7 @@ from ray import tune
 
 from sign_ensemble.learning.folds import Task
 from sign_ensemble.run import RunFolder, read_arrays
-from sign_ensemble.search.cluster import raise_if_interrupted
+from sign_ensemble.search.interrupts import raise_if_interrupted
 from sign_ensemble.search.records import TrialRecord, write_record
 
 
@@ -50,7 +50,7 @@ class Recorder(tune.Callback):
         return {}
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Ray Tune has gone once round; an interrupt that a library swallowed ends the search."""
+        """Ray Tune has gone once round, and nothing is half done: an interrupt ends the search."""
         raise_if_interrupted()
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:

@@ -22,6 +22,7 @@ from sign_ensemble.learning.folds import Task, recipe_of
 from sign_ensemble.learning.subspace import Entered
 from sign_ensemble.run import RunFolder, whole
 from sign_ensemble.search.cluster import concurrency, trainings_at_once
+from sign_ensemble.search.interrupts import interrupts_wait
 from sign_ensemble.search.recorder import Observer, Recorder, end
 from sign_ensemble.search.records import (
     TrialRecord,
@@ -234,7 +235,8 @@ def _tune(
         ),
     )
     try:
-        tuner.fit()
+        with interrupts_wait():
+            tuner.fit()
     except tune.TuneError as fault:
         raise told(fault) from None
 

@@ -1,10 +1,8 @@
-"""A Ray that starts beside other work; interrupts during a search are not lost."""
+"""A Ray that starts beside other work."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 from concurrent.futures import Future
@@ -13,11 +11,7 @@ from typing import Any
 import pytest
 
 from sign_ensemble.errors import UserError
-from sign_ensemble.search.cluster import (
-    Awaited,
-    interrupts_are_kept,
-    raise_if_interrupted,
-)
+from sign_ensemble.search.cluster import Awaited
 
 
 def test_what_is_awaited_is_asked_once_when_it_is_there() -> None:
@@ -108,58 +102,3 @@ def test_a_new_ray_starts_beside_other_work_and_leaves_no_process(body: str) -> 
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_swallowed_interrupt_is_raised_again(number: signal.Signals) -> None:
-    """Optuna's journal swallows one that comes while it releases its lock."""
-    before = signal.getsignal(number)
-    again, after = False, False
-    try:
-        with interrupts_are_kept():
-            with contextlib.suppress(KeyboardInterrupt):
-                os.kill(os.getpid(), number)
-            with contextlib.suppress(KeyboardInterrupt):
-                raise_if_interrupted()
-                again = True
-            after = True
-    except KeyboardInterrupt:
-        assert after and not again
-    else:
-        pytest.fail("the interrupt was lost")
-    assert signal.getsignal(number) == before
-
-
-def test_an_old_interrupt_does_not_end_the_next_search() -> None:
-    with contextlib.suppress(KeyboardInterrupt), interrupts_are_kept():
-        os.kill(os.getpid(), signal.SIGINT)
-    raise_if_interrupted()  # nor does it outlive its block
-    with interrupts_are_kept():
-        raise_if_interrupted()
-
-
-@pytest.mark.timeout(20)
-def test_a_second_interrupt_does_not_wait_for_the_first() -> None:
-    """It comes while the first is being noted, at each line of that in turn."""
-
-    def interrupted_at(line: int) -> bool:
-        """Whether the noting had so many lines."""
-        seen = 0
-
-        def at_event(frame: Any, event: str, value: object) -> Any:
-            nonlocal seen
-            seen += event == "line"
-            if event == "line" and seen == line:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return at_event
-
-        with contextlib.suppress(KeyboardInterrupt), interrupts_are_kept():
-            sys.settrace(at_event)
-            try:
-                os.kill(os.getpid(), signal.SIGINT)
-            finally:
-                sys.settrace(None)
-        return seen >= line
-
-    assert [interrupted_at(line) for line in (1, 2)] == [True, True]
-    assert not all(interrupted_at(line) for line in range(3, 30))

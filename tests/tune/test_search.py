@@ -71,3 +71,34 @@ def test_a_swallowed_interrupt_ends_the_search(
     assert command.ended() == 130, command.err
     assert command.err == "interrupted: what is done is kept; the same command goes on\n"
     assert len(records(home / "swallowed")) < 6
+
+
+LOCKED = """
+import os, signal
+from tensorboardX.event_file_writer import EventFileWriter
+close = EventFileWriter.close
+closed = []
+def close_late(self):
+    if not closed:  # Ctrl-C comes between a lock's taking and whatever would give it back
+        closed.append(self)
+        self._event_queue._notempty.acquire()
+        os.kill(os.getpid(), signal.SIGINT)
+        self._event_queue._notempty.release()
+    close(self)
+EventFileWriter.close = close_late
+"""
+
+
+@pytest.mark.timeout(2 * SLOW)
+def test_an_interrupt_leaves_no_lock_taken(
+    home: Path, signs_folder: Path, start: Callable[..., Command]
+) -> None:
+    """Once seen: TensorBoard's writer was interrupted while it closed; at its end the process
+    closed it again, and waited for a lock that nobody gave back.
+    """
+    arguments = [*settings(home, signs_folder, "locked", 20), "--until", "search"]
+    command = start("tune", *arguments, before=LOCKED)
+    code = command.process.wait(SLOW / 4)
+    assert command.err == "interrupted: what is done is kept; the same command goes on\n"
+    assert (code, command.ended()) == (130, 130)
+    assert len(records(home / "locked")) < 6
