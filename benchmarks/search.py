@@ -14,6 +14,8 @@ The letters of four of Massey's signers; the fifth is left out by all. Every rou
   whole command also the convolutions of one pass over images and views, of a batch in memory.
   Timed once more with the start of these processes, which import torch and this package and find
   each fold's directions for themselves (the search finds them once, for all its workers).
+* **limit without directions**: the same heads for as many steps on the features as they are, by
+  the same processes: what a search's heads cost before this project learned them along directions.
 
 Afterwards the best settings of each are trained anew with other seeds, as in the search that found
 them, on every three of the four signers, and judged on the fourth: the mean over the four, per
@@ -57,6 +59,7 @@ from sign_ensemble.stages.prepare import prepare
 RESULTS = Path(__file__).parent / "results"
 SIGNERS, LEFT_OUT, JUDGE = (1, 2, 3, 4), 5, 4
 OURS, TUTORIAL, PLAIN, LIMIT = "this search", "tutorial", "tutorial without Ray", "limit"
+UNDIRECTED = "limit without directions"
 COUNTS = ("heads", "shown")
 Job = tuple[MemberConfig, int, int]  # recipe, fold, seed
 
@@ -145,16 +148,15 @@ def one_head(job: Job) -> None:
     fit_rows(_task, recipe, np.flatnonzero(_task.folds_N != fold), seed)
 
 
-def limit(run: RunFolder, task: Task) -> dict[str, float]:
-    """Seconds of the heads that the search trained, without all else; and with the start of the
-    processes that train them.
-    """
-    default, cores = load_config(run).member, os.cpu_count() or 1
-    jobs = [
-        (recipe_of(default, record.params), fold, seed_of(task.seed, record.number, fold))
-        for record in read_records(run)
-        for fold in range(len(record.folds))
-    ]
+def undirected(job: Job, epochs: int) -> Job:
+    """The same head on the features as they are, for as many epochs as it had."""
+    recipe, fold, seed = job
+    return replace(recipe, directions=0, epochs=epochs, patience=epochs), fold, seed
+
+
+def seconds_of_heads(task: Task, default: MemberConfig, jobs: list[Job]) -> float:
+    """Seconds of heads alone, trained by a process per core that has done it before."""
+    cores = os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(cores + 1)
     with context.Pool(cores, warm, (task, default, ready)) as pool:
@@ -162,13 +164,28 @@ def limit(run: RunFolder, task: Task) -> dict[str, float]:
         began = time.perf_counter()
         for _ in pool.imap_unordered(one_head, jobs):
             pass
-        heads = time.perf_counter() - began
+        return time.perf_counter() - began
+
+
+def limits(run: RunFolder, task: Task) -> dict[str, dict[str, float]]:
+    """Seconds of the heads that the search trained, without all else; with the start of the
+    processes that train them; and of the same heads on the features as they are.
+    """
+    default = load_config(run).member
+    jobs, without = [], []
+    for record in read_records(run):
+        for fold, found in enumerate(record.folds):
+            recipe = recipe_of(default, record.params)
+            jobs.append((recipe, fold, seed_of(task.seed, record.number, fold)))
+            without.append(undirected(jobs[-1], found["epochs"]))
+    heads = seconds_of_heads(task, default, jobs)
     began = time.perf_counter()
-    with context.Pool(cores, cold, (task,)) as pool:
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count() or 1, cold, (task,)) as pool:
         for _ in pool.imap_unordered(one_head, jobs):
             pass
         started = time.perf_counter() - began
-    return {"seconds": heads, "started": started}
+    plain_heads = seconds_of_heads(task, replace(default, directions=0), without)
+    return {LIMIT: {"seconds": heads, "started": started}, UNDIRECTED: {"seconds": plain_heads}}
 
 
 def judged_ours(run: RunFolder, task: Task, seed: int) -> float:
@@ -213,12 +230,14 @@ def one_round(data: Path, chosen: argparse.Namespace, more: list[str]) -> dict[s
             print(f"{name}: {found[name]['measured']:.1f} s", flush=True)
         task = prepare(load_config(run)).task
         counted = {name: ours[name] for name in COUNTS}
-        found[LIMIT] = {**limit(run, task), **counted}
+        found |= {name: {**part, **counted} for name, part in limits(run, task).items()}
         torch.set_num_threads(os.cpu_count() or 1)
         pictures = images_of(data, SIGNERS) * task.features.shape[0]
         convolutions(BATCH)  # to warm up
-        found[LIMIT]["convolutions"] = pictures / convolutions(pictures)
-        print(f"{LIMIT}: {found[LIMIT]['seconds']:.1f} s", flush=True)
+        seconds = pictures / convolutions(pictures)
+        for name in (LIMIT, UNDIRECTED):
+            found[name]["convolutions"] = seconds
+            print(f"{name}: {found[name]['seconds']:.1f} s", flush=True)
         if rivals:
             found[OURS]["judged"] = [judged_ours(run, task, seed) for seed in range(chosen.seeds)]
         for name in rivals:
@@ -264,14 +283,22 @@ def ratios_of(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
         "tutorial without Ray over this search, whole commands": each(PLAIN, OURS, whole),
         "tutorial without Ray over this search, per image shown": each(PLAIN, OURS, per_image),
         "this search over the limit, whole command": each(OURS, LIMIT, whole),
-        "this search over the limit and its convolutions, whole command": [
-            found[OURS]["seconds"] / with_convolutions(found[LIMIT])
-            for found in rounds
-            if "convolutions" in found[LIMIT]
-        ],
-        "this search over the limit, its stage of trials alone": [
-            found[OURS]["stages"]["search"] / found[LIMIT]["seconds"] for found in rounds
-        ],
+        **{
+            f"this search over the {name} and its convolutions, whole command": [
+                found[OURS]["seconds"] / with_convolutions(found[name])
+                for found in rounds
+                if name in found
+            ]
+            for name in (LIMIT, UNDIRECTED)
+        },
+        **{
+            f"this search over the {name}, its stage of trials alone": [
+                found[OURS]["stages"]["search"] / found[name]["seconds"]
+                for found in rounds
+                if name in found
+            ]
+            for name in (LIMIT, UNDIRECTED)
+        },
         "its stage of trials over the limit with the start of its processes": [
             found[OURS]["stages"]["search"] / found[LIMIT]["started"]
             for found in rounds
@@ -288,7 +315,7 @@ def table(results: dict[str, Any]) -> str:
         "| seconds per 1,000 shown | best trial's NLL on strangers |",
         "| --- |" + " --- |" * 5,
     ]
-    for name in (OURS, TUTORIAL, PLAIN, LIMIT):
+    for name in (OURS, TUTORIAL, PLAIN, LIMIT, UNDIRECTED):
         parts = [found[name] for found in rounds if name in found]
         heads, shown = (float(np.median([part[key] for part in parts])) for key in COUNTS)
         judged = [value for part in parts for value in part.get("judged", [])]

@@ -78,6 +78,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distances of images are computed as on a processor that does not multiply bf16."""
+    from sign_ensemble.data import products
+
+    monkeypatch.setattr(products, "bf16_is_fast", lambda device: False)
+
+
+@pytest.fixture
+def rounded_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distances of images are computed as on one that does."""
+    from sign_ensemble.data import products
+
+    monkeypatch.setattr(products, "bf16_is_fast", lambda device: True)
+
+
 @pytest.fixture(scope="session")
 def torchvision_loads() -> Iterator[None]:
     """Makes torchvision importable, also where its compiled operators do not load.

@@ -1,16 +1,12 @@
-"""Features as float32, and products of them that may round their factors."""
+"""Features as float32, and the factors of products that are as quick as the processor can."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sign_ensemble.data.device import CPU, bf16_is_fast
+from sign_ensemble.data.device import bf16_is_fast
 
 
 def floats(features_ND: NDArray[np.float16]) -> torch.Tensor:
@@ -19,19 +15,13 @@ def floats(features_ND: NDArray[np.float16]) -> torch.Tensor:
     return torch.from_numpy(own_ND).to(torch.float32, copy=True)  # callers write into it
 
 
-@contextmanager
-def rounded_factors() -> Iterator[None]:
-    """Inside, a processor that multiplies bf16 in hardware rounds the factors of float32 products
-    to it; sums stay float32. Elsewhere nothing changes.
+def factor(x: torch.Tensor) -> torch.Tensor:
+    """float32 as a factor of a product: rounded to bf16 where that is multiplied in hardware, which
+    rounds the product too (sums within it are float32); elsewhere as it is.
 
-    Several times as fast. What convolutions gave on such a processor is bf16 already, so that a
-    product of two images' features is as it was.
+    Rounding is by up to 1 / 256 of a number, so what is multiplied should be differences from a
+    mean, not numbers that are alike. Torch has a switch that rounds the factors of all float32
+    products and nothing else; but it is the whole process's, also for threads beside this one, and
+    does nothing on processors without a matrix unit (AMD's).
     """
-    matmul = cast(Any, torch.backends.mkldnn).matmul
-    before = matmul.fp32_precision
-    if bf16_is_fast(CPU):
-        matmul.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before
+    return x.bfloat16() if bf16_is_fast(x.device) else x

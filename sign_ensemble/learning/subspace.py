@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sign_ensemble.data.device import bf16_is_fast
+from sign_ensemble.data.products import factor
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.network import Head
 
@@ -143,13 +143,11 @@ def enter_images(
     shape = (len(slots_N), features_RVD.shape[1], len(subspace.directions_KD))
     entered_NVK = np.empty(shape, np.float16)
     mean_D, directions_KD = subspace.on(device)
-    if bf16_is_fast(device):  # ``rounded_factors`` is of the whole process; folds enter in threads
-        directions_KD = directions_KD.bfloat16()
+    directions_KD = factor(directions_KD)
     images = max(1, PART // (4 * features_RVD[0].size))
     for start in range(0, len(slots_N), images):
         rows_NVD = torch.from_numpy(np.asarray(features_RVD[slots_N[start : start + images]]))
-        centred_NVD = rows_NVD.to(device).float().sub_(mean_D).to(directions_KD.dtype)
-        part_NVK = centred_NVD @ directions_KD.T
+        part_NVK = factor(rows_NVD.to(device).float().sub_(mean_D)) @ directions_KD.T
         entered_NVK[start : start + images] = part_NVK.half().cpu().numpy()
     return Entered(subspace, entered_NVK)
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sign_ensemble.data.device import best_device, bf16_is_fast
-from sign_ensemble.data.products import floats
+from sign_ensemble.data.device import best_device
+from sign_ensemble.data.products import factor, floats
 from sign_ensemble.learning.member import Member
 
 CHUNK = 1024  # images per product: 5 members of width 1024 then need 20 MB
@@ -23,9 +23,9 @@ CHUNK = 1024  # images per product: 5 members of width 1024 then need 20 MB
 class Heads:
     """Heads that run as one batched product.
 
-    The first layers stand side by side in one (M·H1, E) matrix, of bf16 where that is multiplied in
-    hardware, as in their training. The others are padded with zeros to the widest and multiplied as
-    a batch of M; a padded unit is ReLU(0) = 0 and adds nothing.
+    The first layers stand side by side in one (M·H1, E) matrix. The others are padded with zeros to
+    the widest and multiplied as a batch of M; a padded unit is ReLU(0) = 0 and adds nothing. The
+    first two are of bf16 where that is multiplied in hardware, as in their training.
     """
 
     labels: int
@@ -44,11 +44,10 @@ class Heads:
             for start in range(0, len(features_NE), CHUNK):
                 x_NE = floats(features_NE[start : start + CHUNK])  # straight to bf16 takes thrice
                 x_NE = x_NE.to(self.first_HE.device).to(self.first_HE.dtype)
-                hidden_NH = torch.relu((x_NE @ self.first_HE.T).float() + self.first_bias_H)
-                hidden_MNH = hidden_NH.view(len(x_NE), m, -1).transpose(0, 1)
-                hidden_MNH = torch.relu(
-                    torch.baddbmm(self.second_bias_MH[:, None], hidden_MNH, self.second_MHH)
-                )
+                hidden_NH = (x_NE @ self.first_HE.T).float().add_(self.first_bias_H).relu_()
+                hidden_MNH = hidden_NH.to(x_NE.dtype).view(len(x_NE), m, -1).transpose(0, 1)
+                hidden_MNH = torch.bmm(hidden_MNH, self.second_MHH).float()
+                hidden_MNH = hidden_MNH.add_(self.second_bias_MH[:, None]).relu_()
                 parts.append(torch.baddbmm(self.third_bias_MK[:, None], hidden_MNH, self.third_MHK))
         if not parts:
             return np.zeros((m, 0, self.labels), np.float32)
@@ -78,9 +77,9 @@ def side_by_side(members: Sequence[Member]) -> Heads:
     device = best_device()
     return Heads(
         k,
-        first_MHE.flatten(0, 1).to(device, torch.bfloat16 if bf16_is_fast(device) else None),
+        factor(first_MHE.flatten(0, 1).to(device)),
         first_bias_MH.flatten().to(device),
-        second_MHH.to(device),
+        factor(second_MHH.to(device)),
         second_bias_MH.to(device),
         third_MHK.to(device),
         third_bias_MK.to(device),

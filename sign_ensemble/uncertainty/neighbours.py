@@ -12,33 +12,43 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import linear
 
-from sign_ensemble.data.products import floats, rounded_factors
+from sign_ensemble.data.products import factor, floats
 
 CHUNK = 1024  # images per product
 
 
-def lengths(x_ND: torch.Tensor) -> torch.Tensor:
-    """Euclidean lengths (N, 1), of a zero vector a little more than 0."""
-    return x_ND.norm(dim=1, keepdim=True).clamp(min=1e-12)
+def unit_vectors(features_ND: NDArray[np.float16]) -> torch.Tensor:
+    """Features scaled to length 1, float32; a zero vector stays zero."""
+    x_ND = floats(features_ND)
+    return x_ND.div_(x_ND.norm(dim=1, keepdim=True).clamp(min=1e-12))
 
 
 @dataclass(frozen=True)
 class Neighbours:
     """Training images to measure distances to, ready for products.
 
+    With c the mean of their unit vectors b, an image's unit vector x has the cosines
+    x · b = (x − c) · (b − c) + (x − c) · c + b · c; of these the first, which is a product for each
+    pair, may be rounded: on letters by .0003 of distances that are .05 apart (standard deviations),
+    against .0012 without c.
+
     Args:
-        bank_BD: Their features, float32.
-        lengths_B1: The lengths of these.
+        centre_D: c, float32.
+        bank_BD: Each b − c, see ``factor`` of ``products.py``.
+        cosines_B: Each b · c.
     """
 
+    centre_D: torch.Tensor
     bank_BD: torch.Tensor
-    lengths_B1: torch.Tensor
+    cosines_B: torch.Tensor
 
     @classmethod
     def of(cls, bank_BD: NDArray[np.float16]) -> Neighbours:
         """From features."""
-        bank = floats(bank_BD)
-        return cls(bank, lengths(bank))
+        unit_BD = unit_vectors(bank_BD)
+        centre_D = unit_BD.sum(0) / max(1, len(unit_BD))
+        cosines_B = unit_BD @ centre_D
+        return cls(centre_D, factor(unit_BD.sub_(centre_D)), cosines_B)
 
     def distances(
         self,
@@ -59,10 +69,9 @@ class Neighbours:
         """
         out = []
         for start in range(0, len(features_ND), CHUNK):
-            x_ND = floats(features_ND[start : start + CHUNK])
-            with rounded_factors():
-                similar_NB = linear(x_ND, self.bank_BD)
-            similar_NB = similar_NB / lengths(x_ND) / self.lengths_B1.T
+            x_ND = unit_vectors(features_ND[start : start + CHUNK]).sub_(self.centre_D)
+            similar_NB = linear(factor(x_ND), self.bank_BD).float()
+            similar_NB += (x_ND @ self.centre_D)[:, None] + self.cosines_B
             if groups_N is not None and groups_B is not None:
                 same = groups_N[start : start + CHUNK, None] == groups_B[None]
                 similar_NB[torch.from_numpy(same)] = -2.0

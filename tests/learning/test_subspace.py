@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from sign_ensemble.config import MemberConfig
+from sign_ensemble.data import products
 from sign_ensemble.data.backbone import E
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning import folds, subspace
@@ -103,7 +104,7 @@ ROUNDED = pytest.mark.parametrize(("half", "off"), [(False, 5e-3), (True, 3e-2)]
 def test_images_enter_with_their_views(
     half: bool, off: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subspace, "bf16_is_fast", lambda device: half)
+    monkeypatch.setattr(products, "bf16_is_fast", lambda device: half)
     rng = np.random.default_rng(3)
     values = rng.normal(size=(9, 2, 40)).astype(np.float16)
     features = slots(tmp_path, values)
@@ -122,7 +123,7 @@ def test_images_enter_with_their_views(
 def test_many_images_are_represented_by_some(
     half: bool, off: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subspace, "bf16_is_fast", lambda device: half)
+    monkeypatch.setattr(products, "bf16_is_fast", lambda device: half)
     values = np.random.default_rng(4).normal(size=(11, 1, 30)).astype(np.float16)
     features = slots(tmp_path, values)
     monkeypatch.setattr(subspace, "MOST", 4)

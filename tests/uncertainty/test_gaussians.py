@@ -25,6 +25,7 @@ from sign_ensemble.uncertainty.gaussians import (
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
 CLOSE: dict[str, Any] = {"abs": 1e-5, "rel": 0}
+exact = pytest.mark.usefixtures("exact_products")
 
 
 def half(*rows: list[float]) -> np.ndarray:
@@ -96,6 +97,7 @@ def test_one_label_by_hand() -> None:
 # --- distances ------------------------------------------------------------------------------------
 
 
+@exact
 def test_relative_distance_by_hand() -> None:
     # rooted: (0.6, 0.8), (1, 0), (0, 1), (0, 0)
     found = relative_distance(half([9, 16], [4, 0], [0, 1], [0, 0]), by_hand())
@@ -104,6 +106,7 @@ def test_relative_distance_by_hand() -> None:
     assert found.dtype == np.float64
 
 
+@exact
 def test_the_order_of_labels_never_matters_nor_does_a_tie() -> None:
     clouds = replace(by_hand(), precisions_KPP=np.array([np.eye(2)] * 2, np.float32))
     swapped = replace(clouds, means_KP=clouds.means_KP[::-1].copy())
@@ -176,6 +179,7 @@ def test_a_fit_is_repeated_to_the_bit() -> None:
     assert np.array_equal(relative_distance(bank, again), relative_distance(bank, again))
 
 
+@exact
 def test_distances_to_each_label_by_hand() -> None:
     to_labels, to_all = label_distances(half([9, 16], [4, 0], [0, 0]), by_hand())
     # rooted (0.6, 0.8), (1, 0) and (0, 0), to (1, 0) with weights 1, 1 and (0, 1) with 2, 4
@@ -200,3 +204,20 @@ def test_views_widen_a_cloud_and_leave_its_directions() -> None:
 def test_fewer_directions_where_fewer_are_asked_for() -> None:
     bank, labels, _ = crowd(0, [[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
     assert fit_clouds(bank, labels, 3).directions_DP.shape == (12, 3)
+
+
+@pytest.mark.usefixtures("rounded_products")
+def test_rounded_factors_hardly_move_a_relative_distance() -> None:
+    at = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    features_BD, labels_B, _ = crowd(0, at)
+    asked_ND = np.concatenate([crowd(1, at)[0], crowd(1, [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])[0]])
+    clouds = fit_clouds(features_BD, labels_B)
+    exact = clouds.directions_DP.astype(np.float64)
+    values_NP = (rooted(asked_ND).double().numpy() - clouds.centre_D) @ exact
+    from_each = values_NP[:, None] - np.concatenate([clouds.means_KP, clouds.mean_P[None]])
+    each_LPP = np.concatenate([clouds.precisions_KPP, clouds.precision_PP[None]]).astype(float)
+    squared_NL = np.einsum("nlp,lpq,nlq->nl", from_each, each_LPP, from_each)
+    exact_N = squared_NL[:, :-1].min(1) - squared_NL[:, -1]
+    off_N = relative_distance(asked_ND, clouds) - exact_N
+    assert 0 < off_N.std() < 0.01 * exact_N.std()
+    assert np.abs(off_N).max() < 0.03 * exact_N.std()

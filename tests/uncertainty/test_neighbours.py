@@ -14,6 +14,7 @@ import pytest
 from sign_ensemble.uncertainty.neighbours import draw_bank, neighbour_distance
 
 CLOSE: dict[str, Any] = {"abs": 1e-6, "rel": 0}
+exact = pytest.mark.usefixtures("exact_products")
 
 
 def half(*rows: list[float]) -> np.ndarray:
@@ -24,6 +25,7 @@ BANK = half([3, 0], [0, 2], [-5, 0], [1, 1])
 ASKED = half([7, 0], [1, 1], [0, -4])  # cosines 1 0 -1 √½, √½ √½ -√½ 1, 0 -1 0 -√½
 
 
+@exact
 @pytest.mark.parametrize(
     ("k", "cosines"),
     [
@@ -40,6 +42,7 @@ def test_distance_to_the_kth_neighbour(k: int, cosines: list[float]) -> None:
     assert found.dtype == np.float64
 
 
+@exact
 def test_length_never_matters() -> None:
     rng = np.random.default_rng(0)
     x_ND, bank_BD = rng.normal(size=(5, 8)), rng.normal(size=(6, 8))
@@ -48,12 +51,14 @@ def test_length_never_matters() -> None:
     assert found == pytest.approx(longer, **CLOSE)
 
 
+@exact
 def test_a_zero_vector_is_at_distance_1_from_everything() -> None:
     zero = half([0, 0])
-    assert neighbour_distance(zero, BANK, 1).tolist() == [1.0]
-    assert neighbour_distance(zero, zero, 1).tolist() == [1.0]
+    for others in (BANK, zero):
+        assert neighbour_distance(zero, others, 1) == pytest.approx([1.0], **CLOSE)
 
 
+@exact
 def test_the_longest_features_neither_overflow_nor_leave_0_to_2() -> None:
     longest = np.full((1, 9216), 65504, np.float16)
     # its float32 cosine with itself is 1.0000135 on one processor, 0.9999973 on another
@@ -62,6 +67,7 @@ def test_the_longest_features_neither_overflow_nor_leave_0_to_2() -> None:
     assert 2 - 1e-4 < opposite <= 2
 
 
+@exact
 def test_more_images_than_one_product_holds() -> None:
     many = np.tile(ASKED, (700, 1))  # 2,100: three products
     groups_N = np.tile([0, 1, 2], 700)
@@ -70,6 +76,7 @@ def test_more_images_than_one_product_holds() -> None:
     assert found == pytest.approx(np.tile(few, 700), **CLOSE)
 
 
+@exact
 def test_images_are_strangers_to_their_own_signer() -> None:
     groups_N, groups_B = np.array([0, 0, 1]), np.array([0, 1, 1, 0])
     # left to compare with: [0, 2] and [-5, 0] for the first two, [3, 0] and [1, 1] for the third
@@ -79,11 +86,28 @@ def test_images_are_strangers_to_their_own_signer() -> None:
     assert second == pytest.approx([1 + 1, 1 + sqrt(0.5), 1 + sqrt(0.5)], **CLOSE)
 
 
+@exact
 def test_k_beyond_the_other_signers_images_takes_their_last() -> None:
     groups_N, groups_B = np.array([0, 0, 1]), np.array([0, 1, 1, 0])
     second = neighbour_distance(ASKED, BANK, 2, groups_N, groups_B)
     for k in (3, 4, 5):
         assert np.array_equal(neighbour_distance(ASKED, BANK, k, groups_N, groups_B), second)
+
+
+@pytest.mark.usefixtures("rounded_products")
+def test_rounded_factors_hardly_move_a_distance() -> None:
+    """Of features that are alike, as those of hands are: cosines of .9 to 1."""
+    rng = np.random.default_rng(2)
+    drawn = np.maximum(0, 2 + rng.normal(size=(1, 900)) + 0.5 * rng.normal(size=(80, 900)))
+    x_ND, bank_BD = drawn[:40].astype(np.float16), drawn[40:].astype(np.float16)
+    unit_ND, unit_BD = (
+        x.astype(float) / np.linalg.norm(x.astype(float), axis=1, keepdims=True)
+        for x in (x_ND, bank_BD)
+    )
+    exact_N = np.sort(1 - unit_ND @ unit_BD.T, axis=1)[:, 2]
+    off_N = neighbour_distance(x_ND, bank_BD, 3) - exact_N
+    assert np.abs(off_N).max() < 3e-4  # rounded cosines would be .004 off
+    assert neighbour_distance(bank_BD, bank_BD, 1) == pytest.approx(np.zeros(40), abs=3e-4)
 
 
 def test_nobody_to_compare_with_is_as_far_as_can_be() -> None:
