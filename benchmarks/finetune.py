@@ -37,6 +37,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sign_ensemble.config import FinetuneConfig, MemberConfig
 from sign_ensemble.data import backbone
+from sign_ensemble.data.convolutions import Convolutions
 from sign_ensemble.data.images import load_square
 from sign_ensemble.data.slots import Slots
 from sign_ensemble.learning.finetune import (
@@ -214,9 +215,7 @@ class Folder(Dataset[tuple[torch.Tensor, int]]):
 def tutorial(folder: Path) -> Iterator[float]:
     """The plain loop, all layers: images per second of each pass after the first."""
     torch.manual_seed(0)
-    net = nn.Sequential(
-        backbone.Convolutions(), Head(backbone.E, RECIPE.widths, LABELS, RECIPE.dropout)
-    )
+    net = nn.Sequential(Convolutions(), Head(backbone.E, RECIPE.widths, LABELS, RECIPE.dropout))
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-4)
     loader = DataLoader(
         Folder(folder / "images"), BATCH, shuffle=True, num_workers=2, persistent_workers=True

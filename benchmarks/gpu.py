@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.config import FinetuneConfig, MemberConfig
 from sign_ensemble.data import backbone, views
+from sign_ensemble.data.convolutions import Convolutions
 from sign_ensemble.data.device import CPU
 from sign_ensemble.learning.adam import adam
 from sign_ensemble.learning.finetune import PixelBatches, course_of, optimiser_of
@@ -73,7 +74,7 @@ def agreement(images: NDArray[np.uint8], folder: Path) -> dict[str, float]:
     """How far the GPU's answers are from the processor's."""
     some = images[: backbone.BATCH]
     shipped = backbone.load()
-    layers = backbone.Convolutions()
+    layers = Convolutions()
     layers.load_state_dict(shipped.layers.state_dict())
     plain = replace(shipped, layers=layers.eval().requires_grad_(False), device=CPU, half=False)
     exact, half = plain.of_images(some).both_NE, shipped.of_images(some).both_NE

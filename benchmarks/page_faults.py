@@ -66,7 +66,8 @@ def finetuning_step() -> Callable[[int], object]:
     import torch
     from torch import nn
 
-    from sign_ensemble.data.backbone import Convolutions, E
+    from sign_ensemble.data.backbone import E
+    from sign_ensemble.data.convolutions import Convolutions
     from sign_ensemble.learning.adam import adam
 
     head = nn.Sequential(nn.Linear(E, 26), nn.LogSoftmax(1))

@@ -33,7 +33,8 @@ from safetensors.torch import load
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from sign_ensemble.data.backbone import MEAN, STD, Convolutions, D, weights_bytes
+from sign_ensemble.data.backbone import MEAN, STD, D, weights_bytes
+from sign_ensemble.data.convolutions import Convolutions
 
 SIDE, BATCH = 224, 32
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
-from torch import nn
-from torch.nn.functional import adaptive_max_pool2d
 
+from sign_ensemble.data.convolutions import PLACES, Convolutions
 from sign_ensemble.data.device import best_device, bf16_is_fast
 from sign_ensemble.data.opencv import opencv
 from sign_ensemble.data.threads import in_parts, side_by_side
@@ -28,64 +27,14 @@ from sign_ensemble.errors import UserError
 
 SHIPPED = "alexnet-imagenet1k-features-fp16.safetensors"
 D = 256 * 6 * 6
-THIRD, PLACES = 8, 3  # layers up to the third convolution's ReLU; places kept along a side of it
 C = 384 * PLACES * PLACES
 E = D + C  # deep features first: what heads read
-FOURTH = 10  # layers up to the fourth convolution's ReLU
 F = 256 * PLACES * PLACES
 A = E + F
 BATCH = 64  # every pass has this many images, so that a feature never depends on its neighbours
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as torchvision publishes them with the weights
 STD = (0.229, 0.224, 0.225)
 SCALE = (tuple(255 * m for m in MEAN), tuple(255 * s for s in STD))  # the same of levels 0 to 255
-
-
-class Convolutions(nn.Module):
-    """The layers ``features`` and ``avgpool`` of torchvision's AlexNet, under the same names.
-
-    Built here so that processes which need them do not wait four seconds for torchvision's import;
-    a test holds them equal to torchvision's.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 64, 11, stride=4, padding=2),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2),
-            nn.Conv2d(64, 192, 5, padding=2),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2),
-            nn.Conv2d(192, 384, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(384, 256, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(256, 256, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, 2),
-        )
-        self.avgpool = nn.AdaptiveAvgPool2d(6)
-
-    def forward(self, images_N3SS: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, S, S) to features (N, E).
-
-        The first 9,216 are what torchvision's classifier is given; after them, of the third layer
-        (384 maps), the highest value in each of 3 x 3 places: 3,456.
-        """
-        return self.every(images_N3SS, beside=False)
-
-    def every(self, images_N3SS: torch.Tensor, beside: bool = True) -> torch.Tensor:
-        """The features (N, E) and, beside them, the highest value in each of 3 x 3 places of the
-        fourth layer's 256 maps: (N, A). Heads do not read those.
-        """
-        third = self.features[:THIRD](images_N3SS)
-        middle_NC = adaptive_max_pool2d(third, PLACES).flatten(1)
-        fourth = self.features[THIRD:FOURTH](third)
-        deep_ND = self.avgpool(self.features[FOURTH:](fourth)).flatten(1)
-        each = [deep_ND, middle_NC]
-        if beside:
-            each.append(adaptive_max_pool2d(fourth, PLACES).flatten(1))
-        return torch.cat(each, 1)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sign_ensemble.config import DataConfig
-from sign_ensemble.data import backbone, views
+from sign_ensemble.data import backbone, convolutions, views
 from sign_ensemble.data.images import geometry, square_of
 from sign_ensemble.data.opencv import opencv
 from sign_ensemble.data.shards import Progress
@@ -69,7 +69,7 @@ def preparation(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
     return {
         **geometry(data),
         "weights": weights_sha256,
-        "layers": [backbone.THIRD, backbone.PLACES],
+        "layers": [convolutions.THIRD, convolutions.PLACES],
         "features": backbone.E,
     }
 
@@ -78,7 +78,7 @@ def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
     """What the content of a cache folder depends on, beside the images."""
     return {
         **preparation(data, weights_sha256),
-        "beside": [backbone.FOURTH, backbone.F],
+        "beside": [convolutions.FOURTH, backbone.F],
         "views": data.views,
         "ranges": views.settings() if data.views else None,
         "mirror": data.mirror if data.views else None,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sign_ensemble.config import FinetuneConfig
 from sign_ensemble.data import backbone, views
 from sign_ensemble.data.backbone import as_input, from_bits, table_of_levels
+from sign_ensemble.data.convolutions import Convolutions
 from sign_ensemble.data.device import bf16_is_fast
 from sign_ensemble.data.opencv import opencv
 from sign_ensemble.data.slots import Slots
@@ -187,7 +188,7 @@ def network_of(member: Member, settings: FinetuneConfig, weights: str) -> Networ
     recipe, labels = member.card.recipe, member.card.labels
     head = Head(backbone.E, recipe.widths, len(labels), recipe.dropout)
     head.load_state_dict({name: torch.from_numpy(v) for name, v in member.tensors.items()})
-    convolutions = backbone.Convolutions()
+    convolutions = Convolutions()
     convolutions.load_state_dict(backbone.load(weights).layers.state_dict())
     for weight in convolutions.parameters():
         if weight.ndim == 4:

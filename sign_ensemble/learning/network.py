@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sign_ensemble.data.backbone import Convolutions
+from sign_ensemble.data.convolutions import Convolutions
 
 # What learns → how many layers of the convolutions, ReLUs and pools counted, stay as they are.
 FROZEN = {"none": 13, "last": 10, "conv3+": 6, "all": 0}

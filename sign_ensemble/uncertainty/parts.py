@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sign_ensemble.data.backbone import PLACES
+from sign_ensemble.data.convolutions import PLACES
 from sign_ensemble.uncertainty.gaussians import (
     Clouds,
     Floats,

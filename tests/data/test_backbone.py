@@ -22,12 +22,12 @@ from sign_ensemble.data.backbone import (
     STD,
     Backbone,
     C,
-    Convolutions,
     D,
     F,
     joined,
     weights_bytes,
 )
+from sign_ensemble.data.convolutions import Convolutions
 from sign_ensemble.errors import UserError
 
 SHA256 = "800459ed36154bfa3d8af783beef62272f16b5bf1125a1a0b2d020550689cb43"

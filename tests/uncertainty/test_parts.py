@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from sign_ensemble.data.backbone import PLACES, A, C, D, E, F, load
+from sign_ensemble.data.backbone import A, C, D, E, F, load
+from sign_ensemble.data.convolutions import PLACES
 from sign_ensemble.metrics import auroc
 from sign_ensemble.uncertainty.gaussians import fit_clouds, relative_distance, rooted
 from sign_ensemble.uncertainty.parts import (
