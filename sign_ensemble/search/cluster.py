@@ -29,6 +29,10 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future behaviour; its absence warns
 }
 
+# Ray's methods that start what makes clusters grow, which takes a second to end, and what sends
+# workers' lines to drivers, of which there is one that wants none: .7 s of a core to start both.
+OF_CLUSTERS = ("start_monitor", "start_log_monitor")
+
 
 @dataclass
 class Awaited:
@@ -131,10 +135,30 @@ def joined() -> bool:
 
 
 def start(dashboard: bool) -> None:
-    """Start a new Ray of this machine alone."""
+    """Start a new Ray of this machine alone, without the processes that only clusters need."""
     import ray
 
-    ray.init("local", log_to_driver=False, logging_level="ERROR", include_dashboard=dashboard)
+    with without(OF_CLUSTERS):
+        ray.init("local", log_to_driver=False, logging_level="ERROR", include_dashboard=dashboard)
+
+
+@contextmanager
+def without(processes: tuple[str, ...]) -> Iterator[None]:
+    """Inside, a Ray that starts has no such processes, if this version of Ray has them at all.
+
+    Ray's own switches for that (``no_monitor``, ``include_log_monitor``) are not passed on by
+    ``ray.init``.
+    """
+    from ray._private.node import Node
+
+    before = {name: getattr(Node, name) for name in processes if hasattr(Node, name)}
+    for name in before:
+        setattr(Node, name, lambda *_: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Node, name, method)
 
 
 def concurrency(search: SearchConfig) -> int:

@@ -50,20 +50,26 @@ import ray
 from sign_ensemble.search.cluster import starting
 
 
-def still_running():
-    # what this process has started, after 20 seconds
-    for _ in range(200):
-        found = []
-        for file in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):  # it has ended meanwhile
-                name, _, rest = file.read_text().partition("(")[2].rpartition(")")
-                state, parent, *_ = rest.split()
-                if int(parent) == os.getpid() and state != "Z":
-                    found.append(name)
-        if not found:
-            return []
-        time.sleep(0.1)
+def running():
+    # what this process has started: names by number
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            number, _, named = file.read_text().partition("(")
+            name, _, rest = named.rpartition(")")
+            state, parent, *_ = rest.split()
+            if int(parent) == os.getpid() and state != "Z":
+                found[int(number)] = name
     return found
+
+
+def still_running():
+    # the same after 20 seconds
+    for _ in range(200):
+        if not (found := running()):
+            break
+        time.sleep(0.1)
+    return list(found.values())
 
 
 {body}
@@ -76,6 +82,9 @@ with starting() as up:
     assert not up.done()
     up.result()
     assert ray.get(ray.put(3)) == 3
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in running()]
+    assert any(b"raylet" in line for line in lines)
+    assert not any(b"monitor.py" in line for line in lines)  # what only clusters need
     with starting() as again:  # what is there is taken, and stays
         assert again.done()
     assert ray.is_initialized()
