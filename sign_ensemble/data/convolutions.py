@@ -77,7 +77,7 @@ class Convolutions(nn.Module):
 
     def through(self, first: int, end: int, images_N3SS: torch.Tensor) -> torch.Tensor:
         """What some of the layers make of what those before them gave."""
-        if torch.is_grad_enabled() or images_N3SS.is_cuda:
+        if torch.is_grad_enabled() or images_N3SS.device.type != "cpu":
             found: torch.Tensor = self.features[first:end](images_N3SS)
             return found
         layers = list(self.features.children())[first:end]

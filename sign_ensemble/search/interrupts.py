@@ -51,7 +51,7 @@ def interrupts_wait() -> Iterator[None]:
 
     Python raises it between any two instructions otherwise, such as those that take a lock and
     those that see to it that it is given back. TensorBoard's writer, which Ray Tune makes and
-    closes for every trial, has such places: one interrupt in seventy that came while it closed left
+    closes for every trial, has such places: one interrupt in sixty that came while it closed left
     the process waiting for itself at its end, for ever.
     """
     global _waits
