@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from sign_ensemble.config import ScaleConfig, SearchConfig
 from sign_ensemble.errors import UserError
@@ -151,16 +152,17 @@ def without(processes: tuple[str, ...]) -> Iterator[None]:
     Ray's own switches for that (``no_monitor``, ``include_log_monitor``) are not passed on by
     ``ray.init``.
     """
-    from ray._private.node import Node
-
-    before = {name: getattr(Node, name) for name in processes if hasattr(Node, name)}
+    node: Any = None
+    with suppress(ImportError):  # it is none of Ray's public modules
+        node = import_module("ray._private.node").Node
+    before = {name: getattr(node, name) for name in processes if hasattr(node, name)}
     for name in before:
-        setattr(Node, name, lambda *_, **__: None)
+        setattr(node, name, lambda *_, **__: None)
     try:
         yield
     finally:
         for name, method in before.items():
-            setattr(Node, name, method)
+            setattr(node, name, method)
 
 
 def concurrency(search: SearchConfig) -> int:

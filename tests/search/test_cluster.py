@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sign_ensemble.errors import UserError
-from sign_ensemble.search.cluster import Awaited
+from sign_ensemble.search.cluster import Awaited, without
 
 
 def test_what_is_awaited_is_asked_once_when_it_is_there() -> None:
@@ -39,6 +39,16 @@ def test_what_it_cannot_do_is_refused(ask: Any) -> None:
     fault.set_exception(OSError("no port"))
     with pytest.raises(OSError, match="no port"):
         ask(Awaited(fault, lambda: None))
+
+
+def test_what_ray_does_not_have_is_not_left_out() -> None:
+    from ray._private.node import Node
+
+    before = Node.start_monitor
+    with without(("start_monitor", "start_what_is_no_more")):
+        assert Node.start_monitor is not before
+        assert not hasattr(Node, "start_what_is_no_more")
+    assert Node.start_monitor is before
 
 
 IN_A_PROCESS = """
