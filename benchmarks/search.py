@@ -154,14 +154,19 @@ def undirected(job: Job, epochs: int) -> Job:
     return replace(recipe, directions=0, epochs=epochs, patience=epochs), fold, seed
 
 
-def seconds_of_heads(task: Task, default: MemberConfig, jobs: list[Job]) -> float:
-    """Seconds of heads alone, trained by a process per core that has done it before."""
+def seconds_of_heads(task: Task, jobs: list[Job], before: MemberConfig | None) -> float:
+    """Seconds of heads alone, a process per core; from these processes' start, unless they train by
+    a recipe before the clock starts.
+    """
     cores = os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(cores + 1)
-    with context.Pool(cores, warm, (task, default, ready)) as pool:
-        ready.wait()
-        began = time.perf_counter()
+    begin = (warm, (task, before, ready)) if before else (cold, (task,))
+    began = time.perf_counter()
+    with context.Pool(cores, *begin) as pool:
+        if before:
+            ready.wait()
+            began = time.perf_counter()
         for _ in pool.imap_unordered(one_head, jobs):
             pass
         return time.perf_counter() - began
@@ -178,14 +183,13 @@ def limits(run: RunFolder, task: Task) -> dict[str, dict[str, float]]:
             recipe = recipe_of(default, record.params)
             jobs.append((recipe, fold, seed_of(task.seed, record.number, fold)))
             without.append(undirected(jobs[-1], found["epochs"]))
-    heads = seconds_of_heads(task, default, jobs)
-    began = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count() or 1, cold, (task,)) as pool:
-        for _ in pool.imap_unordered(one_head, jobs):
-            pass
-        started = time.perf_counter() - began
-    plain_heads = seconds_of_heads(task, replace(default, directions=0), without)
-    return {LIMIT: {"seconds": heads, "started": started}, UNDIRECTED: {"seconds": plain_heads}}
+    return {
+        LIMIT: {
+            "seconds": seconds_of_heads(task, jobs, default),
+            "started": seconds_of_heads(task, jobs, None),
+        },
+        UNDIRECTED: {"seconds": seconds_of_heads(task, without, replace(default, directions=0))},
+    }
 
 
 def judged_ours(run: RunFolder, task: Task, seed: int) -> float:
@@ -274,6 +278,12 @@ def ratios_of(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
     def with_convolutions(part: dict[str, Any]) -> float:
         return whole(part) + float(part["convolutions"])
 
+    def of_trials(part: dict[str, Any]) -> float:
+        return float(part["stages"]["search"])
+
+    def over(name: str, ours: Any, limit: Any) -> list[float]:
+        return [ours(found[OURS]) / limit(found[name]) for found in rounds if name in found]
+
     def per_image(part: dict[str, Any]) -> float:
         return whole(part) / part["shown"]
 
@@ -284,23 +294,15 @@ def ratios_of(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
         "tutorial without Ray over this search, per image shown": each(PLAIN, OURS, per_image),
         "this search over the limit, whole command": each(OURS, LIMIT, whole),
         **{
-            f"this search over the {name} and its convolutions, whole command": [
-                found[OURS]["seconds"] / with_convolutions(found[name])
-                for found in rounds
-                if name in found
-            ]
-            for name in (LIMIT, UNDIRECTED)
-        },
-        **{
-            f"this search over the {name}, its stage of trials alone": [
-                found[OURS]["stages"]["search"] / found[name]["seconds"]
-                for found in rounds
-                if name in found
-            ]
+            f"this search over the {name}{what}": over(name, ours, limit)
+            for what, ours, limit in (
+                (" and its convolutions, whole command", whole, with_convolutions),
+                (", its stage of trials alone", of_trials, whole),
+            )
             for name in (LIMIT, UNDIRECTED)
         },
         "its stage of trials over the limit with the start of its processes": [
-            found[OURS]["stages"]["search"] / found[LIMIT]["started"]
+            of_trials(found[OURS]) / found[LIMIT]["started"]
             for found in rounds
             if "started" in found[LIMIT]
         ],

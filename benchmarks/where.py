@@ -31,7 +31,9 @@ PARTS = {  # what is found in a frame's file or function; the first that fits
     "loading of modules": ("<frozen importlib", "<frozen zipimport"),
     "reading and decoding images": ("data/images.py", "PIL/", "data/manifest.py"),
     "views": ("data/views.py", "data/background.py"),
-    "convolutions": ("data/backbone.py", "data/features.py", "data/slots.py"),
+    "convolutions": (
+        "data/convolutions.py", "data/backbone.py", "data/features.py", "data/slots.py",
+    ),
     "self-made negatives": ("data/negatives.py",),
     "principal directions": ("learning/subspace.py",),
     "optimiser's steps": ("learning/adam.py", "torch/optim/", "clip_grad"),

@@ -23,6 +23,8 @@ def test_a_stack_belongs_to_the_innermost_part_named() -> None:
     fit = "main (sign_ensemble/tune.py:3);fit (sign_ensemble/learning/fit.py:9)"
     assert part_of(fit) == "heads: forward and backward"
     assert part_of(f"{fit};step (torch/optim/adamw.py:1)") == "optimiser's steps"
+    fine_tuned = f"{fit};forward (sign_ensemble/learning/network.py:9)"
+    assert part_of(f"{fine_tuned};every (sign_ensemble/data/convolutions.py:9)") == "convolutions"
     assert (
         part_of(f"{fit};_find_and_load (<frozen importlib._bootstrap>:1)") == "loading of modules"
     )

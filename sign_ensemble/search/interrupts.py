@@ -59,6 +59,9 @@ def interrupts_wait() -> Iterator[None]:
     try:
         yield
         raise_if_interrupted()
+    except Exception:  # a library may fail over what the interrupt did to its other processes
+        raise_if_interrupted()
+        raise
     finally:
         _waits = False
 

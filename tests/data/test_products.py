@@ -8,7 +8,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sign_ensemble.data import products
 from sign_ensemble.data.products import factor
 
 
@@ -17,16 +16,14 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_without_bf16_in_hardware_a_factor_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "bf16_is_fast", lambda device: False)
+@pytest.mark.usefixtures("exact_products")
+def test_without_bf16_in_hardware_a_factor_is_what_it_was() -> None:
     x_ND = drawn(3, 4)
     assert factor(x_ND) is x_ND
 
 
-def test_a_product_of_rounded_factors_is_as_near_as_promised(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(products, "bf16_is_fast", lambda device: True)
+@pytest.mark.usefixtures("rounded_products")
+def test_a_product_of_rounded_factors_is_as_near_as_promised() -> None:
     x_ND, bank_BD = drawn(64, 512), drawn(96, 512, seed=1)
     assert ((factor(x_ND) - x_ND).abs() <= 2.0**-8 * x_ND.abs()).all()
     found_NB = (factor(x_ND) @ factor(bank_BD).T).double()

@@ -107,3 +107,15 @@ def test_no_interrupt_waits_after_the_block() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         done.append("another")
     assert done == ["a step"]
+
+
+def test_an_interrupt_that_waits_comes_before_what_fails_over_it() -> None:
+    with pytest.raises(OSError, match="a fault"), interrupts_are_kept(), interrupts_wait():
+        raise OSError("a fault")
+    with pytest.raises(KeyboardInterrupt), interrupts_are_kept(), interrupts_wait():
+        fails_over_an_interrupt()
+
+
+def fails_over_an_interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    raise OSError("a worker is gone")

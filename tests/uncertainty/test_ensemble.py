@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from sign_ensemble.config import MemberConfig
-from sign_ensemble.data import products
 from sign_ensemble.data.device import bf16_is_fast
 from sign_ensemble.errors import UserError
 from sign_ensemble.learning.member import Card, Member, save
@@ -82,8 +81,8 @@ def test_members_of_different_widths_answer_as_each_alone(
         assert np.ptp(alone_NK) > 0.1  # far more than the tolerance
 
 
-def test_without_bf16_in_hardware_members_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "bf16_is_fast", lambda device: False)
+@pytest.mark.usefixtures("exact_products")
+def test_without_bf16_in_hardware_members_are_exact() -> None:
     one, head = member((5, 3))
     with torch.no_grad():
         alone_NK = head.logits(torch.from_numpy(features(4)).float()).numpy()
