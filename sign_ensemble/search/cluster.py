@@ -30,6 +30,8 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future behaviour; its absence warns
 }
 
+ALONE = "sign_ensemble_alone"  # a resource of a Ray that ends with the command that started it
+
 # Ray's methods that start what makes clusters grow, which takes a second to end, and what sends
 # workers' lines to drivers, of which there is one that wants none: .7 s of a core to start both.
 OF_CLUSTERS = ("start_monitor", "start_log_monitor")
@@ -117,6 +119,8 @@ def connected() -> Iterator[None]:
 def joined() -> bool:
     """Connect to the cluster in RAY_ADDRESS or one running on this machine; whether there is one.
 
+    Not to one that another command has started for itself: with that command it would end.
+
     Raises:
         UserError: none answers at RAY_ADDRESS.
     """
@@ -134,6 +138,9 @@ def joined() -> bool:
             f"RAY_ADDRESS is {address}: {fault}; if one is up there, does this machine have its "
             "token (RAY_AUTH_MODE=token)?"
         ) from None
+    if not address and ALONE in ray.cluster_resources():
+        ray.shutdown()
+        return False
     return True
 
 
@@ -142,7 +149,13 @@ def start(dashboard: bool) -> None:
     import ray
 
     with without(OF_CLUSTERS + (() if dashboard else OF_DASHBOARD)):
-        ray.init("local", log_to_driver=False, logging_level="ERROR", include_dashboard=dashboard)
+        ray.init(
+            "local",
+            resources={ALONE: 1},
+            log_to_driver=False,
+            logging_level="ERROR",
+            include_dashboard=dashboard,
+        )
 
 
 @contextmanager

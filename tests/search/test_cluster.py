@@ -108,8 +108,27 @@ with contextlib.suppress(KeyboardInterrupt):
     raise SystemExit("the interrupt was lost")
 """
 
+# another command of this machine, which Ray would have join the first one's
+BESIDE = """
+import subprocess, sys
+OTHER = '''
+import ray
+from sign_ensemble.search.cluster import connected
+init = ray.init
+ray.init = lambda address, **how: init("{first}" if address == "auto" else address, **how)
+with connected():
+    assert ray.get_runtime_context().gcs_address != "{first}"
+'''
+with starting() as up:
+    up.result()
+    first = ray.get_runtime_context().gcs_address
+    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    subprocess.run([sys.executable, "-c", OTHER.replace("{first}", first)], env=env, check=True)
+    assert ray.get(ray.put(3)) == 3
+"""
 
-@pytest.mark.parametrize("body", [WHOLE, INTERRUPTED])
+
+@pytest.mark.parametrize("body", [WHOLE, INTERRUPTED, BESIDE])
 def test_a_new_ray_starts_beside_other_work_and_leaves_no_process(body: str) -> None:
     """In a process of its own: in this one Ray may run already."""
     done = subprocess.run(
