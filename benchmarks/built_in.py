@@ -23,9 +23,9 @@ import numpy as np
 from hardware import hardware
 from parts import RULES, on_strangers
 
-from sign_ensemble.data.synthetic.picture_set import Recipe
-from sign_ensemble.run import RunFolder, read_json, write_json
-from sign_ensemble.stages.synthesize import synthesize
+from sign_ensemble.core.run_folder import RunFolder, read_json, write_json
+from sign_ensemble.synthetic.picture_folder import synthesize
+from sign_ensemble.synthetic.picture_set import Recipe
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = Recipe(seed=0, spread=1.0, width=256, height=192)

@@ -26,16 +26,16 @@ from hardware import hardware
 from numpy.typing import NDArray
 from strangers import KNOWN
 
-from sign_ensemble.report.answered import SCORE
-from sign_ensemble.run import RunFolder, load_config, write_json
-from sign_ensemble.stages.away import bank_of, bank_rows
-from sign_ensemble.stages.hands import hands_of
-from sign_ensemble.stages.left_out import left_out_distances
-from sign_ensemble.stages.prepare import prepare
-from sign_ensemble.stages.rule import believed
-from sign_ensemble.uncertainty import rule_file
-from sign_ensemble.uncertainty.candidates import USUAL_FINETUNED
-from sign_ensemble.uncertainty.rejection import Rule, accepts
+from sign_ensemble.core.run_folder import RunFolder, load_config, write_json
+from sign_ensemble.pipeline.calibration import believed
+from sign_ensemble.pipeline.hand_count_pictures import hands_of
+from sign_ensemble.pipeline.held_out_labels import left_out_distances
+from sign_ensemble.pipeline.out_of_signer import bank_of, bank_rows
+from sign_ensemble.pipeline.preparation import prepare
+from sign_ensemble.rejection import rule_file
+from sign_ensemble.rejection.answers_table import SCORE
+from sign_ensemble.rejection.candidates import USUAL_FINETUNED
+from sign_ensemble.rejection.rule import Rule, accepts
 
 RESULTS = Path(__file__).parent / "results"
 SURE = 0.9

@@ -25,21 +25,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_fill_holes, gaussian_filter
 
-from sign_ensemble.config import MemberConfig
-from sign_ensemble.data.features import features_of_images
+from sign_ensemble.core.config import MemberConfig
+from sign_ensemble.core.run_folder import write_json
+from sign_ensemble.data.augmentation import augment
+from sign_ensemble.data.feature_cache import features_of_images
 from sign_ensemble.data.images import fit_square
-from sign_ensemble.data.synthetic.picture_set import (
-    MARGIN,
-    Picture,
-    Recipe,
-    hand_box,
-    plan,
-    scene_of,
-)
-from sign_ensemble.data.views import augment
 from sign_ensemble.learning.network import logits_of
-from sign_ensemble.run import write_json
-from sign_ensemble.stages.synthesize import synthesize
+from sign_ensemble.synthetic.picture_folder import synthesize
+from sign_ensemble.synthetic.picture_set import MARGIN, Picture, Recipe, hand_box, plan, scene_of
 
 RESULTS = Path(__file__).parent / "results"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -21,12 +21,13 @@ from hardware import hardware
 from heads import fifth_alone
 from numpy.typing import NDArray
 
-from sign_ensemble.cli import config_of, parser_for
-from sign_ensemble.config import MemberConfig
+from sign_ensemble.core.command_line import config_of, parser_for
+from sign_ensemble.core.config import MemberConfig
+from sign_ensemble.core.run_folder import read_json, write_json
 from sign_ensemble.data.backbone import E
-from sign_ensemble.learning.folds import fit_fold, seed_of
-from sign_ensemble.run import read_json, write_json
-from sign_ensemble.stages.prepare import Prepared, prepare
+from sign_ensemble.learning.head_training import fit_fold
+from sign_ensemble.learning.task import seed_of
+from sign_ensemble.pipeline.preparation import Prepared, prepare
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = MemberConfig(view_share=0.7, epochs=15)

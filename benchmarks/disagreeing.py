@@ -18,10 +18,10 @@ from rivals import RECIPE, Found, Shown, as_tensor, of_several, trained
 from torch import nn
 from torch.nn.functional import cross_entropy, log_softmax
 
+from sign_ensemble.core.device import bf16_is_fast
 from sign_ensemble.data.backbone import E
-from sign_ensemble.data.device import bf16_is_fast
-from sign_ensemble.learning.folds import seed_of
 from sign_ensemble.learning.network import Head
+from sign_ensemble.learning.task import seed_of
 
 MEMBERS = 3
 TEMPERATURE = 0.04  # LogitNorm's, Wei et al. 2022, arXiv 2205.09310

@@ -38,11 +38,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from tables import spread
 
-from sign_ensemble.config import DataConfig
+from sign_ensemble.core.config import DataConfig
+from sign_ensemble.core.run_folder import write_json
 from sign_ensemble.data import backbone
-from sign_ensemble.data.features import features_of_rows
-from sign_ensemble.data.slots import Kind, Slots, slots_of
-from sign_ensemble.run import write_json
+from sign_ensemble.data.feature_cache import features_of_rows
+from sign_ensemble.data.row_cache import Kind, Slots, slots_of
 
 RESULTS = Path(__file__).parent / "results"
 SIDE = 224

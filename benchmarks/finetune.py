@@ -35,21 +35,16 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
-from sign_ensemble.config import FinetuneConfig, MemberConfig
+from sign_ensemble.core.config import FinetuneConfig, MemberConfig
 from sign_ensemble.data import backbone
 from sign_ensemble.data.convolutions import Convolutions
 from sign_ensemble.data.images import load_square
-from sign_ensemble.data.slots import Slots
-from sign_ensemble.learning.finetune import (
-    PixelBatches,
-    PixelTask,
-    course_of,
-    network_of,
-    optimiser_of,
-)
-from sign_ensemble.learning.fit import Piece, fit
+from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.learning.finetuning import PixelBatches, course_of, network_of, optimiser_of
 from sign_ensemble.learning.member import Card, Member
 from sign_ensemble.learning.network import Head, Network
+from sign_ensemble.learning.task import PixelTask
+from sign_ensemble.learning.training_loop import Piece, fit
 
 RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")

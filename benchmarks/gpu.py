@@ -35,16 +35,16 @@ from features import first_pass, make_images
 from hardware import hardware
 from numpy.typing import NDArray
 
-from sign_ensemble.config import FinetuneConfig, MemberConfig
-from sign_ensemble.data import backbone, views
+from sign_ensemble.core.config import FinetuneConfig, MemberConfig
+from sign_ensemble.core.device import CPU
+from sign_ensemble.core.run_folder import write_json
+from sign_ensemble.data import augmentation, backbone
 from sign_ensemble.data.convolutions import Convolutions
-from sign_ensemble.data.device import CPU
-from sign_ensemble.learning.adam import adam
-from sign_ensemble.learning.finetune import PixelBatches, course_of, optimiser_of
-from sign_ensemble.learning.fit import FeatureBatches, Piece, fit
-from sign_ensemble.learning.fit import course_of as head_course
+from sign_ensemble.learning.finetuning import PixelBatches, course_of, optimiser_of
 from sign_ensemble.learning.network import Head
-from sign_ensemble.run import write_json
+from sign_ensemble.learning.optimizer import adam
+from sign_ensemble.learning.training_loop import FeatureBatches, Piece, fit
+from sign_ensemble.learning.training_loop import course_of as head_course
 
 RESULTS = Path(__file__).parent / "results"
 GPU = torch.device("cuda")
@@ -80,8 +80,8 @@ def agreement(images: NDArray[np.uint8], folder: Path) -> dict[str, float]:
     exact, half = plain.of_images(some).both_NE, shipped.of_images(some).both_NE
     again = shipped.of_images(some).both_NE
     keys = [str(i) for i in range(len(some))]
-    drawn = views.augment(some, keys, 1, False)
-    by_gpu = views.augment(torch.from_numpy(some).to(GPU), keys, 1, False).cpu().numpy()
+    drawn = augmentation.augment(some, keys, 1, False)
+    by_gpu = augmentation.augment(torch.from_numpy(some).to(GPU), keys, 1, False).cpu().numpy()
     off = np.abs(drawn.astype(int) - by_gpu.astype(int))
     return {
         "features, relative distance": relative(half, exact),

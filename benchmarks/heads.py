@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sign_ensemble.config import MemberConfig
+from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.data.backbone import D
-from sign_ensemble.data.slots import Slots
-from sign_ensemble.learning.adam import adam
-from sign_ensemble.learning.fit import FeatureBatches, course_of, fit
+from sign_ensemble.data.row_cache import Slots
 from sign_ensemble.learning.network import Head
+from sign_ensemble.learning.optimizer import adam
+from sign_ensemble.learning.training_loop import FeatureBatches, course_of, fit
 
 
 def fifth_alone(features: Slots, path: Path) -> Slots:

@@ -24,14 +24,14 @@ from hardware import hardware
 from heads import trained
 from numpy.typing import NDArray
 
-from sign_ensemble.config import DataConfig, MemberConfig
-from sign_ensemble.console import progress
-from sign_ensemble.data.features import features_of_images
+from sign_ensemble.core.config import DataConfig, MemberConfig
+from sign_ensemble.core.console import progress
+from sign_ensemble.core.run_folder import write_json
+from sign_ensemble.data.feature_cache import features_of_images
 from sign_ensemble.data.images import square_of
-from sign_ensemble.data.synthetic.picture_set import LABELS, Picture, Recipe, plan
 from sign_ensemble.learning.network import Head, logits_of
-from sign_ensemble.run import write_json
-from sign_ensemble.stages.synthesize import synthesize
+from sign_ensemble.synthetic.picture_folder import synthesize
+from sign_ensemble.synthetic.picture_set import LABELS, Picture, Recipe, plan
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = Recipe(seed=0, spread=1.0, width=640, height=480)

@@ -35,15 +35,17 @@ from hardware import hardware
 from numpy.typing import NDArray
 from tables import spread
 
-from sign_ensemble.config import MemberConfig, SearchConfig
-from sign_ensemble.console import SearchTable
+from sign_ensemble.core.config import MemberConfig, SearchConfig
+from sign_ensemble.core.ray_cluster import connected
+from sign_ensemble.core.run_folder import RunFolder, write_arrays, write_json
 from sign_ensemble.data.backbone import E
-from sign_ensemble.data.slots import Kind, slots_of
-from sign_ensemble.learning.folds import FoldResult, Task, result_of
-from sign_ensemble.learning.subspace import Entered
-from sign_ensemble.run import RunFolder, write_arrays, write_json
+from sign_ensemble.data.row_cache import Kind, slots_of
+from sign_ensemble.learning.cluster_resources import concurrency
+from sign_ensemble.learning.head_training import result_of
+from sign_ensemble.learning.principal_components import Entered
+from sign_ensemble.learning.task import FoldResult, Task
 from sign_ensemble.search import records, trials
-from sign_ensemble.search.cluster import concurrency, connected
+from sign_ensemble.search.progress_table import SearchTable
 from sign_ensemble.search.records import TrialRecord
 from sign_ensemble.search.trials import run_trial, search_trials
 

@@ -1,4 +1,4 @@
-"""What a process saves that touches fewer new pages (``sign_ensemble/memory.py``).
+"""What a process saves that touches fewer new pages (``sign_ensemble/process_memory.py``).
 
     python benchmarks/page_faults.py [--rounds 5 --steps 20]
 
@@ -32,7 +32,7 @@ def training(network: Any, optimiser: Any, inputs: Any, labels: Any) -> Callable
     """A step of a network on one batch, again and again."""
     import torch
 
-    from sign_ensemble.learning.fit import Piece, backward
+    from sign_ensemble.learning.training_loop import Piece, backward
 
     def step(_: int) -> None:
         optimiser.zero_grad()
@@ -47,10 +47,10 @@ def head_step() -> Callable[[int], object]:
     import numpy as np
     import torch
 
-    from sign_ensemble.config import MemberConfig
+    from sign_ensemble.core.config import MemberConfig
     from sign_ensemble.data.backbone import E
-    from sign_ensemble.learning.adam import adam
     from sign_ensemble.learning.network import Head
+    from sign_ensemble.learning.optimizer import adam
 
     recipe = MemberConfig()
     head = Head(E, recipe.widths, 26, recipe.dropout)
@@ -68,7 +68,7 @@ def finetuning_step() -> Callable[[int], object]:
 
     from sign_ensemble.data.backbone import E
     from sign_ensemble.data.convolutions import Convolutions
-    from sign_ensemble.learning.adam import adam
+    from sign_ensemble.learning.optimizer import adam
 
     head = nn.Sequential(nn.Linear(E, 26), nn.LogSoftmax(1))
     network = nn.Sequential(Convolutions(), head)
@@ -94,7 +94,7 @@ def convolutions() -> Callable[[int], object]:
 
 def picture() -> Callable[[int], object]:
     """A built-in picture, another label each."""
-    from sign_ensemble.data.synthetic.picture_set import Recipe, plan, rendered
+    from sign_ensemble.synthetic.picture_set import Recipe, plan, rendered
 
     pictures, recipe = plan(1, 1, 0), Recipe(width=256, height=192)
     return lambda i: list(rendered([pictures[i % len(pictures)]], recipe))
@@ -110,11 +110,10 @@ WORK = {
 
 def child(name: str, way: str, steps: int) -> None:
     """Do the work in this process and print what it took."""
-    from sign_ensemble import memory
-    from sign_ensemble.data import device
+    from sign_ensemble.core import device, process_memory
 
     if way == "spared":
-        memory.spare_page_faults()
+        process_memory.spare_page_faults()
     else:  # what the package itself calls
         vars(device)["spare_page_faults"] = lambda: None
     import torch
@@ -188,7 +187,7 @@ def main() -> None:
         return
     from hardware import hardware
 
-    from sign_ensemble.run import write_json
+    from sign_ensemble.core.run_folder import write_json
 
     figures: dict[str, dict[str, list[dict[str, float]]]] = {
         name: {way: [] for way in WAYS} for name in WORK

@@ -25,14 +25,14 @@ from hardware import hardware
 from strangers import KNOWN
 
 from sign_ensemble import metrics
-from sign_ensemble.config import RejectionConfig
+from sign_ensemble.core.config import RejectionConfig
+from sign_ensemble.core.run_folder import RunFolder, read_json, write_json
 from sign_ensemble.data.negatives import NO_HAND
-from sign_ensemble.run import RunFolder, read_json, write_json
-from sign_ensemble.uncertainty import rule_file
-from sign_ensemble.uncertainty.candidates import FAR, Candidate, set_of
-from sign_ensemble.uncertainty.choose import LEFT_OUT
-from sign_ensemble.uncertainty.guards import HANDS
-from sign_ensemble.uncertainty.rejection import UNSURE, accepts
+from sign_ensemble.rejection import rule_file
+from sign_ensemble.rejection.candidates import FAR, Candidate, set_of
+from sign_ensemble.rejection.choose import LEFT_OUT
+from sign_ensemble.rejection.rule import UNSURE, accepts
+from sign_ensemble.rejection.vetoes import HANDS
 
 RESULTS = Path(__file__).parent / "results"
 PART, WHOLE = "part_mahalanobis", "relative_mahalanobis"

@@ -37,20 +37,21 @@ from hardware import hardware
 from numpy.typing import NDArray
 from tables import spread
 
-from sign_ensemble.config import EvaluateConfig, MemberConfig
+from sign_ensemble.core.config import EvaluateConfig, MemberConfig
+from sign_ensemble.core.run_folder import write_json
 from sign_ensemble.data import backbone
-from sign_ensemble.data.slots import Slots
-from sign_ensemble.learning.folds import Task, fit_rows
+from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.learning.head_training import fit_rows
 from sign_ensemble.learning.member import Card, Member
 from sign_ensemble.learning.network import Head
-from sign_ensemble.run import write_json
-from sign_ensemble.uncertainty.answers import Reader, answer
-from sign_ensemble.uncertainty.bank import Bank, fit_atlas
-from sign_ensemble.uncertainty.details import details
-from sign_ensemble.uncertainty.ensemble import Ensemble, Evidence, joined, stack
-from sign_ensemble.uncertainty.evaluation import Bootstrap, StrangeSet, evaluate
-from sign_ensemble.uncertainty.hands import Hands
-from sign_ensemble.uncertainty.readings import Readings
+from sign_ensemble.learning.task import Task
+from sign_ensemble.pipeline.metrics_tree import Bootstrap, StrangeSet, evaluate
+from sign_ensemble.pipeline.report_details import details
+from sign_ensemble.rejection.ensemble import Ensemble, Evidence, joined, stack
+from sign_ensemble.rejection.gda_predictions import Readings
+from sign_ensemble.rejection.hand_count import Hands
+from sign_ensemble.rejection.predictor import Reader, answer
+from sign_ensemble.rejection.reference_set import Bank, fit_atlas
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "made"))

@@ -27,14 +27,15 @@ from heads import fifth_alone
 from strangers import KNOWN, error_at, images_of_stranger
 
 from sign_ensemble import metrics
-from sign_ensemble.config import Config, MemberConfig
+from sign_ensemble.core.config import Config, MemberConfig
+from sign_ensemble.core.run_folder import RunFolder, load_config, read_json, write_json
 from sign_ensemble.data import manifest
-from sign_ensemble.data.features import features_of_images, features_of_rows
-from sign_ensemble.learning.folds import Task, fit_rows
+from sign_ensemble.data.feature_cache import features_of_images, features_of_rows
+from sign_ensemble.learning.head_training import fit_rows
 from sign_ensemble.learning.network import logits_of
-from sign_ensemble.run import RunFolder, load_config, read_json, write_json
-from sign_ensemble.uncertainty.ensemble import Evidence
-from sign_ensemble.uncertainty.scores import disagreement, max_prob, total_uncertainty
+from sign_ensemble.learning.task import Task
+from sign_ensemble.rejection.ensemble import Evidence
+from sign_ensemble.rejection.scores import disagreement, max_prob, total_uncertainty
 
 RESULTS = Path(__file__).parent / "results"
 COVERAGE = 0.88

@@ -30,12 +30,12 @@ from rivals import Found, Shown, finetuned, let_torchvision_load, rivals
 from strangers import KNOWN, NEAR, images_of_stranger
 
 from sign_ensemble import metrics
-from sign_ensemble.data.features import features_of_images, plain
-from sign_ensemble.run import RunFolder, load_config, read_arrays, read_json, write_json
-from sign_ensemble.stages.finetune import pixel_task
-from sign_ensemble.stages.prepare import prepare
-from sign_ensemble.uncertainty import rule_file
-from sign_ensemble.uncertainty.ensemble import load_ensemble
+from sign_ensemble.core.run_folder import RunFolder, load_config, read_arrays, read_json, write_json
+from sign_ensemble.data.feature_cache import features_of_images, plain
+from sign_ensemble.pipeline.finetuned_members import pixel_task
+from sign_ensemble.pipeline.preparation import prepare
+from sign_ensemble.rejection import rule_file
+from sign_ensemble.rejection.ensemble import load_ensemble
 
 RESULTS = Path(__file__).parent / "results"
 PLOT = Path(__file__).parents[1] / "docs" / "rejection.png"

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from hardware import hardware
 
-from sign_ensemble.data.synthetic.picture_set import Picture, Recipe, plan, rendered
-from sign_ensemble.run import write_json
+from sign_ensemble.core.run_folder import write_json
+from sign_ensemble.synthetic.picture_set import Picture, Recipe, plan, rendered
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = {"640×480": (640, 480), "256×192, as make demo": (256, 192)}

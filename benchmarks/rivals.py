@@ -22,21 +22,17 @@ from sklearn.decomposition import PCA
 from strangers import KNOWN
 from torch import nn
 
-from sign_ensemble.config import MemberConfig
+from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.data.backbone import E
-from sign_ensemble.data.slots import Slots
-from sign_ensemble.learning.finetune import PixelTask
-from sign_ensemble.learning.fit import FeatureBatches
-from sign_ensemble.learning.folds import Task, fit_rows, seed_of
+from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.learning.end_to_end import images_at, parts_of
+from sign_ensemble.learning.head_training import fit_rows
 from sign_ensemble.learning.member import Member
 from sign_ensemble.learning.network import Head, logits_of
-from sign_ensemble.learning.whole import images_at, parts_of
-from sign_ensemble.uncertainty.ensemble import Evidence
-from sign_ensemble.uncertainty.scores import (
-    disagreement,
-    energy,
-    total_uncertainty,
-)
+from sign_ensemble.learning.task import PixelTask, Task, seed_of
+from sign_ensemble.learning.training_loop import FeatureBatches
+from sign_ensemble.rejection.ensemble import Evidence
+from sign_ensemble.rejection.scores import disagreement, energy, total_uncertainty
 
 RECIPE = MemberConfig(stop_share=0.0, view_share=0.8, directions=0)
 RECIPES = [

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from sign_ensemble.config import Config
+from sign_ensemble.core.config import Config
+from sign_ensemble.core.run_folder import read_json
 from sign_ensemble.data.backbone import A, E
-from sign_ensemble.run import read_json
 
 RESULTS = Path(__file__).parent / "results"
 GPUS = (1, 8, 64)

@@ -47,14 +47,15 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from tutorial import BATCH, LETTERS, learn, loss_on, make_head
 
-from sign_ensemble.config import MemberConfig
+from sign_ensemble.core.config import MemberConfig
+from sign_ensemble.core.run_folder import RunFolder, load_config, read_json, write_json
 from sign_ensemble.data.backbone import D, E
-from sign_ensemble.data.features import plain
-from sign_ensemble.learning.folds import Task, fit_fold, fit_rows, recipe_of, seed_of
-from sign_ensemble.run import RunFolder, load_config, read_json, write_json
+from sign_ensemble.data.feature_cache import plain
+from sign_ensemble.learning.head_training import fit_fold, fit_rows, recipe_of
+from sign_ensemble.learning.task import Task, seed_of
+from sign_ensemble.pipeline.preparation import prepare
 from sign_ensemble.search.records import read_records
-from sign_ensemble.search.select import ranked
-from sign_ensemble.stages.prepare import prepare
+from sign_ensemble.search.selection import ranked
 
 RESULTS = Path(__file__).parent / "results"
 SIGNERS, LEFT_OUT, JUDGE = (1, 2, 3, 4), 5, 4

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from sign_ensemble.data.synthetic.picture_set import LABELS, Picture, Recipe, rendered
+from sign_ensemble.synthetic.picture_set import LABELS, Picture, Recipe, rendered
 
 DOCS = Path(__file__).parent.parent / "docs"
 RECIPE = Recipe(seed=0, spread=1.0, width=320, height=240)

@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sign_ensemble.config import EvaluateConfig
+from sign_ensemble.core.config import EvaluateConfig
+from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.data import manifest
-from sign_ensemble.data.strange import FAR_SETS, far_images, folder_images
+from sign_ensemble.data.far_ood import FAR_SETS, far_images, folder_images
 from sign_ensemble.metrics.curves import risk_coverage
-from sign_ensemble.run import RunFolder, load_config
-from sign_ensemble.stages.prepare import squares
+from sign_ensemble.pipeline.preparation import squares
 
 KNOWN, NEAR = "known", "wrong-gesture"
 

@@ -21,9 +21,9 @@ from hardware import hardware
 from protocol_m import COVERAGE, main_job
 from strangers import error_at
 
-from sign_ensemble.data.synthetic.picture_set import Recipe
-from sign_ensemble.run import RunFolder, load_config, read_json
-from sign_ensemble.stages.synthesize import synthesize
+from sign_ensemble.core.run_folder import RunFolder, load_config, read_json
+from sign_ensemble.synthetic.picture_folder import synthesize
+from sign_ensemble.synthetic.picture_set import Recipe
 
 RESULTS = Path(__file__).parent / "results"
 FROZEN = ["--config", "configs/frozen.yaml"]

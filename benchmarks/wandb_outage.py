@@ -26,14 +26,14 @@ from typing import Any
 import numpy as np
 from hardware import hardware
 
-from sign_ensemble.run import write_json
+from sign_ensemble.core.run_folder import write_json
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = "what W&B took: "
 KINDS = ("held", "thread_cpu", "process_cpu")
 TIMED = f"""
 import json, resource, sys, time
-from sign_ensemble.tracking.background import Background
+from sign_ensemble.tracking.worker_thread import Background
 from sign_ensemble.tracking.tracker import Tracker
 
 spent = dict.fromkeys({KINDS}, 0.0)

@@ -23,30 +23,34 @@ from typing import Any
 from commands import seconds_of
 from hardware import hardware
 
-from sign_ensemble.run import RunFolder, read_json, write_json
+from sign_ensemble.core.run_folder import RunFolder, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 RATE = 50
 PARTS = {  # what is found in a frame's file or function; the first that fits
     "loading of modules": ("<frozen importlib", "<frozen zipimport"),
     "reading and decoding images": ("data/images.py", "PIL/", "data/manifest.py"),
-    "views": ("data/views.py", "data/background.py"),
+    "views": ("data/augmentation.py", "data/hand_removal.py"),
     "convolutions": (
-        "data/convolutions.py", "data/backbone.py", "data/features.py", "data/slots.py",
+        "data/convolutions.py", "data/backbone.py", "data/feature_cache.py", "data/row_cache.py",
     ),
     "self-made negatives": ("data/negatives.py",),
-    "principal directions": ("learning/subspace.py",),
-    "optimiser's steps": ("learning/adam.py", "torch/optim/", "clip_grad"),
-    "heads: forward and backward": ("learning/fit.py", "learning/network.py"),
-    "heads: reading others": ("learning/folds.py", "metrics/"),
-    "choice of members": ("search/select.py", "stages/members.py"),
+    "principal directions": ("learning/principal_components.py",),
+    "optimiser's steps": ("learning/optimizer.py", "torch/optim/", "clip_grad"),
+    "heads: forward and backward": ("learning/training_loop.py", "learning/network.py"),
+    "heads: reading others": ("learning/head_training.py", "metrics/"),
+    "choice of members": ("search/selection.py", "pipeline/members.py"),
     "distances to training images": (
-        "uncertainty/neighbours.py", "uncertainty/gaussians.py", "uncertainty/readings.py",
+        "rejection/nearest_neighbours.py", "rejection/class_gaussians.py",
+        "rejection/gda_predictions.py",
     ),
     "rule and its choice": (
-        "uncertainty/choose.py", "uncertainty/rejection.py", "stages/rule.py", "stages/left_out.py",
+        "rejection/choose.py", "rejection/rule.py", "pipeline/calibration.py",
+        "pipeline/held_out_labels.py",
     ),
-    "evaluation": ("uncertainty/evaluation.py", "uncertainty/details.py", "stages/evaluate.py"),
+    "evaluation": (
+        "pipeline/metrics_tree.py", "pipeline/report_details.py", "pipeline/evaluation.py",
+    ),
     "report": ("sign_ensemble/report/", "matplotlib/"),
     "W&B": ("sign_ensemble/tracking/", "wandb/"),
     "Ray and Optuna": ("/ray/", "/optuna/", "search/"),

@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sign_ensemble.check import check
-from sign_ensemble.cli import Parser, named_paths
-from sign_ensemble.config import Config, EvaluateConfig, WandbConfig
-from sign_ensemble.console import exit_with, is_interrupt, say
-from sign_ensemble.memory import modules_stay
-from sign_ensemble.storage import place
+from sign_ensemble.core.command_line import Parser, named_paths
+from sign_ensemble.core.config import Config, EvaluateConfig, WandbConfig
+from sign_ensemble.core.config_checks import check
+from sign_ensemble.core.console import exit_with, is_interrupt, say
+from sign_ensemble.core.process_memory import modules_stay
+from sign_ensemble.core.storage import place
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -29,8 +29,8 @@ def main(arguments: Sequence[str]) -> None:
     check(Config(evaluate=made.evaluate))
     with modules_stay():
         from sign_ensemble import tracking
-        from sign_ensemble.run import RunFolder, load_config
-        from sign_ensemble.stages.evaluate import evaluate_run
+        from sign_ensemble.core.run_folder import RunFolder, load_config
+        from sign_ensemble.pipeline.evaluation import evaluate_run
 
     run = RunFolder(place(made.run, "--run").resolve())
     load_config(run)  # refuses what is no run before anything is written

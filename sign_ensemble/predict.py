@@ -10,11 +10,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from sign_ensemble.cli import Parser
-from sign_ensemble.console import exit_with, say, show_answers
-from sign_ensemble.errors import UserError
-from sign_ensemble.memory import modules_stay
-from sign_ensemble.storage import place
+from sign_ensemble.core.command_line import Parser
+from sign_ensemble.core.console import exit_with, say
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.process_memory import modules_stay
+from sign_ensemble.core.storage import place
+from sign_ensemble.report.console_tables import show_answers
 
 OUTPUTS = (".csv", ".parquet")
 
@@ -30,8 +31,8 @@ def main(arguments: Sequence[str]) -> None:
     if out and out.suffix.lower() not in OUTPUTS:
         raise UserError(f"--out is {out}: it must end in .csv or .parquet")
     with modules_stay():
-        from sign_ensemble.run import RunFolder
-        from sign_ensemble.stages.predict import answer_files, write_answers
+        from sign_ensemble.core.run_folder import RunFolder
+        from sign_ensemble.pipeline.prediction import answer_files, write_answers
 
     run = RunFolder(place(made.run, "--run").resolve())
     rows: list[dict[str, Any]] = answer_files(run, made.images)

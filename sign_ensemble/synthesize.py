@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sign_ensemble.check import place_for_a_job
-from sign_ensemble.cli import Parser
-from sign_ensemble.console import exit_with
-from sign_ensemble.errors import UserError
-from sign_ensemble.memory import modules_stay
+from sign_ensemble.core.command_line import Parser
+from sign_ensemble.core.config_checks import place_for_a_job
+from sign_ensemble.core.console import exit_with
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.process_memory import modules_stay
 
 SIDES = (32, 4096)  # pixels; below, no hand can be read
 
@@ -72,8 +72,8 @@ def main(arguments: Sequence[str]) -> None:
     at_least("workers", parsed.workers, 0, 100_000)
     place_for_a_job("--out", parsed.out)
     with modules_stay():
-        from sign_ensemble.data.synthetic.picture_set import Recipe
-        from sign_ensemble.stages.synthesize import synthesize
+        from sign_ensemble.synthetic.picture_folder import synthesize
+        from sign_ensemble.synthetic.picture_set import Recipe
 
     synthesize(
         Path(parsed.out).expanduser(),

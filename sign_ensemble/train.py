@@ -12,9 +12,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sign_ensemble.cli import config_of, named_paths, parser_for
-from sign_ensemble.console import exit_with, say
-from sign_ensemble.memory import modules_stay
+from sign_ensemble.core.command_line import config_of, named_paths, parser_for
+from sign_ensemble.core.console import exit_with, say
+from sign_ensemble.core.process_memory import modules_stay
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -23,9 +23,9 @@ def main(arguments: Sequence[str]) -> None:
     parsed = parser.parse_args(named_paths(arguments))
     config = config_of(parser, parsed)
     with modules_stay():
-        from sign_ensemble.stages import flow
+        from sign_ensemble.pipeline import jobs
 
-    record = flow.train(config)
+    record = jobs.train(config)
     worst = min(fold["accuracy"] for fold in record.folds)
     say(
         f"on signers it never saw: nll {record.nll:.4f}, accuracy {record.mean('accuracy'):.3f}, "

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sign_ensemble.cli import config_of, named_paths, parser_for
-from sign_ensemble.console import exit_with
-from sign_ensemble.memory import modules_stay
+from sign_ensemble.core.command_line import config_of, named_paths, parser_for
+from sign_ensemble.core.console import exit_with
+from sign_ensemble.core.process_memory import modules_stay
 
 STAGES = ("search", "ensemble", "evaluate")
 
@@ -28,9 +28,9 @@ def main(arguments: Sequence[str]) -> None:
     parsed = parser.parse_args(named_paths(arguments))
     config = config_of(parser, parsed)
     with modules_stay():
-        from sign_ensemble.stages import flow
+        from sign_ensemble.pipeline import jobs
 
-    flow.tune(config, parsed.until)
+    jobs.tune(config, parsed.until)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import pytest
 from drawn_runs import make_run
 from PIL import Image, ImageDraw
 
-from sign_ensemble.search.cluster import ENVIRONMENT
+from sign_ensemble.core.ray_cluster import ENVIRONMENT
 
 # Before any test module imports ray or wandb, and for the processes that tests start.
 os.environ.update(ENVIRONMENT)
@@ -81,17 +81,17 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Distances of images are computed as on a processor that does not multiply bf16."""
-    from sign_ensemble.data import products
+    from sign_ensemble.core import bf16_products
 
-    monkeypatch.setattr(products, "bf16_is_fast", lambda device: False)
+    monkeypatch.setattr(bf16_products, "bf16_is_fast", lambda device: False)
 
 
 @pytest.fixture
 def rounded_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Distances of images are computed as on one that does."""
-    from sign_ensemble.data import products
+    from sign_ensemble.core import bf16_products
 
-    monkeypatch.setattr(products, "bf16_is_fast", lambda device: True)
+    monkeypatch.setattr(bf16_products, "bf16_is_fast", lambda device: True)
 
 
 @pytest.fixture(scope="session")

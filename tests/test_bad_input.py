@@ -18,7 +18,7 @@ from PIL import Image
 
 import sign_ensemble
 from sign_ensemble import evaluate, train, tune
-from sign_ensemble.console import exit_with
+from sign_ensemble.core.console import exit_with
 
 SOURCE = Path(sign_ensemble.__file__).parents[1]  # the package need not be installed
 Main = Callable[[list[str]], None]
@@ -64,7 +64,7 @@ def complaint(main: Main, arguments: list[str], capsys: pytest.CaptureFixture[st
 
 HALF_CLOSED = """
 import atexit
-from sign_ensemble.console import exit_with
+from sign_ensemble.core.console import exit_with
 
 def work():
     atexit.register(lambda: [][0])
@@ -376,7 +376,7 @@ def test_bomb_takes_no_memory(tmp_path: Path) -> None:
             (folder / "bomb.png").write_bytes(png_bomb(30_000))
     code = (
         "import sys, resource\n"
-        "from sign_ensemble.config import DataConfig\n"
+        "from sign_ensemble.core.config import DataConfig\n"
         "from sign_ensemble.data import manifest\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "listed = manifest.build(DataConfig(root=sys.argv[1]))\n"

@@ -11,16 +11,16 @@ import pytest
 import torch
 from benchmarks_loaded import benchmark
 
-from sign_ensemble.config import Config
+from sign_ensemble.core.config import Config
 from sign_ensemble.data.backbone import D, E
-from sign_ensemble.data.slots import Slots
-from sign_ensemble.learning.folds import Task
+from sign_ensemble.data.row_cache import Slots
 from sign_ensemble.learning.network import Head
+from sign_ensemble.learning.task import Task
 
 
 def test_a_stack_belongs_to_the_innermost_part_named() -> None:
     part_of = benchmark("where").part_of
-    fit = "main (sign_ensemble/tune.py:3);fit (sign_ensemble/learning/fit.py:9)"
+    fit = "main (sign_ensemble/tune.py:3);fit (sign_ensemble/learning/training_loop.py:9)"
     assert part_of(fit) == "heads: forward and backward"
     assert part_of(f"{fit};step (torch/optim/adamw.py:1)") == "optimiser's steps"
     fine_tuned = f"{fit};forward (sign_ensemble/learning/network.py:9)"

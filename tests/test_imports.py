@@ -1,11 +1,13 @@
-"""Imports point one way: data ← learning ← search, and the rules beside it."""
+"""Imports point one way, in no circle; a file is short, and its name says what is in it."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,50 +17,39 @@ import sign_ensemble
 PACKAGE = Path(sign_ensemble.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-COMMANDS = {"tune", "train", "evaluate", "predict", "serve", "synthesize", "report.__main__"}
-RECORDS = "search.records"  # plain records, which what shows results may know
-
-BASE = {"errors", "config", "metrics", "storage", "files", "run"}
-STAGES = BASE | {"data", "learning", "search", "uncertainty", "report", "tracking"}
-# Top-level module or folder: what of the package it may import, besides itself if it is a folder.
-MAY_IMPORT: dict[str, set[str]] = {
-    "__init__": set(),
-    "errors": set(),
-    "metrics": set(),
-    "config": {"errors"},
-    "storage": {"errors"},
-    "files": {"errors", "storage"},
-    "run": {"errors", "config", "metrics", "storage", "files"},
-    "memory": set(),
-    "data": BASE | {"memory"},
-    "learning": BASE | {"data"},
-    "search": BASE | {"data", "learning"},
-    "uncertainty": BASE | {"data", "learning"},
-    "logged": {RECORDS},
-    "tracking": BASE | {RECORDS, "logged", "report.answered"},
-    "report": BASE,
-    "check": {"errors", "config", "storage"},
-    "cli": {"errors", "config", "check"},
-    "console": {"errors", "config", "memory", RECORDS},
-    "stages": STAGES | {"console"},
-    **dict.fromkeys(COMMANDS, STAGES | {"check", "cli", "console", "memory", "stages"}),
-}
+# Each folder may import itself and the folders in the rows above its own. What stands in one row
+# is independent of each other.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("core",),
+    ("hands", "metrics", "synthetic"),
+    ("data",),
+    ("learning",),
+    ("search", "rejection"),
+    ("tracking", "serving"),
+    ("report",),
+    ("pipeline",),
+    ("tune", "train", "evaluate", "predict", "synthesize", "serve", "export", "enrol", "verify"),
+)
+ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
+ONLY_COMMANDS_MAY = {"synthetic": ("synthesize.py",)}  # folder: who imports it, besides itself
 # Library: the files that may import it (a folder counts for all in it).
 ONLY_IN = {
     "ray": (
-        "learning/distributed.py",
-        "learning/spread.py",
-        "learning/worker.py",
+        "core/ray_cluster.py",
+        "core/node_checks.py",
+        "data/ray_features.py",
+        "learning/cluster_resources.py",
+        "learning/parallel_heads.py",
+        "learning/train_runs.py",
+        "learning/train_worker.py",
         "search/",
-        "data/spread.py",
-        "data/synthetic/spread.py",
-        "predict.py",
-        "serve.py",
+        "serving/",
+        "synthetic/ray_rendering.py",
     ),
     "wandb": ("tracking/",),
 }
 MOST_LINES = 320
-LONGER = {"config.py": 400}  # every setting with its reason, in one place
+LONGER = {"core/config.py": 400}  # every setting with its reason, in one place
 EMPTY_NAMES = {"utils", "util", "helpers", "common", "misc"}
 
 
@@ -67,15 +58,13 @@ def name_of(file: Path) -> str:
     return file.relative_to(PACKAGE).as_posix()
 
 
-def part_of(file: Path) -> str:
-    """The top-level module or folder that the file belongs to; a folder's command is its own."""
-    if file.name == "__main__.py":
-        return f"{file.parent.name}.__main__"
-    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def folder_of(name: str) -> str:
+    """The folder of a file or dotted module of the package; of a command its own name."""
+    return name.replace(".", "/").split("/")[0]
 
 
 def imports(file: Path) -> Iterator[tuple[int, str]]:
-    """Line and full dotted name of every import, also those inside functions.
+    """Line and full dotted name of every import: at the top, in functions, and for types only.
 
     ``from a import b`` gives ``a.b``: b may be a module.
     """
@@ -91,28 +80,56 @@ def imports(file: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
 
 
-def allowed(file: Path, imported: str) -> bool:
-    """Whether the file may import this dotted name of the package."""
-    below = imported.removeprefix("sign_ensemble.")
-    part = part_of(file)
-    if below.split(".")[0] == part:
-        return (PACKAGE / part).is_dir()
-    return below == "__version__" or any(
-        below == name or below.startswith(f"{name}.") for name in MAY_IMPORT.get(part, ())
-    )
+def module_of(imported: str) -> str | None:
+    """The file of the package that a dotted name is imported from; None for ``__version__``."""
+    parts = imported.split(".")[1:]
+    while parts:
+        for ending in (".py", "/__init__.py"):
+            if (PACKAGE / ("/".join(parts) + ending)).is_file():
+                return "/".join(parts) + ending
+        parts.pop()
+    return None
 
 
-def test_every_module_has_its_place() -> None:
-    assert FILES
-    placeless = [name_of(file) for file in FILES if part_of(file) not in MAY_IMPORT]
-    assert not placeless, f"no row of MAY_IMPORT says what these may import: {placeless}"
+def allowed(importing: str, imported: str) -> bool:
+    """Whether one file of the package may import another, by their paths in it."""
+    mine, other = folder_of(importing.removesuffix(".py")), folder_of(imported.removesuffix(".py"))
+    if mine == other:
+        return "/" in importing
+    if importing not in (*ONLY_COMMANDS_MAY.get(other, (importing,)), f"{other}/"):
+        return False
+    return ROW[other] < ROW[mine]
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_imports_point_one_way(file: Path) -> None:
     for line, imported in imports(file):
-        if imported.split(".")[0] == "sign_ensemble":
-            assert allowed(file, imported), f"{name_of(file)}:{line} may not import {imported}"
+        if imported.split(".")[0] == "sign_ensemble" and (module := module_of(imported)):
+            assert allowed(name_of(file), module), f"{name_of(file)}:{line} imports {imported}"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    graph = {
+        name_of(file): {
+            module
+            for _, imported in imports(file)
+            if imported.split(".")[0] == "sign_ensemble"
+            and (module := module_of(imported))
+            and not module.endswith("__init__.py")
+        }
+        for file in FILES
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as circle:
+        pytest.fail(" -> ".join(circle.args[1]))
+
+
+def test_no_file_name_comes_twice() -> None:
+    names = Counter(file.name for file in FILES if not file.name.startswith("__"))
+    assert [name for name, count in names.items() if count > 1] == []
+    folders = {path.name for path in PACKAGE.rglob("*") if path.is_dir()}
+    assert folders & {name.removesuffix(".py") for name in names} == set()
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
@@ -127,29 +144,32 @@ def test_library_is_imported_only_in(library: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "imported", "expected"),
+    ("importing", "imported", "expected"),
     [
-        ("search/trials.py", "sign_ensemble.learning.folds.Task", True),
-        ("search/trials.py", "sign_ensemble.search.space", True),
-        ("search/trials.py", "sign_ensemble.uncertainty.ensemble", False),
-        ("uncertainty/choose.py", "sign_ensemble.search.records", False),
-        ("learning/fit.py", "sign_ensemble.search", False),
-        ("data/features.py", "sign_ensemble.learning.network", False),
-        ("metrics/figures.py", "sign_ensemble.errors", False),
-        ("tracking/tracker.py", "sign_ensemble.search.records.TrialRecord", True),
-        ("tracking/tracker.py", "sign_ensemble.search.trials", False),
-        ("tune.py", "sign_ensemble.stages", True),
-        ("tune.py", "sign_ensemble.train.main", False),
-        ("stages.py", "sign_ensemble.tune", False),
-        ("run.py", "sign_ensemble.configs", False),
+        ("search/trials.py", "learning/task.py", True),
+        ("search/trials.py", "search/space.py", True),
+        ("search/trials.py", "rejection/ensemble.py", False),
+        ("rejection/rule.py", "search/records.py", False),
+        ("learning/task.py", "search/records.py", False),
+        ("data/manifest.py", "learning/network.py", False),
+        ("data/manifest.py", "synthetic/render.py", False),
+        ("metrics/figures.py", "core/errors.py", True),
+        ("tracking/tracker.py", "search/records.py", True),
+        ("tracking/tracker.py", "report/page.py", False),
+        ("tune.py", "pipeline/jobs.py", True),
+        ("tune.py", "train.py", False),
+        ("synthesize.py", "synthetic/render.py", True),
+        ("pipeline/jobs.py", "synthetic/render.py", False),
+        ("pipeline/jobs.py", "tune.py", False),
+        ("core/run_folder.py", "core/config.py", True),
     ],
 )
-def test_the_rule_itself(file: str, imported: str, expected: bool) -> None:
-    assert allowed(PACKAGE / file, imported) is expected
+def test_the_rule_itself(importing: str, imported: str, expected: bool) -> None:
+    assert allowed(importing, imported) is expected
 
 
 def test_config_loads_no_engine() -> None:
-    code = "import sys, sign_ensemble, sign_ensemble.config; print(*sys.modules, sep='\\n')"
+    code = "import sys, sign_ensemble, sign_ensemble.core.config; print(*sys.modules, sep='\\n')"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(ran.stdout.split()) & {"torch", "ray", "wandb"} == set()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from benchmarks_loaded import benchmark
 
-from sign_ensemble.cli import config_of, parser_for
+from sign_ensemble.core.command_line import config_of, parser_for
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

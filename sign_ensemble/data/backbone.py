@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 
+from sign_ensemble.core.device import best_device, bf16_is_fast
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.opencv_module import opencv
+from sign_ensemble.core.threads import in_parts, side_by_side
 from sign_ensemble.data.convolutions import PLACES, Convolutions
-from sign_ensemble.data.device import best_device, bf16_is_fast
-from sign_ensemble.data.opencv import opencv
-from sign_ensemble.data.threads import in_parts, side_by_side
-from sign_ensemble.errors import UserError
 
 SHIPPED = "alexnet-imagenet1k-features-fp16.safetensors"
 D = 256 * 6 * 6

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from sign_ensemble.config import DataConfig
+from sign_ensemble.core.config import DataConfig
 
 RESIZING = 2  # raise when a resized image's pixels change; part of how images became features
 REDUCED = 1.4  # times the square's side that a JPEG decoded at less than its size has at least
@@ -254,7 +254,7 @@ def _scaled_grey(image: Image.Image) -> Pixels:
 
 def _resize(rgb_HWC: Pixels, height: int, width: int) -> Pixels:
     if height >= rgb_HWC.shape[0] and width >= rgb_HWC.shape[1]:
-        from sign_ensemble.data.opencv import opencv
+        from sign_ensemble.core.opencv_module import opencv
 
         cv2 = opencv()
         larger_HWC: Pixels = cv2.resize(rgb_HWC, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from sign_ensemble.config import DataConfig
+from sign_ensemble.core.config import DataConfig
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import at_hand, whole
+from sign_ensemble.core.storage import Place
 from sign_ensemble.data.images import SetAside, read_file, upright_size
 from sign_ensemble.data.sources import PRESETS, Row, find, find_more
 from sign_ensemble.data.splits import SPLITS, Split, assign, assign_further, without_duplicates
-from sign_ensemble.errors import UserError
-from sign_ensemble.run import at_hand, whole
-from sign_ensemble.storage import Place
 
 __all__ = ["PRESETS", "SCHEMA", "SPLITS", "Manifest", "build", "changed", "gaps", "read", "write"]
 

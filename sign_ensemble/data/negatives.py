@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sign_ensemble.data.opencv import opencv
+from sign_ensemble.core.opencv_module import opencv
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.str_] | NDArray[np.integer]

@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from sign_ensemble.errors import UserError
-from sign_ensemble.run import whole
-from sign_ensemble.storage import Remote, scratch
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import whole
+from sign_ensemble.core.storage import Remote, scratch
 
 AT_ONCE = 4  # shards under way at a time: 190 MB of features
 _SHA256 = b"sign_ensemble.sha256"

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from sign_ensemble.config import DataConfig
+from sign_ensemble.core.config import DataConfig
+from sign_ensemble.core.errors import UserError
 from sign_ensemble.data.images import IMAGE_SUFFIXES
-from sign_ensemble.errors import UserError
 
 PRESETS: dict[str, str] = {
     # <label>/hand<signer>_<label>_<light>_seg_<n>_cropped.jpeg

@@ -14,9 +14,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from sign_ensemble.config import DataConfig
+from sign_ensemble.core.config import DataConfig
+from sign_ensemble.core.errors import UserError
 from sign_ensemble.data.sources import NEEDS_SIGNERS, Row
-from sign_ensemble.errors import UserError
 
 Split = Literal["train", "further", "test", "near", "unused", "set-aside"]
 SPLITS: tuple[Split, ...] = get_args(Split)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.config import FinetuneConfig, MemberConfig
+from sign_ensemble.core.config import FinetuneConfig, MemberConfig
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import file_sha256, read_arrays, write_arrays
+from sign_ensemble.core.storage import Place
 from sign_ensemble.data.backbone import convolution_shapes
-from sign_ensemble.errors import UserError
 from sign_ensemble.learning.network import FROZEN
-from sign_ensemble.run import file_sha256, read_arrays, write_arrays
-from sign_ensemble.storage import Place
 
 TENSORS = tuple(f"layers.{i}.{part}" for i in (0, 3, 6) for part in ("weight", "bias"))
 

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sign_ensemble.cli import Parser
-from sign_ensemble.config import SearchConfig
-from sign_ensemble.console import exit_with, progress, say
-from sign_ensemble.errors import UserError
-from sign_ensemble.run import RunFolder, write_json
-from sign_ensemble.storage import Place, place
+from sign_ensemble.core.command_line import Parser
+from sign_ensemble.core.config import SearchConfig
+from sign_ensemble.core.console import exit_with, progress, say
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import RunFolder, write_json
+from sign_ensemble.core.storage import Place, place
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def page_of(runs: Sequence[RunFolder], out: str | None) -> None:
     """report.html of a run, or one page of several."""
-    from sign_ensemble.report.write import write_report
+    from sign_ensemble.report.write_report import write_report
 
     names = [run.path.name for run in runs]
     if not runs:
@@ -71,9 +71,9 @@ def page_of(runs: Sequence[RunFolder], out: str | None) -> None:
 
 def wandb_report(made: Any, runs: Sequence[RunFolder]) -> None:
     """A W&B Report of a project, or of one run's group in it."""
-    from sign_ensemble.data.strange import FAR_SETS
+    from sign_ensemble.data.far_ood import FAR_SETS
     from sign_ensemble.search.space import distributions
-    from sign_ensemble.tracking import workspace
+    from sign_ensemble.tracking import wandb_report
 
     if not re.fullmatch(r"[^/\s]+/[^/\s]+", made.wandb):
         raise UserError(f"--wandb: ENTITY/PROJECT is wanted, not {made.wandb}")
@@ -83,13 +83,13 @@ def wandb_report(made: Any, runs: Sequence[RunFolder]) -> None:
     group = runs[0].path.name if runs else None
     space = distributions(SearchConfig())
     params = {name: bool(getattr(each, "log", False)) for name, each in space.items()}
-    report = workspace.report(entity, project, group, params, tuple(FAR_SETS))
+    report = wandb_report.report(entity, project, group, params, tuple(FAR_SETS))
     if made.dry_run:
         path = Path(made.out or "wandb-report.json").resolve()
-        write_json(path, workspace.specification(report))
+        write_json(path, wandb_report.specification(report))
         say(f"specification of the W&B Report: {path}")
     else:
-        say(f"W&B Report: {workspace.save(report)}")
+        say(f"W&B Report: {wandb_report.save(report)}")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
-from sign_ensemble.report.answered import SCORE
+from sign_ensemble.rejection.answers_table import SCORE
 from sign_ensemble.report.plots import COLOURS, INK, Plot, above
-from sign_ensemble.report.results import Results
+from sign_ensemble.report.run_results import Results
 
 RAMP = LinearSegmentedColormap.from_list("ramp", [(0.18, 0.56, 0.85, 0.0), (0.18, 0.56, 0.85, 1.0)])
 BINS = 30

@@ -16,9 +16,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from sign_ensemble.report.answered import GALLERIES, KNOWN
+from sign_ensemble.rejection.answers_table import GALLERIES, KNOWN
 from sign_ensemble.report.plots import Plot
-from sign_ensemble.report.results import Results
+from sign_ensemble.report.run_results import Results
 from sign_ensemble.report.search_plots import params_of
 
 MOST_TRIALS = 15  # shown in the table, the best first

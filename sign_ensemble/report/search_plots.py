@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from sign_ensemble.report.plots import COLOURS, INK, Plot, above
-from sign_ensemble.report.results import Results
+from sign_ensemble.report.run_results import Results
 
 NOT_PARAMS = {
     "number", "status", "nll", "augrc", "accuracy", "ece", "worst_accuracy", "seconds", "error",

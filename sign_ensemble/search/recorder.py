@@ -7,9 +7,9 @@ from typing import Any, Literal, Protocol
 
 from ray import tune
 
-from sign_ensemble.learning.folds import Task
-from sign_ensemble.run import RunFolder, read_arrays
-from sign_ensemble.search.interrupts import raise_if_interrupted
+from sign_ensemble.core.interrupts import raise_if_interrupted
+from sign_ensemble.core.run_folder import RunFolder, read_arrays
+from sign_ensemble.learning.task import Task
 from sign_ensemble.search.records import TrialRecord, write_record
 
 

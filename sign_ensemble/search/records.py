@@ -20,12 +20,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sign_ensemble.config import MemberConfig
-from sign_ensemble.errors import UserError
-from sign_ensemble.learning.folds import FoldResult, Task, fit_fold, recipe_of, seed_of
-from sign_ensemble.learning.whole import fit_whole_fold
-from sign_ensemble.run import RunFolder, read_arrays, read_json, whole, write_arrays, write_json
-from sign_ensemble.storage import Place, Remote, place
+from sign_ensemble.core.config import MemberConfig
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import (
+    RunFolder,
+    read_arrays,
+    read_json,
+    whole,
+    write_arrays,
+    write_json,
+)
+from sign_ensemble.core.storage import Place, Remote, place
+from sign_ensemble.learning.end_to_end import fit_whole_fold
+from sign_ensemble.learning.head_training import fit_fold, recipe_of
+from sign_ensemble.learning.task import FoldResult, Task, seed_of
 
 OF_IMAGES = {"logits_FK", "negative_logits_GK"}
 FIGURES = [each.name for each in fields(FoldResult) if each.name not in OF_IMAGES]  # of a fold

@@ -10,7 +10,7 @@ from optuna.distributions import (
     FloatDistribution,
 )
 
-from sign_ensemble.config import FinetuneConfig, MemberConfig, SearchConfig
+from sign_ensemble.core.config import FinetuneConfig, MemberConfig, SearchConfig
 
 
 def distributions(search: SearchConfig) -> dict[str, BaseDistribution]:

@@ -15,25 +15,21 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
-from sign_ensemble.config import MemberConfig, SearchConfig
-from sign_ensemble.data.device import compute_with
-from sign_ensemble.errors import UserError
-from sign_ensemble.learning.folds import Task, recipe_of
-from sign_ensemble.learning.subspace import Entered
-from sign_ensemble.run import RunFolder, whole
-from sign_ensemble.search.cluster import concurrency, trainings_at_once
-from sign_ensemble.search.interrupts import interrupts_wait
+from sign_ensemble.core.config import MemberConfig, SearchConfig
+from sign_ensemble.core.device import compute_with
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.interrupts import interrupts_wait
+from sign_ensemble.core.run_folder import RunFolder, whole
+from sign_ensemble.core.storage import opened
+from sign_ensemble.learning.cluster_resources import concurrency, trainings_at_once
+from sign_ensemble.learning.head_training import recipe_of
+from sign_ensemble.learning.principal_components import Entered
+from sign_ensemble.learning.task import Task
 from sign_ensemble.search.recorder import Observer, Recorder, end
-from sign_ensemble.search.records import (
-    TrialRecord,
-    judge_fold,
-    read_records,
-    write_table,
-)
-from sign_ensemble.search.select import worth_finishing
+from sign_ensemble.search.records import TrialRecord, judge_fold, read_records, write_table
+from sign_ensemble.search.samplers import RecordedASHA, RecordedOptuna
+from sign_ensemble.search.selection import worth_finishing
 from sign_ensemble.search.space import default_params, distributions
-from sign_ensemble.search.suggest import RecordedASHA, RecordedOptuna
-from sign_ensemble.storage import opened
 
 Trainable = Callable[[dict[str, Any]], None]
 

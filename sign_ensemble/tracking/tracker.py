@@ -16,12 +16,12 @@ from copy import deepcopy
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from sign_ensemble.config import WandbConfig
-from sign_ensemble.run import RunFolder
-from sign_ensemble.storage import Place, beside
-from sign_ensemble.tracking.background import Background
-from sign_ensemble.tracking.runs import Runs
-from sign_ensemble.tracking.server import has_key, kill_service, knock, stricter
+from sign_ensemble.core.config import WandbConfig
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import Place, beside
+from sign_ensemble.tracking.wandb_runs import Runs
+from sign_ensemble.tracking.wandb_server import has_key, kill_service, knock, stricter
+from sign_ensemble.tracking.worker_thread import Background
 
 if TYPE_CHECKING:
     from sign_ensemble.search.records import TrialRecord

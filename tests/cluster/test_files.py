@@ -17,7 +17,7 @@ from ray.autoscaler._private.kuberay import autoscaling_config
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 import sign_ensemble
-from sign_ensemble.cli import config_of, parser_for
+from sign_ensemble.core.command_line import config_of, parser_for
 
 SOURCE = Path(sign_ensemble.__file__).parents[1]
 CLUSTER = SOURCE / "cluster"

@@ -15,20 +15,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sign_ensemble.core.errors import UserError
 from sign_ensemble.data import backbone
-from sign_ensemble.data.backbone import (
-    BATCH,
-    MEAN,
-    STD,
-    Backbone,
-    C,
-    D,
-    F,
-    joined,
-    weights_bytes,
-)
+from sign_ensemble.data.backbone import BATCH, MEAN, STD, Backbone, C, D, F, joined, weights_bytes
 from sign_ensemble.data.convolutions import Convolutions
-from sign_ensemble.errors import UserError
 
 SHA256 = "800459ed36154bfa3d8af783beef62272f16b5bf1125a1a0b2d020550689cb43"
 SIDE = 64  # the smallest images that all layers take, nearly

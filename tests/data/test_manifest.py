@@ -16,7 +16,8 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from sign_ensemble.config import DataConfig, Name
+from sign_ensemble.core.config import DataConfig, Name
+from sign_ensemble.core.errors import UserError
 from sign_ensemble.data.manifest import (
     PRESETS,
     SCHEMA,
@@ -28,7 +29,6 @@ from sign_ensemble.data.manifest import (
     read,
     write,
 )
-from sign_ensemble.errors import UserError
 
 MASSEY = Path(__file__).parents[2].parent / "shared" / "data" / "massey-asl"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sign_ensemble.data import negatives, strange
+from sign_ensemble.data import far_ood, negatives
 from sign_ensemble.data.negatives import NEGATIVES, hand_box, negative_images
 
 SIDE = 60
@@ -50,7 +50,7 @@ def test_seed_decides_and_signs_stay_untouched() -> None:
 
 
 def test_no_kind_is_a_test_set() -> None:
-    assert not set(NEGATIVES) & set(strange.FAR_SETS)
+    assert not set(NEGATIVES) & set(far_ood.FAR_SETS)
 
 
 def test_kinds_of_two_labels_refuse_one() -> None:

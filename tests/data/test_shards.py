@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sign_ensemble.data import slots
-from sign_ensemble.data.slots import Kind, Slots, slots_of
-from sign_ensemble.errors import UserError
-from sign_ensemble.storage import Place, Remote, place
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.storage import Place, Remote, place
+from sign_ensemble.data import row_cache
+from sign_ensemble.data.row_cache import Kind, Slots, slots_of
 
 if TYPE_CHECKING:
     from tests.conftest import S3
@@ -67,7 +67,7 @@ def remote(s3: S3, machine: Any) -> Remote:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Call it to be on another machine, with a disk of its own."""
-    monkeypatch.setattr(slots, "COMMIT", 2)
+    monkeypatch.setattr(row_cache, "COMMIT", 2)
 
     def go(name: str) -> Path:
         (tmp_path / name).mkdir(exist_ok=True)

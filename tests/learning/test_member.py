@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from sign_ensemble.config import FinetuneConfig, MemberConfig
-from sign_ensemble.errors import UserError
+from sign_ensemble.core.config import FinetuneConfig, MemberConfig
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import write_arrays
 from sign_ensemble.learning.member import TENSORS, Card, Member, load, save
 from sign_ensemble.learning.network import Head
-from sign_ensemble.run import write_arrays
 
 D = 7
 CARD = Card(

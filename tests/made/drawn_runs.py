@@ -16,22 +16,21 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from sign_ensemble.config import Config, SearchConfig
-from sign_ensemble.report import answered
-from sign_ensemble.run import RunFolder, asdict_plain, write_json
+from sign_ensemble.core.config import Config, SearchConfig
+from sign_ensemble.core.run_folder import RunFolder, asdict_plain, write_json
+from sign_ensemble.pipeline.answer_rows import joined, rows_of
+from sign_ensemble.pipeline.metrics_tree import Bootstrap, StrangeSet, evaluate
+from sign_ensemble.pipeline.report_details import details
+from sign_ensemble.rejection import answers_table, rule_file
+from sign_ensemble.rejection.class_gaussians import fit_clouds
+from sign_ensemble.rejection.ensemble import Evidence
+from sign_ensemble.rejection.predictor import Answers, answer
+from sign_ensemble.rejection.regional_mahalanobis import fit_parts
+from sign_ensemble.rejection.rule import Rule
+from sign_ensemble.rejection.scores import all_scores, max_prob
 from sign_ensemble.search.records import TrialRecord, write_table
+from sign_ensemble.search.samplers import as_optuna
 from sign_ensemble.search.space import distributions
-from sign_ensemble.search.suggest import as_optuna
-from sign_ensemble.stages.answered import joined, rows_of
-from sign_ensemble.uncertainty import rule_file
-from sign_ensemble.uncertainty.answers import Answers, answer
-from sign_ensemble.uncertainty.details import details
-from sign_ensemble.uncertainty.ensemble import Evidence
-from sign_ensemble.uncertainty.evaluation import Bootstrap, StrangeSet, evaluate
-from sign_ensemble.uncertainty.gaussians import fit_clouds
-from sign_ensemble.uncertainty.parts import fit_parts
-from sign_ensemble.uncertainty.rejection import Rule
-from sign_ensemble.uncertainty.scores import all_scores, max_prob
 
 LABELS = tuple("abcdefghijklmnopqrstuvwxyz")
 MEMBERS = 5
@@ -156,7 +155,7 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
     tree = evaluate(known, labels_N, np.array(signers), strange, rule, 0, 50, seed)
     bootstrap = Bootstrap(50, seed)
     tree["details"] = details(known, labels_N, strange, rule, 0, LABELS, bootstrap)
-    answered.write(joined(tables), run.answers)
+    answers_table.write(joined(tables), run.answers)
     tree["readings"] = 1
     tree["about"] = {
         "combination": rule.choice["chosen"],

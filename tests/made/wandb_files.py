@@ -9,8 +9,8 @@ from typing import Any
 
 from wandb.proto import wandb_internal_pb2
 
-from sign_ensemble.run import RunFolder
-from sign_ensemble.storage import beside
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import beside
 
 Record: Any = wandb_internal_pb2.Record  # type: ignore[attr-defined]
 

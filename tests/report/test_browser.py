@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sign_ensemble.report.write import write_report
-from sign_ensemble.run import RunFolder
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.report.write_report import write_report
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from sign_ensemble.errors import UserError
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.report.__main__ import main
 from sign_ensemble.report.answer_plots import score_plots
-from sign_ensemble.report.results import importances, read_results
-from sign_ensemble.report.write import write_report
-from sign_ensemble.run import RunFolder
+from sign_ensemble.report.run_results import importances, read_results
+from sign_ensemble.report.write_report import write_report
 
 SMALL = {"known": ("known", 52), "gestures": ("near", 20), "noise": ("far", 20)}
 NOT_TEXT = {"style", "svg", "script", "title"}

@@ -14,12 +14,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from sign_ensemble.config import MemberConfig
+from sign_ensemble.core.config import MemberConfig
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import RunFolder, write_arrays
 from sign_ensemble.data.backbone import E
-from sign_ensemble.data.slots import Slots
-from sign_ensemble.errors import UserError
-from sign_ensemble.learning.folds import FoldResult, Task, fit_fold, seed_of
-from sign_ensemble.run import RunFolder, write_arrays
+from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.learning.head_training import fit_fold
+from sign_ensemble.learning.task import FoldResult, Task, seed_of
 from sign_ensemble.search import records
 from sign_ensemble.search.records import (
     TrialRecord,

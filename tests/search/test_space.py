@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from optuna.distributions import FloatDistribution
 
-from sign_ensemble.config import FinetuneConfig, MemberConfig, SearchConfig
-from sign_ensemble.learning.folds import recipe_of
-from sign_ensemble.learning.whole import finetune_of
+from sign_ensemble.core.config import FinetuneConfig, MemberConfig, SearchConfig
+from sign_ensemble.learning.head_training import recipe_of
+from sign_ensemble.learning.task import finetune_of
 from sign_ensemble.search.space import default_params, distributions
 
 

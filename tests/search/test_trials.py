@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from sign_ensemble.config import MemberConfig, SearchConfig
-from sign_ensemble.data.slots import Slots
-from sign_ensemble.learning.folds import Task
-from sign_ensemble.run import RunFolder, write_arrays
+from sign_ensemble.core.config import MemberConfig, SearchConfig
+from sign_ensemble.core.run_folder import RunFolder, write_arrays
+from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.learning.task import Task
 from sign_ensemble.search import trials
 from sign_ensemble.search.recorder import is_given_up_too_early
 from sign_ensemble.search.records import TrialRecord, read_records, write_record

@@ -17,8 +17,8 @@ import yaml
 from wandb_files import Logged, logged
 from wandb_home import closed_port, wandb_environment
 
-from sign_ensemble.logged import flat
-from sign_ensemble.run import RunFolder
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.tracking.flat_records import flat
 
 ROOT = Path(__file__).parents[2]
 SLOW = 300

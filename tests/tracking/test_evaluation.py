@@ -14,12 +14,12 @@ from PIL import Image
 from wandb_files import Logged, logged
 from wandb_home import wandb_environment
 
-from sign_ensemble.config import WandbConfig
-from sign_ensemble.logged import flat
-from sign_ensemble.report import answered
-from sign_ensemble.report.write import write_report
-from sign_ensemble.run import RunFolder, file_sha256, read_json, write_json
+from sign_ensemble.core.config import WandbConfig
+from sign_ensemble.core.run_folder import RunFolder, file_sha256, read_json, write_json
+from sign_ensemble.rejection import answers_table
+from sign_ensemble.report.write_report import write_report
 from sign_ensemble.tracking import open_tracker
+from sign_ensemble.tracking.flat_records import flat
 
 SIZES = {"known": ("known", 40), "gestures": ("near", 12), "noise": ("far", 12)}
 
@@ -64,7 +64,7 @@ def test_summary_is_metrics_json(run: RunFolder, seen: Logged) -> None:
 
 
 def test_every_image_has_its_votes_and_verdict(run: RunFolder, seen: Logged) -> None:
-    rows = answered.read(run.answers).to_pylist()
+    rows = answers_table.read(run.answers).to_pylist()
     found = table(run, "answers")
     assert len(found["data"]) == len(rows) == 64
     for row, data in zip(rows, found["data"], strict=True):
@@ -74,7 +74,7 @@ def test_every_image_has_its_votes_and_verdict(run: RunFolder, seen: Logged) -> 
 
 
 def test_the_gallery_has_its_pictures(run: RunFolder, seen: Logged) -> None:
-    rows = [row for row in answered.read(run.answers).to_pylist() if row["gallery"]]
+    rows = [row for row in answers_table.read(run.answers).to_pylist() if row["gallery"]]
     (stored,) = [each for each in seen.all_artifacts if each.name.endswith("-gallery")]
     files = {file.path: Path(file.local_path) for file in stored.manifest.contents}
     found = json.loads(files["gallery.table.json"].read_text())

@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 from wandb_files import logged
 
-from sign_ensemble.config import WandbConfig
-from sign_ensemble.logged import described, flat
-from sign_ensemble.run import RunFolder, file_sha256
+from sign_ensemble.core.config import WandbConfig
+from sign_ensemble.core.run_folder import RunFolder, file_sha256
+from sign_ensemble.core.storage import beside, place
 from sign_ensemble.search.records import TrialRecord
-from sign_ensemble.storage import beside, place
 from sign_ensemble.tracking import Tracker, open_tracker
-from sign_ensemble.tracking.background import Background
-from sign_ensemble.tracking.server import knock, stricter
+from sign_ensemble.tracking.flat_records import described, flat
+from sign_ensemble.tracking.wandb_server import knock, stricter
+from sign_ensemble.tracking.worker_thread import Background
 
 wandb = pytest.importorskip("wandb")
 protocol: Any = pytest.importorskip("wandb.proto.wandb_internal_pb2")
@@ -296,7 +296,7 @@ def test_unreachable_server_goes_offline_in_bounded_time(run, monkeypatch, capfd
 
 def test_server_lost_after_the_start_keeps_the_trial(run, monkeypatch, capfd):
     refused(monkeypatch)
-    monkeypatch.setattr("sign_ensemble.tracking.runs.INIT_SECONDS", 1.0)
+    monkeypatch.setattr("sign_ensemble.tracking.wandb_runs.INIT_SECONDS", 1.0)
     monkeypatch.setattr(wandb, "login", lambda **_: True)
     monkeypatch.setattr("sign_ensemble.tracking.tracker.knock", lambda _: None)
     said: list[str] = []
@@ -490,8 +490,8 @@ def test_disabled_never_imports_wandb(run, mode, environment):
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from sign_ensemble.config import WandbConfig
-from sign_ensemble.run import RunFolder
+from sign_ensemble.core.config import WandbConfig
+from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.tracking import open_tracker
 tracker = open_tracker(WandbConfig({mode!r}), RunFolder(Path({str(run.path)!r})), print)
 tracker.trial(None, [])

@@ -12,7 +12,7 @@ import pytest
 from small_runs import TUNED, assert_kept, contents, records, settings
 from started_commands import SLOW, Command, finish, killed, process, wait_for
 
-from sign_ensemble.config import FinetuneConfig
+from sign_ensemble.core.config import FinetuneConfig
 from sign_ensemble.learning.member import load
 
 

@@ -11,9 +11,9 @@ import pytest
 from small_runs import settings
 from started_commands import SLOW, Command, finish, killed
 
+from sign_ensemble.core.run_folder import at_hand, read_json
+from sign_ensemble.core.storage import place
 from sign_ensemble.learning.member import load
-from sign_ensemble.run import at_hand, read_json
-from sign_ensemble.storage import place
 
 if TYPE_CHECKING:
     from tests.conftest import S3

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sign_ensemble.config import Config, DataConfig, Name, RejectionConfig, RunConfig
-from sign_ensemble.errors import UserError
-from sign_ensemble.run import open_run
-from sign_ensemble.search.cluster import Awaited
-from sign_ensemble.stages.prepare import list_images, prepare
+from sign_ensemble.core.config import Config, DataConfig, Name, RejectionConfig, RunConfig
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.ray_cluster import Awaited
+from sign_ensemble.core.run_folder import open_run
+from sign_ensemble.pipeline.preparation import list_images, prepare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

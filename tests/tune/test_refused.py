@@ -11,7 +11,7 @@ import pytest
 from small_runs import settings
 from started_commands import SLOW, SOURCE, Command, cluster_of_a_head
 
-from sign_ensemble.storage import place
+from sign_ensemble.core.storage import place
 
 if TYPE_CHECKING:
     from tests.conftest import S3

@@ -17,9 +17,9 @@ def test_trials_begun_at_once_differ() -> None:
     """On many cores none has ended when the first ones are drawn."""
     from optuna.storages import InMemoryStorage
 
-    from sign_ensemble.config import MemberConfig, SearchConfig
+    from sign_ensemble.core.config import MemberConfig, SearchConfig
+    from sign_ensemble.search.samplers import RecordedOptuna
     from sign_ensemble.search.space import default_params, distributions
-    from sign_ensemble.search.suggest import RecordedOptuna
 
     default = default_params(MemberConfig())
     search = RecordedOptuna(
@@ -50,7 +50,7 @@ def test_interrupt_ends_the_search_in_one_line(
 
 SWALLOWED = """
 import contextlib, os, signal
-from sign_ensemble.search.suggest import RecordedOptuna
+from sign_ensemble.search.samplers import RecordedOptuna
 drawn = RecordedOptuna.suggest
 def suggest(self, trial_id):
     if len(self._used) == 2:  # Ctrl-C comes while a library catches everything

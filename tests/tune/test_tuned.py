@@ -17,19 +17,19 @@ import pytest
 from small_runs import TUNED, assert_same_outcome, contents, settings
 from started_commands import SLOW, Command, finish, killed, process_on, wait_for
 
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import RunFolder, read_arrays, write_arrays
 from sign_ensemble.data.backbone import load
-from sign_ensemble.errors import UserError
-from sign_ensemble.learning.whole import read_by
-from sign_ensemble.run import RunFolder, read_arrays, write_arrays
-from sign_ensemble.stages.judges import unseen
-from sign_ensemble.uncertainty import rule_file
-from sign_ensemble.uncertainty.answers import load_reader
-from sign_ensemble.uncertainty.candidates import USUAL_FINETUNED
-from sign_ensemble.uncertainty.gaussians import relative_distance
-from sign_ensemble.uncertainty.norms import Norms
-from sign_ensemble.uncertainty.own import away
-from sign_ensemble.uncertainty.parts import part_distance
-from sign_ensemble.uncertainty.readings import Readings
+from sign_ensemble.learning.end_to_end import read_by
+from sign_ensemble.pipeline.fold_models import unseen
+from sign_ensemble.rejection import rule_file
+from sign_ensemble.rejection.candidates import USUAL_FINETUNED
+from sign_ensemble.rejection.class_gaussians import relative_distance
+from sign_ensemble.rejection.gda_predictions import Readings
+from sign_ensemble.rejection.member_gda import away
+from sign_ensemble.rejection.norms import Norms
+from sign_ensemble.rejection.predictor import load_reader
+from sign_ensemble.rejection.regional_mahalanobis import part_distance
 
 TUNED_TRIALS = 6
 

@@ -1,0 +1,1 @@
+"""Plumbing: settings, files, console, Ray."""

@@ -1,0 +1,128 @@
+"""Files written whole or not at all, and read back: JSON and arrays, wherever they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save as save_safetensors
+
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.storage import Place, StorageError
+
+
+@contextmanager
+def whole(path: Place) -> Iterator[Path]:
+    """A file to write to: it becomes ``path`` when the block ends well, else it is removed."""
+    if not isinstance(path, Path):
+        with TemporaryDirectory(prefix="sign_ensemble-") as folder:
+            here = Path(folder) / path.name
+            yield here
+            path.write_bytes(here.read_bytes())
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def at_hand(path: Place) -> Iterator[Path]:
+    """The file, or the folder with the files in it, on this machine; a copy for the length of the
+    block if it lies elsewhere.
+
+    Raises:
+        FileNotFoundError: a file elsewhere is not there.
+    """
+    if isinstance(path, Path):
+        yield path
+        return
+    with TemporaryDirectory(prefix="sign_ensemble-") as folder:
+        here = Path(folder) / path.name
+        try:
+            here.write_bytes(path.read_bytes())
+        except FileNotFoundError:
+            if not path.is_dir():
+                raise
+            here.mkdir()
+            for each in path.glob("*"):
+                (here / each.name).write_bytes(each.read_bytes())
+        yield here
+
+
+def write_json(path: Place, value: Any) -> None:
+    """Write ``value`` as JSON, whole or not at all; floats come back to the bit."""
+    with whole(path) as beside:
+        beside.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Place) -> Any:
+    """Read a JSON file of a run folder.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: not there; has this stage of the run ended?") from None
+    except ValueError as fault:
+        raise UserError(f"{path}: not valid JSON ({fault})") from None
+
+
+def write_arrays(
+    path: Place, arrays: dict[str, NDArray[Any]], metadata: dict[str, Any] | None = None
+) -> str:
+    """Write arrays as one safetensors file, whole or not at all.
+
+    Args:
+        path: The file.
+        arrays: Named arrays of any shape.
+        metadata: JSON values kept in the file's header.
+
+    Returns:
+        The file's sha256.
+    """
+    header = {key: json.dumps(value) for key, value in (metadata or {}).items()}
+    arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
+    content = save_safetensors(arrays, header)
+    with whole(path) as beside:
+        beside.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_arrays(path: Place) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Arrays and metadata of a safetensors file.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        with at_hand(path) as file, safe_open(file, "np") as opened:
+            arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+            header = {key: json.loads(value) for key, value in (opened.metadata() or {}).items()}
+    except FileNotFoundError:
+        raise UserError(f"{path}: not there; has this stage of the run ended?") from None
+    except StorageError:
+        raise
+    except Exception as fault:  # safetensors raises its own untyped error for damage
+        raise UserError(f"{path}: damaged ({fault})") from None
+    return arrays, header
+
+
+def file_sha256(path: Place) -> str:
+    """sha256 of a file's bytes."""
+    with at_hand(path) as file, file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

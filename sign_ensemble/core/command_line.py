@@ -1,0 +1,100 @@
+"""Arguments: YAML and dotted overrides into the config's dataclasses."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import register_type
+
+from sign_ensemble.core.config import Config, Name
+from sign_ensemble.core.config_checks import check, check_places
+
+NAMED_PATHS = ("--evaluate.near", "--evaluate.far")
+
+
+def name_of(value: Any) -> Name:
+    """A name from YAML text or number; booleans and nothing are refused."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError(f"{value!r} is not a name; put it in quotes")
+    return Name(value)
+
+
+register_type(Name, serializer=str, deserializer=name_of, type_check=lambda v, t: type(v) is t)
+
+
+class Parser(ArgumentParser):
+    """A parser whose complaints are one line, after ``error:``, with exit code 2."""
+
+    _file = ""
+
+    def parse_path(self, path: Any, *rest: Any, **more: Any) -> Namespace:
+        """As ArgumentParser's; a complaint names the file."""
+        self._file = f"{path}: "
+        try:
+            found = super().parse_path(path, *rest, **more)
+            self.validate(found, skip_required=True)  # else unknown settings are found later
+            return found
+        except UnicodeDecodeError:
+            self.error("not a text file")
+        except (TypeError, KeyError) as fault:
+            self.error(str(fault), fault)
+        finally:
+            self._file = ""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong and leave."""
+        text = re.sub(r"Expected a <class '(\w+)'>", r"Expected a value of type \1", str(message))
+        text = " ".join(text.replace("Expected a typing.Literal[", "Expected one of [").split())
+        print(f"error: {self._file}{text} (--help lists every setting)", file=sys.stderr)
+        sys.exit(2)
+
+
+def named_paths(arguments: Sequence[str]) -> list[str]:
+    """``--evaluate.far name=path`` as jsonargparse takes it: ``--evaluate.far.name=path``."""
+    out: list[str] = []
+    waiting = ""
+    for argument in arguments:
+        flag, _, value = argument.partition("=")
+        if waiting and "=" in argument and not argument.startswith(("-", "{")):
+            out[-1] = f"{waiting}.{argument}"
+            waiting = ""
+        elif flag in NAMED_PATHS and "=" in value and not value.startswith("{"):
+            out.append(f"{flag}.{value}")
+            waiting = ""
+        else:
+            out.append(argument)
+            waiting = argument if argument in NAMED_PATHS else ""
+    return out
+
+
+def parser_for(name: str, description: str) -> Parser:
+    """A parser with every group of settings."""
+    parser = Parser(
+        prog=f"python -m sign_ensemble.{name}",
+        description=description,
+        default_env=False,
+        parser_mode="yaml",
+    )
+    parser.add_argument("--config", action="config", help="YAML file that holds what differs")
+    for group, kind in Config.__annotations__.items():
+        del kind
+        default = getattr(Config(), group)
+        parser.add_class_arguments(type(default), group)
+    return parser
+
+
+def config_of(parser: Parser, parsed: Namespace) -> Config:
+    """The config that was parsed, checked.
+
+    Raises:
+        UserError: a value breaks its rule.
+    """
+    made: Any = parser.instantiate(parsed)
+    config = Config(**{name: made[name] for name in Config.__annotations__})
+    check(config)
+    check_places(config)
+    return config

@@ -1,0 +1,158 @@
+"""Whether every node of a cluster has what trials need: the package, and sight of the run's files.
+
+Asked before the search, for what a worker says of it later is a stack trace or less.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from sign_ensemble.core.config import Config
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import Place, StorageError, place, reason_of
+
+ANSWER_SECONDS = 60  # a node starts a process for it; one that does not answer is not refused
+SIGHT_SECONDS = 5  # NFS may show a new file late
+
+
+def check_nodes(config: Config, run: RunFolder) -> None:
+    """Ask each other node that can run trials; of one machine alone nothing is asked.
+
+    Raises:
+        UserError: a node lacks the package or cannot read the run's folder or the cache.
+    """
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    others = {
+        node["NodeID"]: node["NodeManagerAddress"]
+        for node in ray.nodes()
+        if node["Alive"] and node["NodeID"] != here and node["Resources"].get("CPU")
+    }
+    if not others:
+        return
+    places: dict[str, Place] = {"run.storage" if config.run.storage else "run.root": run.path}
+    if config.data.cache:
+        places["data.cache"] = place(config.data.cache).resolve()
+    with marked(places) as marks:
+        lacks = asked(others, marks)
+    for address, lacking in lacks:
+        for name, reason in lacking.items():
+            raise UserError(complaint(name, places.get(name), address, reason))
+
+
+def complaint(name: str, where: Place | None, address: str, reason: str) -> str:
+    """What a node lacks, and the remedy.
+
+    Args:
+        name: The setting that says where.
+        where: What it says; None if it is a module that is missing.
+        address: The node.
+        reason: Why it cannot be read there, or the module that is missing.
+    """
+    if where is None:
+        return (
+            f"node {address} has no module {reason}: install this version of the package on every "
+            "node, or submit it with `ray job submit --working-dir .`"
+        )
+    if isinstance(where, Path):
+        other = "run.storage" if name == "run.root" else name
+        return (
+            f"{name} is {where}: node {address} cannot read it ({reason}); give a folder that all "
+            f"nodes share, or an object store (--{other} s3://bucket/folder)"
+        )
+    counts = "the node's environment counts"
+    return f"{name} is {where}: node {address} cannot read it ({reason}; {counts})"
+
+
+@contextmanager
+def marked(places: Mapping[str, Place]) -> Iterator[dict[str, str]]:
+    """A file in each place for the length of the block: setting → file, whose content is its name.
+
+    Raises:
+        UserError: a place cannot be written.
+    """
+    files: dict[str, Place] = {}
+    try:
+        for name, where in places.items():
+            files[name] = where / f".seen-{secrets.token_hex(8)}"
+            try:
+                where.mkdir(parents=True, exist_ok=True)
+                files[name].write_text(files[name].name)
+            except (OSError, StorageError) as fault:
+                reason = fault.reason if isinstance(fault, StorageError) else reason_of(fault)
+                raise UserError(f"{name} is {where}: it cannot be written ({reason})") from None
+        yield {name: str(file) for name, file in files.items()}
+    finally:
+        for file in files.values():
+            with suppress(OSError, StorageError):
+                file.unlink(missing_ok=True)
+
+
+def looker() -> Callable[[Mapping[str, str], float], dict[str, str]]:
+    """The function that a node runs.
+
+    Defined in here, so that Ray sends its code and not its name, which a node without the package
+    could not find.
+    """
+
+    def look(marks: Mapping[str, str], seconds: float) -> dict[str, str]:
+        """What this node lacks: setting → reason; "" → the missing module."""
+        import time
+
+        try:
+            from sign_ensemble.core.storage import StorageError, place, reason_of
+        except ModuleNotFoundError as fault:
+            return {"": str(fault.name)}
+        lacking = {}
+        for name, mark in marks.items():
+            file = place(mark)
+            end = time.monotonic() + seconds
+            while True:
+                try:
+                    seen = file.read_text() == file.name
+                    reason = "" if seen else "another file is there"
+                except StorageError as fault:
+                    reason = fault.reason
+                except OSError as fault:
+                    reason = reason_of(fault)
+                if not reason or time.monotonic() > end:
+                    break
+                time.sleep(0.2)
+            if reason:
+                lacking[name] = reason
+        return lacking
+
+    return look
+
+
+def asked(nodes: Mapping[str, str], marks: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """What nodes lack, by address; a node that is lost meanwhile says nothing.
+
+    Args:
+        nodes: Ray's id of each node → its address.
+        marks: As :func:`marked` gives them.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    look: Any = ray.remote(num_cpus=0, max_retries=0)(looker())
+    waiting = {
+        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            marks, SIGHT_SECONDS
+        ): address
+        for node, address in nodes.items()
+    }
+    ready, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=ANSWER_SECONDS)
+    for reference in late:
+        ray.cancel(reference, force=True)
+    answers = []
+    for reference in ready:
+        with suppress(ray.exceptions.RayError):
+            answers.append((waiting[reference], ray.get(reference)))
+    return answers

@@ -1,0 +1,19 @@
+"""How long each stage took, over all calls that came to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sign_ensemble.core.run_folder import RunFolder, read_json, write_json
+
+
+@contextmanager
+def timed(run: RunFolder, stage: str) -> Iterator[None]:
+    """Adds the block's seconds to the stage's in timings.json."""
+    began = time.monotonic()
+    yield
+    seconds = read_json(run.timings) if run.timings.is_file() else {}
+    before = seconds.get(stage, 0.0)
+    write_json(run.timings, {**seconds, stage: round(before + time.monotonic() - began, 1)})

@@ -1,0 +1,297 @@
+"""Where files lie: a path of this machine, or an object store that pyarrow reaches.
+
+A :data:`Place` is a ``pathlib.Path`` (a local disk, NFS) or a :class:`Remote`, which has the same
+names for what is done with files of a run: ``/``, ``exists``, ``read_bytes``, ``glob``, ``unlink``.
+Code that needs a real file takes :func:`sign_ensemble.core.atomic_files.whole` to write and
+:func:`sign_ensemble.core.atomic_files.at_hand` to read.
+
+Credentials come from the environment, as pyarrow and the clouds' own libraries read them; a URI may
+not hold any, since it is written to ``config.yaml``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from sign_ensemble.core.errors import UserError
+
+# Stores where an object appears whole or not at all, and what must be in order to reach them.
+STORES = {
+    "s3": "do AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL fit it?",
+    "gs": "does GOOGLE_APPLICATION_CREDENTIALS fit it?",
+    "gcs": "does GOOGLE_APPLICATION_CREDENTIALS fit it?",
+    "abfs": "do the environment's credentials fit it?",
+    "abfss": "do the environment's credentials fit it?",
+}
+RULE = "a path, or a URI such as s3://bucket/folder, gs://bucket/folder or file:///folder"
+NOTHING, FOLDER = 0, 3  # pyarrow.fs.FileType's values; importing it takes a tenth of a second
+
+
+class StorageError(UserError):
+    """An object store did not do what it was asked; ``reason`` is its own word and the remedy."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, order=True)
+class Remote:
+    """A file or folder of an object store; small, and picklable without its connection.
+
+    Args:
+        root: Scheme and bucket, ``s3://bucket``.
+        path: The name in the bucket, without a slash at either end.
+        query: The connection's options as pyarrow reads them, ``region=…&endpoint_override=…``.
+
+    Every method raises :class:`StorageError` where the store refuses or cannot be reached, and
+    FileNotFoundError as ``pathlib.Path`` does.
+    """
+
+    root: str
+    path: str = ""
+    query: str = ""
+
+    def __str__(self) -> str:
+        """As a user would type it."""
+        return "/".join(filter(None, [self.root, self.path])) + f"?{self.query}" * bool(self.query)
+
+    def __truediv__(self, below: str | PurePosixPath) -> Remote:
+        return replace(self, path="/".join(filter(None, [self.path, str(below)])))
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return PurePosixPath(self.path).name
+
+    @property
+    def suffix(self) -> str:
+        """The name's ending with its dot."""
+        return PurePosixPath(self.path).suffix
+
+    @property
+    def parent(self) -> Remote:
+        """The folder it lies in."""
+        return replace(self, path=self.path.rpartition("/")[0])
+
+    def with_suffix(self, suffix: str) -> Remote:
+        """The same name with another ending."""
+        return replace(self, path=str(PurePosixPath(self.path).with_suffix(suffix)))
+
+    def resolve(self) -> Remote:
+        """Itself: a URI is never relative."""
+        return self
+
+    def exists(self) -> bool:
+        """Whether there is such an object, or objects below it."""
+        return self._kind() != NOTHING
+
+    def is_file(self) -> bool:
+        """Whether there is such an object."""
+        return self._kind() not in (NOTHING, FOLDER)
+
+    def is_dir(self) -> bool:
+        """Whether there are objects below it."""
+        return self._kind() == FOLDER
+
+    def read_bytes(self) -> bytes:
+        """The object's content."""
+        with self._asked() as (files, key), files.open_input_file(key) as opened:
+            content: bytes = opened.read()
+            return content
+
+    def read_text(self) -> str:
+        """The object's content as UTF-8."""
+        return self.read_bytes().decode()
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write the object, whole or not at all, in the place of one that is there.
+
+        In a thread, which no interrupt reaches: pyarrow would keep what was written before one.
+        """
+        with self._asked() as (files, key), ThreadPoolExecutor(1) as pool:
+            pool.submit(_put, files, key, content).result()
+
+    def write_text(self, text: str) -> None:
+        """Write the object as UTF-8, whole or not at all."""
+        self.write_bytes(text.encode())
+
+    def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
+        """Nothing: an object store's folders are parts of names."""
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Delete the object."""
+        try:
+            with self._asked() as (files, key):
+                files.delete_file(key)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def rmdir(self) -> None:
+        """Delete what pyarrow keeps of an empty folder.
+
+        Raises:
+            OSError: it holds something.
+        """
+        if any(self.glob("*")):
+            raise OSError(f"{self}: not empty")
+        with self._asked() as (files, key):
+            if self.is_dir():
+                files.delete_dir(key)
+
+    def glob(self, pattern: str) -> Iterator[Remote]:
+        """What matches below, sorted; ``*`` stands for any part of a name, never for a slash."""
+        from pyarrow.fs import FileSelector
+
+        parts = pattern.split("/")
+        with self._asked() as (files, key):
+            selector = FileSelector(key, recursive=len(parts) > 1, allow_not_found=True)
+            found = sorted(
+                info.path[len(key) :].strip("/") for info in files.get_file_info(selector)
+            )
+        for below in found:
+            names = below.split("/")
+            if len(names) == len(parts) and all(map(fnmatchcase, names, parts)):
+                yield self / below
+
+    def opened(self) -> tuple[Any, str]:
+        """The file system of pyarrow and the name in it, for libraries that take them."""
+        files, bucket = _file_system(self.root, self.query)
+        return files, "/".join(filter(None, [bucket, self.path]))
+
+    def _kind(self) -> int:
+        with self._asked() as (files, key):
+            return int(files.get_file_info(key).type)
+
+    @contextmanager
+    def _asked(self) -> Iterator[tuple[Any, str]]:
+        """:meth:`opened`; faults of the store are told in one line."""
+        try:
+            yield self.opened()
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as fault:  # pyarrow's ArrowInvalid is a ValueError
+            reason = f"{reason_of(fault)}; {STORES[self.root.partition(':')[0]]}"
+            raise StorageError(f"{self}: {reason}", reason) from None
+
+
+Place = Path | Remote
+
+
+def place(text: str, name: str = "the place") -> Place:
+    """A path or URI, as a user types it.
+
+    Args:
+        text: What was given.
+        name: The setting it was given for.
+
+    Raises:
+        UserError: it looks like a URI and is none that can be used.
+    """
+    scheme, colon, rest = text.partition(":")
+    slashed = re.fullmatch(r"[a-zA-Z][a-zA-Z0-9+.-]+", scheme) and rest.startswith("/")
+    if not colon or not (slashed or scheme.lower() in STORES):
+        return Path(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as fault:
+        raise UserError(f"{name} is {text}: it must be {RULE} ({fault})") from None
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
+        return Path(unquote(parts.path))
+    if (
+        parts.scheme not in STORES
+        or not rest.startswith("//")
+        or not parts.netloc
+        or parts.fragment
+    ):
+        raise UserError(f"{name} is {text}: it must be {RULE}")
+    if parts.password is not None or (parts.username and parts.scheme not in ("abfs", "abfss")):
+        raise UserError(
+            f"{name} names a key of {parts.scheme}://{parts.hostname}: it must not, since it is "
+            "written to config.yaml; give keys in the environment"
+        )
+    if {".", "..", ""} & set(parts.path.strip("/").split("/")) and parts.path.strip("/"):
+        raise UserError(f"{name} is {text}: its parts must be names, not empty, . or ..")
+    return Remote(f"{parts.scheme}://{parts.netloc}", parts.path.strip("/"), parts.query)
+
+
+def opened(where: Place) -> tuple[Any, str]:
+    """The file system of pyarrow, or None for this machine's own, and the path in it: what Ray
+    takes as ``storage_filesystem`` and ``storage_path``.
+    """
+    return (None, str(where)) if isinstance(where, Path) else where.opened()
+
+
+def remove_folder(where: Place) -> None:
+    """Remove a folder with all in it, if it is there."""
+    if isinstance(where, Path):
+        shutil.rmtree(where, ignore_errors=True)
+    elif where.is_dir():
+        files, key = where.opened()
+        files.delete_dir(key)
+
+
+def reason_of(fault: Exception) -> str:
+    """A fault of the system or of pyarrow, short: pyarrow's speak of requests and their numbers."""
+    if isinstance(fault, OSError) and fault.errno:
+        return os.strerror(fault.errno)
+    text = " ".join(str(fault).split())
+    aws = re.search(
+        r"AWS Error (\w+)(?: \(.*?\))? during \w+ operation: ?(.*?)\.?( \(Request ID|; Details|$)",
+        text,
+    )
+    return ", ".join(filter(None, aws.groups()[:2])) if aws else text[:200]
+
+
+def scratch() -> Path:
+    """This user's folder on this machine's own disk for copies of remote files; TMPDIR moves it.
+
+    What lies there can be deleted whenever no command runs.
+
+    Raises:
+        UserError: it is another user's.
+    """
+    folder = Path(tempfile.gettempdir()) / f"sign_ensemble-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.lstat().st_uid != os.getuid():
+        raise UserError(f"{folder}: it belongs to another user; give TMPDIR another folder")
+    return folder
+
+
+def beside(where: Place) -> Path:
+    """A folder of this machine for what a library writes about a folder: itself, if it is one."""
+    if isinstance(where, Path):
+        return where.resolve()
+    digest = hashlib.sha256(str(where).encode()).hexdigest()[:12]
+    folder = scratch() / f"{where.name}-{digest}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _put(files: Any, key: str, content: bytes) -> None:
+    with files.open_output_stream(key) as opened:
+        opened.write(content)
+
+
+@lru_cache(maxsize=8)
+def _file_system(root: str, query: str) -> tuple[Any, str]:
+    """The file system of pyarrow and the bucket's name in it."""
+    from pyarrow.fs import FileSystem
+
+    if root.startswith("s3:") and "allow_delayed_open" not in query:  # one request a small file
+        query = "&".join(filter(None, [query, "allow_delayed_open=true"]))
+    return tuple(FileSystem.from_uri(f"{root}?{query}" if query else root))

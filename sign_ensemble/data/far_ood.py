@@ -1,0 +1,258 @@
+"""Far test sets: images with no sign to read, for measuring rejection and for nothing else.
+
+No set here, and no set of the same kind, may be used to train or to choose anything;
+``negatives.py`` makes other kinds for that.
+
+Letters: N images, S side in pixels, P pixels.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.Image import Resampling
+
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.data.hand_removal import without_hand
+from sign_ensemble.data.images import IMAGE_SUFFIXES, Fit, SetAside, load_square
+
+Images = NDArray[np.uint8]
+FarSet = Callable[[int, int, np.random.Generator, Images], Images]
+
+# Files in scikit-image's wheel; nothing is downloaded.
+PHOTOGRAPHS = (
+    "astronaut.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "hubble_deep_field.jpg",
+    "moon.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+LEAST_SD = (
+    12.0  # levels; a flatter crop (sky, the dark between stars) is blank, which is another set
+)
+TEXTURES = ("brick.png", "grass.png", "gravel.png")
+MIN_CROP = 64  # pixels; smaller crops enlarge to a blur that is a smooth field, not a photograph
+
+# Ten tones of skin from dark to light, spread as on the Monk scale.
+SKIN_TONES = (
+    (41, 36, 32),
+    (58, 49, 42),
+    (96, 65, 52),
+    (130, 92, 67),
+    (160, 126, 86),
+    (215, 189, 150),
+    (234, 218, 186),
+    (247, 234, 208),
+    (243, 231, 219),
+    (246, 237, 228),
+)
+SENSOR_SD = 8.0  # levels; a phone's camera in a dim room
+NOISE_CELLS = (1, 2, 4, 8, 16, 32)  # side of one cell of noise, in 224ths of the image's side
+
+
+def rounded(values: NDArray[np.float64]) -> Images:
+    """Levels to uint8: rounded, and clipped to 0..255."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def enlarged(cells: Images, size: int, how: Resampling) -> Images:
+    """A small colour image (h, w, 3) stretched to (size, size, 3)."""
+    return np.asarray(Image.fromarray(cells).resize((size, size), how))
+
+
+def blank(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Images:
+    """One flat colour plus sensor noise of standard deviation 0 to 8 levels.
+
+    White, grey, black, skin and any colour follow each other in equal parts.
+    """
+    images = np.empty((n, size, size, 3), np.uint8)
+    for i in range(n):
+        colours = (
+            np.full(3, rng.uniform(235, 255)),
+            np.full(3, rng.uniform(60, 200)),
+            np.full(3, rng.uniform(0, 20)),
+            np.array(SKIN_TONES[rng.integers(len(SKIN_TONES))], float),
+            rng.uniform(0, 255, 3),
+        )
+        sd = rng.uniform(0, SENSOR_SD)
+        images[i] = rounded(colours[i % len(colours)] + rng.normal(0, sd, (size, size, 3)))
+    return images
+
+
+def noise(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Images:
+    """White noise whose cells are 1 to 32 224ths of the side wide, scale after scale.
+
+    Colour or grey, square cells or smooth blobs, by chance; uniform about mid-grey with a range of
+    60 to 255 levels.
+    """
+    images = np.empty((n, size, size, 3), np.uint8)
+    for i in range(n):
+        side = max(1, round(size * NOISE_CELLS[i % len(NOISE_CELLS)] / 224))
+        across = -(-size // side)
+        channels = 3 if rng.random() < 0.5 else 1
+        how = Resampling.NEAREST if rng.random() < 0.5 else Resampling.BICUBIC
+        reach = rng.uniform(30, 127.5)
+        cells = rounded(127.5 + rng.uniform(-reach, reach, (across, across, channels)))
+        cells = np.broadcast_to(cells, (across, across, 3))
+        images[i] = enlarged(np.ascontiguousarray(cells), across * side, how)[:size, :size]
+    return images
+
+
+def smooth_fields(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Images:
+    """Slowly varying colour: enlarged grids of 2 to 5 cells, straight and round gradients."""
+    images = np.empty((n, size, size, 3), np.uint8)
+    y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
+    for i in range(n):
+        if i % 2 == 0:
+            across = int(rng.integers(2, 6))
+            cells = rng.integers(0, 256, (across, across, 3), dtype=np.uint8)
+            images[i] = enlarged(cells, size, Resampling.BICUBIC)
+            continue
+        from_3, to_3 = rng.uniform(0, 255, (2, 3))
+        angle, (x0, y0) = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5, 2)
+        ramp = x * np.cos(angle) + y * np.sin(angle) if i % 4 == 1 else np.hypot(x - x0, y - y0)
+        share = (ramp - ramp.min()) / np.ptp(ramp)
+        images[i] = rounded(from_3 + (to_3 - from_3) * share[:, :, None])
+    return images
+
+
+@lru_cache
+def picture(name: str) -> Images:
+    """A picture of scikit-image's wheel, as colour: uint8 (h, w, 3)."""
+    with files("skimage").joinpath("data", name).open("rb") as opened, Image.open(opened) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def crops(names: tuple[str, ...], n: int, size: int, rng: np.random.Generator) -> Images:
+    """Square pieces of these pictures, one picture after the other, resized to the side.
+
+    A piece's side is drawn evenly in its logarithm from 64 pixels to the picture's shorter side;
+    a piece with almost nothing in it is drawn again.
+    """
+    images = np.empty((n, size, size, 3), np.uint8)
+    for i in range(n):
+        pixels = picture(names[i % len(names)])
+        height, width, _ = pixels.shape
+        piece = pixels[:0]
+        while piece.size == 0 or piece.std((0, 1)).max() < LEAST_SD:
+            side = int(np.exp(rng.uniform(np.log(MIN_CROP), np.log(min(height, width) + 1))))
+            top = rng.integers(0, height - side + 1)
+            left = rng.integers(0, width - side + 1)
+            piece = pixels[top : top + side, left : left + side]
+        images[i] = enlarged(np.ascontiguousarray(piece), size, Resampling.BICUBIC)
+    return images
+
+
+def photographs(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Images:
+    """Crops of ten photographs: people, an animal, things, machines, a retina, moon and stars."""
+    return crops(PHOTOGRAPHS, n, size, rng)
+
+
+def textures(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Images:
+    """Crops of brick, grass and gravel."""
+    return crops(TEXTURES, n, size, rng)
+
+
+def no_hand(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Images:
+    """Sign images with the hand cut out and filled with their background.
+
+    There must be at least one sign, with S = size; each is used once before any is used again.
+    """
+    order = rng.permutation(len(signs_NSS3))
+    chosen = (signs_NSS3[order[i % len(order)]] for i in range(n))
+    return np.stack([without_hand(image_SS3, rng) for image_SS3 in chosen])
+
+
+FAR_SETS: dict[str, FarSet] = {
+    "blank": blank,
+    "noise": noise,
+    "smooth-fields": smooth_fields,
+    "photographs": photographs,
+    "textures": textures,
+    "no-hand": no_hand,
+}
+
+
+def far_images(name: str, n: int, size: int, seed: int, signs_NSS3: Images) -> Images:
+    """The first n images of a built-in far set.
+
+    Args:
+        name: A key of FAR_SETS.
+        n: How many, 1 or more; fewer are the start of more.
+        size: Side S in pixels.
+        seed: With the name, decides every draw.
+        signs_NSS3: Held-out signers' sign images with that side; only ``no-hand`` reads them.
+
+    Returns:
+        uint8 (n, S, S, 3).
+    """
+    rng = np.random.default_rng(list(f"{seed}:{name}".encode()))
+    return FAR_SETS[name](n, size, rng, signs_NSS3)
+
+
+def image_files(path_or_glob: str | Path) -> list[Path]:
+    """Every image file in a folder, or in what a glob pattern matches, and below; sorted.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [Path(path_or_glob)]
+    if not found[0].exists():
+        found = [Path(match) for match in glob.glob(str(path_or_glob), recursive=True)]
+    below = {file for start in found for file in (start.rglob("*") if start.is_dir() else [start])}
+    files = sorted(f for f in below if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+    if not files:
+        raise UserError(f"{path_or_glob}: no image files; it must be a folder or a glob of folders")
+    return files
+
+
+def folder_images(
+    path_or_glob: str | Path,
+    *,
+    size: int,
+    fit: Fit,
+    max_pixels: int,
+    min_side: int,
+) -> tuple[Images, list[Path], list[tuple[Path, str]]]:
+    """Every image in a folder and the folders below it.
+
+    Args:
+        path_or_glob: A folder, or a glob pattern (``**`` included) that matches folders or images.
+        size: Side S in pixels.
+        fit: How an image becomes a square.
+        max_pixels: Images with more pixels are set aside.
+        min_side: Images with a shorter side are set aside.
+
+    Returns:
+        uint8 (N, S, S, 3), their files in sorted order, and each file set aside with its reason.
+
+    Raises:
+        UserError: no image file there, or none that can be read.
+    """
+    images, paths, set_aside = [], [], []
+    for path in image_files(path_or_glob):
+        try:
+            images.append(
+                load_square(path, size=size, fit=fit, max_pixels=max_pixels, min_side=min_side)
+            )
+            paths.append(path)
+        except SetAside as reason:
+            set_aside.append((path, str(reason)))
+    if not images:
+        path, why = set_aside[0]
+        raise UserError(
+            f"{path_or_glob}: none of its {len(set_aside)} image files can be used; {path}: {why}"
+        )
+    return np.stack(images), paths, set_aside

@@ -1,0 +1,66 @@
+"""Rows of the manifest to decoded images, resized once and read from one memory-mapped file.
+
+Fine-tuning passes over the images many times; decoding a JPEG costs more than a step on it. A cache
+folder belongs to one way of making images. In it, ``pixels.u8`` holds a slot of S · S · 3 bytes per
+image content, see ``slots.py``.
+
+Letters: N images, S side in pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sign_ensemble.core.config import DataConfig
+from sign_ensemble.core.storage import Place
+from sign_ensemble.data.feature_cache import Work
+from sign_ensemble.data.images import geometry, square_of
+from sign_ensemble.data.row_cache import Kind, Slots, slots_of
+from sign_ensemble.data.shards import Progress
+
+
+def pixels_of_rows(
+    rows: pa.Table, root: Path, data: DataConfig, cache: Place, progress: Progress | None = None
+) -> Slots:
+    """Decoded images of these rows, decoding only those that are missing.
+
+    Args:
+        rows: Manifest rows with path and sha256.
+        root: Folder that the paths are relative to.
+        data: Size and fit.
+        cache: Folder of all caches.
+        progress: Called with (images done, images missing).
+
+    Raises:
+        UserError: the cache cannot be written or is damaged.
+    """
+    key: dict[str, object] = {**geometry(data), "dtype": "uint8"}
+    name = "pixels-" + hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    wanted = rows.column("sha256").to_pylist()
+    path_of = dict(zip(wanted, rows.column("path").to_pylist(), strict=True))
+
+    def make(missing: Sequence[tuple[str, int]]) -> Iterator[NDArray[np.uint8]]:
+        works = [Work(str(root / path_of[sha]), sha, slot) for sha, slot in missing]
+        return decoded(works, data)
+
+    kind = Kind("pixels.u8", (data.size, data.size, 3), "uint8", key)
+    return slots_of(cache / name, kind, wanted, make, progress)
+
+
+def decoded(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.uint8]]:
+    """Each image in turn, (S, S, 3), decoding a few ahead."""
+
+    def square(work: Work) -> NDArray[np.uint8]:
+        return square_of(Path(work.path), data)
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(works), 64):
+            yield from pool.map(square, works[start : start + 64])

@@ -1,0 +1,66 @@
+"""The same features over a Ray cluster, with Ray Data.
+
+Images are decoded and convolved where the workers are; the features come back in order and are
+written by the one process that holds the cache's lock. Paths must be readable on every node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from sign_ensemble.core.config import DataConfig
+from sign_ensemble.core.device import compute_with
+from sign_ensemble.data.feature_cache import Work, compute_here
+
+
+class Convolve:
+    """A Ray Data actor that holds the convolutions and turns paths into features."""
+
+    def __init__(self, data: DataConfig, threads: int) -> None:
+        compute_with(threads)
+        self.data = data
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A batch of paths, hashes and slots to the same with what their slots hold."""
+        works = [
+            Work(str(path), str(sha), int(slot))
+            for path, sha, slot in zip(batch["path"], batch["sha256"], batch["slot"], strict=True)
+        ]
+        values = np.stack(list(compute_here(works, self.data)))
+        return {"slot": batch["slot"], "values": values}
+
+
+def compute_on_cluster(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.float16]]:
+    """What each image's slot holds, in turn, computed by one actor per CPU or GPU.
+
+    Args:
+        works: Images in the order wanted.
+        data: Size, fit, views and weights.
+    """
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    actors = gpus or max(1, int(resources.get("CPU", 1)) - 1)
+    items = [{"path": w.path, "sha256": w.sha256, "slot": w.slot} for w in works]
+    rows = ray.data.from_items(items, override_num_blocks=max(1, min(len(items) // 32, 1000)))
+    done = rows.map_batches(
+        Convolve,
+        fn_constructor_args=(data, 1),
+        batch_size=32,
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=None if gpus else 1,
+        num_gpus=1 if gpus else None,
+    )
+    expected = iter(works)
+    for batch in done.iter_batches(batch_size=32, batch_format="numpy"):
+        for slot, values in zip(batch["slot"], batch["values"], strict=True):
+            if int(slot) != next(expected).slot:
+                raise RuntimeError("Ray Data gave features in another order than asked")
+            yield np.asarray(values, np.float16)

@@ -1,0 +1,203 @@
+"""What every worker of Ray Train runs: members fine-tuned one after another, with checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from sign_ensemble.core.config import ScaleConfig
+from sign_ensemble.core.device import compute_with
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import file_sha256
+from sign_ensemble.core.storage import place
+from sign_ensemble.learning.finetuning import (
+    PixelBatches,
+    as_header,
+    course_of,
+    network_of,
+    optimiser_of,
+    restore,
+    state_of,
+)
+from sign_ensemble.learning.head_training import shown_rows
+from sign_ensemble.learning.member import Card, Member, load, save
+from sign_ensemble.learning.network import Network
+from sign_ensemble.learning.optimizer import Adam
+from sign_ensemble.learning.task import PixelTask
+from sign_ensemble.learning.training_loop import Position, fit
+
+ASK_EVERY = 16  # steps between two looks at the clock, which workers must agree on
+
+
+@dataclass(frozen=True)
+class Job:
+    """A member to be trained, the file it goes to and, for fine-tuning, its head's."""
+
+    card: Card
+    path: str
+    head: str = ""
+
+    @property
+    def key(self) -> str:
+        """What a checkpoint of this training is known by."""
+        return hashlib.sha256(json.dumps(asdict(self.card), sort_keys=True).encode()).hexdigest()
+
+
+def worker_loop(config: dict[str, Any]) -> None:
+    """Train a lane's members one after another.
+
+    A checkpoint names the member that it belongs to. Members before that one are done: so all
+    workers agree on where to go on, whoever of them was lost.
+    """
+    compute_with(config["threads"])
+    jobs: Sequence[Job] = config["jobs"]
+    header, tensors = read_checkpoint()
+    for job in still_to_do(jobs, header):
+        mine = header.get("key") == job.key
+        begin = Position(header["epoch"], header["step"], tuple(header["losses"])) if mine else None
+        finetune_member(job, config, begin, tensors if mine else {})
+
+
+def finished(job: Job) -> str:
+    """sha256 of the file if an interrupted call has already made that very member, else ""."""
+    path = place(job.path)
+    if not path.exists():
+        return ""
+    try:
+        return file_sha256(path) if load(path).card == job.card else ""
+    except UserError:  # damaged: made anew
+        return ""
+
+
+def still_to_do(jobs: Sequence[Job], header: Mapping[str, Any]) -> Sequence[Job]:
+    """The jobs from the one on that a checkpoint belongs to, or after it if that is done; all, if
+    it belongs to none.
+    """
+    keys = [job.key for job in jobs]
+    if header.get("key") not in keys:
+        return jobs
+    first = keys.index(header["key"])
+    return jobs[first + 1 :] if header.get("done") else jobs[first:]
+
+
+def finetune_member(
+    job: Job,
+    config: dict[str, Any],
+    begin: Position | None,
+    tensors: dict[str, torch.Tensor],
+) -> None:
+    """Train one member together with the other workers, report checkpoints, save it."""
+    task: PixelTask = config["task"]
+    scale: ScaleConfig = config["scale"]
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    settings, recipe = job.card.finetune, job.card.recipe
+    torch.manual_seed(job.card.seed)
+    network = network_of(load(place(job.head)), settings, task.weights).to(device)
+    optimiser = optimiser_of(network, settings)
+    if tensors:
+        restore(network, optimiser, tensors)
+    in_place = {"gradient_as_bucket_view": True}  # else 60 MB are copied in every step
+    shared = ray.train.torch.prepare_model(network, parallel_strategy_kwargs=in_place)
+    batches = PixelBatches(
+        task,
+        shown_rows(np.flatnonzero(task.folds_N != job.card.fold), recipe, job.card.seed),
+        settings,
+        scale.micro_batch,
+        recipe.widths if recipe.dropout else (),
+        recipe.dropout,
+        job.card.seed,
+        rank,
+        workers,
+        device,
+    )
+    clock = Clock(60 * scale.checkpoint_minutes, workers, device)
+
+    def after_step(position: Position) -> None:
+        if rank == 0 and config["board"] and position.step % ASK_EVERY == 0:
+            config["board"].tell.remote(
+                job.path, position.epoch - 1 + position.step / batches.steps
+            )
+        if position.step == 0 or (position.step % ASK_EVERY == 0 and clock.rang()):
+            write_checkpoint(job, position, network, optimiser, rank)
+            clock.begin()
+
+    course = course_of(settings, recipe.label_smoothing)
+    fit(shared, batches, course, optimiser, device, None, begin, after_step)
+    if rank == 0:
+        learned = {
+            name: value.cpu().contiguous().numpy() for name, value in network.learned().items()
+        }
+        save(Member(job.card, learned), place(job.path))
+    report({"key": job.key, "done": True}, {}, rank)
+
+
+class Clock:
+    """Rank 0's clock, which all workers go by."""
+
+    def __init__(self, seconds: float, workers: int, device: torch.device) -> None:
+        self.seconds, self.workers, self.device = seconds, workers, device
+        self.begin()
+
+    def begin(self) -> None:
+        """Start anew."""
+        self.began = time.monotonic()
+
+    def rang(self) -> bool:
+        """Whether the time is over; all workers must ask together."""
+        rang = torch.tensor(
+            [float(time.monotonic() - self.began > self.seconds)], device=self.device
+        )
+        if self.workers > 1:
+            torch.distributed.broadcast(rang, 0)
+        return bool(rang)
+
+
+def write_checkpoint(
+    job: Job,
+    position: Position,
+    network: Network,
+    optimiser: Adam,
+    rank: int,
+) -> None:
+    """Report where a training stands, with all that it needs to go on."""
+    tensors = state_of(network, optimiser) if rank == 0 else {}
+    report({"key": job.key, "done": False, **as_header(position)}, tensors, rank)
+
+
+def report(header: dict[str, Any], tensors: dict[str, torch.Tensor], rank: int) -> None:
+    """Report a checkpoint; all workers must, and rank 0's is kept."""
+    if rank:
+        ray.train.report({})
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        named = {key: json.dumps(value) for key, value in header.items()}
+        save_file(tensors, Path(folder) / "state.safetensors", named)
+        ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def read_checkpoint() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Header and tensors of the lane's last checkpoint; empty if there is none."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return {}, {}
+    with checkpoint.as_directory() as folder:
+        path = Path(folder) / "state.safetensors"
+        with safe_open(path, "pt") as opened:
+            header = {key: json.loads(value) for key, value in (opened.metadata() or {}).items()}
+            names = opened.keys()  # it is no mapping: it cannot be iterated
+            return header, {name: opened.get_tensor(name) for name in names}

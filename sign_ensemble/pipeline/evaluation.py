@@ -1,0 +1,231 @@
+"""A finished ensemble to metrics.json; only here are test signers and strange sets read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sign_ensemble import tracking
+from sign_ensemble.core.config import Config, EvaluateConfig
+from sign_ensemble.core.console import progress, say
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import RunFolder, load_config, read_json, write_json
+from sign_ensemble.core.stage_timing import timed
+from sign_ensemble.data import manifest
+from sign_ensemble.data.far_ood import FAR_SETS, far_images, folder_images, image_files
+from sign_ensemble.data.manifest import Manifest
+from sign_ensemble.metrics.group_coverage import payers
+from sign_ensemble.pipeline.about import about
+from sign_ensemble.pipeline.answer_rows import joined as joined_rows
+from sign_ensemble.pipeline.answer_rows import rows_of
+from sign_ensemble.pipeline.metrics_tree import Bootstrap, StrangeSet, evaluate
+from sign_ensemble.pipeline.preparation import squares
+from sign_ensemble.pipeline.report_details import details
+from sign_ensemble.rejection import answers_table
+from sign_ensemble.rejection.ensemble import Evidence, joined
+from sign_ensemble.rejection.predictor import Answers, Reader, answer, load_reader
+from sign_ensemble.report.console_tables import show_metrics
+
+AT_ONCE = 512  # images decoded at a time: 77 MB
+NEAR = "wrong-gesture"
+
+
+def answers_of_rows(
+    rows: pa.Table, listed: Manifest, reader: Reader, config: Config, title: str
+) -> Answers:
+    """Answers to manifest rows, a few hundred images in memory at a time."""
+    parts: list[Evidence] = []
+    with progress(title) as step:
+        for start in range(0, len(rows), AT_ONCE):
+            some = rows.slice(start, AT_ONCE)
+            images = squares(some, listed.root, config.data)
+            parts.append(reader.evidence(images))
+            step(start + len(some), len(rows))
+    return answer(joined(parts), reader.rule)
+
+
+def check_sets(settings: EvaluateConfig) -> None:
+    """Refuse sets that share a name or are not there; asked before hours of work.
+
+    Raises:
+        UserError: says which.
+    """
+    names = [NEAR, *FAR_SETS, *settings.near, *settings.far]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"evaluate.near and evaluate.far: the name {min(twice)} is taken")
+    for kind, sets in (("near", settings.near), ("far", settings.far)):
+        for name, path in sets.items():
+            try:
+                image_files(path)
+            except UserError as fault:
+                raise UserError(f"evaluate.{kind} {name}: {fault}") from None
+
+
+def strange_sets(
+    listed: Manifest, reader: Reader, config: Config, settings: EvaluateConfig
+) -> tuple[dict[str, StrangeSet], list[pa.Table], list[str]]:
+    """Near sets first, then built-in and folder far sets.
+
+    Returns:
+        The sets, their parts of answers.parquet, and a line for each file that was set aside.
+
+    Raises:
+        UserError: a folder has no usable image.
+    """
+    sets: dict[str, StrangeSet] = {}
+    rows: list[pa.Table] = []
+    set_aside: list[str] = []
+    best, labels = best_member(reader), reader.ensemble.labels
+
+    def asked(name: str, kind: str, images: NDArray[np.uint8], called: Sequence[str]) -> None:
+        with progress(name) as step:
+            answers = reader.answer(images, step)
+        sets[name] = StrangeSet(kind, answers)
+        rows.append(rows_of(name, kind, answers, called, labels, best, images.__getitem__))
+
+    near = listed.rows("near")
+    if len(near):
+        answers = answers_of_rows(near, listed, reader, config, NEAR)
+        sets[NEAR] = StrangeSet("near", answers)
+        pictures = partial(squares, near, listed.root, config.data)
+        paths = near.column("path").to_pylist()
+        rows.append(rows_of(NEAR, "near", answers, paths, labels, best, pictures))
+    folders = [(name, path, "near") for name, path in settings.near.items()]
+    folders += [(name, path, "far") for name, path in settings.far.items()]
+    test = listed.rows("test")
+    rng = np.random.default_rng(settings.seed)
+    picked = np.sort(rng.permutation(len(test))[: settings.images]).tolist()
+    signs = squares(test, listed.root, config.data, picked)
+    for name in FAR_SETS:
+        images = far_images(name, settings.images, config.data.size, settings.seed, signs)
+        asked(name, "far", images, [str(i) for i in range(len(images))])
+    data = config.data
+    for name, path, kind in folders:
+        images, files, aside = folder_images(
+            path, size=data.size, fit=data.fit, max_pixels=data.max_pixels, min_side=data.min_side
+        )
+        for file, reason in aside:
+            set_aside.append(f"{file}: {reason}")
+            say(f"set aside: {set_aside[-1]}")
+        asked(name, kind, images, [str(file) for file in files])
+    return sets, rows, set_aside
+
+
+def evaluate_run(
+    run: RunFolder, settings: EvaluateConfig, tracker: tracking.Tracker
+) -> dict[str, Any]:
+    """Evaluate a run whose members and rule are there, write metrics.json, show the summary.
+
+    Raises:
+        UserError: the run has not come that far, or images have changed or cannot be read.
+    """
+    readings = 0
+    if run.metrics.exists():
+        tree: dict[str, Any] = read_json(run.metrics)
+        try:
+            readings = tree["readings"]
+            if not settings.again:
+                say(f"{run.metrics} is there; test signers are read once (--evaluate.again true)")
+                show_metrics(tree)
+                if not run.report.exists():
+                    report(run)
+                return tree
+        except (KeyError, TypeError) as fault:
+            raise UserError(f"{run.metrics}: not an evaluation of this version ({fault})") from None
+    check_sets(settings)
+    with timed(run, "evaluation"):
+        tree = evaluated(run, settings, readings + 1)
+    show_metrics(tree)
+    say(f"metrics: {run.metrics}")
+    report(run)
+    tracker.evaluation(
+        tree["about"], tree, [run.members, run.rule, run.rule.with_suffix(".safetensors")]
+    )
+    return tree
+
+
+def evaluated(run: RunFolder, settings: EvaluateConfig, readings: int) -> dict[str, Any]:
+    """Read the test signers and the strange sets; write answers.parquet, then metrics.json.
+
+    Raises:
+        UserError: as :func:`evaluate_run`.
+    """
+    config = load_config(run)
+    listed = manifest.read(run.manifest)
+    shown = set(listed.rows("test", "near").column("path").to_pylist())
+    if changed := [path for path in manifest.changed(listed) if path in shown]:
+        raise UserError(
+            f"{len(changed)} images to test on have changed since {run.path} began, first "
+            f"{changed[0]}"
+        )
+    reader = load_reader(run)
+    if reader.ensemble.members[0].card.manifest != listed.sha256:
+        raise UserError(f"{run.members}: its members were trained on another manifest")
+    test = listed.rows("test")
+    known = answers_of_rows(test, listed, reader, config, "held-out signs")
+    labels = list(reader.ensemble.labels)
+    labels_N = np.array([labels.index(name) for name in test.column("label").to_pylist()], np.int64)
+    strange, strange_rows, set_aside = strange_sets(listed, reader, config, settings)
+    best, signers = best_member(reader), test.column("signer").to_pylist()
+    tree = evaluate(
+        known,
+        labels_N,
+        np.array(signers),
+        strange,
+        reader.rule,
+        best,
+        settings.bootstrap,
+        settings.seed,
+    )
+    tree["details"] = details(
+        known,
+        labels_N,
+        strange,
+        reader.rule,
+        best,
+        labels,
+        Bootstrap(settings.bootstrap, settings.seed),
+    )
+    pictures = partial(squares, test, listed.root, config.data)
+    known_rows = rows_of(
+        answers_table.KNOWN,
+        answers_table.KNOWN,
+        known,
+        test.column("path").to_pylist(),
+        reader.ensemble.labels,
+        best,
+        pictures,
+        (signers, labels_N),
+    )
+    answers_table.write(joined_rows([known_rows, *strange_rows]), run.answers)
+    tree["readings"] = readings
+    tree["about"] = about(config, settings, listed, reader)
+    tree["about"]["set_aside"] = set_aside
+    tree["about"]["notes"] += [
+        payer.words(kind)
+        for kind, groups in (("signer", signers), ("label", test.column("label").to_pylist()))
+        for payer in payers(known.accepted_N, np.array(groups), reader.rule.keep)
+    ]
+    run.report.unlink(missing_ok=True)  # an earlier reading's; if this call stops here, it is due
+    write_json(run.metrics, tree)
+    return tree
+
+
+def report(run: RunFolder) -> None:
+    """Write the page to look at."""
+    from sign_ensemble.report.write_report import write_report  # matplotlib: not at every start
+
+    with progress("plots") as step:
+        write_report([run], run.report, step)
+    say(f"report: {run.report}")
+
+
+def best_member(reader: Reader) -> int:
+    """The member whose trial had the lowest loss on training signers it had not seen."""
+    losses = [member.card.nll for member in reader.ensemble.members]
+    return losses.index(min(losses))

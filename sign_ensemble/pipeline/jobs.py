@@ -1,0 +1,178 @@
+"""The stages one after another.
+
+A stage whose files are there is not run again, so an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import cache
+
+from sign_ensemble import tracking
+from sign_ensemble.core.config import Config
+from sign_ensemble.core.console import is_interrupt, say
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.node_checks import check_nodes
+from sign_ensemble.core.ray_cluster import Awaited, starting
+from sign_ensemble.core.run_folder import RunFolder, open_run
+from sign_ensemble.core.stage_timing import timed
+from sign_ensemble.core.storage import StorageError
+from sign_ensemble.data import backbone
+from sign_ensemble.data.manifest import Manifest
+from sign_ensemble.learning.cluster_resources import concurrency, room_for
+from sign_ensemble.pipeline.calibration import build_rule
+from sign_ensemble.pipeline.evaluation import check_sets, evaluate_run
+from sign_ensemble.pipeline.finetuned_members import build_finetuned
+from sign_ensemble.pipeline.members import build_members
+from sign_ensemble.pipeline.preparation import Prepared, list_images, prepare
+from sign_ensemble.pipeline.searching import search, searched
+from sign_ensemble.search.records import TrialRecord, judge_all, read_records, write_table
+from sign_ensemble.search.space import default_params
+
+
+@contextmanager
+def empty_removed(run: RunFolder) -> Iterator[None]:
+    """Takes back a run that a mistake stopped before anything was made: its config would refuse
+    the mended call.
+    """
+    try:
+        yield
+    except StorageError:  # it may be a matter of minutes, and nothing can be taken back now
+        raise
+    except UserError:
+        if not run.negatives.exists():
+            run.config.unlink(missing_ok=True)
+            run.manifest.unlink(missing_ok=True)
+            with suppress(OSError):  # something else lies there
+                run.path.rmdir()
+        raise
+
+
+@contextmanager
+def tracked(config: Config, run: RunFolder) -> Iterator[tracking.Tracker]:
+    """The run's W&B logger, closed at the end."""
+    tracker = tracking.open_tracker(config.wandb, run, say)
+    try:
+        yield tracker
+    finally:
+        tracker.close(interrupted=is_interrupt(sys.exception()))
+
+
+@contextmanager
+def ready(config: Config, run: RunFolder) -> Iterator[tuple[Manifest, Awaited]]:
+    """Images and Ray for a run; what can be refused at once is, most of it before Ray starts.
+
+    A new Ray starts while images are read.
+    """
+    say(f"run folder: {run.path}")
+    backbone.load(config.data.weights)
+
+    def check() -> None:
+        concurrency(config.search)
+        if config.finetune.layers != "none":
+            room_for(config.scale)
+        check_nodes(config, run)
+
+    with ExitStack() as ends:
+
+        @cache
+        def begun() -> Future[None]:
+            return ends.enter_context(starting(dashboard=config.search.trial == "finetune"))
+
+        listed = list_images(config, run, begun)
+        yield listed, Awaited(begun(), check)
+
+
+def tune(config: Config, until: str = "evaluate") -> None:
+    """The main job.
+
+    Args:
+        config: All settings.
+        until: Stop after ``search``, after ``ensemble`` (members and rule) or after ``evaluate``.
+
+    Raises:
+        UserError: a setting, an image or a file cannot be used.
+    """
+    check_sets(config.evaluate)
+    run = open_run(config)
+    with empty_removed(run), tracked(config, run) as tracker:
+        if searched(run, config) and run.rule.exists():
+            list_images(config, run)
+            say(f"run folder: {run.path}: search, members and rule are kept from before")
+        else:
+            with ready(config, run) as (listed, cluster):
+                _build(config, run, until, tracker, listed, cluster)
+        if until == "evaluate":
+            evaluate_run(run, config.evaluate, tracker)
+
+
+def make_members(prepared: Prepared) -> None:
+    """Heads on frozen features, or fine-tuned networks that begin with them."""
+    stage = build_members if prepared.config.finetune.layers == "none" else build_finetuned
+    stage(prepared, read_records(prepared.run))
+
+
+def members_and_rule(prepared: Prepared) -> None:
+    """What is made of an ended search, as far as it is not there."""
+    run = prepared.run
+    if not (run.members / "index.json").exists():
+        with timed(run, "members"):
+            make_members(prepared)
+    if not run.rule.exists():
+        with timed(run, "rule"):
+            build_rule(prepared)
+
+
+def _build(
+    config: Config,
+    run: RunFolder,
+    until: str,
+    tracker: tracking.Tracker,
+    listed: Manifest,
+    cluster: Awaited,
+) -> None:
+    """Everything before the evaluation."""
+    with timed(run, "features"):
+        prepared = prepare(config, listed, cluster)
+    if not searched(run, config):
+        with timed(run, "search"):
+            search(prepared, tracker)
+    if until == "search":
+        return
+    members_and_rule(prepared)
+
+
+def train(config: Config) -> TrialRecord:
+    """One setting, judged on every fold, then made a run of one member that can be evaluated.
+
+    Args:
+        config: ``member`` is the setting; of ``search`` only folds, CPUs and GPUs count.
+
+    Returns:
+        The setting's record.
+
+    Raises:
+        UserError: a setting, an image or a file cannot be used.
+    """
+    one = replace(
+        config,
+        search=replace(config.search, trials=1, trial="head", seed=config.member.seed),
+        ensemble=replace(config.ensemble, size=1, method="top_k"),
+    )
+    run = open_run(one)
+    with empty_removed(run), tracked(one, run) as tracker:
+        if not (searched(run, one) and run.rule.exists()):
+            with ready(one, run) as (listed, cluster):
+                prepared = prepare(one, listed, cluster)
+                if not searched(run, one):
+                    params = default_params(one.member)
+                    record = judge_all(run, prepared.task, one.member, params, 0)
+                    write_table(run, [record], prepared.task.fold_names)
+                members_and_rule(prepared)
+        record = read_records(run)[0]
+        tracker.setting(record.params, record)
+        return record

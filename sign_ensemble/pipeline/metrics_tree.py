@@ -1,0 +1,187 @@
+"""What is measured on signers and images that nothing was chosen on: the tree of metrics.json.
+
+    known.{accuracy, coverage, sure, error_accepted, ece, aurc, augrc, nll}
+    sets.<name>.{kind, n, auroc, fpr95, accepted, overconfident}
+
+for the ensemble with its rule; the same two trees under ``single`` (the best member with max-prob,
+what one has without an ensemble) and under ``scores.<score>`` (the ensemble rejecting by that score
+alone); ``signers.<id>`` holds the ensemble's known tree for each test signer
+(with all near images in its aurc and augrc). Every figure is
+``{value, low, high, n}``.
+
+auroc and fpr95 are of how strange an image is; a rule that also asks whether a sign is read surely
+refuses by both, and so do its aurc, augrc, coverage and accepted.
+Failures of aurc and augrc are wrong answers on known images and all near images (protocol M).
+``overconfident`` is the share of a set that is accepted with confidence ≥ 0.90, ``sure`` the same
+share of known images: what the former costs. A single model, having no rule, accepts everything
+there, and its confidence is its probability. ``ece`` and ``nll`` are of probabilities.
+
+Letters: N images, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble import metrics
+from sign_ensemble.metrics.intervals import with_interval
+from sign_ensemble.rejection.predictor import Answers
+from sign_ensemble.rejection.rule import Rule, accepts_score
+from sign_ensemble.rejection.scores import Scores, max_prob
+
+
+@dataclass(frozen=True)
+class StrangeSet:
+    """A near or far set and what was answered."""
+
+    kind: str
+    answers: Answers
+
+
+@dataclass(frozen=True)
+class View:
+    """One way of answering and rejecting, on one set of images.
+
+    ``strange`` is the score compared by auroc and fpr95; ``rejects`` by aurc and augrc, the same
+    unless the rule has a second question; ``accepted`` the decision at the shipped threshold;
+    ``claimed`` what counts as answered for ``overconfident`` and ``sure``, with ``confidence``.
+    """
+
+    probs_NK: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    strange: Scores
+    rejects: Scores
+    accepted: NDArray[np.bool_]
+    claimed: NDArray[np.bool_]
+
+
+def view_of_ensemble(answers: Answers, rule: Rule) -> View:
+    """The shipped rule."""
+    strange, rejects = rule.statistic(answers.scores), rule.doubt(answers.scores)
+    probs_NK = answers.evidence.probs_NK
+    accepted_N = answers.accepted_N
+    return View(probs_NK, answers.confidence_N, strange, rejects, accepted_N, accepted_N)
+
+
+def view_of_score(answers: Answers, rule: Rule, name: str) -> View:
+    """The ensemble rejecting by one score alone, its threshold calibrated in the same way."""
+    scores = answers.scores[name]
+    accepted = accepts_score(scores, rule.calibration[name], rule.groups_C, rule.keep)
+    probs_NK = answers.evidence.probs_NK
+    return View(probs_NK, answers.probability_N, scores, scores, accepted, accepted)
+
+
+def view_of_single(answers: Answers, rule: Rule, best: int) -> View:
+    """The best member with max-prob."""
+    probs_NK = np.exp(answers.evidence.log_probs_MNK[best])
+    scores = max_prob(probs_NK)
+    accepted = accepts_score(scores, rule.single_C, rule.groups_C, rule.keep)
+    return View(probs_NK, probs_NK.max(-1), scores, scores, accepted, np.ones(len(scores), bool))
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are drawn: as many draws, of this seed."""
+
+    draws: int
+    seed: int
+
+    def figure(self, statistic: Any, *sizes: int, centred: bool = False) -> dict[str, Any]:
+        """A figure as metrics.json holds it."""
+        return with_interval(
+            statistic, sizes, draws=self.draws, seed=self.seed, centred=centred
+        ).as_dict()
+
+
+def known_tree(
+    view: View, labels_N: NDArray[np.int64], near: list[View], bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """The figures on known signs."""
+    n = len(labels_N)
+    probability, correct = metrics.top_class(view.probs_NK, labels_N)
+    rejects = np.concatenate([view.rejects, *[each.rejects for each in near]])
+    failures = np.concatenate([~correct, *[np.ones(len(each.rejects), bool) for each in near]])
+    figure = bootstrap.figure
+    return {
+        "accuracy": figure(partial(metrics.accuracy, view.probs_NK, labels_N), n),
+        "coverage": figure(partial(metrics.coverage, view.accepted), n),
+        "error_accepted": figure(partial(metrics.error_accepted, view.accepted, ~correct), n),
+        "sure": figure(partial(metrics.overconfident, view.confidence, view.claimed), n),
+        "ece": figure(partial(metrics.ece, probability, correct), n, centred=True),
+        "aurc": figure(partial(metrics.aurc, rejects, failures), len(rejects)),
+        "augrc": figure(partial(metrics.augrc, rejects, failures), len(rejects)),
+        "nll": figure(partial(metrics.nll, view.probs_NK, labels_N), n),
+    }
+
+
+def set_tree(known: View, strange: View, kind: str, bootstrap: Bootstrap) -> dict[str, Any]:
+    """The figures on one strange set."""
+    n, m = len(known.strange), len(strange.strange)
+    figure = bootstrap.figure
+    return {
+        "kind": kind,
+        "n": m,
+        "auroc": figure(partial(metrics.auroc, known.strange, strange.strange), n, m),
+        "fpr95": figure(partial(metrics.fpr95, known.strange, strange.strange), n, m),
+        "accepted": figure(partial(metrics.coverage, strange.accepted), m),
+        "overconfident": figure(
+            partial(metrics.overconfident, strange.confidence, strange.claimed), m
+        ),
+    }
+
+
+def evaluate(
+    known: Answers,
+    labels_N: NDArray[np.int64],
+    signers_N: NDArray[np.str_],
+    strange: Mapping[str, StrangeSet],
+    rule: Rule,
+    best: int,
+    draws: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The tree of metrics.json.
+
+    Args:
+        known: Answers to the test signers' signs.
+        labels_N: Their true labels.
+        signers_N: Who signed them.
+        strange: Near and far sets with the answers to them.
+        rule: The shipped rule.
+        best: The member with the lowest loss on training signers it had not seen.
+        draws: Bootstrap draws over images behind each interval.
+        seed: Seeds them.
+    """
+    views: dict[str, Callable[[Answers], View]] = {
+        "": partial(view_of_ensemble, rule=rule),
+        "single": partial(view_of_single, rule=rule, best=best),
+    }
+    for name in known.scores:
+        views[f"scores.{name}"] = partial(view_of_score, rule=rule, name=name)
+    bootstrap = Bootstrap(draws, seed)
+    tree: dict[str, Any] = {"known": {}, "sets": {}, "single": {}, "scores": {}, "signers": {}}
+    for path, view in views.items():
+        of_known = view(known)
+        of_sets = {name: view(each.answers) for name, each in strange.items()}
+        near = [of_sets[name] for name, each in strange.items() if each.kind == "near"]
+        place = tree
+        for step in filter(None, path.split(".")):
+            place = place.setdefault(step, {})
+        place["known"] = known_tree(of_known, labels_N, near, bootstrap)
+        place["sets"] = {
+            name: set_tree(of_known, of_sets[name], each.kind, bootstrap)
+            for name, each in strange.items()
+        }
+    whole = view_of_ensemble(known, rule)
+    for signer in np.unique(signers_N):
+        mine = signers_N == signer
+        part = View(**{name: value[mine] for name, value in vars(whole).items()})
+        near = [view_of_ensemble(s.answers, rule) for s in strange.values() if s.kind == "near"]
+        tree["signers"][str(signer)] = known_tree(part, labels_N[mine], near, bootstrap)
+    return tree

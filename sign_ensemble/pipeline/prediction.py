@@ -1,0 +1,128 @@
+"""A finished ensemble and new images to a table of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sign_ensemble.core.config import DataConfig
+from sign_ensemble.core.console import progress
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import RunFolder, load_config, whole
+from sign_ensemble.core.storage import Place
+from sign_ensemble.data.images import IMAGE_SUFFIXES, SetAside, square_of
+from sign_ensemble.rejection.predictor import Reader, load_reader
+
+AT_ONCE = 512  # images in memory: 77 MB
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("answer", pa.string()),
+        ("why", pa.string()),
+        ("likeliest", pa.string()),
+        ("confidence", pa.float64()),
+        ("probability", pa.float64()),
+        ("disagreement", pa.float64()),
+        ("p_value", pa.float64()),
+        ("votes", pa.string()),
+    ]
+)
+
+
+def image_files(given: Sequence[str]) -> list[Path]:
+    """The files named, and every image file below the folders named.
+
+    Raises:
+        UserError: a path does not exist, or a folder holds no image file.
+    """
+    found: list[Path] = []
+    for name in given:
+        path = Path(name)
+        if path.is_dir():
+            below = [p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
+            if not below:
+                raise UserError(f"{path}: no image files below this folder")
+            found += sorted(below)
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UserError(f"{path}: no such file or folder")
+    return found
+
+
+def answer_files(run: RunFolder, given: Sequence[str]) -> list[dict[str, Any]]:
+    """Answers to images; one that cannot be read is rejected with the reason.
+
+    Returns:
+        A row per image: path, answer (a label or "rejected"), why, likeliest label, confidence
+        (0 to 1) that it is right, probability of it if the image is a sign, disagreement (nats),
+        p_value, votes; the figures are None for unreadable images.
+
+    Raises:
+        UserError: the run or a path cannot be used.
+    """
+    config = load_config(run)
+    reader = load_reader(run)
+    paths = image_files(given)
+    rows: list[dict[str, Any]] = []
+    with progress("images read") as step:
+        for start in range(0, len(paths), AT_ONCE):
+            rows += _answer_some(paths[start : start + AT_ONCE], reader, config.data)
+            step(len(rows), len(paths))
+    return rows
+
+
+def _answer_some(paths: list[Path], reader: Reader, data: DataConfig) -> list[dict[str, Any]]:
+    def square(path: Path) -> NDArray[np.uint8] | str:
+        try:
+            return square_of(path, data)
+        except SetAside as reason:
+            return str(reason)
+
+    with ThreadPoolExecutor() as pool:
+        read = list(pool.map(square, paths))
+    images = [image for image in read if not isinstance(image, str)]
+    stacked = np.stack(images) if images else np.zeros((0, data.size, data.size, 3), np.uint8)
+    answers = reader.answer(stacked)
+    labels = reader.ensemble.labels
+    rows: list[dict[str, Any]] = []
+    i = 0
+    for path, image in zip(paths, read, strict=True):
+        if isinstance(image, str):
+            blank = dict.fromkeys(SCHEMA.names)
+            rows.append({**blank, "path": str(path), "answer": "rejected", "why": image})
+            continue
+        likeliest = labels[answers.labels_N[i]]
+        rows.append(
+            {
+                "path": str(path),
+                "answer": likeliest if answers.accepted_N[i] else "rejected",
+                "why": answers.why(i, labels),
+                "likeliest": likeliest,
+                "confidence": float(answers.confidence_N[i]),
+                "probability": float(answers.probability_N[i]),
+                "disagreement": float(answers.scores["disagreement"][i]),
+                "p_value": float(answers.p_values_N[i]),
+                "votes": answers.votes(i, labels),
+            }
+        )
+        i += 1
+    return rows
+
+
+def write_answers(rows: list[dict[str, Any]], out: Place) -> None:
+    """Write the table as CSV or Parquet, by the file's ending, whole or not at all."""
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    with whole(out) as beside:
+        if out.suffix.lower() == ".csv":
+            pa_csv.write_csv(table, beside)
+        else:
+            pq.write_table(table, beside)

@@ -1,0 +1,185 @@
+"""What a report shows beyond single figures, measured with them: the ``details`` of metrics.json.
+
+    temperature                        from training signers, see temperature.py
+    reliability.{before, after}        {ece, bins: [{n, confidence, right}]}
+    curve.{ensemble, single}           {coverage: [..], risk: [..]}, and
+    curve.operating                    {coverage, risk} of the shipped rule
+    labels.<label>                     {accuracy, coverage, error_accepted}
+    confusion.{accepted, refused}      images by true label (rows) and answer (columns)
+    strange.{near, far}                {n, single, ensemble}: all sets of a kind as one, of each
+                                       {overconfident, accepted}
+    apart                              share of known images that two members name differently, M×M
+
+Failures of the curve are wrong answers on known images and all near images, as in aurc.
+
+Letters: M members, N images, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble import metrics
+from sign_ensemble.metrics.curves import reliability, risk_coverage
+from sign_ensemble.pipeline.metrics_tree import (
+    Bootstrap,
+    StrangeSet,
+    View,
+    view_of_ensemble,
+    view_of_single,
+)
+from sign_ensemble.rejection.predictor import Answers
+from sign_ensemble.rejection.rule import Rule
+from sign_ensemble.rejection.temperature import tempered
+
+
+def details(
+    known: Answers,
+    labels_N: NDArray[np.int64],
+    strange: Mapping[str, StrangeSet],
+    rule: Rule,
+    best: int,
+    names: Sequence[str],
+    bootstrap: Bootstrap,
+) -> dict[str, Any]:
+    """The tree above.
+
+    Args:
+        known: Answers to the test signers' signs.
+        labels_N: Their true labels.
+        strange: Near and far sets with the answers to them.
+        rule: The shipped rule.
+        best: The member that stands for a single model.
+        names: The labels' names.
+        bootstrap: Draws the intervals.
+    """
+    probs_NK = known.evidence.probs_NK
+    sides: dict[str, Callable[[Answers], View]] = {
+        "ensemble": partial(view_of_ensemble, rule=rule),
+        "single": partial(view_of_single, rule=rule, best=best),
+    }
+    near = [each.answers for each in strange.values() if each.kind == "near"]
+    curves = {
+        name: curve(side(known), labels_N, [side(each) for each in near])
+        for name, side in sides.items()
+    }
+    whole = view_of_ensemble(known, rule)
+    return {
+        "temperature": rule.temperature,
+        "reliability": {
+            "before": calibration(probs_NK, labels_N, bootstrap),
+            "after": calibration(tempered(probs_NK, rule.temperature), labels_N, bootstrap),
+        },
+        "curve": {
+            **curves,
+            "operating": operating(whole, labels_N, [each.accepted_N for each in near]),
+        },
+        "labels": {
+            names[label]: label_figures(whole, labels_N, label, bootstrap)
+            for label in np.unique(labels_N)
+        },
+        "confusion": {
+            "accepted": confusion(known, labels_N, known.accepted_N, len(names)),
+            "refused": confusion(known, labels_N, ~known.accepted_N, len(names)),
+        },
+        "strange": {
+            kind: pooled([s.answers for s in strange.values() if s.kind == kind], sides, bootstrap)
+            for kind in dict.fromkeys(each.kind for each in strange.values())
+        },
+        "apart": apart(known.votes_MN).tolist(),
+    }
+
+
+def pooled(
+    sets: Sequence[Answers],
+    sides: Mapping[str, Callable[[Answers], View]],
+    bootstrap: Bootstrap,
+) -> dict[str, Any]:
+    """What a single model and the ensemble make of the images of several sets."""
+    n = sum(len(each.accepted_N) for each in sets)
+    found: dict[str, Any] = {"n": n}
+    for name, side in sides.items():
+        views = [side(each) for each in sets]
+        confidence = np.concatenate([view.confidence for view in views])
+        claimed = np.concatenate([view.claimed for view in views])
+        accepted = np.concatenate([view.accepted for view in views])
+        found[name] = {
+            "overconfident": bootstrap.figure(
+                partial(metrics.overconfident, confidence, claimed), n
+            ),
+            "accepted": bootstrap.figure(partial(metrics.coverage, accepted), n),
+        }
+    return found
+
+
+def calibration(
+    probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64], bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """How often probabilities of some height are right."""
+    confidence, correct = metrics.top_class(probs_NK, labels_N)
+    bins = zip(*reliability(confidence, correct), strict=True)
+    return {
+        "ece": bootstrap.figure(partial(metrics.ece, confidence, correct), len(labels_N)),
+        "bins": [
+            {"n": int(n), "confidence": float(sure), "right": float(right)}
+            for n, sure, right in bins
+        ],
+    }
+
+
+def curve(known: View, labels_N: NDArray[np.int64], near: Sequence[View]) -> dict[str, list[float]]:
+    """Risk at each coverage of known and near images together."""
+    wrong_N = known.probs_NK.argmax(-1) != labels_N
+    scores = np.concatenate([known.rejects, *[each.rejects for each in near]])
+    failures = np.concatenate([wrong_N, *[np.ones(len(each.rejects), bool) for each in near]])
+    coverage_P, risk_P = risk_coverage(scores, failures)
+    return {"coverage": coverage_P.tolist(), "risk": risk_P.tolist()}
+
+
+def operating(
+    known: View, labels_N: NDArray[np.int64], near: Sequence[NDArray[np.bool_]]
+) -> dict[str, Any]:
+    """Where the shipped rule lies on the curve; its risk is null if it accepts nothing."""
+    wrong_N = known.probs_NK.argmax(-1) != labels_N
+    accepted = np.concatenate([known.accepted, *near])
+    failures = np.concatenate([wrong_N, *[np.ones(len(each), bool) for each in near]])
+    return {
+        "coverage": float(accepted.mean()),
+        "risk": metrics.error_accepted(accepted, failures),
+        "n": len(accepted),
+    }
+
+
+def label_figures(
+    view: View, labels_N: NDArray[np.int64], label: int, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """The figures on one label's signs."""
+    mine = labels_N == label
+    n = int(mine.sum())
+    right = (view.probs_NK[mine].argmax(-1) == label).astype(int)
+    accepted = view.accepted[mine]
+    figure = bootstrap.figure
+    return {
+        "accuracy": figure(partial(metrics.coverage, right), n),
+        "coverage": figure(partial(metrics.coverage, accepted), n),
+        "error_accepted": figure(partial(metrics.error_accepted, accepted, 1 - right), n),
+    }
+
+
+def confusion(
+    known: Answers, labels_N: NDArray[np.int64], chosen: NDArray[np.bool_], labels: int
+) -> list[list[int]]:
+    """Images by true label (rows) and answer (columns), of those chosen."""
+    table = np.zeros((labels, labels), np.int64)
+    np.add.at(table, (labels_N[chosen], known.labels_N[chosen]), 1)
+    return table.tolist()
+
+
+def apart(votes_MN: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of images on which each two members name different labels, (M, M)."""
+    return (votes_MN[:, None] != votes_MN[None]).mean(-1)

@@ -1,0 +1,66 @@
+"""A task to judged trials."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sign_ensemble import tracking
+from sign_ensemble.core.config import Config
+from sign_ensemble.core.console import progress, say
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.learning.principal_components import Entered
+from sign_ensemble.pipeline.finetuned_members import whole_of
+from sign_ensemble.pipeline.preparation import Prepared
+from sign_ensemble.search.progress_table import SearchTable
+from sign_ensemble.search.records import TrialRecord, read_records
+
+
+def entered_folds(prepared: Prepared) -> dict[str, Entered]:
+    """Every fold's training images along their directions; of trials whose convolutions learn
+    too, none.
+    """
+    from sign_ensemble.core.ray_cluster import many_nodes
+    from sign_ensemble.learning.parallel_heads import enter_folds
+
+    config = prepared.config
+    if config.search.trial == "finetune":
+        return {}
+    with progress("folds along their directions") as step:
+        return enter_folds(
+            prepared.task,
+            config.member.directions,
+            config.search.cpus_per_trial,
+            config.search.gpus_per_trial,
+            many_nodes(),
+            step,
+        )
+
+
+def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
+    """Run the trials that are missing."""
+    from sign_ensemble.search.trials import search_trials
+
+    config, run, task = prepared.config, prepared.run, prepared.task
+    if config.search.trial == "finetune":
+        task = replace(task, whole=whole_of(prepared))
+    entered = entered_folds(prepared)
+    ended = [record for record in read_records(run) if record.status != "failed"]
+    if ended:
+        say(f"{len(ended)} trials are kept from before")
+
+    def log(record: TrialRecord) -> None:
+        tracker.trial(record, task.fold_names)
+
+    with SearchTable(config.search.trials, task.folds, ended, log) as table:
+        records = search_trials(
+            run, task, entered, config.member, config.search, config.ensemble.size, table
+        )
+    say(f"search: {table.summary()}")
+    return records
+
+
+def searched(run: RunFolder, config: Config) -> bool:
+    """Whether the search has ended: all trials are there, or members were already made of it."""
+    if not run.trials_table.exists():
+        return False
+    return (run.members / "index.json").exists() or len(read_records(run)) >= config.search.trials

@@ -1,0 +1,108 @@
+"""answers.parquet: a row per image that ``evaluate`` asked about, so that what shows results never
+reads a test image again.
+
+Columns: those of :class:`Row`, and ``score.NAME`` for every witness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sign_ensemble.core.atomic_files import at_hand, whole
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.storage import Place
+
+KNOWN = "known"  # the set, and the kind, of held-out signs
+SCORE = "score."
+MISTAKES = "surest mistakes"
+REFUSED = "rejected real signs"
+ACCEPTED = "accepted strange images"
+CAUGHT = "refused, though one model was sure"
+GALLERIES = (MISTAKES, REFUSED, ACCEPTED, CAUGHT)  # as they are shown
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was said of one image.
+
+    Args:
+        set: ``known``, or the strange set's name.
+        kind: known, near or far.
+        image: Its path in the manifest or the file; of built-in sets its number.
+        signer: Who signed it; empty where nobody did.
+        label: The true label; empty on strange images.
+        answer: The ensemble's label, also where it is refused.
+        confidence: How probable it is that this is right.
+        probability: The ensemble's probability of it, given that the image is a sign.
+        p_value: Conformal p-value of being a training label signed by a new person.
+        accepted: Whether it is answered.
+        witness: The witness that is most surprised.
+        votes: The members' votes, ``3 say U, 2 say V``.
+        why: Why it is refused; empty where it is answered.
+        single_answer: The best member's label.
+        single_confidence: The best member's probability of it.
+        gallery: The gallery that shows it; empty for most images.
+        picture: JPEG of it as the members see it; empty outside the galleries.
+    """
+
+    set: str
+    kind: str
+    image: str
+    signer: str
+    label: str
+    answer: str
+    confidence: float
+    probability: float
+    p_value: float
+    accepted: bool
+    witness: str
+    votes: str
+    why: str
+    single_answer: str
+    single_confidence: float
+    gallery: str
+    picture: bytes
+
+
+TYPES = {"str": pa.string(), "float": pa.float64(), "bool": pa.bool_(), "bytes": pa.binary()}
+SCHEMA = pa.schema([(name, TYPES[str(kind)]) for name, kind in Row.__annotations__.items()])
+
+
+def table_of(rows: Sequence[Row], scores: Mapping[str, NDArray]) -> pa.Table:
+    """Rows beside their scores (N,) by witness."""
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
+    for name, scores_N in scores.items():
+        table = table.append_column(f"{SCORE}{name}", pa.array(scores_N, pa.float64()))
+    return table
+
+
+def write(table: pa.Table, path: Place) -> None:
+    """Write the Parquet file, whole or not at all."""
+    with whole(path) as beside:
+        pq.write_table(table, beside)
+
+
+def read(path: Place) -> pa.Table:
+    """Read what :func:`write` wrote.
+
+    Raises:
+        UserError: missing, unreadable or not of this version.
+    """
+    try:
+        with at_hand(path) as file:
+            table = pq.read_table(file, partitioning=None)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing: evaluate the run (again, with --evaluate.again true, if an "
+            "earlier version did)"
+        ) from None
+    except (OSError, pa.ArrowException) as fault:
+        raise UserError(f"{path} cannot be read: {' '.join(str(fault).split())}") from None
+    if not table.select(table.column_names[: len(SCHEMA)]).schema.equals(SCHEMA):
+        raise UserError(f"{path} is not of this version: its columns differ")
+    return table

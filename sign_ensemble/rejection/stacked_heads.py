@@ -1,0 +1,86 @@
+"""Heads side by side as one batched product: features in, logits out.
+
+Letters: M members, N images, K labels, E features, H1 and H2 the widest hidden layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sign_ensemble.core.bf16_products import factor, floats
+from sign_ensemble.core.device import best_device
+from sign_ensemble.learning.member import Member
+
+CHUNK = 1024  # images per product: 5 members of width 1024 then need 20 MB
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Heads that run as one batched product.
+
+    The first layers stand side by side in one (M·H1, E) matrix. The others are padded with zeros to
+    the widest and multiplied as a batch of M; a padded unit is ReLU(0) = 0 and adds nothing. The
+    first two are of bf16 where that is multiplied in hardware, as in their training.
+    """
+
+    labels: int
+    first_HE: torch.Tensor
+    first_bias_H: torch.Tensor
+    second_MHH: torch.Tensor
+    second_bias_MH: torch.Tensor
+    third_MHK: torch.Tensor
+    third_bias_MK: torch.Tensor
+
+    def logits(self, features_NE: NDArray[np.float16]) -> NDArray[np.float32]:
+        """Every member's logits (M, N, K) for features (N, E)."""
+        parts = []
+        m = len(self.third_MHK)
+        with torch.inference_mode():
+            for start in range(0, len(features_NE), CHUNK):
+                x_NE = floats(features_NE[start : start + CHUNK])  # straight to bf16 takes thrice
+                x_NE = x_NE.to(self.first_HE.device).to(self.first_HE.dtype)
+                hidden_NH = (x_NE @ self.first_HE.T).float().add_(self.first_bias_H).relu_()
+                hidden_MNH = hidden_NH.to(x_NE.dtype).view(len(x_NE), m, -1).transpose(0, 1)
+                hidden_MNH = torch.bmm(hidden_MNH, self.second_MHH).float()
+                hidden_MNH = hidden_MNH.add_(self.second_bias_MH[:, None]).relu_()
+                parts.append(torch.baddbmm(self.third_bias_MK[:, None], hidden_MNH, self.third_MHK))
+        if not parts:
+            return np.zeros((m, 0, self.labels), np.float32)
+        return torch.cat(parts, 1).cpu().numpy()
+
+
+def side_by_side(members: Sequence[Member]) -> Heads:
+    """Put members' heads side by side; there is at least one."""
+    first = members[0].card
+    m, k = len(members), len(first.labels)
+    h1 = max(member.card.recipe.widths[0] for member in members)
+    h2 = max(member.card.recipe.widths[1] for member in members)
+    e = members[0].tensors["layers.0.weight"].shape[1]
+    first_MHE = torch.zeros(m, h1, e)
+    first_bias_MH = torch.zeros(m, h1)
+    second_MHH, second_bias_MH = torch.zeros(m, h1, h2), torch.zeros(m, h2)
+    third_MHK, third_bias_MK = torch.zeros(m, h2, k), torch.zeros(m, k)
+    for i, member in enumerate(members):
+        w1, w2 = member.card.recipe.widths
+        part = {name: torch.from_numpy(value) for name, value in member.tensors.items()}
+        first_MHE[i, :w1] = part["layers.0.weight"]
+        first_bias_MH[i, :w1] = part["layers.0.bias"]
+        second_MHH[i, :w1, :w2] = part["layers.3.weight"].T
+        second_bias_MH[i, :w2] = part["layers.3.bias"]
+        third_MHK[i, :w2] = part["layers.6.weight"].T
+        third_bias_MK[i] = part["layers.6.bias"]
+    device = best_device()
+    return Heads(
+        k,
+        factor(first_MHE.flatten(0, 1).to(device)),
+        first_bias_MH.flatten().to(device),
+        factor(second_MHH.to(device)),
+        second_bias_MH.to(device),
+        third_MHK.to(device),
+        third_bias_MK.to(device),
+    )

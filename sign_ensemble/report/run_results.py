@@ -1,0 +1,121 @@
+"""What a run folder holds for a report, read once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import RunFolder, at_hand, read_json
+from sign_ensemble.core.storage import Place
+from sign_ensemble.rejection import answers_table
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished run.
+
+    Args:
+        name: The run's name.
+        metrics: What metrics.json holds.
+        rule: What rule.json holds.
+        answers: A row per image, see ``answers_table.py``.
+        trials: The rows of trials.parquet, best first.
+        members: What members/index.json lists.
+        importances: Share of the loss's variation that each hyperparameter explains.
+        set_aside: Path and reason of each image of the manifest that could not be used.
+        settings: The run's settings, by group.
+        seconds: How long each stage took.
+    """
+
+    name: str
+    metrics: Mapping[str, Any]
+    rule: Mapping[str, Any]
+    answers: pa.Table
+    trials: tuple[Mapping[str, Any], ...]
+    members: tuple[Mapping[str, Any], ...]
+    importances: Mapping[str, float]
+    set_aside: tuple[tuple[str, str], ...]
+    settings: Mapping[str, Mapping[str, Any]]
+    seconds: Mapping[str, float]
+
+
+def read_results(run: RunFolder) -> Results:
+    """Read everything.
+
+    Raises:
+        UserError: the run was not evaluated, or a file is missing, damaged or of another version.
+    """
+    if not run.config.is_file():
+        raise UserError(f"{run.path}: not a run folder (it has no config.yaml)")
+    if not run.metrics.is_file():
+        raise UserError(f"{run.path} has no metrics.json yet: tune or evaluate it first")
+    metrics = read_json(run.metrics)
+    if not isinstance(metrics, dict) or "details" not in metrics:
+        raise UserError(
+            f"{run.metrics}: not an evaluation of this version; evaluate the run again, with "
+            "--evaluate.again true"
+        )
+    aside = rows_of(run.manifest, ["path", "split", "reason"])
+    return Results(
+        name=run.path.name,
+        metrics=metrics,
+        rule=read_json(run.rule),
+        answers=answers_table.read(run.answers),
+        trials=tuple(rows_of(run.trials_table)),
+        members=tuple(read_json(run.members / "index.json")["members"]),
+        importances=importances(run.study),
+        set_aside=tuple((r["path"], r["reason"]) for r in aside if r["split"] == "set-aside"),
+        settings=yaml.safe_load(run.config.read_text()),
+        seconds=read_json(run.timings) if run.timings.is_file() else {},
+    )
+
+
+def rows_of(path: Place, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    """The rows of a Parquet file.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        with at_hand(path) as file:
+            return pq.read_table(file, columns=columns, partitioning=None).to_pylist()
+    except (OSError, pa.ArrowException) as fault:
+        raise UserError(f"{path} cannot be read: {' '.join(str(fault).split())}") from None
+
+
+def loss_of(trial: Any) -> float:
+    """The first objective of one of Optuna's trials."""
+    return float(trial.values[0])
+
+
+def importances(study: Place) -> dict[str, float]:
+    """FANOVA importances of the study's hyperparameters for the loss, its first objective, largest
+    first; empty without a study of at least four complete trials whose losses differ.
+
+    Source: Hutter et al. 2014, as Optuna has it.
+    """
+    if not study.is_file():
+        return {}
+    import optuna
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.trial import TrialState
+
+    with at_hand(study) as file:
+        storage = JournalStorage(JournalFileBackend(str(file)))
+        name = optuna.get_all_study_names(storage)[-1]
+        found = optuna.load_study(study_name=name, storage=storage)
+        complete = found.get_trials(states=(TrialState.COMPLETE,))
+        if len(complete) < 4 or len({loss_of(trial) for trial in complete}) < 2:
+            return {}
+        shares = get_param_importances(
+            found, evaluator=FanovaImportanceEvaluator(seed=0), target=loss_of
+        )
+    return dict(sorted(shares.items(), key=lambda pair: -pair[1]))

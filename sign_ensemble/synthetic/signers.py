@@ -1,0 +1,259 @@
+"""Who signs: a draw of hand, skin, sleeve, habits, camera and light; one image, drawn around it.
+
+``spread`` scales how far signers lie from the average one: 0 makes them one person, 1 is people,
+more is harder than people. What varies between the images of one signer does not depend on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sign_ensemble.synthetic.alphabet import Pose, posed
+from sign_ensemble.synthetic.flesh import Cones, hand
+from sign_ensemble.synthetic.hand import FINGER_LIMITS, THUMB_LIMITS, Array, Joints, Proportions
+from sign_ensemble.synthetic.light import Lamp
+from sign_ensemble.synthetic.render import Colour, Scene, Wall, Worn
+from sign_ensemble.synthetic.skin import marks
+
+# The Monk Skin Tone scale's ten tones, light to dark (Monk, 2019), as levels of sRGB.
+MONK = np.array(
+    [
+        (246, 237, 228),
+        (243, 231, 219),
+        (247, 234, 208),
+        (234, 218, 186),
+        (215, 189, 150),
+        (160, 126, 86),
+        (130, 92, 67),
+        (96, 65, 52),
+        (58, 49, 42),
+        (41, 36, 32),
+    ],
+    np.float64,
+)
+MEAN_TONE, TONES = 4.6, (3.0, 8.6)  # the lightest and darkest drawn; beyond, no camera exposes so
+LEFT_HANDED = 0.1  # share of people (Papadatou-Pastou et al., 2020: 10.6 %)
+SLEEVED = 0.5
+# Relative, of both sexes together: hand breadth 0.079, girth 0.081, length 0.063 (after Greiner,
+# 1991); single bones 0.08 to 0.12, size included (Buryanov and Kotiuk, 2010).
+BREADTH_SD, GIRTH_SD, LENGTH_SD, FINGER_SD = 0.079, 0.02, 0.063, 0.05
+# Standard deviations in degrees: of a person's habit in each label, of one image.
+FINGER_HABIT, FINGER_SD_DEGREES = (6.0, 1.8, 6.0, 5.0), (3.5, 0.9, 3.5, 3.0)
+THUMB_HABIT, THUMB_SD_DEGREES = (6.0, 5.0, 6.0, 7.0, 8.0), (3.0, 2.5, 3.0, 3.0, 3.0)
+TURN_HABIT, TURN_SD = (10.0, 7.0, 8.0), (6.0, 5.0, 5.0)
+
+
+@dataclass(frozen=True)
+class Signer:
+    """One person before one camera.
+
+    Args:
+        name: Folder of the images.
+        seed: Draws the habits: (seed of the set, number of the signer).
+        spread: How far habits lie from the average.
+        sizes: The hand.
+        tone: Linear skin colour.
+        cloth: Linear colour of the sleeve.
+        sleeve: Millimetres from wrist to cuff; None for bare arms.
+        left: Left-handed.
+        distance: Millimetres from camera to hand.
+        frame: Millimetres that the picture is high there.
+        view: Tilt of the camera: turn, tip, roll in degrees.
+        lamp: Where the light comes from and its colour.
+        wall: The background.
+        blur: Of the lens, share of the picture's height.
+        noise: Of the sensor, levels.
+    """
+
+    name: str
+    seed: tuple[int, int]
+    spread: float
+    sizes: Proportions
+    tone: Colour
+    cloth: Colour
+    sleeve: float | None
+    left: bool
+    distance: float
+    frame: float
+    view: Array
+    lamp: Lamp
+    wall: Wall
+    blur: float
+    noise: float
+
+
+def draw_signer(seed: int, number: int, spread: float = 1.0) -> Signer:
+    """Signer ``number`` (from 1) of the set that the seed describes."""
+    rng = np.random.default_rng([seed, number, 1])
+    s = spread
+    breadth = np.exp(s * BREADTH_SD * rng.standard_normal())
+    length = np.exp(s * LENGTH_SD * rng.standard_normal())
+    thick = np.exp(s * GIRTH_SD * rng.standard_normal()) * breadth
+    mean = Proportions()
+    each = np.exp(s * FINGER_SD * rng.standard_normal((4, 3)))
+    sizes = Proportions(
+        knuckles_F3=mean.knuckles_F3 * [breadth, length, 1.0],
+        lengths_F3=mean.lengths_F3 * length * each,
+        radii_F4=mean.radii_F4 * thick,
+        thumb_base_3=mean.thumb_base_3 * [breadth, length, thick],
+        thumb_lengths_3=mean.thumb_lengths_3 * length * np.exp(s * FINGER_SD * rng.normal(size=3)),
+        thumb_radii_4=mean.thumb_radii_4 * thick,
+        palm=mean.palm * thick,
+        wrist=(mean.wrist[0] * thick, mean.wrist[1] * breadth),
+    )
+    place = (number * 0.6180339887 + rng.uniform(-0.1, 0.1)) % 1.0  # neighbours differ in tone
+    tone = MEAN_TONE + min(s, 1.0) * (TONES[0] + place * (TONES[1] - TONES[0]) - MEAN_TONE)
+    levels = np.array([np.interp(tone, np.arange(1, 11), MONK[:, c]) for c in range(3)])
+    linear = 0.86 * (levels / 255) ** 2.2
+    cloth = rng.uniform(0.02, 0.5, 3)
+    sleeve = float(rng.uniform(12, 60)) if rng.random() < SLEEVED and s > 0 else None
+    around = np.array([-0.4, 0.62, 0.68]) + 0.38 * s * rng.standard_normal(3) * [1.5, 0.7, 0.5]
+    around[2] = max(around[2], 0.3)
+    around /= np.linalg.norm(around)
+    warmth = 0.07 * s * rng.standard_normal()
+    strength = 0.9 * np.exp(0.08 * s * rng.standard_normal())
+    ambient = 0.42 * np.exp(0.15 * s * rng.standard_normal())
+    bright = 0.84 * np.exp(0.05 * s * rng.standard_normal())
+    slope = 0.03 + 0.05 * s * rng.standard_normal(2)
+    frame = 205.0 * np.exp(0.08 * s * rng.standard_normal()) * length
+    return Signer(
+        name=f"signer-{number}",
+        seed=(seed, number),
+        spread=s,
+        sizes=sizes,
+        tone=_colour(linear),
+        cloth=_colour(cloth),
+        sleeve=sleeve,
+        left=bool(rng.random() < LEFT_HANDED and s > 0),
+        distance=float(np.clip(700 * np.exp(0.2 * s * rng.standard_normal()), 500, 1200)),
+        frame=float(frame),
+        view=5.0 * s * rng.standard_normal(3),
+        lamp=Lamp(
+            _colour(around),
+            _colour(strength * np.array([1 + warmth, 1.0, 1 - 1.4 * warmth])),
+            _colour(ambient * np.array([1 + warmth / 2, 1.0, 1 - warmth / 2])),
+        ),
+        wall=Wall(
+            _colour(bright * np.array([1 + warmth / 3, 1.0, 1 - warmth / 3])),
+            (float(slope[0]), float(slope[1])),
+            float(rng.uniform(0.02, 0.12)),
+            float(rng.uniform(0.1, 0.35)),
+        ),
+        blur=float(rng.uniform(0.001, 0.0022)),
+        noise=float(rng.uniform(1.0, 3.5)),
+    )
+
+
+def angles(signer: Signer, pose: Pose, key: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Finger (4, 4) and thumb (5,) angles of one image, within the limits.
+
+    Args:
+        signer: Whose habits.
+        pose: Around which pose.
+        key: Number of the pose: a person's habit differs from pose to pose.
+        rng: Draws the image.
+    """
+    habit = np.random.default_rng([*signer.seed, key, 3])
+    own_F4 = habit.standard_normal((4, 4)) * FINGER_HABIT + habit.standard_normal(4) * [4, 0, 4, 3]
+    own_5 = habit.standard_normal(5) * THUMB_HABIT
+    fingers_F4 = pose.fingers_F4() + signer.spread * own_F4
+    fingers_F4 = fingers_F4 + rng.standard_normal((4, 4)) * FINGER_SD_DEGREES
+    thumb_5 = np.array(pose.thumb) + signer.spread * own_5
+    thumb_5 = thumb_5 + rng.standard_normal(5) * THUMB_SD_DEGREES
+    return np.clip(fingers_F4, *FINGER_LIMITS.T), np.clip(thumb_5, *THUMB_LIMITS.T)
+
+
+def rotation(turn: float, tip: float, roll: float) -> Array:
+    """About the vertical, then the horizontal, then in the picture; degrees → (3, 3)."""
+    a, b, c = np.radians([turn, tip, roll])
+    y = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+    x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return z @ x @ y
+
+
+def draw_joints(signer: Signer, pose: Pose, key: int, rng: np.random.Generator) -> Joints:
+    """The joints of one image, the thumb at its place."""
+    fingers_F4, thumb_5 = angles(signer, pose, key, rng)
+    return posed(pose, fingers_F4, thumb_5, signer.sizes)[0]
+
+
+def draw_scene(
+    signer: Signer,
+    pose: Pose,
+    key: int,
+    rng: np.random.Generator,
+    off: tuple[float, float] = (0.0, 0.0),
+) -> Scene:
+    """One image of a signer holding a pose.
+
+    Args:
+        signer: Who.
+        pose: What.
+        key: Number of the pose, for the habit.
+        rng: Draws the image.
+        off: Where the hand's middle lies, as shares of the frame's height right and up.
+    """
+    fingers_F4, thumb_5 = angles(signer, pose, key, rng)
+    _, bones = posed(pose, fingers_F4, thumb_5, signer.sizes)
+    habit = np.random.default_rng([*signer.seed, key, 4])
+    own = signer.spread * habit.standard_normal(3) * TURN_HABIT
+    turn = np.array(pose.orientation) + own + signer.view + rng.standard_normal(3) * TURN_SD
+    turn_33 = rotation(*turn)
+    points = (
+        np.concatenate([bones.fingers_F43.reshape(-1, 3), bones.thumb_43, [[0.0, 10.0, 0.0]]])
+        @ turn_33.T
+    )
+    jitter = rng.normal(0, 0.025, 2) + off
+    shift_3 = -(points.min(0) + points.max(0)) / 2
+    shift_3 = shift_3 + signer.frame * np.array([jitter[0], jitter[1], 0.0])
+    cones = hand(bones, signer.sizes, signer.sleeve)
+    worn = Worn(turn_33, shift_3, marks(bones, signer.sizes), (0, len(cones.kinds)))
+    return finished(signer, rng, cones.moved(turn_33, shift_3), (worn,))
+
+
+def finished(
+    signer: Signer,
+    rng: np.random.Generator,
+    cones: Cones | None,
+    hands: tuple[Worn, ...],
+    thing: Colour = (0.5, 0.5, 0.5),
+) -> Scene:
+    """A scene in the signer's light, as it is in this image."""
+    around = np.array(signer.lamp.towards) + rng.normal(0, 0.07, 3)
+    around /= np.linalg.norm(around)
+    level = np.exp(0.04 * rng.standard_normal())
+    lamp = Lamp(
+        _colour(around),
+        _colour(level * np.array(signer.lamp.colour)),
+        _colour(level * np.array(signer.lamp.ambient)),
+    )
+    wall = Wall(
+        _colour(np.array(signer.wall.colour) * level),
+        signer.wall.slope,
+        signer.wall.corners,
+        signer.wall.shade,
+    )
+    return Scene(
+        cones=cones,
+        hands=hands,
+        tone=signer.tone,
+        cloth=signer.cloth,
+        thing=thing,
+        lamp=lamp,
+        wall=wall,
+        distance=signer.distance,
+        frame=signer.frame * float(np.exp(rng.normal(0, 0.04))),
+        mirrored=signer.left,
+        blur=signer.blur,
+        noise=signer.noise,
+        seed=int(rng.integers(2**31)),
+        quality=90,
+    )
+
+
+def _colour(values: Array) -> Colour:
+    red, green, blue = (float(v) for v in values)
+    return red, green, blue

@@ -1,0 +1,158 @@
+"""W&B's runs of one run folder: what is logged into each, under which name and id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from sign_ensemble.core.config import WandbConfig
+from sign_ensemble.core.run_folder import RunFolder, whole
+from sign_ensemble.core.storage import Place, beside
+from sign_ensemble.tracking import artifacts
+from sign_ensemble.tracking.flat_records import LOGGED, described, flat, trial_figures
+from sign_ensemble.tracking.wandb_tables import plots, tables
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+    from sign_ensemble.search.records import TrialRecord
+
+INIT_SECONDS = 15.0  # a server that answers at all does so within a second or two
+FINISH_SECONDS = {"evaluate": 600.0}  # enough for the ensemble's weights over a slow line
+FINISH_SECONDS_ELSE = 60.0  # a trial is a few kB
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Each method opens a W&B run, logs and ends it; raises whatever wandb does.
+
+    What a method returns is to be said to the user; mostly it is empty.
+
+    Args:
+        config: Project and entity.
+        run: Its folder gets wandb's files, its name becomes the group.
+        mode: online or offline.
+    """
+
+    config: WandbConfig
+    run: RunFolder
+    mode: str
+
+    def trial(self, record: TrialRecord, fold_names: Sequence[str]) -> str:
+        """An ended trial."""
+        name = f"trial {record.number}: {described(record.params)}"
+        config = {**record.params, "number": record.number, "status": record.status}
+        return self._folds("trial", f"t{record.number}", name, config, record, fold_names)
+
+    def setting(self, params: dict[str, Any], record: TrialRecord) -> str:
+        """A single training; in a sweep it is the agent's own run."""
+        digest = hashlib.sha256(json.dumps(params, sort_keys=True, default=str).encode())
+        key = "" if "WANDB_SWEEP_ID" in os.environ else f"s{digest.hexdigest()[:8]}"
+        config = {**params, "status": record.status}
+        names = [str(fold["fold"]) for fold in record.folds]
+        return self._folds("train", key, described(params), config, record, names)
+
+    def evaluation(
+        self, config: dict[str, Any], metrics: dict[str, Any], places: Sequence[Place]
+    ) -> str:
+        """The finished ensemble."""
+        with self._open("evaluate", "evaluate", "evaluation", config) as run:
+            run.summary.update(flat(metrics))
+            with TemporaryDirectory(prefix="sign_ensemble-") as folder:  # wandb copies what it logs
+                found = tables(self.run, metrics, Path(folder))
+                run.log({**found, **plots(self.run, metrics, Path(folder))})
+            for source in artifacts.sources(self.run):
+                artifacts.use(run, source)
+            paths = [artifacts.here(self.run, place) for place in places]
+            size = artifacts.size_of(paths)
+            if size > artifacts.ARTIFACT_BYTES:
+                return f"W&B: the ensemble has {size / 1e9:.1f} GB, its files are not logged"
+            if paths:
+                run.log_artifact(artifacts.ensemble(self.run, paths))
+        return ""
+
+    def _folds(
+        self,
+        job_type: str,
+        key: str,
+        name: str,
+        config: dict[str, Any],
+        record: TrialRecord,
+        fold_names: Sequence[str],
+    ) -> str:
+        exit_code = 1 if record.status == "failed" else 0
+        with self._open(job_type, key, name, config, exit_code) as run:
+            rows = zip(record.folds, fold_names, record.running_nll, strict=False)
+            for step, (fold, fold_name, running_nll) in enumerate(rows):
+                row = {figure: fold[figure] for figure in LOGGED}
+                row |= {"fold": fold_name, "running_nll": running_nll}
+                # With its step given, a row that an earlier call has logged is ignored by wandb;
+                # committed at once, the last row cannot overwrite the summary's means.
+                run.log(row, step=step, commit=True)
+            run.summary.update(trial_figures(record))
+            if record_file := artifacts.trial_artifact(self.run, record.number):
+                run.log_artifact(record_file)
+        return ""
+
+    @contextmanager
+    def _open(
+        self, job_type: str, key: str, name: str, config: dict[str, Any], exit_code: int = 0
+    ) -> Iterator[Run]:
+        """One W&B run, finished when the block ends; an empty key leaves the id to the agent."""
+        import wandb
+
+        run_id = f"{self._token()}-{key}" if key else None
+        before = self._unsynced(run_id) if run_id and self.mode == "offline" else []
+        settings = wandb.Settings(
+            console="off",
+            silent=True,
+            disable_git=True,
+            disable_code=True,
+            save_code=False,
+            init_timeout=INIT_SECONDS,
+            finish_timeout=FINISH_SECONDS.get(job_type, FINISH_SECONDS_ELSE),
+            finish_timeout_raises=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+        )
+        if run_id:
+            settings.project, settings.entity = self.config.project, self.config.entity
+            settings.run_id, settings.resume = run_id, "allow"
+        run = wandb.init(
+            dir=str(beside(self.run.path)),
+            mode="online" if self.mode == "online" else "offline",
+            group=self.run.path.name[:128],
+            job_type=job_type,
+            name=name,
+            config=config,
+            reinit="create_new",  # a W&B run that the caller has open is none of our business
+            settings=settings,
+        )
+        try:
+            yield run
+        finally:
+            run.finish(exit_code=exit_code)
+        for folder in before:
+            shutil.rmtree(folder)
+
+    def _token(self) -> str:
+        """What makes ids this folder's own: kept in it, so it survives a move or another mount."""
+        path = self.run.path / "wandb" / "token"
+        if not path.is_file():
+            with whole(path) as file:
+                file.write_text(secrets.token_hex(4))
+        return path.read_text()
+
+    def _unsynced(self, run_id: str) -> list[Path]:
+        """Offline folders of a run that is about to be logged again; syncing one will do."""
+        files = (beside(self.run.path) / "wandb").glob(f"offline-run-*/run-{run_id}.wandb")
+        return [file.parent for file in files if not any(file.parent.glob("*.synced"))]

@@ -1,0 +1,142 @@
+"""A Ray that starts beside other work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.ray_cluster import Awaited, without
+
+
+def test_what_is_awaited_is_asked_once_when_it_is_there() -> None:
+    up: Future[None] = Future()
+    asked: list[bool] = []
+    cluster = Awaited(up, lambda: asked.append(up.done()))
+    cluster.look()
+    assert asked == []
+    up.set_result(None)
+    for ask in (cluster.look, cluster.look, cluster.wait):
+        ask()
+        assert asked == [True]
+
+
+@pytest.mark.parametrize("ask", [Awaited.look, Awaited.wait])
+def test_what_it_cannot_do_is_refused(ask: Any) -> None:
+    def refuses() -> None:
+        raise UserError("no room")
+
+    up: Future[None] = Future()
+    up.set_result(None)
+    with pytest.raises(UserError, match="no room"):
+        ask(Awaited(up, refuses))
+    fault: Future[None] = Future()
+    fault.set_exception(OSError("no port"))
+    with pytest.raises(OSError, match="no port"):
+        ask(Awaited(fault, lambda: None))
+
+
+def test_what_ray_does_not_have_is_not_left_out() -> None:
+    from ray._private.node import Node
+
+    before = Node.start_monitor
+    with without(("start_monitor", "start_what_is_no_more")):
+        assert Node.start_monitor is not before
+        assert not hasattr(Node, "start_what_is_no_more")
+    assert Node.start_monitor is before
+
+
+IN_A_PROCESS = """
+import contextlib, os, signal, time
+from pathlib import Path
+
+import ray
+
+from sign_ensemble.core.ray_cluster import starting
+
+
+def running():
+    # what this process has started: names by number
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            number, _, named = file.read_text().partition("(")
+            name, _, rest = named.rpartition(")")
+            state, parent, *_ = rest.split()
+            if int(parent) == os.getpid() and state != "Z":
+                found[int(number)] = name
+    return found
+
+
+def still_running():
+    # the same after 20 seconds
+    for _ in range(200):
+        if not (found := running()):
+            break
+        time.sleep(0.1)
+    return list(found.values())
+
+
+{body}
+assert not ray.is_initialized()
+assert still_running() == []
+print("ended")
+"""
+WHOLE = """
+with starting() as up:
+    assert not up.done()
+    up.result()
+    assert ray.get(ray.put(3)) == 3
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in running()]
+    assert any(b"raylet" in line for line in lines)
+    assert not any(b"monitor.py" in line or b"dashboard.py" in line for line in lines)
+    with starting() as again:  # what is there is taken, and stays
+        assert again.done()
+    assert ray.is_initialized()
+"""
+INTERRUPTED = """
+with contextlib.suppress(KeyboardInterrupt):
+    with starting() as up:
+        assert not up.done()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    raise SystemExit("the interrupt was lost")
+"""
+
+# another command of this machine, which Ray would have join the first one's
+BESIDE = """
+import subprocess, sys
+OTHER = '''
+import ray
+from sign_ensemble.core.ray_cluster import connected
+init = ray.init
+ray.init = lambda address, **how: init("{first}" if address == "auto" else address, **how)
+with connected():
+    assert ray.get_runtime_context().gcs_address != "{first}"
+'''
+with starting() as up:
+    up.result()
+    first = ray.get_runtime_context().gcs_address
+    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    subprocess.run([sys.executable, "-c", OTHER.replace("{first}", first)], env=env, check=True)
+    assert ray.get(ray.put(3)) == 3
+"""
+
+
+@pytest.mark.parametrize("body", [WHOLE, INTERRUPTED, BESIDE])
+def test_a_new_ray_starts_beside_other_work_and_leaves_no_process(body: str) -> None:
+    """In a process of its own: in this one Ray may run already."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IN_A_PROCESS.replace("{body}", body)],
+        env={**os.environ, "RAY_ADDRESS": "local"},  # whatever runs on this machine
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")

@@ -1,0 +1,95 @@
+"""Pieces on threads of their own: in order, a few ahead, and nothing of it is left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from sign_ensemble.core.threads import AHEAD, in_parts, side_by_side
+
+
+@pytest.fixture(autouse=True)
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def threads_of_a_new_one() -> int:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
+def test_they_come_in_order_however_long_each_takes() -> None:
+    def slow(number: int) -> int:
+        time.sleep(0.02 * (3 - number % 3))
+        return number
+
+    assert list(side_by_side(10, slow)) == list(range(10))
+    assert list(side_by_side(0, slow)) == []
+
+
+@pytest.mark.parametrize(("pieces", "share"), [(1, 3), (2, 1), (3, 1), (9, 1)])
+def test_threads_are_shared_among_pieces(pieces: int, share: int) -> None:
+    found = list(side_by_side(pieces, lambda _: torch.get_num_threads()))
+    assert found == [share] * pieces
+    assert torch.get_num_threads() == threads_of_a_new_one() == 3
+
+
+def test_only_so_many_are_made_at_once() -> None:
+    """However many cores there are: each needs memory."""
+    found = list(side_by_side(4, lambda _: torch.get_num_threads(), most=1))
+    assert found == [3] * 4
+
+
+def test_as_many_as_threads_are_made_at_once() -> None:
+    together = threading.Barrier(3, timeout=20)
+    assert len(list(side_by_side(6, lambda _: together.wait()))) == 6
+
+
+def test_only_a_few_are_made_before_they_are_taken() -> None:
+    begun: list[int] = []
+    parts = side_by_side(100, begun.append)
+    next(parts)
+    time.sleep(0.1)  # whatever else began would have by now
+    assert len(begun) == AHEAD * 3
+    parts.close()
+    assert len(begun) == AHEAD * 3
+    assert threads_of_a_new_one() == 3
+
+
+def test_a_fault_comes_in_its_place_and_ends_the_rest() -> None:
+    before, begun = set(threading.enumerate()), list[int]()
+
+    def fails(number: int) -> int:
+        begun.append(number)
+        if number == 4:
+            raise OSError("gone")
+        return number
+
+    taken: list[int] = []
+    with pytest.raises(OSError, match="gone"):
+        taken.extend(side_by_side(100, fails))
+    assert len(begun) <= 4 + AHEAD * 3
+    assert set(threading.enumerate()) <= before
+    assert torch.get_num_threads() == threads_of_a_new_one() == 3
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 5])
+@pytest.mark.parametrize("images", [0, 1, 4, 7])
+def test_parts_are_all_images_once(images: int, cores: int) -> None:
+    torch.set_num_threads(cores)
+    counts = np.zeros(images, int)
+
+    def count(part: slice) -> None:
+        counts[part] += 1
+
+    in_parts(images, count)
+    assert counts.tolist() == [1] * images

@@ -1,0 +1,418 @@
+"""Folds by hand, the training loop with a known loss, and a small problem that must be learned.
+
+Letters: N images, V views, E features, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import log, sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from sign_ensemble.core.config import MemberConfig
+from sign_ensemble.data.backbone import E
+from sign_ensemble.data.feature_cache import plain
+from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.learning import head_training
+from sign_ensemble.learning.head_training import (
+    fit_fold,
+    fit_rows,
+    fold_of_each,
+    kept_back,
+    recipe_of,
+    shown_rows,
+    unsure_risk,
+)
+from sign_ensemble.learning.network import Head, logits_of
+from sign_ensemble.learning.optimizer import adam
+from sign_ensemble.learning.task import Task, seed_of
+from sign_ensemble.learning.training_loop import (
+    Course,
+    FeatureBatches,
+    Fitted,
+    Piece,
+    fit,
+    smoothed_nll,
+)
+
+CPU = torch.device("cpu")
+QUICK = MemberConfig(widths=(8, 4), dropout=0.2, learning_rate=3e-3, epochs=3, batch_size=8)
+NONE_G = np.zeros((0, E), np.float16)
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    """60 images of 3 signers and 3 labels, two views: each label's features have their own place.
+
+    Slots are in another order than images, and the file holds a slot of nobody's.
+    """
+    rng = np.random.default_rng(0)
+    labels_N, folds_N = np.tile(np.arange(3), 20), np.repeat(np.arange(3), 20)
+    slots_N = rng.permutation(61)[:60]
+    values = np.full((61, 3, E), 9.0, np.float16)
+    middle = rng.normal(size=(3, E))
+    values[slots_N] = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 3, E))
+    path = tmp_path_factory.mktemp("task") / "features.f16"
+    path.write_bytes(values.tobytes())
+    features = Slots(str(path), slots_N, (3, E), "float16")
+    return Task(features, labels_N, folds_N, ("ada", "ben", "cleo"), ("a", "b", "c"), "", 0)
+
+
+# --- folds ----------------------------------------------------------------------------------------
+
+
+def test_a_signer_is_a_fold() -> None:
+    signers = np.array(["cleo", "ada", "ben", "ada", "cleo"])
+    folds, names = fold_of_each(signers, np.zeros(5, np.int64), most=6, seed=0)
+    assert names == ("ada", "ben", "cleo")
+    assert folds.tolist() == [2, 0, 1, 0, 2]
+    assert folds.dtype == np.int64
+
+
+def test_more_signers_than_folds_share_them_evenly() -> None:
+    # sizes 5 4 3 3 1, two folds: a opens one, b the other; c joins b (4 < 5), d a (5 < 7), e b
+    # (7 < 8): eight images each
+    signers = np.repeat(["a", "b", "c", "d", "e"], [5, 4, 3, 3, 1])
+    folds, names = fold_of_each(signers, np.zeros(16, np.int64), most=2, seed=0)
+    assert names == ("a+d", "b+c+e")
+    assert np.bincount(folds).tolist() == [8, 8]
+    for name, fold in zip("abcde", [0, 1, 1, 0, 1], strict=True):
+        assert set(folds[signers == name]) == {fold}
+
+
+def test_the_seed_does_not_move_signers() -> None:
+    signers = np.repeat(["a", "b", "c", "d"], [3, 3, 2, 2])
+    labels = np.zeros(10, np.int64)
+    one, other = (fold_of_each(signers, labels, most=2, seed=seed) for seed in (0, 1))
+    assert one[1] == other[1] == ("a+c", "b+d")
+    assert np.array_equal(one[0], other[0])
+
+
+def test_unknown_signers_make_random_folds_even_over_labels() -> None:
+    labels = np.repeat([0, 1, 2], [8, 9, 12])
+    unknown = np.full(29, "")
+    folds, names = fold_of_each(unknown, labels, most=6, seed=0)
+    assert names == ("random-0", "random-1", "random-2", "random-3")
+    for label, sizes in ((0, [2, 2, 2, 2]), (1, [3, 2, 2, 2]), (2, [3, 3, 3, 3])):
+        assert np.bincount(folds[labels == label]).tolist() == sizes
+    assert np.array_equal(folds, fold_of_each(unknown, labels, most=6, seed=0)[0])
+    assert not np.array_equal(folds, fold_of_each(unknown, labels, most=6, seed=1)[0])
+
+
+def test_random_folds_are_no_more_than_the_rarest_label_has_images() -> None:
+    labels = np.repeat([0, 1], [9, 2])
+    folds, names = fold_of_each(np.full(11, ""), labels, most=6, seed=0)
+    assert names == ("random-0", "random-1")
+    assert sorted(folds[labels == 1]) == [0, 1]
+    assert len(fold_of_each(np.full(11, ""), np.zeros(11, np.int64), most=3, seed=0)[1]) == 3
+
+
+# --- pieces ---------------------------------------------------------------------------------------
+
+
+def test_a_share_of_each_label_is_kept_back() -> None:
+    labels = np.repeat([0, 1, 2, 3], [10, 25, 9, 40])
+    kept = kept_back(labels, 0.1, np.random.default_rng(0))
+    assert [int(kept[labels == label].sum()) for label in range(4)] == [1, 2, 0, 4]
+    assert not kept_back(labels, 0.0, np.random.default_rng(0)).any()
+    assert np.array_equal(kept, kept_back(labels, 0.1, np.random.default_rng(0)))
+    assert not np.array_equal(kept, kept_back(labels, 0.1, np.random.default_rng(1)))
+
+
+def test_seeds_differ_in_every_part_and_in_order() -> None:
+    parts = [(a, b, c) for a in range(4) for b in range(4) for c in range(4)]
+    seeds = {seed_of(*each) for each in parts}
+    assert len(seeds) == len(parts)
+    assert all(0 <= seed < 2**32 for seed in seeds)
+    assert seed_of(1, 2, 3) == seed_of(1, 2, 3)
+    assert seed_of(-1, 0) == seed_of(2**32 - 1, 0)  # any whole number is a seed
+
+
+def test_a_trials_parameters_replace_the_default_ones() -> None:
+    default = MemberConfig(widths=(64, 32), dropout=0.5, epochs=4)
+    params = {"h1": 16, "dropout": 0.3, "learning_rate": 0.01}
+    found = recipe_of(default, params)
+    assert found == MemberConfig(widths=(16, 32), dropout=0.3, learning_rate=0.01, epochs=4)
+    assert params == {"h1": 16, "dropout": 0.3, "learning_rate": 0.01}
+    assert recipe_of(default, {}) == default
+    with pytest.raises(TypeError, match="colour"):
+        recipe_of(default, {"colour": 1})
+
+
+def test_smoothed_nll_by_hand() -> None:
+    probs = [[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]]
+    log_probs, labels = torch.tensor(probs).log(), torch.tensor([0, 2])
+    plain = -(log(0.5) + log(0.6)) / 2
+    assert float(smoothed_nll(log_probs, labels, 0.0)) == pytest.approx(plain, abs=1e-6)
+    even = -(log(0.5) + 2 * log(0.25) + 2 * log(0.2) + log(0.6)) / 6
+    by_hand = 0.7 * plain + 0.3 * even
+    assert float(smoothed_nll(log_probs, labels, 0.3)) == pytest.approx(by_hand, abs=1e-6)
+    torchs = torch.nn.functional.cross_entropy(log_probs, labels, label_smoothing=0.3)
+    assert float(torchs) == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_decay_spares_the_biases() -> None:
+    head = Head(5, (4, 3), 2, dropout=0.0)
+    weights, biases = adam((head, 0.01), weight_decay=0.25).param_groups
+    assert [p.ndim for p in weights["params"]] == [2, 2, 2]
+    assert [p.ndim for p in biases["params"]] == [1, 1, 1]
+    assert (weights["weight_decay"], biases["weight_decay"]) == (0.25, 0.0)
+    assert weights["lr"] == biases["lr"] == 0.01
+
+
+@pytest.mark.parametrize(("view_share", "seen"), [(0.0, {0}), (0.5, {0, 1, 2}), (1.0, {1, 2})])
+def test_an_epoch_shows_each_image_once_as_itself_or_in_a_view(
+    view_share: float, seen: set[int]
+) -> None:
+    features = np.arange(7 * 3, dtype=np.float16).reshape(7, 3, 1)  # slot 3 r + v
+    rows, labels = np.array([6, 0, 2, 5, 1]), np.array([60, 0, 20, 50, 10])
+    rng = np.random.default_rng(0)
+    batches = FeatureBatches(features, rows, labels, size=2, view_share=view_share, rng=rng)
+    assert batches.steps == 3
+    epochs = []
+    for number in range(1, 201):
+        parts = [piece for (piece,) in batches.epoch(number, 0)]
+        assert [(len(part.labels_N), part.weight) for part in parts] == [
+            (2, 1.0),
+            (2, 1.0),
+            (1, 1.0),
+        ]
+        values = torch.cat([part.inputs[0][:, 0] for part in parts]).numpy().astype(int)
+        shown = torch.cat([part.labels_N for part in parts]).numpy()
+        assert (values // 3 * 10).tolist() == shown.tolist()  # features and labels stay together
+        assert sorted(shown) == [0, 10, 20, 50, 60]
+        epochs.append(values)
+    views = np.concatenate(epochs) % 3
+    assert set(views) == seen
+    assert np.mean(views > 0) == pytest.approx(view_share, abs=3 * sqrt(0.25 / 1000))
+    assert len({tuple(each // 3) for each in epochs}) > 80  # of 120 orders
+
+
+def test_images_without_views_are_shown_as_they_are() -> None:
+    features = np.arange(4, dtype=np.float16).reshape(4, 1, 1)
+    rng = np.random.default_rng(0)
+    batches = FeatureBatches(features, np.arange(4), np.arange(4), size=9, view_share=1.0, rng=rng)
+    (((piece,)),) = batches.epoch(1, 0)
+    assert piece.inputs[0][:, 0].tolist() == piece.labels_N.tolist()
+
+
+# --- the training loop ----------------------------------------------------------------------------
+
+
+class Line:
+    """One batch of four points on a line; the label is the side."""
+
+    steps = 1
+
+    def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
+        inputs = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]])
+        yield [Piece((inputs,), torch.tensor([0, 0, 1, 1]))]
+
+
+def fitted_with(net: torch.nn.Module, rate: float, course: Course, stop_nll: Any = None) -> Fitted:
+    return fit(net, Line(), course, adam((net, rate), weight_decay=0.0), CPU, stop_nll)
+
+
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(1, 2), torch.nn.LogSoftmax(-1))
+
+
+def run_with(losses: list[float], patience: int) -> tuple[Any, torch.nn.Module, list[Any]]:
+    """A training whose loss on kept-back images is given; also the weights after each epoch."""
+    net, seen = network(), []
+
+    def stop_nll(given: torch.nn.Module) -> float:
+        assert not given.training
+        seen.append({k: v.clone() for k, v in given.state_dict().items()})
+        return losses[len(seen) - 1]
+
+    return fitted_with(net, 0.1, Course(len(losses), patience=patience), stop_nll), net, seen
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "epochs", "best"),
+    [
+        ([3, 1, 2, 2, 0.5], 2, 4, 2),  # the fifth epoch would have been better
+        ([3, 1, 2, 2, 0.5], 3, 5, 5),
+        ([3, 2, 1], 1, 3, 3),
+        ([1, 1, 1, 1, 1], 3, 4, 1),  # equal is no better
+        ([1, 2, 3], 1, 2, 1),
+        ([2, 3, 1, 2, 3, 0], 2, 5, 3),  # patience counts from the best
+    ],
+)
+def test_the_best_epochs_weights_are_kept(
+    losses: list[float], patience: int, epochs: int, best: int
+) -> None:
+    fitted, net, seen = run_with(losses, patience)
+    assert (fitted.epochs, fitted.best_epoch) == (epochs, best)
+    assert fitted.stop_nll == losses[best - 1]
+    assert len(fitted.losses) == len(seen) == epochs
+    for name, kept in net.state_dict().items():
+        assert torch.equal(kept, seen[best - 1][name])
+        assert best == epochs or not torch.equal(kept, seen[-1][name])
+    assert not net.training
+
+
+def test_without_images_kept_back_all_epochs_are_run() -> None:
+    net = network()
+    fitted = fitted_with(net, 0.1, Course(7))
+    assert (fitted.epochs, fitted.best_epoch, fitted.stop_nll) == (7, 7, None)
+    assert fitted.losses == tuple(sorted(fitted.losses, reverse=True))
+    assert not net.training
+
+
+def test_the_first_loss_is_the_untrained_networks() -> None:
+    net = network()
+    ((piece,),) = Line().epoch(1, 0)
+    with torch.no_grad():
+        untrained = float(torch.nn.functional.nll_loss(net(*piece.inputs), piece.labels_N))
+    fitted = fitted_with(net, 1e-4, Course(1))
+    assert fitted.losses[0] == pytest.approx(untrained, rel=0.01)  # bf16 where it is fast
+
+
+# --- a head on cached features --------------------------------------------------------------------
+
+
+def bits(head: Head) -> bytes:
+    return b"".join(tensor.cpu().numpy().tobytes() for tensor in head.state_dict().values())
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_gives_others(task: Task) -> None:
+    rows = np.arange(40)
+    state = torch.get_rng_state()
+    first, fitted = fit_rows(task, QUICK, rows, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)  # the caller's draws go on as before
+    torch.rand(5)
+    again, refitted = fit_rows(task, QUICK, rows, seed=3)
+    other, _ = fit_rows(task, QUICK, rows, seed=4)
+    assert bits(first) == bits(again)
+    assert fitted == refitted
+    assert bits(first) != bits(other)
+
+
+def test_a_bootstrapped_network_sees_as_many_images_drawn_with_replacement() -> None:
+    rows = np.arange(100, 400)
+    assert shown_rows(rows, MemberConfig(), 3) is rows
+    drawn = [shown_rows(rows, MemberConfig(bootstrapped=True), seed) for seed in (3, 3, 4)]
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    for each in drawn:
+        assert len(each) == 300
+        assert set(each) <= set(rows)
+        # of n images 1 - (1 - 1 / n)^n are drawn: .633 of 300, of which .025 is a standard error
+        assert len(set(each)) / 300 == pytest.approx(0.633, abs=0.1)
+
+
+@pytest.mark.parametrize("directions", [0, 4])
+def test_what_a_bootstrapped_head_learns_from(
+    task: Task, directions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels stay with their images, and those kept back to stop are not among them."""
+    shown: list[FeatureBatches] = []
+
+    def seen(*given: Any) -> FeatureBatches:
+        shown.append(FeatureBatches(*given))
+        return shown[-1]
+
+    monkeypatch.setattr(head_training, "FeatureBatches", seen)
+    recipe = replace(QUICK, bootstrapped=True, directions=directions, stop_share=0.2)
+    rows = np.arange(40)
+    fit_rows(task, recipe, rows, seed=3)
+    fit_rows(task, replace(recipe, bootstrapped=False), rows, seed=3)
+    drawn, every = shown
+    slots = np.arange(40) if directions else task.features.slots_N[rows]
+    label_of = dict(zip(slots.tolist(), task.labels_N[rows].tolist(), strict=True))
+    assert len(drawn.rows_N) == len(every.rows_N)
+    assert len(set(drawn.rows_N)) < len(drawn.rows_N)
+    assert set(drawn.rows_N) <= set(every.rows_N)
+    assert [label_of[slot] for slot in drawn.rows_N.tolist()] == drawn.labels_N.tolist()
+
+
+def test_a_separable_problem_is_learned(task: Task) -> None:
+    recipe = replace(
+        QUICK, widths=(32, 16), dropout=0.0, learning_rate=1e-3, epochs=10, stop_share=0.0
+    )
+    result, learned = fit_fold(task, recipe, 1, seed=0, negatives_GE=NONE_G)
+    assert result.accuracy == 1.0
+    assert result.nll < 0.1  # guessing costs log 3 = 1.1
+    assert (result.epochs, result.best_epoch) == (10, 10)
+    assert (result.fold, result.n) == (1, 20)
+    assert result.negative_logits_GK.shape == (0, 3)
+    values_ND = plain(task.features)[task.folds_N == 1]
+    assert np.array_equal(result.logits_FK, learned.logits("the fold", lambda: values_ND))
+    finished = logits_of(learned.on_features(), values_ND)
+    assert result.logits_FK == pytest.approx(finished, abs=1e-4)
+
+
+def test_figures_of_a_fold_are_those_of_its_logits(task: Task) -> None:
+    negatives = np.random.default_rng(0).normal(size=(5, E)).astype(np.float16)
+    result, learned = fit_fold(task, MemberConfig(widths=(3, 2), epochs=1), 2, 0, negatives)
+    truth = task.labels_N[task.folds_N == 2]
+    logits = result.logits_FK.astype(np.float64)
+    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    assert result.nll == pytest.approx(-log_probs[np.arange(20), truth].mean(), abs=1e-9)
+    assert result.accuracy == np.mean(logits.argmax(1) == truth)
+    assert np.array_equal(result.negative_logits_GK, learned.logits("others", lambda: negatives))
+    finished = logits_of(learned.on_features(), negatives)
+    assert result.negative_logits_GK == pytest.approx(finished, abs=1e-4)
+    assert "logits_FK" not in result.figures()
+    assert result.figures()["nll"] == result.nll
+    unlike = softmax(result.negative_logits_GK.astype(np.float64), -1)
+    assert result.augrc == pytest.approx(unsure_risk(np.exp(log_probs), truth, unlike))
+    assert result.seconds > 0
+
+
+def test_the_chance_that_a_negative_is_answered_by_hand() -> None:
+    # from least to most unsure: a sign read rightly, a negative, a misread sign, a sign read
+    # rightly. With 1, 2, 3 and 4 of 4 answered 0, 1/4, 2/4 and 2/4 of all are answered failures:
+    # by trapezoids (1/8 + 3/8 + 4/8) / 3
+    signs = np.array([[0.99, 0.01], [0.2, 0.8], [0.4, 0.6]])
+    labels, negatives = np.array([0, 0, 1]), np.array([[0.1, 0.9]])
+    found = unsure_risk(signs, labels, negatives)
+    entropies = [-(p * np.log(p)).sum() for p in [*signs, *negatives]]
+    assert np.argsort(entropies).tolist() == [0, 3, 1, 2]
+    assert found == pytest.approx(1 / 3)
+    assert unsure_risk(signs[:1], labels[:1], np.zeros((0, 2))) == 0.0
+    assert unsure_risk(np.array([[1.0, 0.0]]), np.array([0]), np.array([[0.5, 0.5]])) < found
+
+
+def test_the_left_out_fold_is_never_seen(task: Task) -> None:
+    # with all labels of fold 0 turned round, the model of fold 0 must stay the same to the bit
+    turned = np.where(task.folds_N == 0, 2 - task.labels_N, task.labels_N)
+    spoiled = Task(**{**vars(task), "labels_N": turned})
+    before, _ = fit_fold(task, QUICK, 0, seed=1, negatives_GE=NONE_G)
+    after, _ = fit_fold(spoiled, QUICK, 0, seed=1, negatives_GE=NONE_G)
+    assert before.logits_FK.tobytes() == after.logits_FK.tobytes()
+    assert before.nll != after.nll
+    # another fold's labels do matter
+    other, _ = fit_fold(spoiled, QUICK, 1, seed=1, negatives_GE=NONE_G)
+    untouched, _ = fit_fold(task, QUICK, 1, seed=1, negatives_GE=NONE_G)
+    assert other.logits_FK.tobytes() != untouched.logits_FK.tobytes()
+
+
+def test_logits_come_in_thousands_and_in_order() -> None:
+    torch.manual_seed(0)
+    head = Head(6, (4, 3), 2, dropout=0.5).eval()
+    features = np.random.default_rng(0).normal(size=(2050, 6)).astype(np.float16)
+    with torch.no_grad():
+        whole = head.logits(torch.from_numpy(features).float()).numpy()
+    assert logits_of(head, features) == pytest.approx(whole, abs=1e-5)
+
+
+def test_a_features_file_is_read_where_the_slots_say(tmp_path: Path) -> None:
+    values = np.arange(4 * 2 * E, dtype=np.int64).reshape(4, 2, E) % 2048
+    (tmp_path / "f").write_bytes(values.astype(np.float16).tobytes())
+    features = Slots(str(tmp_path / "f"), np.array([3, 0, 3]), (2, E), "float16")
+    assert features.open().shape == (4, 2, E)
+    assert np.array_equal(plain(features), values[[3, 0, 3], 0].astype(np.float16))

@@ -1,0 +1,129 @@
+"""Steps made ahead on a GPU are the same steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sign_ensemble.core.config import FinetuneConfig, MemberConfig
+from sign_ensemble.core.device import CPU
+from sign_ensemble.data import backbone
+from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.learning.finetuning import (
+    PixelBatches,
+    course_of,
+    network_of,
+    optimiser_of,
+    restore,
+    state_of,
+)
+from sign_ensemble.learning.member import Card, Member
+from sign_ensemble.learning.network import Head, Network
+from sign_ensemble.learning.prefetch import ahead
+from sign_ensemble.learning.task import PixelTask
+from sign_ensemble.learning.training_loop import Piece, Position, fit
+
+N, SIDE, WIDTHS = 40, 224, (64, 32)
+SETTINGS = FinetuneConfig(layers="all", epochs=2, batch_size=8)
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> PixelBatches:
+    images = np.random.default_rng(0).integers(0, 256, (N, SIDE, SIDE, 3), np.uint8)
+    images.tofile(tmp_path / "pixels.u8")
+    task = PixelTask(
+        Slots(str(tmp_path / "pixels.u8"), np.arange(N), (SIDE, SIDE, 3), "uint8"),
+        tuple(str(i) for i in range(N)),
+        np.arange(N) % 2,
+        np.zeros(N, np.int64),
+        mirror=False,
+        weights="shipped",
+    )
+    gpu = torch.device("cuda")
+    return PixelBatches(task, np.arange(N), SETTINGS, 4, WIDTHS, 0.5, 7, 0, 1, gpu)
+
+
+def network() -> Network:
+    torch.manual_seed(0)
+    head = Head(backbone.E, WIDTHS, 2, 0.5)
+    card = Card(("a", "b"), MemberConfig(widths=WIDTHS), 7, 0, -1, 1, 0.0, {}, "m", SETTINGS)
+    tensors = {name: value.numpy() for name, value in head.state_dict().items()}
+    return network_of(Member(card, tensors), SETTINGS, "shipped")
+
+
+def test_a_processor_makes_a_step_when_it_is_asked_for() -> None:
+    asked = []
+
+    def steps() -> Iterator[list[Piece]]:
+        for number in range(3):
+            asked.append(number)
+            yield [Piece((), torch.tensor([number]))]
+
+    found = ahead(steps(), CPU)
+    for number in range(3):
+        (piece,) = next(found)
+        assert int(piece.labels_N) == number and asked == list(range(number + 1))
+    assert next(found, None) is None
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_steps_made_ahead_are_those_made_when_asked_for(given: PixelBatches) -> None:
+    for begin in (0, 3):
+        for one, other in zip(given.epoch(2, begin), given.made(2, begin), strict=True):
+            assert len(one) == len(other) == 2  # pieces of four
+            for a, b in zip(one, other, strict=True):
+                assert torch.equal(a.labels_N, b.labels_N)
+                assert all(torch.equal(x, y) for x, y in zip(a.inputs, b.inputs, strict=True))
+                assert a.inputs[0].is_cuda
+
+
+WHERE = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])]
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_a_checkpoint_is_put_back_to_the_bit_where_the_network_is(
+    given: PixelBatches, where: str
+) -> None:
+    device = torch.device(where)
+    kept: dict[str, torch.Tensor] = {}
+
+    def train(begin: Position | None) -> dict[str, torch.Tensor]:
+        net = network().to(device)
+        optimiser = optimiser_of(net, SETTINGS)
+        if begin:
+            restore(net, optimiser, kept)
+            back = state_of(net, optimiser)
+            assert back.keys() == kept.keys()
+            assert all(torch.equal(back[name], value) for name, value in kept.items())
+            steps = [state["step"] for state in optimiser.state.values()]
+            assert {step.device.type for step in steps} == {where}  # fused Adam wants it there
+
+        def after(position: Position) -> None:
+            if (position.epoch, position.step) == (2, 2) and not kept:
+                kept.update({k: v.clone() for k, v in state_of(net, optimiser).items()})
+
+        mine = replace(given, device=device)
+        fit(net, mine, course_of(SETTINGS, 0.0), optimiser, device, None, begin, after)
+        return state_of(net, optimiser)
+
+    whole, again = train(None), train(Position(2, 2, (0.0,)))
+    for name, value in whole.items():
+        if name.startswith("step."):
+            assert again[name] == value == 2 * given.steps  # it went on, and as far
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_gpu_shows_what_a_processor_shows(given: PixelBatches) -> None:
+    # to within a level, and bf16 rounding where the processor has it
+    there = next(given.made(1, 0))[0].inputs[0].cpu()
+    here = next(replace(given, device=CPU).made(1, 0))[0].inputs[0].float()
+    level = 1 / (255 * min(backbone.STD))
+    assert (there - here).abs().max() <= 1.01 * level + 0.01 * here.abs().max()

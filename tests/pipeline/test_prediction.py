@@ -1,0 +1,182 @@
+"""New images through a finished run: answers, refusals, tables."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from sign_ensemble import predict
+from sign_ensemble.core.config import (
+    Config,
+    DataConfig,
+    EnsembleConfig,
+    FinetuneConfig,
+    MemberConfig,
+    Name,
+    RejectionConfig,
+    RunConfig,
+    SearchConfig,
+    WandbConfig,
+)
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import RunFolder, load_config, read_arrays, write_arrays
+from sign_ensemble.data.feature_cache import preparation
+from sign_ensemble.pipeline import jobs
+from sign_ensemble.pipeline.prediction import SCHEMA
+from sign_ensemble.pipeline.preparation import prepare
+from sign_ensemble.rejection import predictor
+
+
+@pytest.fixture(scope="module")
+def finished(
+    signs_folder: Path, ray_two_cpus: None, tmp_path_factory: pytest.TempPathFactory
+) -> RunFolder:
+    """A run of one member that has learnt the drawn signs of three signers."""
+    root = tmp_path_factory.mktemp("runs")
+    config = Config(
+        data=DataConfig(
+            root=str(signs_folder),
+            near_labels=[Name("wave")],
+            test_signers=[Name("dan")],
+            views=0,
+            cache=str(root / "features"),
+            engine="local",
+        ),
+        member=MemberConfig(widths=(64, 32), dropout=0.2, learning_rate=5e-4, epochs=30),
+        search=SearchConfig(trials=1),
+        ensemble=EnsembleConfig(size=1),
+        finetune=FinetuneConfig(layers="none"),
+        rejection=RejectionConfig(negatives=10),
+        run=RunConfig(root=str(root), name="one"),
+        wandb=WandbConfig(mode="disabled"),
+    )
+    record = jobs.train(config)
+    assert record.status == "complete"
+    assert len(record.folds) == 3
+    return RunFolder(root / "one")
+
+
+@pytest.fixture
+def images(signs_folder: Path, tmp_path: Path) -> Path:
+    """Two real signs of a stranger, an empty picture and a broken file."""
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for label in ("bar", "disc"):
+        (folder / f"{label}.png").write_bytes((signs_folder / f"dan/{label}/0.png").read_bytes())
+    grey = np.random.default_rng(0).normal(128, 3, (96, 96, 3)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(grey).save(folder / "empty.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing more")
+    return folder
+
+
+def test_answers_and_refusals(
+    finished: RunFolder, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "answers.csv"
+    predict.main([str(images), "--run", str(finished.path), "--out", str(out)])
+    with out.open() as opened:
+        rows = {Path(row["path"]).name: row for row in csv.DictReader(opened)}
+    assert list(rows) == ["bar.png", "broken.jpg", "disc.png", "empty.png"]
+    assert rows["bar.png"]["likeliest"] == "bar"
+    assert rows["disc.png"]["likeliest"] == "disc"
+    assert rows["empty.png"]["answer"] == "rejected"
+    assert "says" in rows["empty.png"]["why"] and "clouds say" in rows["empty.png"]["why"]
+    assert rows["broken.jpg"]["answer"] == "rejected"
+    assert rows["broken.jpg"]["confidence"] == ""
+    assert rows["broken.jpg"]["why"]
+    for row in rows.values():
+        accepted = row["answer"] != "rejected"
+        assert accepted == (row["why"] == "")
+        if row["p_value"]:
+            assert accepted == (float(row["p_value"]) > 1 - 0.95)
+    assert f"4 answers: {out}" in capsys.readouterr().out
+
+
+def test_parquet_and_console_say_the_same(
+    finished: RunFolder, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "answers.parquet"
+    predict.main([str(images), "--run", str(finished.path), "--out", str(out)])
+    table = pq.read_table(out)
+    assert table.schema.equals(SCHEMA)
+    capsys.readouterr()
+    predict.main([str(images), "--run", str(finished.path)])
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines() if "\t" in line]
+    assert [line[:2] for line in lines] == [
+        [row["path"], row["answer"]] for row in table.to_pylist()
+    ]
+
+
+def test_a_file_alone_and_order_do_not_matter(finished: RunFolder, images: Path) -> None:
+    from sign_ensemble.pipeline.prediction import answer_files
+
+    together = {row["path"]: row for row in answer_files(finished, [str(images)])}
+    for path, row in together.items():
+        (alone,) = answer_files(finished, [path])
+        for name, value in row.items():  # products of other sizes round otherwise
+            close = pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
+            assert alone[name] == close, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.png"], "nowhere.png: no such file"),
+        (["{empty}"], "no image files"),
+        (["{images}", "--out", "answers.txt"], "must end in .csv or .parquet"),
+    ],
+)
+def test_mistakes_are_named(
+    finished: RunFolder, images: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    given = [a.format(images=images, empty=tmp_path / "nothing") for a in arguments]
+    with pytest.raises(UserError, match=said):
+        predict.main([*given, "--run", str(finished.path)])
+
+
+def test_a_folder_that_is_no_run(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a run folder"):
+        predict.main([str(images), "--run", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"reduced": 9.0}, r"one: its members were trained with reduced 1\.4, now it is 9\.0"),
+        ({"sharpened": True}, "one: its members are of an earlier version.*sharpened"),
+    ],
+)
+def test_members_that_learned_from_other_images_are_refused(
+    finished: RunFolder,
+    images: Path,
+    changed: dict[str, object],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def otherwise(data: DataConfig, weights_sha256: str) -> dict[str, object]:
+        return {**preparation(data, weights_sha256), **changed}
+
+    monkeypatch.setattr(predictor, "preparation", otherwise)
+    with pytest.raises(UserError, match=said):
+        predict.main([str(images), "--run", str(finished.path)])
+
+
+def test_a_run_begun_with_other_features_is_not_gone_on_with(
+    finished: RunFolder, tmp_path: Path
+) -> None:
+    shutil.copytree(Path(str(finished.path)), tmp_path / "one")
+    arrays, header = read_arrays(tmp_path / "one" / "negatives.safetensors")
+    arrays["features"] = arrays["features"][:, :9216]
+    write_arrays(tmp_path / "one" / "negatives.safetensors", arrays, header)
+    config = load_config(finished)
+    config = replace(config, run=replace(config.run, root=str(tmp_path)))
+    with pytest.raises(UserError, match=r"heads read 9216 features.*12672: give another run\.name"):
+        prepare(config)

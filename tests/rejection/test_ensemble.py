@@ -1,0 +1,229 @@
+"""Members side by side answer as each would alone, and only members of one ensemble stand together.
+
+Letters: M members, N images, K labels, D features.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sign_ensemble.core.config import MemberConfig
+from sign_ensemble.core.device import bf16_is_fast
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.learning.member import Card, Member, save
+from sign_ensemble.learning.network import Head
+from sign_ensemble.rejection import stacked_heads
+from sign_ensemble.rejection.ensemble import Evidence, joined, load_ensemble, stack
+
+D = 12
+LABELS = ("U", "V", "W")
+CPU = torch.device("cpu")
+WIDTHS = ((5, 3), (2, 7), (4, 4))
+
+
+def member(widths: tuple[int, int], trial: int = 0, **card: Any) -> tuple[Member, Head]:
+    """A member with random weights, and the network that has the same."""
+    torch.manual_seed(trial)
+    head = Head(D, widths, len(LABELS), dropout=0.5).eval()
+    tensors = {name: tensor.numpy() for name, tensor in head.state_dict().items()}
+    values: dict[str, Any] = {
+        "labels": LABELS,
+        "recipe": MemberConfig(widths=widths),
+        "seed": 0,
+        "trial": trial,
+        "fold": -1,
+        "weight": 1,
+        "nll": 0.5,
+        "preprocessing": {"size": 224, "fit": "pad", "weights": "random"},
+        "manifest": "abc",
+    }
+    return Member(Card(**{**values, **card}), tensors), head
+
+
+def features(n: int) -> np.ndarray:
+    return (3 * np.random.default_rng(0).normal(size=(n, D))).astype(np.float16)
+
+
+def written(folder: Path, count: int = 2) -> list[Member]:
+    """A members folder as the members stage writes it."""
+    members = [member(WIDTHS[i], trial=i)[0] for i in range(count)]
+    entries = []
+    for i, each in enumerate(members):
+        sha256 = save(each, folder / f"member-{i:02d}.safetensors")
+        entries.append({"file": f"member-{i:02d}.safetensors", "sha256": sha256})
+    (folder / "index.json").write_text(json.dumps({"members": entries}))
+    return members
+
+
+# --- logits ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 4, 11])
+def test_members_of_different_widths_answer_as_each_alone(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacked_heads, "CHUNK", 4)  # several products, the last one short
+    pairs = [member(widths, trial=i) for i, widths in enumerate(WIDTHS)]
+    found_MNK = stack([one for one, _ in pairs]).logits(features(n))
+    x_ND = torch.from_numpy(features(n)).float()
+    assert found_MNK.shape == (3, n, 3)
+    for (_, head), found_NK in zip(pairs, found_MNK, strict=True):
+        with torch.no_grad():
+            alone_NK = head.logits(x_ND).numpy()
+        assert np.abs(found_NK - alone_NK).max() < (3e-2 if bf16_is_fast(CPU) else 1e-4)
+        assert np.ptp(alone_NK) > 0.1  # far more than the tolerance
+
+
+@pytest.mark.usefixtures("exact_products")
+def test_without_bf16_in_hardware_members_are_exact() -> None:
+    one, head = member((5, 3))
+    with torch.no_grad():
+        alone_NK = head.logits(torch.from_numpy(features(4)).float()).numpy()
+    assert np.abs(stack([one]).logits(features(4))[0] - alone_NK).max() < 1e-5
+
+
+def test_a_member_of_one_unit_each_by_hand() -> None:
+    one, _ = member((1, 1))
+    tensors = {
+        "layers.0.weight": np.zeros((1, D), np.float32),
+        "layers.0.bias": np.array([1.0], np.float32),
+        "layers.3.weight": np.array([[2.0]], np.float32),
+        "layers.3.bias": np.array([-0.5], np.float32),
+        "layers.6.weight": np.array([[1.0], [-1.0], [4.0]], np.float32),
+        "layers.6.bias": np.array([0.0, 0.5, 0.0], np.float32),
+    }
+    tensors["layers.0.weight"][0, 0] = 1.0
+    x_ND = np.zeros((2, D), np.float16)
+    x_ND[:, 0] = 3.0, -9.0  # relu(3 + 1) = 4, relu(-9 + 1) = 0; then 2·4 − 0.5, relu(−0.5)
+    wide, _ = member((6, 6))
+    logits_MNK = stack([replace(one, tensors=tensors), wide]).logits(x_ND)
+    assert logits_MNK[0].tolist() == [[7.5, -7.0, 30.0], [0.0, 0.5, 0.0]]
+
+
+def test_no_images_give_no_logits() -> None:
+    assert stack([member((2, 2))[0]]).logits(features(0)).shape == (1, 0, 3)
+
+
+# --- evidence -------------------------------------------------------------------------------------
+
+
+def evidence_of(probs_MNK: Any, votes_M: list[float]) -> Evidence:
+    logits = np.log(np.array(probs_MNK)).astype(np.float32)
+    return Evidence(
+        logits,
+        np.array(votes_M),
+        np.arange(logits.shape[1], dtype=np.float64),
+        -np.arange(logits.shape[1], dtype=np.float64),
+        2 * np.arange(logits.shape[1], dtype=np.float64),
+        3 * np.arange(logits.shape[1], dtype=np.float64),
+    )
+
+
+def test_votes_weigh_the_mean() -> None:
+    probs = [[[0.9, 0.1]], [[0.5, 0.5]], [[0.2, 0.8]]]
+    even = evidence_of(probs, [1, 1, 1]).probs_NK
+    assert even == pytest.approx(np.array([[1.6 / 3, 1.4 / 3]]), abs=1e-7)
+    weighed = evidence_of(probs, [3, 1, 1]).probs_NK  # (2.7 + 0.5 + 0.2) / 5
+    assert weighed == pytest.approx(np.array([[0.68, 0.32]]), abs=1e-7)
+
+
+def test_distances_in_what_members_see_stay_with_their_images() -> None:
+    probs = [[[0.9, 0.1], [0.5, 0.5]], [[0.5, 0.5], [0.2, 0.8]]]
+    heads, own = evidence_of(probs, [1, 1]), np.array([7.0, 8.0])
+    networks = replace(heads, own_N=own)
+    assert heads.rows(np.array([1])).own_N is None and joined([heads, heads]).own_N is None
+    one = networks.rows(np.array([1])).own_N
+    both = joined([networks, networks.rows(np.array([0]))]).own_N
+    assert one is not None and one.tolist() == [8.0]
+    assert both is not None and both.tolist() == [7.0, 8.0, 7.0]
+
+
+def test_votes_come_from_the_cards() -> None:
+    members = [member(WIDTHS[0], weight=3)[0], member(WIDTHS[1], trial=1, weight=2)[0]]
+    assert stack(members).votes_M.tolist() == [3.0, 2.0]
+    assert stack(members).labels == LABELS
+
+
+def test_log_probabilities_do_not_depend_on_the_logits_height() -> None:
+    logits = np.array([[[1.0, 3.0], [1e30, 1e30]]], np.float32)
+    found = Evidence(logits, np.ones(1), *np.zeros((4, 2))).log_probs_MNK
+    falls = np.log1p(np.exp(-2.0))
+    by_hand = np.array([[[-2 - falls, -falls], [-np.log(2), -np.log(2)]]])
+    assert found == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_rows_keep_images_and_votes_together() -> None:
+    whole = evidence_of([[[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]], [4])
+    for chosen in (np.array([2, 0]), np.array([True, False, True])):
+        part = whole.rows(chosen)
+        assert np.array_equal(part.logits_MNK, whole.logits_MNK[:, chosen])
+        assert part.neighbour_N.tolist() == np.arange(3)[chosen].tolist()
+        assert part.cloud_N.tolist() == (-np.arange(3)[chosen]).tolist()
+        assert part.part_N.tolist() == (2 * np.arange(3)[chosen]).tolist()
+        assert part.norm_N.tolist() == (3 * np.arange(3)[chosen]).tolist()
+        assert part.votes_M.tolist() == [4]
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def test_an_ensemble_of_nobody_is_refused() -> None:
+    with pytest.raises(UserError, match="at least one member"):
+        stack([])
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("labels", ("U", "W", "V")),  # the same labels in another order are other labels
+        ("preprocessing", {"size": 224, "fit": "crop", "weights": "random"}),
+        ("manifest", "abd"),
+    ],
+)
+def test_members_of_different_ensembles_are_refused(name: str, other: Any) -> None:
+    members = [member(WIDTHS[0], trial=4)[0], member(WIDTHS[1], trial=7, **{name: other})[0]]
+    with pytest.raises(UserError, match=f"trials 4 and 7 differ in {name}"):
+        stack(members)
+
+
+def test_a_saved_ensemble_answers_the_same_bits(tmp_path: Path) -> None:
+    members = written(tmp_path)
+    loaded = load_ensemble(tmp_path)
+    assert [each.card for each in loaded.members] == [each.card for each in members]
+    assert np.array_equal(loaded.logits(features(5)), stack(members).logits(features(5)))
+
+
+def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
+    written(tmp_path)
+    path = tmp_path / "member-01.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"member-01.*sha256.*changed"):
+        load_ensemble(tmp_path)
+
+
+def test_a_missing_member_is_noticed(tmp_path: Path) -> None:
+    written(tmp_path)
+    (tmp_path / "member-00.safetensors").unlink()
+    with pytest.raises(UserError, match=r"member-00.*not there"):
+        load_ensemble(tmp_path)
+
+
+@pytest.mark.parametrize("index", ["{}", "[]", '{"members": [{"file": "x"}]}', '{"members": 3}'])
+def test_an_index_of_another_kind_is_refused(index: str, tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text(index)
+    with pytest.raises(UserError, match=r"index\.json: not an index"):
+        load_ensemble(tmp_path)
+
+
+def test_members_that_were_not_made_yet_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"index\.json: not there"):
+        load_ensemble(tmp_path)
