@@ -23,7 +23,8 @@ import numpy as np
 from hardware import hardware
 from parts import RULES, on_strangers
 
-from sign_ensemble.core.run_folder import RunFolder, read_json, write_json
+from sign_ensemble.core.atomic_files import read_json, write_json
+from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.synthetic.picture_folder import synthesize
 from sign_ensemble.synthetic.picture_set import Recipe
 

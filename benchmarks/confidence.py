@@ -26,11 +26,12 @@ from hardware import hardware
 from numpy.typing import NDArray
 from strangers import KNOWN
 
-from sign_ensemble.core.run_folder import RunFolder, load_config, write_json
+from sign_ensemble.core.atomic_files import write_json
+from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.pipeline.calibration import believed
-from sign_ensemble.pipeline.hand_count_pictures import hands_of
+from sign_ensemble.pipeline.hand_count_pictures import hand_count_images
 from sign_ensemble.pipeline.held_out_labels import left_out_distances
-from sign_ensemble.pipeline.out_of_signer import bank_of, bank_rows
+from sign_ensemble.pipeline.out_of_signer import reference_rows, reference_set_of
 from sign_ensemble.pipeline.preparation import prepare
 from sign_ensemble.rejection import rule_file
 from sign_ensemble.rejection.answers_table import SCORE
@@ -74,8 +75,8 @@ def scores_of(seen: Columns) -> dict[str, NDArray[np.float64]]:
 def by_distances(run: RunFolder, rule: Rule, seen: Columns) -> Columns:
     """The same images with the rule that fine-tuned members have."""
     prepared = prepare(load_config(run))
-    chosen = bank_rows(prepared)
-    bank = bank_of(prepared.task, chosen, hands_of(prepared))
+    chosen = reference_rows(prepared)
+    bank = reference_set_of(prepared.task, chosen, hand_count_images(prepared))
     left_out = left_out_distances(prepared, bank, chosen)
     settings, scores = prepared.config.rejection, scores_of(seen)
     other = replace(

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_fill_holes, gaussian_filter
 
+from sign_ensemble.core.atomic_files import write_json
 from sign_ensemble.core.config import MemberConfig
-from sign_ensemble.core.run_folder import write_json
 from sign_ensemble.data.augmentation import augment
 from sign_ensemble.data.feature_cache import features_of_images
 from sign_ensemble.data.images import fit_square

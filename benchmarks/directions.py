@@ -21,10 +21,10 @@ from hardware import hardware
 from heads import fifth_alone
 from numpy.typing import NDArray
 
+from sign_ensemble.core.atomic_files import read_json, write_json
 from sign_ensemble.core.command_line import config_of, parser_for
 from sign_ensemble.core.config import MemberConfig
-from sign_ensemble.core.run_folder import read_json, write_json
-from sign_ensemble.data.backbone import E
+from sign_ensemble.data.backbone import HEAD_FEATURES
 from sign_ensemble.learning.head_training import fit_fold
 from sign_ensemble.learning.task import seed_of
 from sign_ensemble.pipeline.preparation import Prepared, prepare
@@ -35,7 +35,7 @@ FIFTH = "512 directions of the fifth layer alone"
 CASES = {  # what the first layer learns along, and how many directions that is (0: all)
     "all 12,672 features": 0, "512 directions": 512, "128 directions": 128, FIFTH: 512,
 }  # fmt: skip
-NONE_GE: NDArray[np.float16] = np.zeros((0, E), np.float16)
+NONE_GE: NDArray[np.float16] = np.zeros((0, HEAD_FEATURES), np.float16)
 
 
 def prepared_without(signer: int, data: Path, runs: Path, more: list[str]) -> Prepared:

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, log_softmax
 
 from sign_ensemble.core.device import bf16_is_fast
-from sign_ensemble.data.backbone import E
+from sign_ensemble.data.backbone import HEAD_FEATURES
 from sign_ensemble.learning.network import Head
 from sign_ensemble.learning.task import seed_of
 
@@ -60,7 +60,7 @@ class Several:
     def head(self, i: int) -> Head:
         """Drawn anew."""
         torch.manual_seed(seed_of(self.shown.seed, 3, self.number, i))
-        return Head(E, RECIPE.widths, len(self.shown.task.labels), RECIPE.dropout)
+        return Head(HEAD_FEATURES, RECIPE.widths, len(self.shown.task.labels), RECIPE.dropout)
 
     def some(self, n: int) -> torch.Tensor:
         """As many negatives as there are images in a step."""

@@ -38,16 +38,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from tables import spread
 
+from sign_ensemble.core.atomic_files import write_json
 from sign_ensemble.core.config import DataConfig
-from sign_ensemble.core.run_folder import write_json
 from sign_ensemble.data import backbone
 from sign_ensemble.data.feature_cache import features_of_rows
-from sign_ensemble.data.row_cache import Kind, Slots, slots_of
+from sign_ensemble.data.row_cache import CachedArray, RowSchema, cached_rows
 
 RESULTS = Path(__file__).parent / "results"
 SIDE = 224
 PASS, LIMIT, EACH = "first pass", "limit", "limit, a pass on each thread"
-KIND = Kind("features.f16", (1, backbone.A), "float16", {})
+KIND = RowSchema("features.f16", (1, backbone.ALL_FEATURES), "float16", {})
 
 
 def make_images(folder: Path, count: int, size: tuple[int, int]) -> pa.Table:
@@ -112,7 +112,7 @@ def write_cache(folder: Path, gigabytes: float) -> Sequence[str]:
     def make(pairs: Sequence[tuple[str, int]]) -> Iterator[NDArray[np.float16]]:
         return (drawn[slot % len(drawn)] for _, slot in pairs)
 
-    slots_of(folder, KIND, keys, make)
+    cached_rows(folder, KIND, keys, make)
     return keys
 
 
@@ -132,12 +132,12 @@ def second_run(folder: Path, keys: Sequence[str], forgotten: bool) -> float:
         raise AssertionError(f"{len(pairs)} rows of the cache are missing")
 
     began = time.perf_counter()
-    found = slots_of(folder, KIND, keys, make)
+    found = cached_rows(folder, KIND, keys, make)
     read = read_all(found)
     return (time.perf_counter() - began) / (read / 1e9)
 
 
-def read_all(found: Slots) -> int:
+def read_all(found: CachedArray) -> int:
     """Bytes copied out of the file, a few hundred rows at a time."""
     rows, read = found.open(), 0
     for start in range(0, len(found.slots_N), 512):

@@ -38,13 +38,18 @@ from torch.utils.data import DataLoader, Dataset
 from sign_ensemble.core.config import FinetuneConfig, MemberConfig
 from sign_ensemble.data import backbone
 from sign_ensemble.data.convolutions import Convolutions
-from sign_ensemble.data.images import load_square
-from sign_ensemble.data.row_cache import Slots
-from sign_ensemble.learning.finetuning import PixelBatches, course_of, network_of, optimiser_of
+from sign_ensemble.data.images import decode_image
+from sign_ensemble.data.row_cache import CachedArray
+from sign_ensemble.learning.finetuning import (
+    PixelBatches,
+    finetuning_schedule,
+    network_of,
+    optimizer_of,
+)
 from sign_ensemble.learning.member import Card, Member
 from sign_ensemble.learning.network import Head, Network
 from sign_ensemble.learning.task import PixelTask
-from sign_ensemble.learning.training_loop import Piece, fit
+from sign_ensemble.learning.training_loop import MicroBatch, fit
 
 RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
@@ -61,14 +66,14 @@ def make_images(folder: Path) -> None:
         path = folder / "images" / str(i % LABELS) / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC).save(path, quality=90)
-        squares.append(load_square(path, size=SIDE, fit="pad", max_pixels=10**9, min_side=16))
+        squares.append(decode_image(path, size=SIDE, fit="pad", max_pixels=10**9, min_side=16))
     np.stack(squares).tofile(folder / "pixels.u8")
 
 
 def task_in(folder: Path) -> PixelTask:
     """The images as the main job hands them to a worker."""
     return PixelTask(
-        Slots(str(folder / "pixels.u8"), np.arange(IMAGES), (SIDE, SIDE, 3), "uint8"),
+        CachedArray(str(folder / "pixels.u8"), np.arange(IMAGES), (SIDE, SIDE, 3), "uint8"),
         tuple(str(i) for i in range(IMAGES)),
         np.arange(IMAGES) % LABELS,
         np.zeros(IMAGES, np.int64),
@@ -80,7 +85,7 @@ def task_in(folder: Path) -> PixelTask:
 def network(settings: FinetuneConfig) -> Network:
     """A network that begins with a random head."""
     torch.manual_seed(0)
-    head = Head(backbone.E, RECIPE.widths, LABELS, RECIPE.dropout)
+    head = Head(backbone.HEAD_FEATURES, RECIPE.widths, LABELS, RECIPE.dropout)
     card = Card(tuple(map(str, range(LABELS))), RECIPE, 0, 0, -1, 1, 0.0, {}, "")
     tensors = {name: value.numpy() for name, value in head.state_dict().items()}
     return network_of(Member(card, tensors), settings, "shipped")
@@ -101,7 +106,7 @@ class ByTurns:
         """Of both."""
         return 2 * self.batches.steps
 
-    def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
+    def epoch(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
         """This loop's next batch, and the resident one; who is first changes."""
         own = self.batches.epoch(number, begin)
         for pair in range(self.batches.steps):
@@ -128,7 +133,7 @@ class Gated:
         """Of one pass."""
         return self.batches.steps
 
-    def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
+    def epoch(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
         """The pass's batches."""
         self.gate.wait()
         yield from self.batches.epoch(number, begin)
@@ -153,8 +158,8 @@ def shared(
     own = network(settings)
     net = DistributedDataParallel(own, gradient_as_bucket_view=True)  # as the worker has it
     given = Gated(batches(task_in(Path(folder)), settings, rank, workers), gate)
-    course = course_of(replace(settings, epochs=turns), 0.0)
-    fit(net, given, course, optimiser_of(own, settings), CPU)
+    course = finetuning_schedule(replace(settings, epochs=turns), 0.0)
+    fit(net, given, course, optimizer_of(own, settings), CPU)
     distributed.destroy_process_group()
 
 
@@ -174,7 +179,10 @@ def turns_of(
     for worker in workers:
         worker.start()
     net = network(settings)
-    optimiser, course = optimiser_of(net, settings), course_of(replace(settings, epochs=1), 0.0)
+    optimiser, course = (
+        optimizer_of(net, settings),
+        finetuning_schedule(replace(settings, epochs=1), 0.0),
+    )
     for turn in range(turns + 1):
         given = ByTurns(batches(task, settings, 0, 1))
         fit(net, given, course, optimiser, CPU)
@@ -210,7 +218,9 @@ class Folder(Dataset[tuple[torch.Tensor, int]]):
 def tutorial(folder: Path) -> Iterator[float]:
     """The plain loop, all layers: images per second of each pass after the first."""
     torch.manual_seed(0)
-    net = nn.Sequential(Convolutions(), Head(backbone.E, RECIPE.widths, LABELS, RECIPE.dropout))
+    net = nn.Sequential(
+        Convolutions(), Head(backbone.HEAD_FEATURES, RECIPE.widths, LABELS, RECIPE.dropout)
+    )
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-4)
     loader = DataLoader(
         Folder(folder / "images"), BATCH, shuffle=True, num_workers=2, persistent_workers=True

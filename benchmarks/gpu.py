@@ -35,16 +35,16 @@ from features import first_pass, make_images
 from hardware import hardware
 from numpy.typing import NDArray
 
+from sign_ensemble.core.atomic_files import write_json
 from sign_ensemble.core.config import FinetuneConfig, MemberConfig
 from sign_ensemble.core.device import CPU
-from sign_ensemble.core.run_folder import write_json
 from sign_ensemble.data import augmentation, backbone
 from sign_ensemble.data.convolutions import Convolutions
-from sign_ensemble.learning.finetuning import PixelBatches, course_of, optimiser_of
+from sign_ensemble.learning.finetuning import PixelBatches, finetuning_schedule, optimizer_of
 from sign_ensemble.learning.network import Head
-from sign_ensemble.learning.optimizer import adam
-from sign_ensemble.learning.training_loop import FeatureBatches, Piece, fit
-from sign_ensemble.learning.training_loop import course_of as head_course
+from sign_ensemble.learning.optimizer import adamw_for
+from sign_ensemble.learning.training_loop import FeatureBatches, MicroBatch, fit
+from sign_ensemble.learning.training_loop import head_schedule as head_course
 
 RESULTS = Path(__file__).parent / "results"
 GPU = torch.device("cuda")
@@ -106,7 +106,7 @@ def learned(folder: Path, micro: int) -> NDArray[np.float32]:
     net = tuning.network(settings).to(GPU)
     before = torch.cat([value.flatten() for value in net.learned().values()]).clone()
     given = batches(folder, settings, micro)
-    fit(net, given, course_of(settings, 0.0), optimiser_of(net, settings), GPU)
+    fit(net, given, finetuning_schedule(settings, 0.0), optimizer_of(net, settings), GPU)
     after = torch.cat([value.flatten() for value in net.learned().values()])
     return (after - before).cpu().numpy()
 
@@ -119,7 +119,7 @@ class Resident:
     def __init__(self, of: PixelBatches) -> None:
         (self.pieces, *_) = of.epoch(1, 0)
 
-    def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
+    def epoch(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
         """The same batch in every step."""
         for _ in range(begin, self.steps):
             yield self.pieces
@@ -171,7 +171,7 @@ def heads(repeats: int) -> dict[str, list[float]]:
             recipe = replace(MemberConfig(), batch_size=size, epochs=1)
             head = Head(DIRECTIONS, recipe.widths, LABELS, recipe.dropout).to(device)
             given = FeatureBatches(rows, np.arange(len(rows)), labels, size, 1.0, rng)
-            optimiser = adam((head, 1e-4), weight_decay=0.01)
+            optimiser = adamw_for((head, 1e-4), weight_decay=0.01)
             threads = torch.get_num_threads()
             torch.set_num_threads(1)
 
@@ -193,7 +193,7 @@ def finetuning(folder: Path, repeats: int) -> dict[str, list[float]]:
             given: Any = batches(folder, settings, 64)
             if name == "limit":
                 given = Resident(given)
-            optimiser, course = optimiser_of(net, settings), course_of(settings, 0.0)
+            optimiser, course = optimizer_of(net, settings), finetuning_schedule(settings, 0.0)
             work = partial(fit, net, given, course, optimiser, GPU)
             found[f"{layers}, {name}"] = [tuning.IMAGES / s for s in timed(work, repeats)]
     return found

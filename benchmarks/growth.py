@@ -27,7 +27,8 @@ from commands import seconds_of
 from hardware import hardware
 from PIL import Image
 
-from sign_ensemble.core.run_folder import RunFolder, read_json, write_json
+from sign_ensemble.core.atomic_files import read_json, write_json
+from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.search.records import read_records
 
 matplotlib.use("agg")

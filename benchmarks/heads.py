@@ -9,20 +9,20 @@ import torch
 from numpy.typing import NDArray
 
 from sign_ensemble.core.config import MemberConfig
-from sign_ensemble.data.backbone import D
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.data.backbone import FIFTH_FEATURES
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.network import Head
-from sign_ensemble.learning.optimizer import adam
-from sign_ensemble.learning.training_loop import FeatureBatches, course_of, fit
+from sign_ensemble.learning.optimizer import adamw_for
+from sign_ensemble.learning.training_loop import FeatureBatches, fit, head_schedule
 
 
-def fifth_alone(features: Slots, path: Path) -> Slots:
+def fifth_alone(features: CachedArray, path: Path) -> CachedArray:
     """The fifth layer's features, which torchvision's classifier is given, in a file of their own:
     each image's, and its views'.
     """
-    fifth_NVD = np.ascontiguousarray(features.open()[features.slots_N, :, :D])
+    fifth_NVD = np.ascontiguousarray(features.open()[features.slots_N, :, :FIFTH_FEATURES])
     fifth_NVD.tofile(path)
-    return Slots(str(path), np.arange(len(fifth_NVD)), fifth_NVD.shape[1:], "float16")
+    return CachedArray(str(path), np.arange(len(fifth_NVD)), fifth_NVD.shape[1:], "float16")
 
 
 def trained(
@@ -40,6 +40,6 @@ def trained(
     batches = FeatureBatches(
         features_RVE, rows, labels_R, recipe.batch_size, recipe.view_share, rng
     )
-    optimiser = adam((head, recipe.learning_rate), weight_decay=recipe.weight_decay)
-    fit(head, batches, course_of(recipe), optimiser, torch.device("cpu"))
+    optimiser = adamw_for((head, recipe.learning_rate), weight_decay=recipe.weight_decay)
+    fit(head, batches, head_schedule(recipe), optimiser, torch.device("cpu"))
     return head

@@ -20,7 +20,8 @@ import numpy as np
 from hardware import hardware
 from protocol_m import main_job
 
-from sign_ensemble.core.run_folder import RunFolder, read_json, write_json
+from sign_ensemble.core.atomic_files import read_json, write_json
+from sign_ensemble.core.run_folder import RunFolder
 
 RESULTS = Path(__file__).parent / "results"
 FROZEN = ["--config", "configs/frozen.yaml"]

@@ -24,11 +24,11 @@ from hardware import hardware
 from heads import trained
 from numpy.typing import NDArray
 
+from sign_ensemble.core.atomic_files import write_json
 from sign_ensemble.core.config import DataConfig, MemberConfig
 from sign_ensemble.core.console import progress
-from sign_ensemble.core.run_folder import write_json
 from sign_ensemble.data.feature_cache import features_of_images
-from sign_ensemble.data.images import square_of
+from sign_ensemble.data.images import read_image
 from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.synthetic.picture_folder import synthesize
 from sign_ensemble.synthetic.picture_set import LABELS, Picture, Recipe, plan
@@ -49,7 +49,7 @@ Features = NDArray[np.float16]
 def features_of(folder: Path, pictures: list[Picture]) -> Features:
     """Features (N, E) of pictures as the package reads them."""
     data = DataConfig()
-    load = partial(square_of, data=data)
+    load = partial(read_image, data=data)
     found = []
     with ThreadPoolExecutor(2) as readers, progress("pictures read") as step:
         for start in range(0, len(pictures), AT_ONCE):

@@ -35,14 +35,15 @@ from hardware import hardware
 from numpy.typing import NDArray
 from tables import spread
 
+from sign_ensemble.core.atomic_files import write_arrays, write_json
 from sign_ensemble.core.config import MemberConfig, SearchConfig
-from sign_ensemble.core.ray_cluster import connected
-from sign_ensemble.core.run_folder import RunFolder, write_arrays, write_json
-from sign_ensemble.data.backbone import E
-from sign_ensemble.data.row_cache import Kind, slots_of
-from sign_ensemble.learning.cluster_resources import concurrency
-from sign_ensemble.learning.head_training import result_of
-from sign_ensemble.learning.principal_components import Entered
+from sign_ensemble.core.ray_cluster import connected_ray
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.data.backbone import HEAD_FEATURES
+from sign_ensemble.data.row_cache import RowSchema, cached_rows
+from sign_ensemble.learning.cluster_resources import concurrent_trials
+from sign_ensemble.learning.head_training import fold_result
+from sign_ensemble.learning.principal_components import ProjectedImages
 from sign_ensemble.learning.task import FoldResult, Task
 from sign_ensemble.search import records, trials
 from sign_ensemble.search.progress_table import SearchTable
@@ -86,15 +87,15 @@ def tiny_task(run: RunFolder) -> Task:
     def drawn(shape: tuple[int, ...]) -> NDArray[np.float16]:
         return np.maximum(rng.normal(size=shape), 0).astype(np.float16)
 
-    kind = Kind("features.f16", (1, E), "float16", {})
-    features = slots_of(
+    kind = RowSchema("features.f16", (1, HEAD_FEATURES), "float16", {})
+    features = cached_rows(
         run.path / "features",
         kind,
         [str(i) for i in range(IMAGES)],
-        lambda pairs: iter(drawn((len(pairs), 1, E))),
+        lambda pairs: iter(drawn((len(pairs), 1, HEAD_FEATURES))),
     )
     folds = np.repeat(np.arange(FOLDS), 4)
-    write_arrays(run.negatives, {"features": drawn((len(folds), E)), "folds": folds})
+    write_arrays(run.negatives, {"features": drawn((len(folds), HEAD_FEATURES)), "folds": folds})
     return Task(
         features=features,
         labels_N=np.arange(IMAGES) % LABELS,
@@ -115,14 +116,14 @@ def slept(
     labels_F = task.labels_N[task.folds_N == fold]
     same = np.zeros((len(labels_F), len(task.labels)), np.float32)
     negative = np.zeros((len(negatives_GE), len(task.labels)), np.float32)
-    return result_of(fold, labels_F, same, negative, (1, 1), began), None
+    return fold_result(fold, labels_F, same, negative, (1, 1), began), None
 
 
 def sleeping_trial(
     config: dict[str, Any],
     run: RunFolder,
     task: Task,
-    entered: Mapping[str, Entered],
+    entered: Mapping[str, ProjectedImages],
     default: MemberConfig,
     threads: int,
 ) -> None:
@@ -138,8 +139,8 @@ def searched(count: int, sleeping: bool) -> dict[str, Any]:
         run = RunFolder(Path(folder) / "run")
         task = tiny_task(run)
         began = time.perf_counter()
-        with redirect_stdout(nowhere), connected():
-            ready, at_once = time.perf_counter(), concurrency(search)
+        with redirect_stdout(nowhere), connected_ray():
+            ready, at_once = time.perf_counter(), concurrent_trials(search)
             table = Watched(count)
             with table:
                 given = sleeping_trial if sleeping else run_trial

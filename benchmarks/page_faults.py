@@ -32,11 +32,11 @@ def training(network: Any, optimiser: Any, inputs: Any, labels: Any) -> Callable
     """A step of a network on one batch, again and again."""
     import torch
 
-    from sign_ensemble.learning.training_loop import Piece, backward
+    from sign_ensemble.learning.training_loop import MicroBatch, backward
 
     def step(_: int) -> None:
         optimiser.zero_grad()
-        backward(network, [Piece((inputs,), labels)], 0.0, torch.device("cpu"))
+        backward(network, [MicroBatch((inputs,), labels)], 0.0, torch.device("cpu"))
         optimiser.step()
 
     return step
@@ -48,15 +48,15 @@ def head_step() -> Callable[[int], object]:
     import torch
 
     from sign_ensemble.core.config import MemberConfig
-    from sign_ensemble.data.backbone import E
+    from sign_ensemble.data.backbone import HEAD_FEATURES
     from sign_ensemble.learning.network import Head
-    from sign_ensemble.learning.optimizer import adam
+    from sign_ensemble.learning.optimizer import adamw_for
 
     recipe = MemberConfig()
-    head = Head(E, recipe.widths, 26, recipe.dropout)
-    optimiser = adam((head, recipe.learning_rate), weight_decay=0.0)
+    head = Head(HEAD_FEATURES, recipe.widths, 26, recipe.dropout)
+    optimiser = adamw_for((head, recipe.learning_rate), weight_decay=0.0)
     rng = np.random.default_rng(0)
-    values = torch.from_numpy(rng.random((32, E)).astype(np.float16))
+    values = torch.from_numpy(rng.random((32, HEAD_FEATURES)).astype(np.float16))
     labels = torch.from_numpy(rng.integers(0, 26, 32))
     return training(head, optimiser, values, labels)
 
@@ -66,16 +66,16 @@ def finetuning_step() -> Callable[[int], object]:
     import torch
     from torch import nn
 
-    from sign_ensemble.data.backbone import E
+    from sign_ensemble.data.backbone import HEAD_FEATURES
     from sign_ensemble.data.convolutions import Convolutions
-    from sign_ensemble.learning.optimizer import adam
+    from sign_ensemble.learning.optimizer import adamw_for
 
-    head = nn.Sequential(nn.Linear(E, 26), nn.LogSoftmax(1))
+    head = nn.Sequential(nn.Linear(HEAD_FEATURES, 26), nn.LogSoftmax(1))
     network = nn.Sequential(Convolutions(), head)
     for weight in network[0].parameters():
         if weight.ndim == 4:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-    optimiser = adam((network, 1e-4), weight_decay=0.0)
+    optimiser = adamw_for((network, 1e-4), weight_decay=0.0)
     images = torch.rand(16, 3, 224, 224).to(memory_format=torch.channels_last)
     labels = torch.randint(0, 26, (16,))
     return training(network, optimiser, images, labels)
@@ -187,7 +187,7 @@ def main() -> None:
         return
     from hardware import hardware
 
-    from sign_ensemble.core.run_folder import write_json
+    from sign_ensemble.core.atomic_files import write_json
 
     figures: dict[str, dict[str, list[dict[str, float]]]] = {
         name: {way: [] for way in WAYS} for name in WORK

@@ -25,8 +25,9 @@ from hardware import hardware
 from strangers import KNOWN
 
 from sign_ensemble import metrics
+from sign_ensemble.core.atomic_files import read_json, write_json
 from sign_ensemble.core.config import RejectionConfig
-from sign_ensemble.core.run_folder import RunFolder, read_json, write_json
+from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data.negatives import NO_HAND
 from sign_ensemble.rejection import rule_file
 from sign_ensemble.rejection.candidates import FAR, Candidate, set_of

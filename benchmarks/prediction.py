@@ -37,21 +37,21 @@ from hardware import hardware
 from numpy.typing import NDArray
 from tables import spread
 
+from sign_ensemble.core.atomic_files import write_json
 from sign_ensemble.core.config import EvaluateConfig, MemberConfig
-from sign_ensemble.core.run_folder import write_json
 from sign_ensemble.data import backbone
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.head_training import fit_rows
 from sign_ensemble.learning.member import Card, Member
 from sign_ensemble.learning.network import Head
 from sign_ensemble.learning.task import Task
-from sign_ensemble.pipeline.metrics_tree import Bootstrap, StrangeSet, evaluate
+from sign_ensemble.pipeline.metrics_tree import Bootstrap, OodSet, evaluate
 from sign_ensemble.pipeline.report_details import details
-from sign_ensemble.rejection.ensemble import Ensemble, Evidence, joined, stack
-from sign_ensemble.rejection.gda_predictions import Readings
-from sign_ensemble.rejection.hand_count import Hands
-from sign_ensemble.rejection.predictor import Reader, answer
-from sign_ensemble.rejection.reference_set import Bank, fit_atlas
+from sign_ensemble.rejection.ensemble import Ensemble, EnsembleOutput, concatenate_outputs, stack
+from sign_ensemble.rejection.gda_predictions import GdaPredictions
+from sign_ensemble.rejection.hand_count import HandCountImages
+from sign_ensemble.rejection.predictor import Predictor, answer
+from sign_ensemble.rejection.reference_set import ReferenceSet, fit_distance_models
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "made"))
@@ -84,23 +84,28 @@ def drawn_members(count: int) -> Ensemble:
     members = []
     for number in range(count):
         torch.manual_seed(number)
-        head = Head(backbone.E, recipe.widths, len(LABELS), recipe.dropout)
+        head = Head(backbone.HEAD_FEATURES, recipe.widths, len(LABELS), recipe.dropout)
         card = Card(LABELS, recipe, number, number, -1, 1, 0.0, {}, "")
         tensors = {name: value.numpy() for name, value in head.state_dict().items()}
         members.append(Member(card, tensors))
     return stack(members)
 
 
-def drawn_reader(size: int) -> Reader:
+def drawn_reader(size: int) -> Predictor:
     """Five members and a rule whose clouds read too, with a bank of so many images."""
     from drawn_runs import drawn_rule
 
     labels_B = np.arange(size) % len(LABELS)
-    deep_BVD = drawn_features(size, backbone.D)[:, None]
-    hands = Hands(drawn_features(800, backbone.D), np.arange(800) % 3, np.arange(800) % 4)
-    places = drawn_features(size, backbone.C), drawn_features(size, backbone.F)
-    bank = Bank(deep_BVD, *places, labels_B, labels_B % 4, hands)
-    atlas = fit_atlas(bank, True)
+    deep_BVD = drawn_features(size, backbone.FIFTH_FEATURES)[:, None]
+    hands = HandCountImages(
+        drawn_features(800, backbone.FIFTH_FEATURES), np.arange(800) % 3, np.arange(800) % 4
+    )
+    places = (
+        drawn_features(size, backbone.THIRD_FEATURES),
+        drawn_features(size, backbone.FOURTH_FEATURES),
+    )
+    bank = ReferenceSet(deep_BVD, *places, labels_B, labels_B % 4, hands)
+    atlas = fit_distance_models(bank, True)
     rule = replace(
         drawn_rule(np.random.default_rng(0)),
         bank=bank.deep_BVD[:, 0],
@@ -108,9 +113,9 @@ def drawn_reader(size: int) -> Reader:
         parts=atlas.parts,
         hands=atlas.hands,
         fifth=atlas.fifth,
-        readings=Readings((10.0, 100.0), 1.0),
+        readings=GdaPredictions((10.0, 100.0), 1.0),
     )
-    return Reader(drawn_members(MEMBERS), rule, "shipped")
+    return Predictor(drawn_members(MEMBERS), rule, "shipped")
 
 
 def answering(images: int, bank: int) -> dict[str, Any]:
@@ -121,7 +126,7 @@ def answering(images: int, bank: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     shown = rng.integers(0, 256, (BLOCK, SIDE, SIDE, 3), np.uint8)
 
-    def votes(reader: Reader) -> Callable[[NDArray[np.uint8]], Any]:
+    def votes(reader: Predictor) -> Callable[[NDArray[np.uint8]], Any]:
         return lambda some: reader.ensemble.logits(net.of_images(some).both_NE)
 
     ways: dict[str, Callable[[NDArray[np.uint8]], Any]] = {
@@ -134,7 +139,7 @@ def answering(images: int, bank: int) -> dict[str, Any]:
     for way in ways.values():
         way(shown[:64])
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    parts: dict[str, list[Evidence]] = {}
+    parts: dict[str, list[EnsembleOutput]] = {}
     for number, start in enumerate(range(0, images, BLOCK)):
         some = np.roll(shown, number, 1)[: images - start]
         order = list(ways)
@@ -142,27 +147,27 @@ def answering(images: int, bank: int) -> dict[str, Any]:
             began = time.perf_counter()
             found = ways[name](some)
             seconds[name].append(time.perf_counter() - began)
-            if isinstance(found, Evidence):
+            if isinstance(found, EnsembleOutput):
                 parts.setdefault(name, []).append(found)
         print(number, {name: round(each[-1], 2) for name, each in seconds.items()}, flush=True)
     ruled = {}
     for name, reader in (("one member, all witnesses", one), ("five members, all witnesses", five)):
         began = time.perf_counter()
-        answer(joined(parts[name]), reader.rule)
+        answer(concatenate_outputs(parts[name]), reader.rule)
         ruled[name] = time.perf_counter() - began
     return {
         "seconds": seconds,
         "ruled": ruled,
-        "figures": figures(joined(parts["five members, all witnesses"]), five),
+        "figures": figures(concatenate_outputs(parts["five members, all witnesses"]), five),
     }
 
 
-def figures(evidence: Evidence, reader: Reader) -> float:
+def figures(evidence: EnsembleOutput, reader: Predictor) -> float:
     """Seconds of an evaluation's figures and intervals: half the images signs, half strange."""
     half = len(evidence.neighbour_N) // 2
     rows = np.arange(2 * half)
     known = answer(evidence.rows(rows[:half]), reader.rule)
-    strange = {"drawn": StrangeSet("far", answer(evidence.rows(rows[half:]), reader.rule))}
+    strange = {"drawn": OodSet("far", answer(evidence.rows(rows[half:]), reader.rule))}
     labels_N = np.arange(half) % len(LABELS)
     draws = EvaluateConfig().bootstrap
     began = time.perf_counter()
@@ -174,7 +179,7 @@ def figures(evidence: Evidence, reader: Reader) -> float:
 
 def write_rows(path: Path, rows: int) -> None:
     """A cache file of so many rows, as the package lays them out without views."""
-    drawn = drawn_features(1000, backbone.A)
+    drawn = drawn_features(1000, backbone.ALL_FEATURES)
     with path.open("wb") as opened:
         for start in range(0, rows, len(drawn)):
             opened.write(drawn[: rows - start].tobytes())
@@ -198,7 +203,9 @@ def learn_from(path: str, rows: int, out: str) -> None:
     before = held("VmRSS")
     watch.start()
     labels_N = np.arange(rows) % len(LABELS)
-    features = Slots(path, np.arange(rows), (1, backbone.A), "float16", columns=backbone.E)
+    features = CachedArray(
+        path, np.arange(rows), (1, backbone.ALL_FEATURES), "float16", columns=backbone.HEAD_FEATURES
+    )
     task = Task(features, labels_N, np.zeros(rows, np.int64), ("",), LABELS, "", 0)
     began = time.perf_counter()
     fit_rows(task, MemberConfig(epochs=1), np.arange(rows), 0)

@@ -27,14 +27,15 @@ from heads import fifth_alone
 from strangers import KNOWN, error_at, images_of_stranger
 
 from sign_ensemble import metrics
+from sign_ensemble.core.atomic_files import read_json, write_json
 from sign_ensemble.core.config import Config, MemberConfig
-from sign_ensemble.core.run_folder import RunFolder, load_config, read_json, write_json
+from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.data import manifest
 from sign_ensemble.data.feature_cache import features_of_images, features_of_rows
 from sign_ensemble.learning.head_training import fit_rows
 from sign_ensemble.learning.network import logits_of
 from sign_ensemble.learning.task import Task
-from sign_ensemble.rejection.ensemble import Evidence
+from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.scores import disagreement, max_prob, total_uncertainty
 
 RESULTS = Path(__file__).parent / "results"
@@ -80,16 +81,16 @@ def ordinary(run: RunFolder, data: Path, runs: Path) -> dict[str, Any]:
         fit_rows(task, recipe, np.arange(len(rows)), i)[0] for i, recipe in enumerate(ORDINARY)
     ]
 
-    def evidence(images: np.ndarray) -> Evidence:
+    def evidence(images: np.ndarray) -> EnsembleOutput:
         values = features_of_images(images, data_alone.weights).deep_ND
         logits = np.stack([logits_of(head, values) for head in heads])
-        return Evidence(logits, np.ones(len(heads)), *np.zeros((4, len(values))))
+        return EnsembleOutput(logits, np.ones(len(heads)), *np.zeros((4, len(values))))
 
     images, truth = images_of_stranger(run, data)
     known = evidence(images.pop(KNOWN))
     strange = {name: evidence(each) for name, each in images.items()}
 
-    def one(each: Evidence) -> np.ndarray:
+    def one(each: EnsembleOutput) -> np.ndarray:
         return np.exp(each.log_probs_MNK[0])
 
     scores = {

@@ -30,8 +30,9 @@ from rivals import Found, Shown, finetuned, let_torchvision_load, rivals
 from strangers import KNOWN, NEAR, images_of_stranger
 
 from sign_ensemble import metrics
-from sign_ensemble.core.run_folder import RunFolder, load_config, read_arrays, read_json, write_json
-from sign_ensemble.data.feature_cache import features_of_images, plain
+from sign_ensemble.core.atomic_files import read_arrays, read_json, write_json
+from sign_ensemble.core.run_folder import RunFolder, load_config
+from sign_ensemble.data.feature_cache import features_of_images, plain_features
 from sign_ensemble.pipeline.finetuned_members import pixel_task
 from sign_ensemble.pipeline.preparation import prepare
 from sign_ensemble.rejection import rule_file
@@ -93,7 +94,7 @@ def measure(
     weights = prepared.config.data.weights
     images, truth_N = images_of_stranger(run, data)
     features = {name: features_of_images(x, weights).both_NE for name, x in images.items()}
-    plain_NE = plain(prepared.task.features)
+    plain_NE = plain_features(prepared.task.features)
     member = load_ensemble(run.members, weights).members[0]
     made, _ = read_arrays(run.negatives)
     found = dict(kept)

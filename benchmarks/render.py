@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from hardware import hardware
 
-from sign_ensemble.core.run_folder import write_json
+from sign_ensemble.core.atomic_files import write_json
 from sign_ensemble.synthetic.picture_set import Picture, Recipe, plan, rendered
 
 RESULTS = Path(__file__).parent / "results"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from hardware import hardware
 
-from sign_ensemble.core.run_folder import write_json
+from sign_ensemble.core.atomic_files import write_json
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "made"))

@@ -23,15 +23,15 @@ from strangers import KNOWN
 from torch import nn
 
 from sign_ensemble.core.config import MemberConfig
-from sign_ensemble.data.backbone import E
-from sign_ensemble.data.row_cache import Slots
-from sign_ensemble.learning.end_to_end import images_at, parts_of
+from sign_ensemble.data.backbone import HEAD_FEATURES
+from sign_ensemble.data.row_cache import CachedArray
+from sign_ensemble.learning.end_to_end import images_of_rows, network_parts
 from sign_ensemble.learning.head_training import fit_rows
 from sign_ensemble.learning.member import Member
 from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.learning.task import PixelTask, Task, seed_of
 from sign_ensemble.learning.training_loop import FeatureBatches
-from sign_ensemble.rejection.ensemble import Evidence
+from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.scores import disagreement, energy, total_uncertainty
 
 RECIPE = MemberConfig(stop_share=0.0, view_share=0.8, directions=0)
@@ -158,10 +158,10 @@ def of_one_model(shown: Shown, head: Head, name: str = "one model") -> Iterator[
     )
 
 
-def evidence_of(logits_MNK: NDArray[np.float32]) -> Evidence:
+def evidence_of(logits_MNK: NDArray[np.float32]) -> EnsembleOutput:
     """Members alone: nothing is known of distances."""
     none_N = np.zeros(logits_MNK.shape[1])
-    return Evidence(logits_MNK, np.ones(len(logits_MNK)), none_N, none_N, none_N, none_N)
+    return EnsembleOutput(logits_MNK, np.ones(len(logits_MNK)), none_N, none_N, none_N, none_N)
 
 
 def of_several(name: str, logits: Mapping[str, NDArray[np.float32]]) -> Iterator[tuple[str, Found]]:
@@ -222,7 +222,7 @@ def packed(shown: Shown) -> dict[str, NDArray[np.float32]]:
     four, (h1, h2), labels = 4, RECIPE.widths, len(shown.task.labels)
     torch.manual_seed(shown.seed)
     network = nn.Sequential(
-        PackedLinear(E, h1, 2, four, first=True), nn.ReLU(), nn.Dropout(RECIPE.dropout),
+        PackedLinear(HEAD_FEATURES, h1, 2, four, first=True), nn.ReLU(), nn.Dropout(RECIPE.dropout),
         PackedLinear(h1, h2, 2, four), nn.ReLU(), nn.Dropout(RECIPE.dropout),
         PackedLinear(h2, labels, 2, four, last=True),
     )  # fmt: skip
@@ -299,7 +299,7 @@ def monte_carlo_batch_norm(shown: Shown) -> dict[str, NDArray[np.float32]]:
     (h1, h2), labels = RECIPE.widths, len(shown.task.labels)
     torch.manual_seed(shown.seed)
     network = nn.Sequential(
-        nn.Linear(E, h1), nn.Unflatten(1, (h1, 1, 1)), nn.BatchNorm2d(h1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(HEAD_FEATURES, h1), nn.Unflatten(1, (h1, 1, 1)), nn.BatchNorm2d(h1), nn.ReLU(), nn.Flatten(),
         nn.Linear(h1, h2), nn.Unflatten(1, (h2, 1, 1)), nn.BatchNorm2d(h2), nn.ReLU(), nn.Flatten(),
         nn.Linear(h2, labels),
     )  # fmt: skip
@@ -325,7 +325,7 @@ def another_class(shown: Shown) -> Found:
         more = len(shown.negatives_GE)
         other = replace(
             task,
-            features=Slots(file.name, np.arange(len(both)), both.shape[1:], "float16"),
+            features=CachedArray(file.name, np.arange(len(both)), both.shape[1:], "float16"),
             labels_N=np.concatenate([task.labels_N, np.full(more, len(task.labels))]),
             folds_N=np.concatenate([task.folds_N, np.zeros(more, np.int64)]),
             labels=(*task.labels, "other"),
@@ -340,8 +340,8 @@ def finetuned(
     shown: Shown, member: Member, images: Mapping[str, NDArray[np.uint8]], task: PixelTask
 ) -> Iterator[tuple[str, Found]]:
     """pytorch-ood's detectors on one of the run's own fine-tuned members."""
-    layers, head = parts_of(member, task.weights)
-    seen = [layers.of_images(some).both_NE for some in images_at(task, shown.rows)]
+    layers, head = network_parts(member, task.weights)
+    seen = [layers.of_images(some).both_NE for some in images_of_rows(task, shown.rows)]
     sets = {name: layers.of_images(some).both_NE for name, some in images.items()}
     as_seen = replace(shown, features=sets, plain_NE=np.concatenate(seen))
     yield from of_one_model(as_seen, head, "one fine-tuned model")

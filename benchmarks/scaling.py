@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from sign_ensemble.core.atomic_files import read_json
 from sign_ensemble.core.config import Config
-from sign_ensemble.core.run_folder import read_json
-from sign_ensemble.data.backbone import A, E
+from sign_ensemble.data.backbone import ALL_FEATURES, HEAD_FEATURES
 
 RESULTS = Path(__file__).parent / "results"
 GPUS = (1, 8, 64)
@@ -111,7 +111,7 @@ def demands(of: Measured, gpus: int, on: Assumed, config: Config) -> dict[str, d
     """Seconds that each stage would take if one thing alone set its pace."""
     views, folds = config.data.views, config.search.folds
     directions, batch = config.member.directions, config.member.batch_size
-    rows = on.images * (1 + views) * A * 2.0  # bytes of all features
+    rows = on.images * (1 + views) * ALL_FEATURES * 2.0  # bytes of all features
     learned = on.images * (folds - 1) / folds
     entered = folds * learned * (1 + views) * directions * 2.0
     cores, nodes = on.cores * gpus, max(1, gpus // on.node)
@@ -125,7 +125,7 @@ def demands(of: Measured, gpus: int, on: Assumed, config: Config) -> dict[str, d
             "storage": (on.images * on.image_bytes + rows) / on.storage,
         },
         "directions": {
-            "storage": folds * learned * (1 + views) * E * 2.0 / on.storage,
+            "storage": folds * learned * (1 + views) * HEAD_FEATURES * 2.0 / on.storage,
             "network": entered / on.network if nodes > 1 else 0.0,
         },
         "search": {
@@ -169,7 +169,7 @@ def table(found: dict[str, Any], on: Assumed = ASSUMED, config: Config | None = 
             lines.append(f"| {stage}: {what} | " + " | ".join(cells) + " |")
     totals = [sum(max(stage.values()) for stage in one.values()) for one in every]
     lines.append("| together | " + " | ".join(words(total) for total in totals) + " |")
-    rows = on.images * (1 + config.data.views) * A * 2
+    rows = on.images * (1 + config.data.views) * ALL_FEATURES * 2
     learned = on.images * (config.search.folds - 1) / config.search.folds
     entered = config.search.folds * learned * (1 + config.data.views) * config.member.directions * 2
     view = f"{1000 * of.view:.1f} ms" if of.view > 1e-4 else "too little to be told from that"

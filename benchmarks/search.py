@@ -47,10 +47,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from tutorial import BATCH, LETTERS, learn, loss_on, make_head
 
+from sign_ensemble.core.atomic_files import read_json, write_json
 from sign_ensemble.core.config import MemberConfig
-from sign_ensemble.core.run_folder import RunFolder, load_config, read_json, write_json
-from sign_ensemble.data.backbone import D, E
-from sign_ensemble.data.feature_cache import plain
+from sign_ensemble.core.run_folder import RunFolder, load_config
+from sign_ensemble.data.backbone import FIFTH_FEATURES, HEAD_FEATURES
+from sign_ensemble.data.feature_cache import plain_features
 from sign_ensemble.learning.head_training import fit_fold, fit_rows, recipe_of
 from sign_ensemble.learning.task import Task, seed_of
 from sign_ensemble.pipeline.preparation import prepare
@@ -196,7 +197,7 @@ def limits(run: RunFolder, task: Task) -> dict[str, dict[str, float]]:
 def judged_ours(run: RunFolder, task: Task, seed: int) -> float:
     """NLL of this search's best settings on signers unseen, trained with a seed of its own."""
     recipe = recipe_of(load_config(run).member, ranked(read_records(run))[0].params)
-    none = np.zeros((0, E), np.float16)
+    none = np.zeros((0, HEAD_FEATURES), np.float16)
     seeds = [seed_of(seed, fold, 1) for fold in range(task.folds)]
     return float(np.mean([fit_fold(task, recipe, i, s, none)[0].nll for i, s in enumerate(seeds)]))
 
@@ -206,7 +207,7 @@ def judged_tutorial(best: dict[str, Any], epochs: int, task: Task, seed: int) ->
     is all that it reads.
     """
     labels_N = torch.tensor([LETTERS.index(task.labels[label]) for label in task.labels_N])
-    features_ND = torch.from_numpy(plain(task.features)[:, :D]).float()
+    features_ND = torch.from_numpy(plain_features(task.features)[:, :FIFTH_FEATURES]).float()
     losses = []
     for fold in range(task.folds):
         torch.manual_seed(seed_of(seed, fold, 1))

@@ -18,7 +18,7 @@ from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.data import manifest
 from sign_ensemble.data.far_ood import FAR_SETS, far_images, folder_images
 from sign_ensemble.metrics.curves import risk_coverage
-from sign_ensemble.pipeline.preparation import squares
+from sign_ensemble.pipeline.preparation import read_images
 
 KNOWN, NEAR = "known", "wrong-gesture"
 
@@ -49,8 +49,8 @@ def images_of_stranger(
     listed = manifest.read(run.manifest)
     test = listed.rows("test")
     truth = np.array([listed.labels.index(label) for label in test.column("label").to_pylist()])
-    signs = squares(test, listed.root, plain)
-    sets = {KNOWN: signs, NEAR: squares(listed.rows("near"), listed.root, plain)}
+    signs = read_images(test, listed.root, plain)
+    sets = {KNOWN: signs, NEAR: read_images(listed.rows("near"), listed.root, plain)}
     picked = np.random.default_rng(settings.seed).permutation(len(test))[: settings.images]
     for name in FAR_SETS:
         sets[name] = far_images(

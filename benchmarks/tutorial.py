@@ -33,7 +33,7 @@ from safetensors.torch import load
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from sign_ensemble.data.backbone import MEAN, STD, D, weights_bytes
+from sign_ensemble.data.backbone import FIFTH_FEATURES, MEAN, STD, weights_bytes
 from sign_ensemble.data.convolutions import Convolutions
 
 SIDE, BATCH = 224, 32
@@ -77,7 +77,7 @@ def convolutions() -> nn.Module:
 def make_head(config: dict[str, Any]) -> nn.Module:
     """The classifier that replaces AlexNet's."""
     return nn.Sequential(
-        nn.Linear(D, config["h1"]),
+        nn.Linear(FIFTH_FEATURES, config["h1"]),
         nn.ReLU(),
         nn.Dropout(config["dropout"]),
         nn.Linear(config["h1"], config["h2"]),

@@ -21,7 +21,8 @@ from hardware import hardware
 from protocol_m import COVERAGE, main_job
 from strangers import error_at
 
-from sign_ensemble.core.run_folder import RunFolder, load_config, read_json
+from sign_ensemble.core.atomic_files import read_json
+from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.synthetic.picture_folder import synthesize
 from sign_ensemble.synthetic.picture_set import Recipe
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from hardware import hardware
 
-from sign_ensemble.core.run_folder import write_json
+from sign_ensemble.core.atomic_files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = "what W&B took: "

@@ -23,7 +23,8 @@ from typing import Any
 from commands import seconds_of
 from hardware import hardware
 
-from sign_ensemble.core.run_folder import RunFolder, read_json, write_json
+from sign_ensemble.core.atomic_files import read_json, write_json
+from sign_ensemble.core.run_folder import RunFolder
 
 RESULTS = Path(__file__).parent / "results"
 RATE = 50

@@ -14,7 +14,7 @@ from sign_ensemble.core.config import Config, EvaluateConfig, WandbConfig
 from sign_ensemble.core.config_checks import check
 from sign_ensemble.core.console import exit_with, is_interrupt, say
 from sign_ensemble.core.process_memory import modules_stay
-from sign_ensemble.core.storage import place
+from sign_ensemble.core.storage import storage_path
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
         from sign_ensemble.core.run_folder import RunFolder, load_config
         from sign_ensemble.pipeline.evaluation import evaluate_run
 
-    run = RunFolder(place(made.run, "--run").resolve())
+    run = RunFolder(storage_path(made.run, "--run").resolve())
     load_config(run)  # refuses what is no run before anything is written
     tracker = tracking.open_tracker(made.wandb, run, say)
     try:

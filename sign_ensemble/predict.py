@@ -14,7 +14,7 @@ from sign_ensemble.core.command_line import Parser
 from sign_ensemble.core.console import exit_with, say
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.process_memory import modules_stay
-from sign_ensemble.core.storage import place
+from sign_ensemble.core.storage import storage_path
 from sign_ensemble.report.console_tables import show_answers
 
 OUTPUTS = (".csv", ".parquet")
@@ -27,14 +27,14 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--run", required=True, type=str, help="the run's folder or URI")
     parser.add_argument("--out", type=str, default=None, help="a .csv or .parquet file to write")
     made = parser.parse_args(arguments)
-    out = place(made.out, "--out") if made.out else None
+    out = storage_path(made.out, "--out") if made.out else None
     if out and out.suffix.lower() not in OUTPUTS:
         raise UserError(f"--out is {out}: it must end in .csv or .parquet")
     with modules_stay():
         from sign_ensemble.core.run_folder import RunFolder
         from sign_ensemble.pipeline.prediction import answer_files, write_answers
 
-    run = RunFolder(place(made.run, "--run").resolve())
+    run = RunFolder(storage_path(made.run, "--run").resolve())
     rows: list[dict[str, Any]] = answer_files(run, made.images)
     if out:
         write_answers(rows, out)

@@ -12,8 +12,8 @@ import torch
 from benchmarks_loaded import benchmark
 
 from sign_ensemble.core.config import Config
-from sign_ensemble.data.backbone import D, E
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.data.backbone import FIFTH_FEATURES, HEAD_FEATURES
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.network import Head
 from sign_ensemble.learning.task import Task
 
@@ -140,18 +140,18 @@ def test_shares_that_are_answered_and_sure() -> None:
 def test_the_tutorials_settings_are_judged_by_the_layer_that_it_reads(tmp_path: Path) -> None:
     # a fault once found: heads of this package read the third layer too, the tutorial's do not
     labels_N, folds_N = np.tile([0, 1], 6), np.repeat([0, 1], 6)
-    values = np.random.default_rng(0).random((12, 1, E)).astype(np.float16)
+    values = np.random.default_rng(0).random((12, 1, HEAD_FEATURES)).astype(np.float16)
     best = {"h1": 4, "h2": 4, "dropout": 0.0, "learning_rate": 1e-3}
 
     def judged(name: str) -> float:
         (tmp_path / name).write_bytes(values.tobytes())
-        features = Slots(str(tmp_path / name), np.arange(12), (1, E), "float16")
+        features = CachedArray(str(tmp_path / name), np.arange(12), (1, HEAD_FEATURES), "float16")
         task = Task(features, labels_N, folds_N, ("ada", "ben"), ("a", "b"), "", 0)
         return float(benchmark("search").judged_tutorial(best, 1, task, 0))
 
     before = judged("before")
     assert 0 < before < 2 * np.log(26)  # a head of 26 letters that has hardly learned
-    values[..., D:] = 0
+    values[..., FIFTH_FEATURES:] = 0
     assert judged("after") == before
 
 

@@ -17,11 +17,11 @@ from safetensors import safe_open
 from safetensors.numpy import save as save_safetensors
 
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.storage import Place, StorageError
+from sign_ensemble.core.storage import StorageError, StoragePath
 
 
 @contextmanager
-def whole(path: Place) -> Iterator[Path]:
+def atomic_write(path: StoragePath) -> Iterator[Path]:
     """A file to write to: it becomes ``path`` when the block ends well, else it is removed."""
     if not isinstance(path, Path):
         with TemporaryDirectory(prefix="sign_ensemble-") as folder:
@@ -39,7 +39,7 @@ def whole(path: Place) -> Iterator[Path]:
 
 
 @contextmanager
-def at_hand(path: Place) -> Iterator[Path]:
+def local_copy_of(path: StoragePath) -> Iterator[Path]:
     """The file, or the folder with the files in it, on this machine; a copy for the length of the
     block if it lies elsewhere.
 
@@ -62,13 +62,13 @@ def at_hand(path: Place) -> Iterator[Path]:
         yield here
 
 
-def write_json(path: Place, value: Any) -> None:
+def write_json(path: StoragePath, value: Any) -> None:
     """Write ``value`` as JSON, whole or not at all; floats come back to the bit."""
-    with whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Place) -> Any:
+def read_json(path: StoragePath) -> Any:
     """Read a JSON file of a run folder.
 
     Raises:
@@ -83,7 +83,7 @@ def read_json(path: Place) -> Any:
 
 
 def write_arrays(
-    path: Place, arrays: dict[str, NDArray[Any]], metadata: dict[str, Any] | None = None
+    path: StoragePath, arrays: dict[str, NDArray[Any]], metadata: dict[str, Any] | None = None
 ) -> str:
     """Write arrays as one safetensors file, whole or not at all.
 
@@ -98,19 +98,19 @@ def write_arrays(
     header = {key: json.dumps(value) for key, value in (metadata or {}).items()}
     arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
     content = save_safetensors(arrays, header)
-    with whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
 
-def read_arrays(path: Place) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def read_arrays(path: StoragePath) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Arrays and metadata of a safetensors file.
 
     Raises:
         UserError: missing or damaged.
     """
     try:
-        with at_hand(path) as file, safe_open(file, "np") as opened:
+        with local_copy_of(path) as file, safe_open(file, "np") as opened:
             arrays = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
             header = {key: json.loads(value) for key, value in (opened.metadata() or {}).items()}
     except FileNotFoundError:
@@ -122,7 +122,7 @@ def read_arrays(path: Place) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     return arrays, header
 
 
-def file_sha256(path: Place) -> str:
+def file_sha256(path: StoragePath) -> str:
     """sha256 of a file's bytes."""
-    with at_hand(path) as file, file.open("rb") as opened:
+    with local_copy_of(path) as file, file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from sign_ensemble.core.device import bf16_is_fast
 
 
-def floats(features_ND: NDArray[np.float16]) -> torch.Tensor:
+def to_float32(features_ND: NDArray[np.float16]) -> torch.Tensor:
     """Features (N, D), also some columns of more, as float32: a copy."""
     own_ND = np.require(features_ND, requirements="W")  # or torch warns
     return torch.from_numpy(own_ND).to(torch.float32, copy=True)  # callers write into it
 
 
-def factor(x: torch.Tensor) -> torch.Tensor:
+def bf16_if_fast(x: torch.Tensor) -> torch.Tensor:
     """float32 as a factor of a product: rounded to bf16 where that is multiplied in hardware, which
     rounds the product too (sums within it are float32); elsewhere as it is.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sign_ensemble.core.config import Config
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.storage import place
+from sign_ensemble.core.storage import storage_path
 
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for whatever `ray job submit` runs
 HANDS = ("no_hand", "two_hands")  # need pictures to learn from
@@ -212,7 +212,7 @@ def check(config: Config) -> None:
             raise UserError(f"{name} is {value}: it must be {rule}")
     for name, where in (("run.storage", config.run.storage), ("data.cache", data.cache)):
         if where is not None:
-            place(where, name)
+            storage_path(where, name)
     if rejection.combination != "auto":
         for witness in rejection.combination.split("+"):
             if witness not in WITNESS_NAMES:
@@ -258,7 +258,7 @@ def place_for_a_job(name: str, path: str | None) -> None:
     Raises:
         UserError: it is one.
     """
-    where = place(path, name) if path else None
+    where = storage_path(path, name) if path else None
     if IN_A_JOB in os.environ and isinstance(where, Path) and not where.expanduser().is_absolute():
         raise UserError(
             f"{name} is {path}: in a Ray job it must be a path from /, on storage that all nodes "

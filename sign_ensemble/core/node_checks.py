@@ -14,7 +14,7 @@ from typing import Any
 from sign_ensemble.core.config import Config
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder
-from sign_ensemble.core.storage import Place, StorageError, place, reason_of
+from sign_ensemble.core.storage import StorageError, StoragePath, reason_of, storage_path
 
 ANSWER_SECONDS = 60  # a node starts a process for it; one that does not answer is not refused
 SIGHT_SECONDS = 5  # NFS may show a new file late
@@ -36,17 +36,17 @@ def check_nodes(config: Config, run: RunFolder) -> None:
     }
     if not others:
         return
-    places: dict[str, Place] = {"run.storage" if config.run.storage else "run.root": run.path}
+    places: dict[str, StoragePath] = {"run.storage" if config.run.storage else "run.root": run.path}
     if config.data.cache:
-        places["data.cache"] = place(config.data.cache).resolve()
-    with marked(places) as marks:
-        lacks = asked(others, marks)
+        places["data.cache"] = storage_path(config.data.cache).resolve()
+    with marker_files(places) as marks:
+        lacks = probe_nodes(others, marks)
     for address, lacking in lacks:
         for name, reason in lacking.items():
-            raise UserError(complaint(name, places.get(name), address, reason))
+            raise UserError(missing_on_node(name, places.get(name), address, reason))
 
 
-def complaint(name: str, where: Place | None, address: str, reason: str) -> str:
+def missing_on_node(name: str, where: StoragePath | None, address: str, reason: str) -> str:
     """What a node lacks, and the remedy.
 
     Args:
@@ -71,13 +71,13 @@ def complaint(name: str, where: Place | None, address: str, reason: str) -> str:
 
 
 @contextmanager
-def marked(places: Mapping[str, Place]) -> Iterator[dict[str, str]]:
+def marker_files(places: Mapping[str, StoragePath]) -> Iterator[dict[str, str]]:
     """A file in each place for the length of the block: setting → file, whose content is its name.
 
     Raises:
         UserError: a place cannot be written.
     """
-    files: dict[str, Place] = {}
+    files: dict[str, StoragePath] = {}
     try:
         for name, where in places.items():
             files[name] = where / f".seen-{secrets.token_hex(8)}"
@@ -94,7 +94,7 @@ def marked(places: Mapping[str, Place]) -> Iterator[dict[str, str]]:
                 file.unlink(missing_ok=True)
 
 
-def looker() -> Callable[[Mapping[str, str], float], dict[str, str]]:
+def node_probe() -> Callable[[Mapping[str, str], float], dict[str, str]]:
     """The function that a node runs.
 
     Defined in here, so that Ray sends its code and not its name, which a node without the package
@@ -106,12 +106,12 @@ def looker() -> Callable[[Mapping[str, str], float], dict[str, str]]:
         import time
 
         try:
-            from sign_ensemble.core.storage import StorageError, place, reason_of
+            from sign_ensemble.core.storage import StorageError, reason_of, storage_path
         except ModuleNotFoundError as fault:
             return {"": str(fault.name)}
         lacking = {}
         for name, mark in marks.items():
-            file = place(mark)
+            file = storage_path(mark)
             end = time.monotonic() + seconds
             while True:
                 try:
@@ -131,17 +131,19 @@ def looker() -> Callable[[Mapping[str, str], float], dict[str, str]]:
     return look
 
 
-def asked(nodes: Mapping[str, str], marks: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
+def probe_nodes(
+    nodes: Mapping[str, str], marks: Mapping[str, str]
+) -> list[tuple[str, dict[str, str]]]:
     """What nodes lack, by address; a node that is lost meanwhile says nothing.
 
     Args:
         nodes: Ray's id of each node → its address.
-        marks: As :func:`marked` gives them.
+        marks: As :func:`marker_files` gives them.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    look: Any = ray.remote(num_cpus=0, max_retries=0)(looker())
+    look: Any = ray.remote(num_cpus=0, max_retries=0)(node_probe())
     waiting = {
         look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
             marks, SIGHT_SECONDS

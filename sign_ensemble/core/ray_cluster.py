@@ -36,7 +36,7 @@ OF_DASHBOARD = ("start_api_server",)
 
 
 @dataclass
-class Awaited:
+class PendingRay:
     """A Ray that is there, or will be once it has started.
 
     Args:
@@ -66,7 +66,7 @@ class Awaited:
 
 
 @contextmanager
-def starting(dashboard: bool = False) -> Iterator[Future[None]]:
+def starting_ray(dashboard: bool = False) -> Iterator[Future[None]]:
     """Ray for the length of the block: the cluster in RAY_ADDRESS or one running on this machine,
     else a new local one that ends with the block.
 
@@ -90,10 +90,10 @@ def starting(dashboard: bool = False) -> Iterator[Future[None]]:
         yield up
         return
     with ThreadPoolExecutor(1) as thread:  # Ray's processes end with the thread that started them
-        if joined():
+        if join_running_ray():
             up.set_result(None)
         else:
-            up = thread.submit(start, dashboard)
+            up = thread.submit(start_local_ray, dashboard)
         try:
             with interrupts_are_kept():
                 yield up
@@ -105,14 +105,14 @@ def starting(dashboard: bool = False) -> Iterator[Future[None]]:
 
 
 @contextmanager
-def connected() -> Iterator[None]:
-    """:func:`starting`, and there when the block begins."""
-    with starting() as up:
+def connected_ray() -> Iterator[None]:
+    """:func:`starting_ray`, and there when the block begins."""
+    with starting_ray() as up:
         up.result()
         yield
 
 
-def joined() -> bool:
+def join_running_ray() -> bool:
     """Connect to the cluster in RAY_ADDRESS or one running on this machine; whether there is one.
 
     Not to one that another command has started for itself: with that command it would end.
@@ -140,7 +140,7 @@ def joined() -> bool:
     return True
 
 
-def start(dashboard: bool) -> None:
+def start_local_ray(dashboard: bool) -> None:
     """Start a new Ray of this machine alone, without the processes that it does not need."""
     import ray
 

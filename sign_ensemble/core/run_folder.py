@@ -18,23 +18,11 @@ from typing import Any
 import yaml
 
 from sign_ensemble.core.atomic_files import (
-    at_hand,
-    file_sha256,
-    read_arrays,
-    read_json,
-    whole,
-    write_arrays,
-    write_json,
+    atomic_write,
 )
 from sign_ensemble.core.config import Config
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.storage import Place, StorageError, place
-
-__all__ = [  # the folder, and how its files are read and written
-    "FREE", "FREE_GROUPS", "RunFolder", "at_hand", "cache_of", "default_name", "file_sha256",
-    "load_config", "open_run", "read_arrays", "read_json", "root_of", "settings_of", "whole",
-    "write_arrays", "write_json",
-]  # fmt: skip
+from sign_ensemble.core.storage import StorageError, StoragePath, storage_path
 
 # Settings that change how fast or where, never what comes out.
 FREE = {
@@ -54,103 +42,103 @@ FREE_GROUPS = {"wandb", "evaluate", "scale"}
 class RunFolder:
     """Where each result of one run lies."""
 
-    path: Place
+    path: StoragePath
 
     @property
-    def config(self) -> Place:
+    def config(self) -> StoragePath:
         """The settings that made this run."""
         return self.path / "config.yaml"
 
     @property
-    def manifest(self) -> Place:
+    def manifest(self) -> StoragePath:
         """A row per image."""
         return self.path / "manifest.parquet"
 
     @property
-    def negatives(self) -> Place:
+    def negatives(self) -> StoragePath:
         """Features of the self-made negatives."""
         return self.path / "negatives.safetensors"
 
     @property
-    def hands(self) -> Place:
+    def hands(self) -> StoragePath:
         """Features of the pictures with one sign and with two that are made of training signs."""
         return self.path / "hands.safetensors"
 
     @property
-    def trials(self) -> Place:
+    def trials(self) -> StoragePath:
         """Folder with one folder per trial."""
         return self.path / "trials"
 
     @property
-    def trials_table(self) -> Place:
+    def trials_table(self) -> StoragePath:
         """A row per finished trial; written when the search has ended."""
         return self.path / "trials.parquet"
 
     @property
-    def study(self) -> Place:
+    def study(self) -> StoragePath:
         """The Optuna study, for optuna-dashboard."""
         return self.path / "study.journal"
 
     @property
-    def members(self) -> Place:
+    def members(self) -> StoragePath:
         """Folder of members with their index.json."""
         return self.path / "members"
 
     @property
-    def heads(self) -> Place:
+    def heads(self) -> StoragePath:
         """Folder of the heads that fine-tuning begins with."""
         return self.path / "heads"
 
     @property
-    def judges(self) -> Place:
+    def judges(self) -> StoragePath:
         """Folder of fine-tuned networks that only judge the fold they have not seen."""
         return self.path / "judges"
 
     @property
-    def checkpoints(self) -> Place:
+    def checkpoints(self) -> StoragePath:
         """Ray Train's folder, with the checkpoints of trainings under way."""
         return self.path / "train"
 
     @property
-    def unseen(self) -> Place:
+    def unseen(self) -> StoragePath:
         """What fine-tuned networks say of the training images whose signer they never saw."""
         return self.path / "members" / "unseen.safetensors"
 
     @property
-    def rule(self) -> Place:
+    def rule(self) -> StoragePath:
         """The rejection rule; its numbers lie in rule.safetensors beside it."""
         return self.path / "rule.json"
 
-    def left_out(self, part: int) -> Place:
+    def left_out(self, part: int) -> StoragePath:
         """What networks said that had not seen some labels."""
         return self.path / "left-out" / f"{part}.safetensors"
 
     @property
-    def metrics(self) -> Place:
+    def metrics(self) -> StoragePath:
         """The evaluation."""
         return self.path / "metrics.json"
 
     @property
-    def timings(self) -> Place:
+    def timings(self) -> StoragePath:
         """Seconds that each stage took."""
         return self.path / "timings.json"
 
     @property
-    def answers(self) -> Place:
+    def answers(self) -> StoragePath:
         """A row per image that the evaluation asked about."""
         return self.path / "answers.parquet"
 
     @property
-    def report(self) -> Place:
+    def report(self) -> StoragePath:
         """The page to look at."""
         return self.path / "report.html"
 
     @property
-    def figures(self) -> Place:
+    def figures(self) -> StoragePath:
         """Folder of the report's plots, as SVG and PNG."""
         return self.path / "figures"
 
-    def trial(self, number: int) -> Place:
+    def trial(self, number: int) -> StoragePath:
         """Folder of one trial."""
         return self.trials / f"{number:04d}"
 
@@ -174,14 +162,14 @@ def default_name(config: Config) -> str:
     return f"{Path(source).resolve().stem}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
 
-def root_of(config: Config) -> Place:
+def root_of(config: Config) -> StoragePath:
     """Where all runs lie."""
-    return place(config.run.storage or config.run.root, "run.storage")
+    return storage_path(config.run.storage or config.run.root, "run.storage")
 
 
-def cache_of(config: Config) -> Place:
+def cache_of(config: Config) -> StoragePath:
     """Where everything computed from images alone is kept, for all runs."""
-    return place(config.data.cache) if config.data.cache else root_of(config) / "features"
+    return storage_path(config.data.cache) if config.data.cache else root_of(config) / "features"
 
 
 def open_run(config: Config) -> RunFolder:
@@ -205,8 +193,8 @@ def open_run(config: Config) -> RunFolder:
         raise UserError(f"{path}: the run folder cannot be written ({fault.strerror})") from None
     now = settings_of(config)
     if not folder.config.exists():
-        with whole(folder.config) as beside:
-            beside.write_text(yaml.safe_dump(asdict_plain(config), sort_keys=False))
+        with atomic_write(folder.config) as beside:
+            beside.write_text(yaml.safe_dump(plain_dict(config), sort_keys=False))
         return folder
     before = settings_of(load_config(folder))
     for key, value in now.items():
@@ -218,7 +206,7 @@ def open_run(config: Config) -> RunFolder:
     return folder
 
 
-def asdict_plain(config: Config) -> dict[str, Any]:
+def plain_dict(config: Config) -> dict[str, Any]:
     """The config as plain lists, numbers and strings."""
     return json.loads(json.dumps(asdict(config)))
 

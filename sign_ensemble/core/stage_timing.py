@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sign_ensemble.core.run_folder import RunFolder, read_json, write_json
+from sign_ensemble.core.atomic_files import read_json, write_json
+from sign_ensemble.core.run_folder import RunFolder
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Where files lie: a path of this machine, or an object store that pyarrow reaches.
 
-A :data:`Place` is a ``pathlib.Path`` (a local disk, NFS) or a :class:`Remote`, which has the same
+A :data:`StoragePath` is a ``pathlib.Path`` (a local disk, NFS) or a :class:`RemotePath`, which has the same
 names for what is done with files of a run: ``/``, ``exists``, ``read_bytes``, ``glob``, ``unlink``.
 Code that needs a real file takes :func:`sign_ensemble.core.atomic_files.whole` to write and
 :func:`sign_ensemble.core.atomic_files.at_hand` to read.
@@ -49,7 +49,7 @@ class StorageError(UserError):
 
 
 @dataclass(frozen=True, order=True)
-class Remote:
+class RemotePath:
     """A file or folder of an object store; small, and picklable without its connection.
 
     Args:
@@ -69,7 +69,7 @@ class Remote:
         """As a user would type it."""
         return "/".join(filter(None, [self.root, self.path])) + f"?{self.query}" * bool(self.query)
 
-    def __truediv__(self, below: str | PurePosixPath) -> Remote:
+    def __truediv__(self, below: str | PurePosixPath) -> RemotePath:
         return replace(self, path="/".join(filter(None, [self.path, str(below)])))
 
     @property
@@ -83,15 +83,15 @@ class Remote:
         return PurePosixPath(self.path).suffix
 
     @property
-    def parent(self) -> Remote:
+    def parent(self) -> RemotePath:
         """The folder it lies in."""
         return replace(self, path=self.path.rpartition("/")[0])
 
-    def with_suffix(self, suffix: str) -> Remote:
+    def with_suffix(self, suffix: str) -> RemotePath:
         """The same name with another ending."""
         return replace(self, path=str(PurePosixPath(self.path).with_suffix(suffix)))
 
-    def resolve(self) -> Remote:
+    def resolve(self) -> RemotePath:
         """Itself: a URI is never relative."""
         return self
 
@@ -153,7 +153,7 @@ class Remote:
             if self.is_dir():
                 files.delete_dir(key)
 
-    def glob(self, pattern: str) -> Iterator[Remote]:
+    def glob(self, pattern: str) -> Iterator[RemotePath]:
         """What matches below, sorted; ``*`` stands for any part of a name, never for a slash."""
         from pyarrow.fs import FileSelector
 
@@ -179,7 +179,7 @@ class Remote:
 
     @contextmanager
     def _asked(self) -> Iterator[tuple[Any, str]]:
-        """:meth:`opened`; faults of the store are told in one line."""
+        """:meth:`filesystem_and_path`; faults of the store are told in one line."""
         try:
             yield self.opened()
         except FileNotFoundError:
@@ -189,10 +189,10 @@ class Remote:
             raise StorageError(f"{self}: {reason}", reason) from None
 
 
-Place = Path | Remote
+StoragePath = Path | RemotePath
 
 
-def place(text: str, name: str = "the place") -> Place:
+def storage_path(text: str, name: str = "the place") -> StoragePath:
     """A path or URI, as a user types it.
 
     Args:
@@ -226,17 +226,17 @@ def place(text: str, name: str = "the place") -> Place:
         )
     if {".", "..", ""} & set(parts.path.strip("/").split("/")) and parts.path.strip("/"):
         raise UserError(f"{name} is {text}: its parts must be names, not empty, . or ..")
-    return Remote(f"{parts.scheme}://{parts.netloc}", parts.path.strip("/"), parts.query)
+    return RemotePath(f"{parts.scheme}://{parts.netloc}", parts.path.strip("/"), parts.query)
 
 
-def opened(where: Place) -> tuple[Any, str]:
+def filesystem_and_path(where: StoragePath) -> tuple[Any, str]:
     """The file system of pyarrow, or None for this machine's own, and the path in it: what Ray
     takes as ``storage_filesystem`` and ``storage_path``.
     """
     return (None, str(where)) if isinstance(where, Path) else where.opened()
 
 
-def remove_folder(where: Place) -> None:
+def remove_folder(where: StoragePath) -> None:
     """Remove a folder with all in it, if it is there."""
     if isinstance(where, Path):
         shutil.rmtree(where, ignore_errors=True)
@@ -257,7 +257,7 @@ def reason_of(fault: Exception) -> str:
     return ", ".join(filter(None, aws.groups()[:2])) if aws else text[:200]
 
 
-def scratch() -> Path:
+def scratch_folder() -> Path:
     """This user's folder on this machine's own disk for copies of remote files; TMPDIR moves it.
 
     What lies there can be deleted whenever no command runs.
@@ -272,12 +272,12 @@ def scratch() -> Path:
     return folder
 
 
-def beside(where: Place) -> Path:
+def local_folder_for(where: StoragePath) -> Path:
     """A folder of this machine for what a library writes about a folder: itself, if it is one."""
     if isinstance(where, Path):
         return where.resolve()
     digest = hashlib.sha256(str(where).encode()).hexdigest()[:12]
-    folder = scratch() / f"{where.name}-{digest}"
+    folder = scratch_folder() / f"{where.name}-{digest}"
     folder.mkdir(exist_ok=True)
     return folder
 

@@ -18,7 +18,7 @@ AHEAD = 2  # pieces for each thread that are made, or being made, before they ar
 MOST = 16  # pieces made at once: a pass of the convolutions needs 60 MB
 
 
-def side_by_side(
+def map_on_threads(
     pieces: int, make: Callable[[int], Made], most: int = MOST
 ) -> Generator[Made, None, None]:
     """What is made of 0, 1 and so on, in this order, on as many threads as torch has.
@@ -49,7 +49,7 @@ def side_by_side(
         torch.set_num_threads(threads)  # what a later thread takes for its own
 
 
-def in_parts(images: int, do: Callable[[slice], None]) -> None:
+def slices_on_threads(images: int, do: Callable[[slice], None]) -> None:
     """Do something with so many images, a part of them on each of torch's threads."""
     threads = torch.get_num_threads()
     if threads == 1:

@@ -28,7 +28,7 @@ CORNERS_4x2 = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
 
 @dataclass(frozen=True)
-class ViewRanges:
+class AugmentationRanges:
     """How far a view may lie from its image. Ratios are drawn evenly in their logarithm.
 
     Args:
@@ -57,10 +57,10 @@ class ViewRanges:
     mirror: float = 0.5
 
 
-RANGES = ViewRanges()
+RANGES = AugmentationRanges()
 
 
-def settings(ranges: ViewRanges = RANGES) -> dict[str, object]:
+def range_settings(ranges: AugmentationRanges = RANGES) -> dict[str, object]:
     """Everything but image, key and number that decides a view; part of a feature cache's key."""
     return {"version": VERSION, **asdict(ranges)}
 
@@ -86,7 +86,7 @@ def between(draws: NDArray[np.float64], low_high: tuple[float, float]) -> NDArra
 
 
 def homographies(
-    draws_ND: NDArray[np.float64], mirror: bool, ranges: ViewRanges
+    draws_ND: NDArray[np.float64], mirror: bool, ranges: AugmentationRanges
 ) -> NDArray[np.float64]:
     """Where in the image each place of its view is read.
 
@@ -132,7 +132,7 @@ def homographies(
 
 
 def tone_curves(
-    draws_ND: NDArray[np.float64], mean_N: NDArray[np.float64], ranges: ViewRanges
+    draws_ND: NDArray[np.float64], mean_N: NDArray[np.float64], ranges: AugmentationRanges
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What becomes of each pixel level: contrast, then gamma, then brightness; and channel gains.
 
@@ -158,7 +158,11 @@ def tone_curves(
 
 
 def decided(
-    keys: Sequence[str], view: int, mirror: bool, ranges: ViewRanges, mean_N: NDArray[np.float64]
+    keys: Sequence[str],
+    view: int,
+    mirror: bool,
+    ranges: AugmentationRanges,
+    mean_N: NDArray[np.float64],
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Tables of levels (N, T, 3) and homographies (N, 3, 3) of one view of each image, from the
     images' mean levels, 0 to 1.
@@ -174,7 +178,7 @@ def by_opencv(
     keys: Sequence[str],
     view: int,
     mirror: bool,
-    ranges: ViewRanges,
+    ranges: AugmentationRanges,
     into: Sequence[NDArray[Any]],
     table_1T3: NDArray[Any] | None = None,
 ) -> None:
@@ -226,7 +230,11 @@ def by_opencv(
 
 
 def by_torch(
-    images_NSS3: torch.Tensor, keys: Sequence[str], view: int, mirror: bool, ranges: ViewRanges
+    images_NSS3: torch.Tensor,
+    keys: Sequence[str],
+    view: int,
+    mirror: bool,
+    ranges: AugmentationRanges,
 ) -> torch.Tensor:
     """What :func:`by_opencv` draws, on any device: uint8 (N, S, S, 3).
 
@@ -267,7 +275,7 @@ def augment(
     keys: Sequence[str],
     view: int,
     mirror: bool,
-    ranges: ViewRanges = RANGES,
+    ranges: AugmentationRanges = RANGES,
 ) -> Images:
     """One view of each image.
 

@@ -22,15 +22,15 @@ from safetensors.torch import load as load_safetensors
 from sign_ensemble.core.device import best_device, bf16_is_fast
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.opencv_module import opencv
-from sign_ensemble.core.threads import in_parts, side_by_side
+from sign_ensemble.core.threads import map_on_threads, slices_on_threads
 from sign_ensemble.data.convolutions import PLACES, Convolutions
 
 SHIPPED = "alexnet-imagenet1k-features-fp16.safetensors"
-D = 256 * 6 * 6
-C = 384 * PLACES * PLACES
-E = D + C  # deep features first: what heads read
-F = 256 * PLACES * PLACES
-A = E + F
+FIFTH_FEATURES = 256 * 6 * 6
+THIRD_FEATURES = 384 * PLACES * PLACES
+HEAD_FEATURES = FIFTH_FEATURES + THIRD_FEATURES  # deep features first: what heads read
+FOURTH_FEATURES = 256 * PLACES * PLACES
+ALL_FEATURES = HEAD_FEATURES + FOURTH_FEATURES
 BATCH = 64  # every pass has this many images, so that a feature never depends on its neighbours
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as torchvision publishes them with the weights
 STD = (0.229, 0.224, 0.225)
@@ -50,31 +50,31 @@ class Features:
     @property
     def both_NE(self) -> NDArray[np.float16]:
         """The fifth layer's and the third's, which heads read."""
-        return self.every_NA[:, :E]
+        return self.every_NA[:, :HEAD_FEATURES]
 
     @property
     def deep_ND(self) -> NDArray[np.float16]:
         """The fifth layer's, which neighbours are about."""
-        return self.every_NA[:, :D]
+        return self.every_NA[:, :FIFTH_FEATURES]
 
     @property
     def middle_NC(self) -> NDArray[np.float16]:
         """The third layer's, which clouds are about, see ``gaussians.py``."""
-        return self.every_NA[:, D:E]
+        return self.every_NA[:, FIFTH_FEATURES:HEAD_FEATURES]
 
     @property
     def fourth_NF(self) -> NDArray[np.float16]:
         """The fourth layer's, which parts are about beside the third's, see ``parts.py``."""
-        return self.every_NA[:, E:]
+        return self.every_NA[:, HEAD_FEATURES:]
 
     def rows(self, chosen: NDArray[np.int64]) -> Features:
         """Those of some of the images."""
         return Features(self.every_NA[chosen])
 
 
-def joined(parts: Sequence[Features]) -> Features:
+def concatenate(parts: Sequence[Features]) -> Features:
     """Features of some images after those of others."""
-    none = np.zeros((0, A), np.float16)
+    none = np.zeros((0, ALL_FEATURES), np.float16)
     return Features(np.concatenate([none, *(part.every_NA for part in parts)]))
 
 
@@ -137,11 +137,11 @@ class Backbone:
 
         here = self.device.type == "cpu"
         parts: list[Features] = []
-        for part in side_by_side(passes, make) if here else map(make, range(passes)):
+        for part in map_on_threads(passes, make) if here else map(make, range(passes)):
             parts.append(part)
             if progress:
                 progress(min(len(parts) * BATCH, len(images_NSS3)), len(images_NSS3))
-        return joined(parts)
+        return concatenate(parts)
 
 
 def normalised(levels_N3SS: torch.Tensor) -> torch.Tensor:
@@ -186,7 +186,7 @@ def as_input(images_NSS3: torch.Tensor, half: bool) -> torch.Tensor:
         for image_SS3, into_SS3 in zip(read_NSS3[part], pixels_NSS3[part], strict=True):
             cv2.LUT(image_SS3, table_1T3, into_SS3)
 
-    in_parts(len(read_NSS3), look_up)
+    slices_on_threads(len(read_NSS3), look_up)
     return from_bits(pixels_NSS3, half)
 
 
@@ -237,10 +237,10 @@ def load(weights: str = "shipped") -> Backbone:
             raise UserError(
                 f"data.weights is {weights}: not AlexNet's convolutions ({reason})"
             ) from fault
-    return ready(layers, sha256)
+    return on_best_device(layers, sha256)
 
 
-def ready(layers: Convolutions, sha256: str) -> Backbone:
+def on_best_device(layers: Convolutions, sha256: str) -> Backbone:
     """These convolutions on the best device here."""
     device = best_device()
     layers = layers.eval().requires_grad_(False).to(device)
@@ -264,4 +264,4 @@ def finetuned(weights: str, learned: dict[str, NDArray[np.float32]]) -> Backbone
             **{k: torch.from_numpy(v) for k, v in learned.items()},
         }
     )
-    return ready(layers, "")
+    return on_best_device(layers, "")

@@ -21,7 +21,7 @@ from PIL.Image import Resampling
 
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.data.hand_removal import without_hand
-from sign_ensemble.data.images import IMAGE_SUFFIXES, Fit, SetAside, load_square
+from sign_ensemble.data.images import IMAGE_SUFFIXES, Fit, SetAside, decode_image
 
 Images = NDArray[np.uint8]
 FarSet = Callable[[int, int, np.random.Generator, Images], Images]
@@ -62,7 +62,7 @@ SENSOR_SD = 8.0  # levels; a phone's camera in a dim room
 NOISE_CELLS = (1, 2, 4, 8, 16, 32)  # side of one cell of noise, in 224ths of the image's side
 
 
-def rounded(values: NDArray[np.float64]) -> Images:
+def to_uint8(values: NDArray[np.float64]) -> Images:
     """Levels to uint8: rounded, and clipped to 0..255."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
@@ -87,7 +87,7 @@ def blank(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Im
             rng.uniform(0, 255, 3),
         )
         sd = rng.uniform(0, SENSOR_SD)
-        images[i] = rounded(colours[i % len(colours)] + rng.normal(0, sd, (size, size, 3)))
+        images[i] = to_uint8(colours[i % len(colours)] + rng.normal(0, sd, (size, size, 3)))
     return images
 
 
@@ -104,7 +104,7 @@ def noise(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Im
         channels = 3 if rng.random() < 0.5 else 1
         how = Resampling.NEAREST if rng.random() < 0.5 else Resampling.BICUBIC
         reach = rng.uniform(30, 127.5)
-        cells = rounded(127.5 + rng.uniform(-reach, reach, (across, across, channels)))
+        cells = to_uint8(127.5 + rng.uniform(-reach, reach, (across, across, channels)))
         cells = np.broadcast_to(cells, (across, across, 3))
         images[i] = enlarged(np.ascontiguousarray(cells), across * side, how)[:size, :size]
     return images
@@ -124,7 +124,7 @@ def smooth_fields(n: int, size: int, rng: np.random.Generator, signs_NSS3: Image
         angle, (x0, y0) = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5, 2)
         ramp = x * np.cos(angle) + y * np.sin(angle) if i % 4 == 1 else np.hypot(x - x0, y - y0)
         share = (ramp - ramp.min()) / np.ptp(ramp)
-        images[i] = rounded(from_3 + (to_3 - from_3) * share[:, :, None])
+        images[i] = to_uint8(from_3 + (to_3 - from_3) * share[:, :, None])
     return images
 
 
@@ -245,7 +245,7 @@ def folder_images(
     for path in image_files(path_or_glob):
         try:
             images.append(
-                load_square(path, size=size, fit=fit, max_pixels=max_pixels, min_side=min_side)
+                decode_image(path, size=size, fit=fit, max_pixels=max_pixels, min_side=min_side)
             )
             paths.append(path)
         except SetAside as reason:

@@ -22,33 +22,33 @@ from numpy.typing import NDArray
 
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.opencv_module import opencv
-from sign_ensemble.core.storage import Place
-from sign_ensemble.core.threads import side_by_side
+from sign_ensemble.core.storage import StoragePath
+from sign_ensemble.core.threads import map_on_threads
 from sign_ensemble.data import augmentation, backbone, convolutions
-from sign_ensemble.data.images import geometry, square_of
-from sign_ensemble.data.row_cache import Kind, Slots, slots_of
+from sign_ensemble.data.images import geometry, read_image
+from sign_ensemble.data.row_cache import CachedArray, RowSchema, cached_rows
 from sign_ensemble.data.shards import Progress
 
 
-def plain(features: Slots) -> NDArray[np.float16]:
+def plain_features(features: CachedArray) -> NDArray[np.float16]:
     """The features of the images themselves, without views: (N, E)."""
     values: NDArray[np.float16] = features.open()[features.slots_N, 0]
     return values
 
 
 @dataclass(frozen=True)
-class Cached:
+class CachedFeatures:
     """The features of the images themselves, read from their file when they are asked for."""
 
-    features: Slots
+    features: CachedArray
 
     def rows(self, chosen: NDArray[np.int64]) -> backbone.Features:
         """Those of some of the images."""
         some = replace(self.features, slots_N=self.features.slots_N[chosen])
-        return backbone.Features(plain(every(some)))
+        return backbone.Features(plain_features(all_layers(some)))
 
 
-def every(features: Slots) -> Slots:
+def all_layers(features: CachedArray) -> CachedArray:
     """What heads do not read shown too: rows of A instead of E features."""
     return replace(features, columns=None)
 
@@ -62,7 +62,7 @@ class Work:
     slot: int
 
 
-def preparation(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
+def preprocessing_of(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
     """How an image becomes the features that a head reads: what is known to heads trained on them,
     and refused where it has changed since.
     """
@@ -70,17 +70,17 @@ def preparation(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
         **geometry(data),
         "weights": weights_sha256,
         "layers": [convolutions.THIRD, convolutions.PLACES],
-        "features": backbone.E,
+        "features": backbone.HEAD_FEATURES,
     }
 
 
 def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
     """What the content of a cache folder depends on, beside the images."""
     return {
-        **preparation(data, weights_sha256),
-        "beside": [convolutions.FOURTH, backbone.F],
+        **preprocessing_of(data, weights_sha256),
+        "beside": [convolutions.FOURTH, backbone.FOURTH_FEATURES],
         "views": data.views,
-        "ranges": augmentation.settings() if data.views else None,
+        "ranges": augmentation.range_settings() if data.views else None,
         "mirror": data.mirror if data.views else None,
         "dtype": "float16",
     }
@@ -103,7 +103,7 @@ def pictures(
     each = 1 + data.views
     first = chosen.start // each
     some = works[first : (chosen.stop - 1) // each + 1]
-    images = [square_of(Path(work.path), data) for work in some]
+    images = [read_image(Path(work.path), data) for work in some]
     count, dtype = (
         (len(chosen), np.uint8) if table_1T3 is None else (backbone.BATCH, table_1T3.dtype)
     )
@@ -150,14 +150,14 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
     passes = -(-total // size)
     parts: Iterator[backbone.Features]
     if here:
-        parts = side_by_side(passes, convolved)
+        parts = map_on_threads(passes, convolved)
     else:  # pictures alone need little memory
-        parts = net.features(side_by_side(passes, drawn, most=passes))
-    rest_NA = np.zeros((0, backbone.A), np.float16)
+        parts = net.features(map_on_threads(passes, drawn, most=passes))
+    rest_NA = np.zeros((0, backbone.ALL_FEATURES), np.float16)
     for part in parts:
         rows_NA = np.concatenate([rest_NA, part.every_NA])
         whole = len(rows_NA) // each
-        yield from rows_NA[: whole * each].reshape(whole, each, backbone.A)
+        yield from rows_NA[: whole * each].reshape(whole, each, backbone.ALL_FEATURES)
         rest_NA = rows_NA[whole * each :]
 
 
@@ -175,10 +175,10 @@ def features_of_rows(
     rows: pa.Table,
     root: Path,
     data: DataConfig,
-    cache: Place,
+    cache: StoragePath,
     progress: Progress | None = None,
     compute: Compute | None = None,
-) -> Slots:
+) -> CachedArray:
     """Features of the images in these rows and of their views, computing only what is missing.
 
     Args:
@@ -190,7 +190,7 @@ def features_of_rows(
         compute: Makes the features, over a cluster as ``ray_features.py`` does; None: here.
 
     Returns:
-        Where the features lie; shown are those that heads read, see :func:`every`.
+        Where the features lie; shown are those that heads read, see :func:`all_layers`.
 
     Raises:
         UserError: the cache cannot be written.
@@ -204,6 +204,6 @@ def features_of_rows(
         works = [Work(str(root / path_of[sha]), sha, slot) for sha, slot in missing]
         return (compute or compute_here)(works, data)
 
-    kind = Kind("features.f16", (1 + data.views, backbone.A), "float16", key)
-    found = slots_of(cache / name, kind, wanted, make, progress)
-    return replace(found, columns=backbone.E)
+    kind = RowSchema("features.f16", (1 + data.views, backbone.ALL_FEATURES), "float16", key)
+    found = cached_rows(cache / name, kind, wanted, make, progress)
+    return replace(found, columns=backbone.HEAD_FEATURES)

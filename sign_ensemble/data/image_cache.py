@@ -20,16 +20,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sign_ensemble.core.config import DataConfig
-from sign_ensemble.core.storage import Place
+from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.data.feature_cache import Work
-from sign_ensemble.data.images import geometry, square_of
-from sign_ensemble.data.row_cache import Kind, Slots, slots_of
+from sign_ensemble.data.images import geometry, read_image
+from sign_ensemble.data.row_cache import CachedArray, RowSchema, cached_rows
 from sign_ensemble.data.shards import Progress
 
 
 def pixels_of_rows(
-    rows: pa.Table, root: Path, data: DataConfig, cache: Place, progress: Progress | None = None
-) -> Slots:
+    rows: pa.Table,
+    root: Path,
+    data: DataConfig,
+    cache: StoragePath,
+    progress: Progress | None = None,
+) -> CachedArray:
     """Decoded images of these rows, decoding only those that are missing.
 
     Args:
@@ -51,15 +55,15 @@ def pixels_of_rows(
         works = [Work(str(root / path_of[sha]), sha, slot) for sha, slot in missing]
         return decoded(works, data)
 
-    kind = Kind("pixels.u8", (data.size, data.size, 3), "uint8", key)
-    return slots_of(cache / name, kind, wanted, make, progress)
+    kind = RowSchema("pixels.u8", (data.size, data.size, 3), "uint8", key)
+    return cached_rows(cache / name, kind, wanted, make, progress)
 
 
 def decoded(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.uint8]]:
     """Each image in turn, (S, S, 3), decoding a few ahead."""
 
     def square(work: Work) -> NDArray[np.uint8]:
-        return square_of(Path(work.path), data)
+        return read_image(Path(work.path), data)
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(works), 64):

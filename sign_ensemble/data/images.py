@@ -155,7 +155,7 @@ def fit_square(rgb_HWC: Pixels, size: int, fit: Fit) -> Pixels:
     return square
 
 
-def load_square(path: Path, *, size: int, fit: Fit, max_pixels: int, min_side: int) -> Pixels:
+def decode_image(path: Path, *, size: int, fit: Fit, max_pixels: int, min_side: int) -> Pixels:
     """Read, decode and resize one file: (size, size, 3).
 
     Raises:
@@ -171,9 +171,9 @@ def geometry(data: DataConfig) -> dict[str, object]:
     return {"size": data.size, "fit": data.fit, "reduced": REDUCED, "resizing": RESIZING}
 
 
-def square_of(path: Path, data: DataConfig) -> Pixels:
-    """:func:`load_square` as a run's settings say."""
-    return load_square(
+def read_image(path: Path, data: DataConfig) -> Pixels:
+    """:func:`decode_image` as a run's settings say."""
+    return decode_image(
         path,
         size=data.size,
         fit=data.fit,

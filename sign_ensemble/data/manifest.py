@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from sign_ensemble.core.atomic_files import atomic_write, local_copy_of
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import at_hand, whole
-from sign_ensemble.core.storage import Place
+from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.data.images import SetAside, read_file, upright_size
-from sign_ensemble.data.sources import PRESETS, Row, find, find_more
-from sign_ensemble.data.splits import SPLITS, Split, assign, assign_further, without_duplicates
+from sign_ensemble.data.sources import PRESETS, Row, find, find_extra
+from sign_ensemble.data.splits import SPLITS, Split, assign, assign_extra, without_duplicates
 
 __all__ = ["PRESETS", "SCHEMA", "SPLITS", "Manifest", "build", "changed", "gaps", "read", "write"]
 
@@ -103,8 +103,8 @@ def build(data: DataConfig, progress: Callable[[int, int], None] | None = None) 
         UserError: the settings do not fit each other or what is there. What names alone can show
             is refused before any image is read.
     """
-    sources, more = find(data), find_more(data)
-    assign_further(more, assign(sources.rows, data), data)
+    sources, more = find(data), find_extra(data)
+    assign_extra(more, assign(sources.rows, data), data)
 
     def read_one(row: Row) -> Row:
         return _read_image(row, sources.root, data)
@@ -117,7 +117,7 @@ def build(data: DataConfig, progress: Callable[[int, int], None] | None = None) 
                 progress(len(rows), len(sources.rows) + len(more))
     rows, own = without_duplicates(rows), len(sources.rows)
     learned = assign(rows[:own], data)
-    rows = learned + assign_further(rows[own:], learned, data)
+    rows = learned + assign_extra(rows[own:], learned, data)
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
     return Manifest(table, sources.root, sources.other_files)
 
@@ -152,22 +152,22 @@ def changed(manifest: Manifest) -> list[str]:
     ]
 
 
-def write(manifest: Manifest, path: Place) -> None:
+def write(manifest: Manifest, path: StoragePath) -> None:
     """Write the Parquet file, whole or not at all."""
     about = json.dumps({"root": str(manifest.root), "other_files": manifest.other_files})
     table = manifest.table.replace_schema_metadata({_METADATA_KEY: about.encode()})
-    with whole(path) as beside:
+    with atomic_write(path) as beside:
         pa.parquet.write_table(table, beside)
 
 
-def read(path: Place) -> Manifest:
+def read(path: StoragePath) -> Manifest:
     """Read what :func:`write` wrote.
 
     Raises:
         UserError: the file is missing, unreadable or no manifest.
     """
     try:
-        with at_hand(path) as file:
+        with local_copy_of(path) as file:
             table = pa.parquet.read_table(file, partitioning=None)
         about = json.loads((table.schema.metadata or {})[_METADATA_KEY])
     except (OSError, pa.ArrowException) as error:

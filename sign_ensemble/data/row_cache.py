@@ -23,16 +23,16 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from sign_ensemble.core.atomic_files import atomic_write, write_json
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import whole, write_json
-from sign_ensemble.core.storage import Place
-from sign_ensemble.data.shards import Copy, Make, Progress, complete
+from sign_ensemble.core.storage import StoragePath
+from sign_ensemble.data.shards import LocalCopy, Make, Progress, complete
 
 COMMIT = 512  # rows between two writes of the index: at most this much work is lost
 
 
 @dataclass(frozen=True)
-class Kind:
+class RowSchema:
     """What all rows of one folder are.
 
     Args:
@@ -54,7 +54,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Slots:
+class CachedArray:
     """Which rows of which file belong to some keys; small enough to send anywhere.
 
     Args:
@@ -70,7 +70,7 @@ class Slots:
     slots_N: NDArray[np.int64]
     shape: tuple[int, ...]
     dtype: str
-    copy: Copy | None = None
+    copy: LocalCopy | None = None
     columns: int | None = None
 
     def open(self) -> NDArray[Any]:
@@ -91,9 +91,13 @@ class Slots:
             ) from None
 
 
-def slots_of(
-    folder: Place, kind: Kind, keys: Sequence[str], make: Make, progress: Progress | None = None
-) -> Slots:
+def cached_rows(
+    folder: StoragePath,
+    kind: RowSchema,
+    keys: Sequence[str],
+    make: Make,
+    progress: Progress | None = None,
+) -> CachedArray:
     """The rows of these keys, making only what is missing.
 
     Args:
@@ -115,17 +119,17 @@ def slots_of(
             if not (folder / "settings.json").exists():
                 write_json(folder / "settings.json", kind.about)
             slot_of = {key: slot for slot, key in enumerate(unique)}
-            copy = Copy(folder, kind.file, tuple(unique), kind.bytes)
+            copy = LocalCopy(folder, kind.file, tuple(unique), kind.bytes)
             path = complete(copy, make, COMMIT, progress)
     except OSError as fault:
         what = kind.file.partition(".")[0]
         raise UserError(f"{folder}: {what} cannot be written ({fault})") from None
     slots_N = np.array([slot_of[key] for key in keys], np.int64)
-    return Slots(str(path), slots_N, kind.shape, kind.dtype, copy)
+    return CachedArray(str(path), slots_N, kind.shape, kind.dtype, copy)
 
 
 def _in_one_file(
-    folder: Path, kind: Kind, keys: Sequence[str], make: Make, progress: Progress | None
+    folder: Path, kind: RowSchema, keys: Sequence[str], make: Make, progress: Progress | None
 ) -> dict[str, int]:
     """Key → slot after what is missing was appended."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,13 +141,13 @@ def _in_one_file(
         if missing:
             write_json(folder / "settings.json", kind.about)
             slots = {key: first + i for i, key in enumerate(missing)}
-            fill(folder, kind, slots, slot_of, make, progress)
+            append_rows(folder, kind, slots, slot_of, make, progress)
     return slot_of
 
 
-def fill(
+def append_rows(
     folder: Path,
-    kind: Kind,
+    kind: RowSchema,
     missing: dict[str, int],
     slot_of: dict[str, int],
     make: Make,
@@ -205,5 +209,5 @@ def read_index(path: Path) -> dict[str, int]:
 def write_index(path: Path, slot_of: dict[str, int]) -> None:
     """Write the index whole."""
     table = pa.table({"sha256": list(slot_of), "slot": list(slot_of.values())})
-    with whole(path) as beside:
+    with atomic_write(path) as beside:
         pq.write_table(table, beside, write_page_checksum=True)

@@ -24,22 +24,22 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from sign_ensemble.core.atomic_files import atomic_write
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import whole
-from sign_ensemble.core.storage import Remote, scratch
+from sign_ensemble.core.storage import RemotePath, scratch_folder
 
 AT_ONCE = 4  # shards under way at a time: 190 MB of features
 _SHA256 = b"sign_ensemble.sha256"
 Progress = Callable[[int, int], None]
 Make = Callable[[Sequence[tuple[str, int]]], Iterator[NDArray]]
-Shard = tuple[Remote, list[str], str]  # its rows, their keys, their sha256
+Shard = tuple[RemotePath, list[str], str]  # its rows, their keys, their sha256
 
 
 @dataclass(frozen=True)
-class Copy:
+class LocalCopy:
     """A file of this machine with the rows of some keys, each key once, in their order."""
 
-    folder: Remote
+    folder: RemotePath
     name: str
     keys: tuple[str, ...]
     row_bytes: int
@@ -56,11 +56,11 @@ class Copy:
     def _path(self) -> Path:
         parts = [str(self.folder), str(self.row_bytes), *self.keys]
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
-        return scratch() / f"{digest}-{self.name}"
+        return scratch_folder() / f"{digest}-{self.name}"
 
 
 def complete(
-    copy: Copy,
+    copy: LocalCopy,
     make: Make | None,
     commit: int = 1,
     progress: Progress | None = None,
@@ -87,7 +87,7 @@ def complete(
             return path
         if missing and make is None:
             raise UserError(f"{copy.folder}: {len(missing)} of {len(slot_of)} rows are gone")
-        with whole(path) as beside, beside.open("wb") as opened:
+        with atomic_write(path) as beside, beside.open("wb") as opened:
             opened.truncate(len(slot_of) * copy.row_bytes)
             _fetch(copy, slot_of, shards, opened)
             if missing and make:
@@ -96,10 +96,10 @@ def complete(
     return path
 
 
-def _shards(folder: Remote) -> list[Shard]:
+def _shards(folder: RemotePath) -> list[Shard]:
     """What there is."""
 
-    def read(index: Remote) -> Shard:
+    def read(index: RemotePath) -> Shard:
         try:
             table = pq.read_table(pa.BufferReader(index.read_bytes()))
             return (
@@ -114,7 +114,7 @@ def _shards(folder: Remote) -> list[Shard]:
         return list(pool.map(read, (folder / "shards").glob("*.parquet")))
 
 
-def _fetch(copy: Copy, slot_of: dict[str, int], shards: list[Shard], opened: BinaryIO) -> None:
+def _fetch(copy: LocalCopy, slot_of: dict[str, int], shards: list[Shard], opened: BinaryIO) -> None:
     """Write the rows that the storage has into their slots."""
     wanted = [shard for shard in shards if not slot_of.keys().isdisjoint(shard[1])]
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -131,7 +131,7 @@ def _fetch(copy: Copy, slot_of: dict[str, int], shards: list[Shard], opened: Bin
 
 
 def _make(
-    copy: Copy,
+    copy: LocalCopy,
     pairs: Sequence[tuple[str, int]],
     make: Make,
     commit: int,
@@ -153,10 +153,10 @@ def _make(
             progress(done, len(pairs))
 
 
-def _write(folder: Remote, keys: list[str], content: bytes) -> None:
+def _write(folder: RemotePath, keys: list[str], content: bytes) -> None:
     name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:24]
     shard = folder / "shards" / f"{name}.rows"
     shard.write_bytes(content)
     about = {_SHA256: hashlib.sha256(content).hexdigest().encode()}
-    with whole(shard.with_suffix(".parquet")) as beside:
+    with atomic_write(shard.with_suffix(".parquet")) as beside:
         pq.write_table(pa.table({"key": keys}).replace_schema_metadata(about), beside)

@@ -87,7 +87,7 @@ def find(data: DataConfig) -> Sources:
     return _find_in_folder(data, _existing_folder(data.root))
 
 
-def find_more(data: DataConfig) -> list[Row]:
+def find_extra(data: DataConfig) -> list[Row]:
     """Rows of the further signers' images, with absolute paths; none if there is no such folder
     set.
 

@@ -86,7 +86,7 @@ def assign(rows: list[Row], data: DataConfig) -> list[Row]:
     return split
 
 
-def assign_further(more: list[Row], own: list[Row], data: DataConfig) -> list[Row]:
+def assign_extra(more: list[Row], own: list[Row], data: DataConfig) -> list[Row]:
     """Give further signers' rows their split, after the others have theirs.
 
     Raises:

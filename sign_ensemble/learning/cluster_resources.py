@@ -9,12 +9,12 @@ import ray
 
 from sign_ensemble.core.config import ScaleConfig, SearchConfig
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.learning.task import Means
+from sign_ensemble.learning.task import Resources
 
 
-def means_of(
+def resources_for(
     scale: ScaleConfig, have: Mapping[str, float], members: int, largest: int | None = None
-) -> Means:
+) -> Resources:
     """Share a cluster's resources among trainings.
 
     Args:
@@ -49,7 +49,7 @@ def means_of(
     fit_in = int(gpus / (most * share)) if share else 1
     at_once = min(scale.at_once or max(1, fit_in), members)
     each = scale.cpus_per_worker or max(1, min(largest, cpus // (at_once * most)))
-    return Means(at_once, least, most, each, share)
+    return Resources(at_once, least, most, each, share)
 
 
 def gpus() -> float:
@@ -72,7 +72,7 @@ def largest_node() -> int:
     return max(int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"])
 
 
-def concurrency(search: SearchConfig) -> int:
+def concurrent_trials(search: SearchConfig) -> int:
     """How many trials are begun at once: as many as the cluster holds now, or as many as were
     asked for. Those without room wait, and make a cluster grow that scales by itself.
 
@@ -95,7 +95,7 @@ def concurrency(search: SearchConfig) -> int:
     return search.concurrent or most
 
 
-def trainings_at_once(search: SearchConfig, scale: ScaleConfig) -> int:
+def concurrent_trainings(search: SearchConfig, scale: ScaleConfig) -> int:
     """How many trials are begun at once whose convolutions learn too: as many as the cluster holds
     now with all the workers asked for, or as many as were asked for.
     """
@@ -108,21 +108,21 @@ def trainings_at_once(search: SearchConfig, scale: ScaleConfig) -> int:
     return search.concurrent or max(1, fit_in)
 
 
-def means_of_trials(search: SearchConfig, scale: ScaleConfig) -> Means:
+def trial_resources(search: SearchConfig, scale: ScaleConfig) -> Resources:
     """How trials whose convolutions learn too share the cluster.
 
     Raises:
         UserError: the cluster does not hold the workers of one.
     """
-    at_once = trainings_at_once(search, scale)
+    at_once = concurrent_trainings(search, scale)
     beside = replace(scale, at_once=at_once)
-    return means_of(beside, ray.cluster_resources(), at_once, largest_node())
+    return resources_for(beside, ray.cluster_resources(), at_once, largest_node())
 
 
-def room_for(scale: ScaleConfig) -> None:
+def check_room(scale: ScaleConfig) -> None:
     """Refuse workers of a fine-tuning that the cluster does not hold.
 
     Raises:
         UserError: it does not.
     """
-    means_of(scale, ray.cluster_resources(), 1, largest_node())
+    resources_for(scale, ray.cluster_resources(), 1, largest_node())

@@ -14,19 +14,19 @@ import torch
 from numpy.typing import NDArray
 
 from sign_ensemble.core.config import MemberConfig
-from sign_ensemble.core.storage import place, remove_folder
+from sign_ensemble.core.storage import remove_folder, storage_path
 from sign_ensemble.data import backbone
 from sign_ensemble.data.negatives import negatives_of_fold
-from sign_ensemble.learning.head_training import fit_rows, result_of
+from sign_ensemble.learning.head_training import fit_rows, fold_result
 from sign_ensemble.learning.member import Card, Member, load, save
 from sign_ensemble.learning.network import Head, logits_of
-from sign_ensemble.learning.task import FoldResult, PixelTask, Task, Whole, seed_of
+from sign_ensemble.learning.task import EndToEnd, FoldResult, PixelTask, Task, seed_of
 
 AT_ONCE = 512  # images in memory: 77 MB
 
 
-def fit_whole_fold(
-    task: Task, whole: Whole, recipe: MemberConfig, number: int, fold: int, seed: int
+def fit_end_to_end_fold(
+    task: Task, whole: EndToEnd, recipe: MemberConfig, number: int, fold: int, seed: int
 ) -> FoldResult:
     """Train head and convolutions on all folds but one, with Ray Train, and look at that one.
 
@@ -41,26 +41,26 @@ def fit_whole_fold(
         seed: Of head and network.
     """
     from sign_ensemble.learning.train_runs import finetune_one
-    from sign_ensemble.learning.train_worker import Job, finished
+    from sign_ensemble.learning.train_worker import Job, finished_sha256
 
     began = time.monotonic()
-    folder = place(whole.folder) / f"trial-{number:04d}-fold-{fold}"
+    folder = storage_path(whole.folder) / f"trial-{number:04d}-fold-{fold}"
     card = Card(task.labels, recipe, seed, number, fold, 1, 0.0, {}, "")
     first = Job(card, str(folder / "head.safetensors"))
-    if not finished(first):
+    if not finished_sha256(first):
         head, _ = fit_rows(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
         tensors = {name: tensor.cpu().numpy() for name, tensor in head.state_dict().items()}
-        save(Member(card, tensors), place(first.path))
+        save(Member(card, tensors), storage_path(first.path))
     card = replace(card, finetune=whole.settings)
     job = Job(card, str(folder / "network.safetensors"), first.path)
     finetune_one(job, whole.pixels, whole.means, folder, whole.scale)
-    network, pixels = load(place(job.path)), whole.pixels
+    network, pixels = load(storage_path(job.path)), whole.pixels
     unlike = negatives_of(pixels, fold, whole.negatives, task.seed)
-    result = result_of(
+    result = fold_result(
         fold=fold,
         labels_F=task.labels_N[task.folds_N == fold],
-        logits_FK=said_of(network, images_of(pixels, fold), pixels.weights),
-        negative_logits_GK=said_of(network, unlike, pixels.weights),
+        logits_FK=member_logits(network, images_of_fold(pixels, fold), pixels.weights),
+        negative_logits_GK=member_logits(network, unlike, pixels.weights),
         epochs=(whole.settings.epochs, whole.settings.epochs),
         began=began,
     )
@@ -68,16 +68,16 @@ def fit_whole_fold(
     return result
 
 
-def images_at(pixels: PixelTask, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+def images_of_rows(pixels: PixelTask, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
     """The images of these rows, some hundred (N, S, S, 3) at a time."""
     images_RSS3 = pixels.pixels.open()
     for start in range(0, len(rows), AT_ONCE):
         yield images_RSS3[pixels.pixels.slots_N[rows[start : start + AT_ONCE]]]
 
 
-def images_of(pixels: PixelTask, fold: int) -> Iterator[NDArray[np.uint8]]:
+def images_of_fold(pixels: PixelTask, fold: int) -> Iterator[NDArray[np.uint8]]:
     """A fold's images in the order of the task, some hundred (N, S, S, 3) at a time."""
-    return images_at(pixels, np.flatnonzero(pixels.folds_N == fold))
+    return images_of_rows(pixels, np.flatnonzero(pixels.folds_N == fold))
 
 
 def negatives_of(pixels: PixelTask, fold: int, most: int, seed: int) -> Iterator[NDArray[np.uint8]]:
@@ -96,18 +96,18 @@ def negatives_of(pixels: PixelTask, fold: int, most: int, seed: int) -> Iterator
         yield np.concatenate(list(made.values()))
 
 
-def parts_of(member: Member, weights: str) -> tuple[backbone.Backbone, Head]:
-    """A member's convolutions and head, ready to read; arguments as of :func:`read_by`."""
+def network_parts(member: Member, weights: str) -> tuple[backbone.Backbone, Head]:
+    """A member's convolutions and head, ready to read; arguments as of :func:`logits_and_features`."""
     own = {name: member.tensors[name] for name in member.card.learned}
     layers = backbone.finetuned(weights, own) if own else backbone.load(weights)
     recipe, labels = member.card.recipe, len(member.card.labels)
-    head = Head(backbone.E, recipe.widths, labels, recipe.dropout)
+    head = Head(backbone.HEAD_FEATURES, recipe.widths, labels, recipe.dropout)
     rest = {k: torch.from_numpy(v) for k, v in member.tensors.items() if k not in own}
     head.load_state_dict(rest)
     return layers, head.eval().to(layers.device)
 
 
-def read_by(
+def logits_and_features(
     member: Member, images: Iterable[NDArray[np.uint8]], weights: str
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float16]]]:
     """A member's logits (N, K) and the features (N, E) that its head reads.
@@ -117,15 +117,17 @@ def read_by(
         images: Some (N, S, S, 3) at a time.
         weights: The convolutions that its own began as, see data.weights.
     """
-    layers, head = parts_of(member, weights)
+    layers, head = network_parts(member, weights)
     for some in images:
         seen_NE = layers.of_images(some).both_NE
         yield logits_of(head, seen_NE), seen_NE
 
 
-def said_of(
+def member_logits(
     member: Member, images: Iterable[NDArray[np.uint8]], weights: str
 ) -> NDArray[np.float32]:
-    """A member's logits (N, K); arguments as of :func:`read_by`."""
+    """A member's logits (N, K); arguments as of :func:`logits_and_features`."""
     none = np.zeros((0, len(member.card.labels)), np.float32)
-    return np.concatenate([none, *(logits for logits, _ in read_by(member, images, weights))])
+    return np.concatenate(
+        [none, *(logits for logits, _ in logits_and_features(member, images, weights))]
+    )

@@ -21,16 +21,16 @@ from sign_ensemble.core.config import FinetuneConfig
 from sign_ensemble.core.device import bf16_is_fast
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.opencv_module import opencv
-from sign_ensemble.core.threads import in_parts
+from sign_ensemble.core.threads import slices_on_threads
 from sign_ensemble.data import augmentation, backbone
 from sign_ensemble.data.backbone import as_input, from_bits, table_of_levels
 from sign_ensemble.data.convolutions import Convolutions
 from sign_ensemble.learning.member import Member
 from sign_ensemble.learning.network import Head, Network
-from sign_ensemble.learning.optimizer import Adam, adam
-from sign_ensemble.learning.prefetch import ahead
+from sign_ensemble.learning.optimizer import Adam, adamw_for
+from sign_ensemble.learning.prefetch import prefetch
 from sign_ensemble.learning.task import PixelTask, seed_of
-from sign_ensemble.learning.training_loop import Course, Piece, Position
+from sign_ensemble.learning.training_loop import MicroBatch, Schedule, TrainingState
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class PixelBatches:
         """Steps of one pass."""
         return ceil(len(self.rows_N) / self.settings.batch_size)
 
-    def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
+    def epoch(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
         """Normalised images (B, 3, S, S) with dropout masks, and labels; each image once."""
-        return ahead(self.made(number, begin), self.device)
+        return prefetch(self.made(number, begin), self.device)
 
-    def made(self, number: int, begin: int) -> Iterator[list[Piece]]:
+    def made(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
         """The pieces of each step, made when they are asked for."""
         rng = np.random.default_rng([self.seed, number])
         order = rng.permutation(self.rows_N)
@@ -91,7 +91,9 @@ class PixelBatches:
                 images = self.images(images_RSS3, chosen[part], turned[part], number)
                 masks = tuple(mask_BH[torch.from_numpy(part)] for mask_BH in masks_BH)
                 labels = torch.from_numpy(self.task.labels_N[chosen[part]])
-                pieces.append(Piece((images, *masks), labels, weight * len(part) / len(chosen)))
+                pieces.append(
+                    MicroBatch((images, *masks), labels, weight * len(part) / len(chosen))
+                )
             yield pieces
 
     def masks(self, images: int, number: int, step: int) -> tuple[torch.Tensor, ...]:
@@ -146,13 +148,13 @@ class PixelBatches:
             for i in part.start + np.flatnonzero(~viewed[part]):
                 cv2.LUT(read[i], table_1T3, pixels_NSS3[i])
 
-        in_parts(len(keys), look_up)
+        slices_on_threads(len(keys), look_up)
         return from_bits(pixels_NSS3, half)
 
 
-def course_of(settings: FinetuneConfig, label_smoothing: float) -> Course:
+def finetuning_schedule(settings: FinetuneConfig, label_smoothing: float) -> Schedule:
     """How a fine-tuning goes: all its epochs, warm-up and cosine, clipped."""
-    return Course(
+    return Schedule(
         epochs=settings.epochs,
         label_smoothing=label_smoothing,
         warmup=settings.warmup,
@@ -164,7 +166,7 @@ def course_of(settings: FinetuneConfig, label_smoothing: float) -> Course:
 def network_of(member: Member, settings: FinetuneConfig, weights: str) -> Network:
     """The network that begins with a member's head and the convolutions it was trained on."""
     recipe, labels = member.card.recipe, member.card.labels
-    head = Head(backbone.E, recipe.widths, len(labels), recipe.dropout)
+    head = Head(backbone.HEAD_FEATURES, recipe.widths, len(labels), recipe.dropout)
     head.load_state_dict({name: torch.from_numpy(v) for name, v in member.tensors.items()})
     convolutions = Convolutions()
     convolutions.load_state_dict(backbone.load(weights).layers.state_dict())
@@ -174,16 +176,16 @@ def network_of(member: Member, settings: FinetuneConfig, weights: str) -> Networ
     return Network(convolutions, head, settings.layers)
 
 
-def optimiser_of(network: Network, settings: FinetuneConfig) -> Adam:
+def optimizer_of(network: Network, settings: FinetuneConfig) -> Adam:
     """AdamW, with a step size of its own for the convolutions and for the head."""
-    return adam(
+    return adamw_for(
         (network.head, settings.learning_rate),
         (network.convolutions, settings.backbone_rate),
         weight_decay=settings.weight_decay,
     )
 
 
-def state_of(network: Network, optimiser: Adam) -> dict[str, torch.Tensor]:
+def checkpoint_tensors(network: Network, optimiser: Adam) -> dict[str, torch.Tensor]:
     """What a checkpoint holds: learned weights, and Adam's moments and steps of each."""
     tensors = {f"network.{name}": value for name, value in network.learned().items()}
     names = {id(value): name for name, value in named_parameters(network).items()}
@@ -223,6 +225,6 @@ def restore(network: Network, optimiser: Adam, tensors: dict[str, torch.Tensor])
             }
 
 
-def as_header(position: Position) -> dict[str, object]:
+def checkpoint_header(position: TrainingState) -> dict[str, object]:
     """A position as JSON values."""
     return {"epoch": position.epoch, "step": position.step, "losses": list(position.losses)}

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from sign_ensemble import metrics
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.core.device import best_device
-from sign_ensemble.data.backbone import E
+from sign_ensemble.data.backbone import HEAD_FEATURES
 from sign_ensemble.learning.network import Head, logits_of
-from sign_ensemble.learning.optimizer import adam
+from sign_ensemble.learning.optimizer import adamw_for
 from sign_ensemble.learning.principal_components import (
-    entered_images,
-    key_of,
-    known_by_bytes,
+    cached_projection,
+    content_key,
+    projection_key,
 )
-from sign_ensemble.learning.projected_head import Learned
+from sign_ensemble.learning.projected_head import ProjectedHead
 from sign_ensemble.learning.task import FoldResult, Task
-from sign_ensemble.learning.training_loop import FeatureBatches, Fitted, course_of, fit
+from sign_ensemble.learning.training_loop import FeatureBatches, FitResult, fit, head_schedule
 
 
 def recipe_of(default: MemberConfig, params: dict[str, Any]) -> MemberConfig:
@@ -41,7 +41,7 @@ def recipe_of(default: MemberConfig, params: dict[str, Any]) -> MemberConfig:
     return replace(default, widths=widths, **params)
 
 
-def kept_back(
+def validation_mask(
     labels_N: NDArray[np.int64], share: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Which images stop the training early: ``share`` of each label's, rounded down."""
@@ -52,7 +52,7 @@ def kept_back(
     return chosen_N
 
 
-def shown_rows(rows: NDArray[np.int64], recipe: MemberConfig, seed: int) -> NDArray[np.int64]:
+def bootstrap_rows(rows: NDArray[np.int64], recipe: MemberConfig, seed: int) -> NDArray[np.int64]:
     """The rows that a network learns from: all, or as many drawn with replacement."""
     if not recipe.bootstrapped:
         return rows
@@ -61,13 +61,15 @@ def shown_rows(rows: NDArray[np.int64], recipe: MemberConfig, seed: int) -> NDAr
 
 def fit_rows(
     task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: int
-) -> tuple[Head, Fitted]:
-    """Train a new head on some of the task's images, see :func:`learn_rows`; it takes features."""
-    learned = learn_rows(task, recipe, rows, seed)
+) -> tuple[Head, FitResult]:
+    """Train a new head on some of the task's images, see :func:`train_head`; it takes features."""
+    learned = train_head(task, recipe, rows, seed)
     return learned.on_features(), learned.fitted
 
 
-def learn_rows(task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: int) -> Learned:
+def train_head(
+    task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: int
+) -> ProjectedHead:
     """Train a new head on some of the task's images, along the principal directions of their
     features if the recipe says so.
 
@@ -83,12 +85,12 @@ def learn_rows(task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: 
     labels_N = task.labels_N[rows]
     slots_N = task.features.slots_N[rows]
     features_RVE = task.features.open()
-    stop_N = kept_back(labels_N, recipe.stop_share, rng)
+    stop_N = validation_mask(labels_N, recipe.stop_share, rng)
     space, key = None, ""
-    if 0 < recipe.directions < E:
+    if 0 < recipe.directions < HEAD_FEATURES:
         about = (task.features, slots_N, recipe.directions)
-        key = key_of(*about)
-        entered = task.entered.get(key) or entered_images(*about, device)
+        key = projection_key(*about)
+        entered = task.entered.get(key) or cached_projection(*about, device)
         space, features_RVE, slots_N = (
             entered.subspace,
             entered.coordinates_NVK,
@@ -104,7 +106,7 @@ def learn_rows(task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: 
         torch.manual_seed(seed)
         head = Head(features_RVE.shape[2], recipe.widths, len(task.labels), recipe.dropout)
         head = head.to(device)
-        shown_N = shown_rows(np.flatnonzero(~stop_N), recipe, seed)
+        shown_N = bootstrap_rows(np.flatnonzero(~stop_N), recipe, seed)
         batches = FeatureBatches(
             features_RVE,
             slots_N[shown_N],
@@ -114,19 +116,19 @@ def learn_rows(task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: 
             rng,
         )
         rate = recipe.learning_rate
-        optimiser = adam(
+        optimiser = adamw_for(
             (head.layers[1:], rate),
             (head.layers[0], rate * (space.pace if space else 1.0)),
             weight_decay=recipe.weight_decay,
         )
         stop = stop_nll if stop_N.any() else None
-        fitted = fit(head, batches, course_of(recipe), optimiser, device, stop)
-    return Learned(head, fitted, space, key)
+        fitted = fit(head, batches, head_schedule(recipe), optimiser, device, stop)
+    return ProjectedHead(head, fitted, space, key)
 
 
 def fit_fold(
     task: Task, recipe: MemberConfig, fold: int, seed: int, negatives_GE: NDArray[np.float16]
-) -> tuple[FoldResult, Learned]:
+) -> tuple[FoldResult, ProjectedHead]:
     """Train on all folds but one and look at that one.
 
     Args:
@@ -137,23 +139,23 @@ def fit_fold(
         negatives_GE: Slots of that fold's negatives.
     """
     began = time.monotonic()
-    learned = learn_rows(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
+    learned = train_head(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
     out_N = task.folds_N == fold
     slots_F = task.features.slots_N[out_N]
-    result = result_of(
+    result = fold_result(
         fold=fold,
         labels_F=task.labels_N[out_N],
         logits_FK=learned.logits(
-            key_of(task.features, slots_F, 0), lambda: task.features.open()[slots_F, 0]
+            projection_key(task.features, slots_F, 0), lambda: task.features.open()[slots_F, 0]
         ),
-        negative_logits_GK=learned.logits(known_by_bytes(negatives_GE), lambda: negatives_GE),
+        negative_logits_GK=learned.logits(content_key(negatives_GE), lambda: negatives_GE),
         epochs=(learned.fitted.epochs, learned.fitted.best_epoch),
         began=began,
     )
     return result, learned
 
 
-def result_of(
+def fold_result(
     fold: int,
     labels_F: NDArray[np.int64],
     logits_FK: NDArray[np.float32],

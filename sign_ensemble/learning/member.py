@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sign_ensemble.core.atomic_files import file_sha256, read_arrays, write_arrays
 from sign_ensemble.core.config import FinetuneConfig, MemberConfig
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import file_sha256, read_arrays, write_arrays
-from sign_ensemble.core.storage import Place
+from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.data.backbone import convolution_shapes
 from sign_ensemble.learning.network import FROZEN
 
@@ -66,7 +66,7 @@ class Member:
     tensors: dict[str, NDArray[np.float32]]
 
 
-def save(member: Member, path: Place) -> str:
+def save(member: Member, path: StoragePath) -> str:
     """Write a member as safetensors, the card in its header.
 
     Returns:
@@ -75,7 +75,7 @@ def save(member: Member, path: Place) -> str:
     return write_arrays(path, dict(member.tensors), {"card": asdict(member.card)})
 
 
-def load(path: Place, sha256: str | None = None) -> Member:
+def load(path: StoragePath, sha256: str | None = None) -> Member:
     """Read and check a member.
 
     Args:

@@ -70,7 +70,7 @@ class Adam:
         return self.state[parameter]
 
 
-def adam(*parts: tuple[nn.Module, float], weight_decay: float) -> Adam:
+def adamw_for(*parts: tuple[nn.Module, float], weight_decay: float) -> Adam:
     """Fused Adam; decay, where there is any, is decoupled and spares the biases.
 
     Args:

@@ -11,13 +11,17 @@ import ray
 import torch
 
 from sign_ensemble.core.device import best_device, compute_with
-from sign_ensemble.core.storage import place
-from sign_ensemble.data.backbone import E
+from sign_ensemble.core.storage import storage_path
+from sign_ensemble.data.backbone import HEAD_FEATURES
 from sign_ensemble.learning.head_training import fit_rows
 from sign_ensemble.learning.member import Member, save
-from sign_ensemble.learning.principal_components import Entered, enter_images, key_of
+from sign_ensemble.learning.principal_components import (
+    ProjectedImages,
+    project_images,
+    projection_key,
+)
 from sign_ensemble.learning.task import Task
-from sign_ensemble.learning.train_worker import Job, finished
+from sign_ensemble.learning.train_worker import Job, finished_sha256
 
 ROOM = 0.2  # share of the cluster's shared memory that folds along their directions may take
 Piece = TypeVar("Piece")
@@ -25,7 +29,7 @@ Shared = TypeVar("Shared")
 Result = TypeVar("Result")
 
 
-def on_threads(
+def with_threads(
     threads: int, work: Callable[[Piece, Shared], Result], piece: Piece, shared: Shared
 ) -> Result:
     """The work's result, found by so many threads of this process."""
@@ -33,7 +37,7 @@ def on_threads(
     return work(piece, shared)
 
 
-def over_cluster(
+def map_over_cluster(
     work: Callable[[Piece, Shared], Result],
     pieces: Sequence[Piece],
     shared: Shared,
@@ -53,7 +57,7 @@ def over_cluster(
         The place of a piece that is done, and its result, as they end.
     """
     # Told of the GPUs here, Ray has a process do one piece: it stays on the GPU it began on.
-    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=2)(on_threads)
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=2)(with_threads)
     kept = ray.put(shared)
     waiting = {remote.remote(cpus, work, piece, kept): i for i, piece in enumerate(pieces)}
     while waiting:
@@ -71,7 +75,7 @@ def fit_member(job: Job, task: Task) -> str:
     rows = np.flatnonzero(task.folds_N != job.card.fold)
     head, _ = fit_rows(task, job.card.recipe, rows, job.card.seed)
     tensors = {name: tensor.cpu().numpy() for name, tensor in head.state_dict().items()}
-    return save(Member(job.card, tensors), place(job.path))
+    return save(Member(job.card, tensors), storage_path(job.path))
 
 
 def fit_members(
@@ -93,31 +97,33 @@ def fit_members(
     Returns:
         sha256 of each member's file, in the order of the jobs.
     """
-    hashes = [finished(job) for job in jobs]
+    hashes = [finished_sha256(job) for job in jobs]
     missing = [i for i, sha256 in enumerate(hashes) if not sha256]
     done = len(jobs) - len(missing)
     progress(done, len(jobs))
-    for number, sha256 in over_cluster(fit_member, [jobs[i] for i in missing], task, cpus, gpus):
+    for number, sha256 in map_over_cluster(
+        fit_member, [jobs[i] for i in missing], task, cpus, gpus
+    ):
         hashes[missing[number]] = sha256
         done += 1
         progress(done, len(jobs))
     return hashes
 
 
-def enter_fold(fold: int, shared: tuple[Task, int]) -> tuple[str, Entered]:
+def project_fold(fold: int, shared: tuple[Task, int]) -> tuple[str, ProjectedImages]:
     """The training images of all folds but one, of a task, along so many directions; and their
     key.
     """
     device = best_device()
     task, directions = shared
     about = (task.features, task.features.slots_N[task.folds_N != fold], directions)
-    return key_of(*about), enter_images(*about, device)
+    return projection_key(*about), project_images(*about, device)
 
 
-def in_this_process(
+def map_in_process(
     work: Callable[[Piece, Shared], Result], pieces: Sequence[Piece], shared: Shared, cpus: int
 ) -> Iterator[tuple[int, Result]]:
-    """:func:`over_cluster` for a cluster of this machine alone, by this process, which has loaded
+    """:func:`map_over_cluster` for a cluster of this machine alone, by this process, which has loaded
     all that it needs: as many pieces side by side in threads, each of which computes with as many,
     so the bits are the same.
     """
@@ -125,7 +131,7 @@ def in_this_process(
     try:
         with ThreadPoolExecutor(max(1, most)) as pool:
             waiting = {
-                pool.submit(on_threads, cpus, work, piece, shared): i
+                pool.submit(with_threads, cpus, work, piece, shared): i
                 for i, piece in enumerate(pieces)
             }
             for future in as_completed(waiting):
@@ -134,14 +140,14 @@ def in_this_process(
         torch.set_num_threads(before)  # what a later thread takes for its own
 
 
-def enter_folds(
+def project_folds(
     task: Task,
     directions: int,
     cpus: int,
     gpus: float,
     many_nodes: bool,
     progress: Callable[[int, int], None],
-) -> dict[str, Entered]:
+) -> dict[str, ProjectedImages]:
     """Every fold's training images along their directions: found once, for all workers to see.
 
     Args:
@@ -153,20 +159,20 @@ def enter_folds(
         progress: Called with (folds done, folds).
 
     Returns:
-        By :func:`key_of`; empty where nothing is needed, or where it would take too much of the
+        By :func:`projection_key`; empty where nothing is needed, or where it would take too much of the
         workers' shared memory: each of them then finds its own.
     """
     images, views = len(task.labels_N), task.features.shape[0]
     size = task.folds * images * views * directions * np.dtype(np.float16).itemsize
     room = ROOM * ray.cluster_resources().get("object_store_memory", 0.0)
-    if not 0 < directions < E or size > room:
+    if not 0 < directions < HEAD_FEATURES or size > room:
         return {}
     found = {}
     pieces, shared = range(task.folds), (task, directions)
     if many_nodes or gpus:
-        ended = over_cluster(enter_fold, pieces, shared, cpus, gpus)
+        ended = map_over_cluster(project_fold, pieces, shared, cpus, gpus)
     else:
-        ended = in_this_process(enter_fold, pieces, shared, cpus)
+        ended = map_in_process(project_fold, pieces, shared, cpus)
     for done, (_, (key, entered)) in enumerate(ended, 1):
         found[key] = entered
         progress(done, task.folds)

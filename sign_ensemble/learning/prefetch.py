@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from sign_ensemble.learning.training_loop import Piece
+from sign_ensemble.learning.training_loop import MicroBatch
 
 
-def ahead(steps: Iterator[list[Piece]], device: torch.device) -> Iterator[list[Piece]]:
+def prefetch(steps: Iterator[list[MicroBatch]], device: torch.device) -> Iterator[list[MicroBatch]]:
     """The same steps in the same order.
 
     On a GPU a thread of its own makes the next step's pieces, on a stream of its own: what it waits
@@ -26,7 +26,7 @@ def ahead(steps: Iterator[list[Piece]], device: torch.device) -> Iterator[list[P
         return
     side = torch.cuda.Stream(device)
 
-    def make() -> tuple[list[Piece] | None, torch.cuda.Event]:
+    def make() -> tuple[list[MicroBatch] | None, torch.cuda.Event]:
         with torch.cuda.stream(side):
             pieces = next(steps, None)
             return pieces, side.record_event()

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sign_ensemble.core.bf16_products import factor
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.core.bf16_products import bf16_if_fast
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.network import Head
 
 MOST = 2500  # images that directions are found from: the time grows with the square of them
@@ -33,7 +33,7 @@ CACHED_UNSEEN = 128 * 2**20  # the same of images that heads only read
 
 
 @dataclass(frozen=True)
-class Subspace:
+class PrincipalComponents:
     """Directions of feature space and the point where they cross.
 
     Args:
@@ -82,7 +82,7 @@ class Subspace:
 
 
 @dataclass(frozen=True)
-class Entered:
+class ProjectedImages:
     """Training images along the principal directions of their features.
 
     Args:
@@ -90,7 +90,7 @@ class Entered:
         coordinates_NVK: Each image and its views, float16.
     """
 
-    subspace: Subspace
+    subspace: PrincipalComponents
     coordinates_NVK: NDArray[np.float16]
 
     @property
@@ -99,7 +99,7 @@ class Entered:
         return self.coordinates_NVK.nbytes
 
 
-def make_subspace(features_ND: torch.Tensor, directions: int) -> Subspace:
+def fit_principal_components(features_ND: torch.Tensor, directions: int) -> PrincipalComponents:
     """The principal directions of some images' features.
 
     From the eigenvectors u of the centred images' Gram matrix (N, N) with eigenvalue λ:
@@ -116,12 +116,12 @@ def make_subspace(features_ND: torch.Tensor, directions: int) -> Subspace:
     spans[: max(0, len(spans) - directions)] = False
     chosen_NK = vectors_NN[:, spans].flip(1)
     directions_KD = (chosen_NK / values_N[spans].flip(0).sqrt()).T @ centred_ND
-    return Subspace(mean_D.cpu().numpy(), directions_KD.cpu().numpy())
+    return PrincipalComponents(mean_D.cpu().numpy(), directions_KD.cpu().numpy())
 
 
-def enter_images(
-    features: Slots, slots_N: NDArray[np.int64], directions: int, device: torch.device
-) -> Entered:
+def project_images(
+    features: CachedArray, slots_N: NDArray[np.int64], directions: int, device: torch.device
+) -> ProjectedImages:
     """Find the directions of training images and enter them with their views.
 
     Images take turns in being seen as they are, as their first view, their second and so on, so
@@ -139,31 +139,31 @@ def enter_images(
     some_N = slots_N[::every]
     turns_N = np.arange(len(some_N)) % features_RVD.shape[1]
     some_ND = torch.from_numpy(features_RVD[some_N, turns_N]).to(device).float()
-    subspace = make_subspace(some_ND, directions)
+    subspace = fit_principal_components(some_ND, directions)
     shape = (len(slots_N), features_RVD.shape[1], len(subspace.directions_KD))
     entered_NVK = np.empty(shape, np.float16)
     mean_D, directions_KD = subspace.on(device)
-    directions_KD = factor(directions_KD)
+    directions_KD = bf16_if_fast(directions_KD)
     images = max(1, PART // (4 * features_RVD[0].size))
     for start in range(0, len(slots_N), images):
         rows_NVD = torch.from_numpy(np.asarray(features_RVD[slots_N[start : start + images]]))
-        part_NVK = factor(rows_NVD.to(device).float().sub_(mean_D)) @ directions_KD.T
+        part_NVK = bf16_if_fast(rows_NVD.to(device).float().sub_(mean_D)) @ directions_KD.T
         entered_NVK[start : start + images] = part_NVK.half().cpu().numpy()
-    return Entered(subspace, entered_NVK)
+    return ProjectedImages(subspace, entered_NVK)
 
 
-def key_of(features: Slots, slots_N: NDArray[np.int64], directions: int) -> str:
+def projection_key(features: CachedArray, slots_N: NDArray[np.int64], directions: int) -> str:
     """What images along so many directions are known by."""
     about = f"{features.path} {directions} ".encode()
     return hashlib.sha256(about + slots_N.tobytes()).hexdigest()
 
 
-def known_by_bytes(features_ND: NDArray[np.float16]) -> str:
+def content_key(features_ND: NDArray[np.float16]) -> str:
     """What images are known by that lie in no cache."""
     return hashlib.sha256(np.ascontiguousarray(features_ND).view(np.uint8).data).hexdigest()
 
 
-class Weighty(Protocol):
+class Sized(Protocol):
     """What takes memory."""
 
     @property
@@ -172,10 +172,10 @@ class Weighty(Protocol):
         ...
 
 
-Kept = TypeVar("Kept", bound=Weighty)
+Kept = TypeVar("Kept", bound=Sized)
 
 
-def kept_or_made(
+def cached_or_made(
     kept: OrderedDict[str, Kept], key: str, make: Callable[[], Kept], most: int
 ) -> Kept:
     """What is kept by this key, or is made now; of what was asked for longest ago nothing is kept
@@ -189,23 +189,23 @@ def kept_or_made(
     return kept[key]
 
 
-_KEPT: OrderedDict[str, Entered] = OrderedDict()
+_KEPT: OrderedDict[str, ProjectedImages] = OrderedDict()
 _UNSEEN: OrderedDict[str, torch.Tensor] = OrderedDict()
 
 
-def entered_images(
-    features: Slots, slots_N: NDArray[np.int64], directions: int, device: torch.device
-) -> Entered:
-    """:func:`enter_images`, kept by this process for its next trainings on the same images."""
-    key = key_of(features, slots_N, directions)
-    return kept_or_made(
-        _KEPT, key, lambda: enter_images(features, slots_N, directions, device), CACHED
+def cached_projection(
+    features: CachedArray, slots_N: NDArray[np.int64], directions: int, device: torch.device
+) -> ProjectedImages:
+    """:func:`project_images`, kept by this process for its next trainings on the same images."""
+    key = projection_key(features, slots_N, directions)
+    return cached_or_made(
+        _KEPT, key, lambda: project_images(features, slots_N, directions, device), CACHED
     )
 
 
-def entered_unseen(
+def project_unseen(
     key: str,
-    subspace: Subspace,
+    subspace: PrincipalComponents,
     read: Callable[[], NDArray[np.float16]],
     device: torch.device,
 ) -> torch.Tensor:
@@ -230,4 +230,4 @@ def entered_unseen(
             parts.append(subspace.enter(rows.to(device)))
         return torch.cat(parts)
 
-    return kept_or_made(_UNSEEN, f"{key} {device}", entered, CACHED_UNSEEN)
+    return cached_or_made(_UNSEEN, f"{key} {device}", entered, CACHED_UNSEEN)

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from sign_ensemble.learning.network import Head, logits_of
-from sign_ensemble.learning.principal_components import AT_ONCE, Subspace, entered_unseen
-from sign_ensemble.learning.training_loop import Fitted
+from sign_ensemble.learning.principal_components import AT_ONCE, PrincipalComponents, project_unseen
+from sign_ensemble.learning.training_loop import FitResult
 
 
 @dataclass(frozen=True)
-class Learned:
+class ProjectedHead:
     """A head as it was trained.
 
     Args:
@@ -29,8 +29,8 @@ class Learned:
     """
 
     head: Head
-    fitted: Fitted
-    space: Subspace | None = None
+    fitted: FitResult
+    space: PrincipalComponents | None = None
     key: str = ""
 
     def on_features(self) -> Head:
@@ -47,7 +47,7 @@ class Learned:
         if self.space is None:
             return logits_of(self.head, read())
         device = next(self.head.parameters()).device
-        unseen_NK = entered_unseen(f"{self.key} {unseen}", self.space, read, device)
+        unseen_NK = project_unseen(f"{self.key} {unseen}", self.space, read, device)
         with torch.inference_mode():
             parts = [self.head.logits(some_NK) for some_NK in unseen_NK.split(AT_ONCE)]
         return torch.cat(parts).cpu().numpy()

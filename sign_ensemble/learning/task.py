@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.core.config import FinetuneConfig, ScaleConfig
-from sign_ensemble.data.row_cache import Slots
-from sign_ensemble.learning.principal_components import Entered
+from sign_ensemble.data.row_cache import CachedArray
+from sign_ensemble.learning.principal_components import ProjectedImages
 
-OF_NO_FOLD = -2  # images that every network learns from and none is asked about
+NO_FOLD = -2  # images that every network learns from and none is asked about
 
 
 def seed_of(*parts: int) -> int:
@@ -26,7 +26,7 @@ def seed_of(*parts: int) -> int:
 
 
 @dataclass(frozen=True)
-class Means:
+class Resources:
     """How trainings share a cluster: ``at_once`` of them, each with ``least`` to ``most`` workers
     of so many CPUs and GPUs.
     """
@@ -46,12 +46,12 @@ class PixelTask:
         pixels: Where the training images lie, decoded.
         keys: Each image's sha256, which its views follow from.
         labels_N: Its label.
-        folds_N: Its fold, or :data:`OF_NO_FOLD`.
+        folds_N: Its fold, or :data:`NO_FOLD`.
         mirror: Whether views may be mirrored.
         weights: The convolutions to begin from, as in data.weights.
     """
 
-    pixels: Slots
+    pixels: CachedArray
     keys: tuple[str, ...]
     labels_N: NDArray[np.int64]
     folds_N: NDArray[np.int64]
@@ -60,7 +60,7 @@ class PixelTask:
 
 
 @dataclass(frozen=True)
-class Whole:
+class EndToEnd:
     """What trials of whole networks need beside features.
 
     Args:
@@ -75,16 +75,16 @@ class Whole:
     pixels: PixelTask
     settings: FinetuneConfig
     scale: ScaleConfig
-    means: Means
+    means: Resources
     negatives: int
     folder: str
 
-    def of(self, params: dict[str, Any]) -> Whole:
+    def of(self, params: dict[str, Any]) -> EndToEnd:
         """With what a trial tries put in."""
-        return replace(self, settings=finetune_of(self.settings, params))
+        return replace(self, settings=finetune_settings(self.settings, params))
 
 
-def finetune_of(default: FinetuneConfig, params: dict[str, Any]) -> FinetuneConfig:
+def finetune_settings(default: FinetuneConfig, params: dict[str, Any]) -> FinetuneConfig:
     """The settings with a trial's put in; those of a trial of heads say nothing of convolutions."""
     return replace(default, backbone_rate=params.get("backbone_rate", default.backbone_rate))
 
@@ -107,15 +107,15 @@ class Task:
             before; a process finds the rest itself.
     """
 
-    features: Slots
+    features: CachedArray
     labels_N: NDArray[np.int64]
     folds_N: NDArray[np.int64]
     fold_names: tuple[str, ...]
     labels: tuple[str, ...]
     negatives: str
     seed: int
-    whole: Whole | None = None
-    entered: Mapping[str, Entered] = field(default_factory=dict, repr=False)
+    whole: EndToEnd | None = None
+    entered: Mapping[str, ProjectedImages] = field(default_factory=dict, repr=False)
 
     @property
     def folds(self) -> int:

@@ -22,20 +22,20 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import get_node
 from ray.util.state.exception import RayStateApiException
 
+from sign_ensemble.core.atomic_files import file_sha256
 from sign_ensemble.core.config import ScaleConfig
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import file_sha256
-from sign_ensemble.core.storage import Place, opened, place
-from sign_ensemble.learning.cluster_resources import largest_node, means_of
-from sign_ensemble.learning.task import Means, PixelTask
-from sign_ensemble.learning.train_worker import Job, finished, worker_loop
+from sign_ensemble.core.storage import StoragePath, filesystem_and_path, storage_path
+from sign_ensemble.learning.cluster_resources import largest_node, resources_for
+from sign_ensemble.learning.task import PixelTask, Resources
+from sign_ensemble.learning.train_worker import Job, finished_sha256, worker_loop
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nothing answers there
 ANSWER_SECONDS = 10  # as long as Ray Train itself waits for a dashboard
 
 
 @ray.remote(num_cpus=0)
-class Board:
+class ProgressActor:
     """Where trainings say how far they are."""
 
     def __init__(self) -> None:
@@ -50,10 +50,10 @@ class Board:
         return sum(self.passes.values())
 
 
-def run_lane(
+def run_training(
     jobs: Sequence[Job],
     task: PixelTask,
-    means: Means,
+    means: Resources,
     folder: str,
     name: str,
     scale: ScaleConfig,
@@ -62,11 +62,11 @@ def run_lane(
     """One Ray Train run over some members, one after another; ``board`` may be None."""
     workers = means.least if means.least == means.most else (means.least, means.most)
     training = f"{folder}/{name}"
-    release(training)
-    resources: dict[str, float] = {"CPU": means.cpus, "memory": mark_of(training)}
+    release_resources(training)
+    resources: dict[str, float] = {"CPU": means.cpus, "memory": memory_mark(training)}
     resources |= {"GPU": means.gpus} if means.gpus else {}
     one_each = means.gpus >= 1  # NCCL refuses two workers on one GPU
-    files, where = opened(place(folder))
+    files, where = filesystem_and_path(storage_path(folder))
     ray.train.torch.TorchTrainer(
         worker_loop,
         train_loop_config={
@@ -90,34 +90,34 @@ def run_lane(
     ).fit()
 
 
-def mark_of(training: str) -> int:
+def memory_mark(training: str) -> int:
     """So many bytes of memory, at most a million, a training of this name asks for: they tell
     what it holds of the cluster from what others hold.
     """
     return 1 + int(hashlib.sha256(training.encode()).hexdigest(), 16) % 1_000_000
 
 
-def release(training: str) -> None:
+def release_resources(training: str) -> None:
     """Take back what a training of this name still holds of the cluster, its caller having died
     before Ray Train had noted it: nobody else would as long as the job lasts (Ray 2.60 frees a
     placement group when its job ends, or by an actor that is told of it seconds after it is made).
     """
     for number, group in placement_group_table().items():
         marks = {bundle.get("memory") for bundle in group["bundles"].values()}
-        if group["state"] != "REMOVED" and mark_of(training) in marks:
+        if group["state"] != "REMOVED" and memory_mark(training) in marks:
             remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(number))))
 
 
-def lane() -> Any:
-    """:func:`run_lane` as a task whose actors know which Ray they belong to."""
-    known = dict(mine(ray.get_runtime_context().gcs_address))
-    return ray.remote(run_lane).options(
-        num_cpus=0, max_retries=0, runtime_env={"env_vars": known}, scheduling_strategy=here()
+def training_task() -> Any:
+    """:func:`run_training` as a task whose actors know which Ray they belong to."""
+    known = dict(ray_environment(ray.get_runtime_context().gcs_address))
+    return ray.remote(run_training).options(
+        num_cpus=0, max_retries=0, runtime_env={"env_vars": known}, scheduling_strategy=this_node()
     )
 
 
 @lru_cache(maxsize=1)  # asked once a process: another's dashboard may come and go, its own stays
-def mine(address: str) -> Mapping[str, str]:
+def ray_environment(address: str) -> Mapping[str, str]:
     """What tells a training's actors that they belong to the Ray at this address.
 
     Ray Train frees what a training holds, after its caller has died, by an actor that asks the
@@ -152,7 +152,7 @@ def dashboard_knows(node: str) -> bool:
         os.environ["RAY_API_SERVER_ADDRESS"] = nobody
 
 
-def here() -> NodeAffinitySchedulingStrategy:
+def this_node() -> NodeAffinitySchedulingStrategy:
     """On the caller's own node, whose loss costs no more than the caller's; another may be lost,
     or be lost already without Ray's having noticed.
     """
@@ -160,17 +160,17 @@ def here() -> NodeAffinitySchedulingStrategy:
 
 
 def finetune_one(
-    job: Job, task: PixelTask, means: Means, folder: Place, scale: ScaleConfig
+    job: Job, task: PixelTask, means: Resources, folder: StoragePath, scale: ScaleConfig
 ) -> None:
     """Fine-tune one network with Ray Train, unless an interrupted call has done so."""
-    if not finished(job):
-        ray.get(lane().remote([job], task, means, str(folder), "training", scale, None))
+    if not finished_sha256(job):
+        ray.get(training_task().remote([job], task, means, str(folder), "training", scale, None))
 
 
 def finetune_members(
     jobs: Sequence[Job],
     task: PixelTask,
-    folder: Place,
+    folder: StoragePath,
     scale: ScaleConfig,
     progress: Callable[[int, int], None],
 ) -> list[str]:
@@ -189,15 +189,15 @@ def finetune_members(
     Raises:
         UserError: the cluster is too small, or a training failed more often than allowed.
     """
-    missing = [job for job in jobs if not finished(job)]
+    missing = [job for job in jobs if not finished_sha256(job)]
     passes = sum(job.card.finetune.epochs for job in jobs)
     before = passes - sum(job.card.finetune.epochs for job in missing)
     progress(before, passes)
     if missing:
-        means = means_of(scale, ray.cluster_resources(), len(missing), largest_node())
-        board = Board.options(scheduling_strategy=here()).remote()  # type: ignore[attr-defined]  # Ray adds it
+        means = resources_for(scale, ray.cluster_resources(), len(missing), largest_node())
+        board = ProgressActor.options(scheduling_strategy=this_node()).remote()  # type: ignore[attr-defined]  # Ray adds it
         shared = ray.put(task)
-        training = lane()
+        training = training_task()
         waiting = [
             training.remote(
                 missing[i :: means.at_once], shared, means, str(folder), f"lane-{i}",
@@ -212,12 +212,12 @@ def finetune_members(
                 for reference in ready:
                     ray.get(reference)
         except ray.exceptions.RayTaskError as fault:
-            raise UserError(f"fine-tuning failed: {reason(fault)}") from None
+            raise UserError(f"fine-tuning failed: {last_line(fault)}") from None
         progress(passes, passes)
-    return [file_sha256(place(job.path)) for job in jobs]
+    return [file_sha256(storage_path(job.path)) for job in jobs]
 
 
-def reason(fault: BaseException) -> str:
+def last_line(fault: BaseException) -> str:
     """The last line of what went wrong in a worker."""
     lines = [line for line in str(fault).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(fault).__name__

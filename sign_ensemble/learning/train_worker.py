@@ -18,26 +18,26 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from sign_ensemble.core.atomic_files import file_sha256
 from sign_ensemble.core.config import ScaleConfig
 from sign_ensemble.core.device import compute_with
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import file_sha256
-from sign_ensemble.core.storage import place
+from sign_ensemble.core.storage import storage_path
 from sign_ensemble.learning.finetuning import (
     PixelBatches,
-    as_header,
-    course_of,
+    checkpoint_header,
+    checkpoint_tensors,
+    finetuning_schedule,
     network_of,
-    optimiser_of,
+    optimizer_of,
     restore,
-    state_of,
 )
-from sign_ensemble.learning.head_training import shown_rows
+from sign_ensemble.learning.head_training import bootstrap_rows
 from sign_ensemble.learning.member import Card, Member, load, save
 from sign_ensemble.learning.network import Network
 from sign_ensemble.learning.optimizer import Adam
 from sign_ensemble.learning.task import PixelTask
-from sign_ensemble.learning.training_loop import Position, fit
+from sign_ensemble.learning.training_loop import TrainingState, fit
 
 ASK_EVERY = 16  # steps between two looks at the clock, which workers must agree on
 
@@ -65,15 +65,19 @@ def worker_loop(config: dict[str, Any]) -> None:
     compute_with(config["threads"])
     jobs: Sequence[Job] = config["jobs"]
     header, tensors = read_checkpoint()
-    for job in still_to_do(jobs, header):
+    for job in remaining_jobs(jobs, header):
         mine = header.get("key") == job.key
-        begin = Position(header["epoch"], header["step"], tuple(header["losses"])) if mine else None
+        begin = (
+            TrainingState(header["epoch"], header["step"], tuple(header["losses"]))
+            if mine
+            else None
+        )
         finetune_member(job, config, begin, tensors if mine else {})
 
 
-def finished(job: Job) -> str:
+def finished_sha256(job: Job) -> str:
     """sha256 of the file if an interrupted call has already made that very member, else ""."""
-    path = place(job.path)
+    path = storage_path(job.path)
     if not path.exists():
         return ""
     try:
@@ -82,7 +86,7 @@ def finished(job: Job) -> str:
         return ""
 
 
-def still_to_do(jobs: Sequence[Job], header: Mapping[str, Any]) -> Sequence[Job]:
+def remaining_jobs(jobs: Sequence[Job], header: Mapping[str, Any]) -> Sequence[Job]:
     """The jobs from the one on that a checkpoint belongs to, or after it if that is done; all, if
     it belongs to none.
     """
@@ -96,7 +100,7 @@ def still_to_do(jobs: Sequence[Job], header: Mapping[str, Any]) -> Sequence[Job]
 def finetune_member(
     job: Job,
     config: dict[str, Any],
-    begin: Position | None,
+    begin: TrainingState | None,
     tensors: dict[str, torch.Tensor],
 ) -> None:
     """Train one member together with the other workers, report checkpoints, save it."""
@@ -107,15 +111,15 @@ def finetune_member(
     device = ray.train.torch.get_device()
     settings, recipe = job.card.finetune, job.card.recipe
     torch.manual_seed(job.card.seed)
-    network = network_of(load(place(job.head)), settings, task.weights).to(device)
-    optimiser = optimiser_of(network, settings)
+    network = network_of(load(storage_path(job.head)), settings, task.weights).to(device)
+    optimiser = optimizer_of(network, settings)
     if tensors:
         restore(network, optimiser, tensors)
     in_place = {"gradient_as_bucket_view": True}  # else 60 MB are copied in every step
     shared = ray.train.torch.prepare_model(network, parallel_strategy_kwargs=in_place)
     batches = PixelBatches(
         task,
-        shown_rows(np.flatnonzero(task.folds_N != job.card.fold), recipe, job.card.seed),
+        bootstrap_rows(np.flatnonzero(task.folds_N != job.card.fold), recipe, job.card.seed),
         settings,
         scale.micro_batch,
         recipe.widths if recipe.dropout else (),
@@ -127,7 +131,7 @@ def finetune_member(
     )
     clock = Clock(60 * scale.checkpoint_minutes, workers, device)
 
-    def after_step(position: Position) -> None:
+    def after_step(position: TrainingState) -> None:
         if rank == 0 and config["board"] and position.step % ASK_EVERY == 0:
             config["board"].tell.remote(
                 job.path, position.epoch - 1 + position.step / batches.steps
@@ -136,13 +140,13 @@ def finetune_member(
             write_checkpoint(job, position, network, optimiser, rank)
             clock.begin()
 
-    course = course_of(settings, recipe.label_smoothing)
+    course = finetuning_schedule(settings, recipe.label_smoothing)
     fit(shared, batches, course, optimiser, device, None, begin, after_step)
     if rank == 0:
         learned = {
             name: value.cpu().contiguous().numpy() for name, value in network.learned().items()
         }
-        save(Member(job.card, learned), place(job.path))
+        save(Member(job.card, learned), storage_path(job.path))
     report({"key": job.key, "done": True}, {}, rank)
 
 
@@ -169,14 +173,14 @@ class Clock:
 
 def write_checkpoint(
     job: Job,
-    position: Position,
+    position: TrainingState,
     network: Network,
     optimiser: Adam,
     rank: int,
 ) -> None:
     """Report where a training stands, with all that it needs to go on."""
-    tensors = state_of(network, optimiser) if rank == 0 else {}
-    report({"key": job.key, "done": False, **as_header(position)}, tensors, rank)
+    tensors = checkpoint_tensors(network, optimiser) if rank == 0 else {}
+    report({"key": job.key, "done": False, **checkpoint_header(position)}, tensors, rank)
 
 
 def report(header: dict[str, Any], tensors: dict[str, torch.Tensor], rank: int) -> None:

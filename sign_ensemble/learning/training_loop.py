@@ -23,7 +23,7 @@ from sign_ensemble.core.device import bf16_is_fast
 
 
 @dataclass(frozen=True)
-class Piece:
+class MicroBatch:
     """Images that go through the network together.
 
     Args:
@@ -45,14 +45,14 @@ class Batches(Protocol):
         """Steps of one pass."""
         ...
 
-    def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
+    def epoch(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
         """The pieces of each step of pass ``number`` (from 1), in random order, from step ``begin``
         (from 0) on.
         """
         ...
 
 
-class Optimiser(Protocol):
+class Optimizer(Protocol):
     """What moves the weights: that of ``adam.py``, or any of torch's own."""
 
     param_groups: list[dict[str, Any]]
@@ -92,7 +92,7 @@ class FeatureBatches:
         """Steps of one pass."""
         return ceil(len(self.rows_N) / self.size)
 
-    def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
+    def epoch(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
         """Features (B, E) in float16 and labels (B,), each image once."""
         order = self.rng.permutation(len(self.rows_N))
         views = np.zeros(len(order), np.int64)
@@ -102,11 +102,11 @@ class FeatureBatches:
         for start in range(begin * self.size, len(order), self.size):
             chosen = order[start : start + self.size]
             values = self.features_RVE[self.rows_N[chosen], views[chosen]]
-            yield [Piece((torch.from_numpy(values),), torch.from_numpy(self.labels_N[chosen]))]
+            yield [MicroBatch((torch.from_numpy(values),), torch.from_numpy(self.labels_N[chosen]))]
 
 
 @dataclass(frozen=True)
-class Course:
+class Schedule:
     """How a training goes.
 
     Args:
@@ -138,7 +138,7 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Position:
+class TrainingState:
     """Where a training stands: ``step`` steps of pass ``epoch`` (from 1) are done.
 
     ``losses`` are the means of the passes that are done, each over its steps since the training
@@ -151,7 +151,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What a training came to.
 
     ``epochs`` were run; the network holds the weights after ``best_epoch`` (from 1), whose loss on
@@ -174,12 +174,12 @@ def smoothed_nll(
     return (1 - smoothing) * nll - smoothing * log_probs_NK.mean()
 
 
-def course_of(recipe: MemberConfig) -> Course:
+def head_schedule(recipe: MemberConfig) -> Schedule:
     """How a head alone is trained."""
-    return Course(recipe.epochs, recipe.label_smoothing, recipe.patience)
+    return Schedule(recipe.epochs, recipe.label_smoothing, recipe.patience)
 
 
-def alone(network: nn.Module) -> AbstractContextManager[None]:
+def without_gradient_sync(network: nn.Module) -> AbstractContextManager[None]:
     """Gradients stay with this worker for the length of the block."""
     if isinstance(network, DistributedDataParallel):
         return network.no_sync()
@@ -187,7 +187,7 @@ def alone(network: nn.Module) -> AbstractContextManager[None]:
 
 
 def backward(
-    network: nn.Module, pieces: list[Piece], smoothing: float, device: torch.device
+    network: nn.Module, pieces: list[MicroBatch], smoothing: float, device: torch.device
 ) -> torch.Tensor:
     """Gradients of one step's loss, summed over its pieces and, by the last one, over workers.
 
@@ -201,7 +201,7 @@ def backward(
     for left, piece in zip(range(len(pieces) - 1, -1, -1), pieces, strict=True):
         first, *others = (each.to(device, non_blocking=True) for each in piece.inputs)
         labels_N = piece.labels_N.to(device, non_blocking=True)
-        with alone(network) if left else nullcontext():
+        with without_gradient_sync(network) if left else nullcontext():
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 log_probs_NK = network(first if half else first.float(), *others)
             loss = smoothed_nll(log_probs_NK.float(), labels_N, smoothing) * piece.weight
@@ -213,13 +213,13 @@ def backward(
 def fit(
     network: nn.Module,
     batches: Batches,
-    course: Course,
-    optimiser: Optimiser,
+    course: Schedule,
+    optimiser: Optimizer,
     device: torch.device,
     stop_nll: Callable[[nn.Module], float] | None = None,
-    begin: Position | None = None,
-    after_step: Callable[[Position], None] | None = None,
-) -> Fitted:
+    begin: TrainingState | None = None,
+    after_step: Callable[[TrainingState], None] | None = None,
+) -> FitResult:
     """Train ``network`` in place.
 
     Args:
@@ -236,7 +236,7 @@ def fit(
     Raises:
         FloatingPointError: the loss is no number any more.
     """
-    at = begin or Position()
+    at = begin or TrainingState()
     steps, highest = batches.steps, [group["lr"] for group in optimiser.param_groups]
     losses = list(at.losses)
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
@@ -253,14 +253,14 @@ def fit(
                 nn.utils.clip_grad_norm_(network.parameters(), course.clip)
             optimiser.step()
             if after_step and step + 1 < steps:
-                after_step(Position(epoch, step + 1, tuple(losses)))
-        losses.append(summed(total, network) / (steps - at.step))
+                after_step(TrainingState(epoch, step + 1, tuple(losses)))
+        losses.append(sum_over_workers(total, network) / (steps - at.step))
         if not isfinite(losses[-1]):
             raise FloatingPointError(
                 f"training diverged: the loss is {losses[-1]} in epoch {epoch} with learning_rate "
                 f"{highest[0]:.1e}"
             )
-        at = Position(epoch + 1, 0, tuple(losses))
+        at = TrainingState(epoch + 1, 0, tuple(losses))
         if after_step:
             after_step(at)
         if stop_nll is None:
@@ -276,12 +276,12 @@ def fit(
         group["lr"] = rate
     done = len(losses)
     if best is None:
-        return Fitted(done, done, None, tuple(losses))
+        return FitResult(done, done, None, tuple(losses))
     network.load_state_dict(best[2])
-    return Fitted(done, best[1], best[0], tuple(losses))
+    return FitResult(done, best[1], best[0], tuple(losses))
 
 
-def summed(total: torch.Tensor, network: nn.Module) -> float:
+def sum_over_workers(total: torch.Tensor, network: nn.Module) -> float:
     """The sum over all workers that share the training."""
     if isinstance(network, DistributedDataParallel):
         torch.distributed.all_reduce(total)

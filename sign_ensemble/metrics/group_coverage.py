@@ -15,7 +15,7 @@ CHANCE = 0.05  # that anyone is named where all are treated alike
 
 
 @dataclass(frozen=True)
-class Payer:
+class UnderCoveredGroup:
     """A group of which too few signs are answered."""
 
     name: str
@@ -30,7 +30,9 @@ class Payer:
         )
 
 
-def payers(answered_N: NDArray[np.bool_], groups_N: NDArray[np.str_], keep: float) -> list[Payer]:
+def under_covered_groups(
+    answered_N: NDArray[np.bool_], groups_N: NDArray[np.str_], keep: float
+) -> list[UnderCoveredGroup]:
     """Groups of which fewer are answered than ``keep`` and chance explain, most affected first.
 
     Named is a group with P(Bin(n, keep) ≤ answered) ≤ CHANCE / G (Bonferroni).
@@ -47,5 +49,5 @@ def payers(answered_N: NDArray[np.bool_], groups_N: NDArray[np.str_], keep: floa
         answered, n = int(mine.sum()), len(mine)
         chance = float(bdtr(answered, n, keep))
         if chance <= CHANCE / len(names):
-            found.append((chance, Payer(str(name), answered, n)))
+            found.append((chance, UnderCoveredGroup(str(name), answered, n)))
     return [payer for _, payer in sorted(found, key=lambda pair: (pair[0], pair[1].name))]

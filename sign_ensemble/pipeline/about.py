@@ -14,14 +14,14 @@ from sign_ensemble import __version__
 from sign_ensemble.core.config import Config, EvaluateConfig
 from sign_ensemble.data import manifest
 from sign_ensemble.data.manifest import Manifest
-from sign_ensemble.rejection.predictor import Reader
+from sign_ensemble.rejection.predictor import Predictor
 from sign_ensemble.rejection.rule import resolution
 
 GIVEN_A_SIGN = "how sure an answer is takes it that every image shown is a sign"
 
 
 def about(
-    config: Config, settings: EvaluateConfig, listed: Manifest, reader: Reader
+    config: Config, settings: EvaluateConfig, listed: Manifest, reader: Predictor
 ) -> dict[str, Any]:
     """What the figures rest on, beside the images."""
     rule = reader.rule

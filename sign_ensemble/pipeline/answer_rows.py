@@ -118,6 +118,6 @@ def rows_of(
     return table_of(rows, answers.scores)
 
 
-def joined(parts: Sequence[pa.Table]) -> pa.Table:
+def in_one_table(parts: Sequence[pa.Table]) -> pa.Table:
     """All sets in one table, held-out signs first."""
     return pa.concat_tables(sorted(parts, key=lambda part: part["kind"][0].as_py() != KNOWN))

@@ -10,16 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from sign_ensemble.core.atomic_files import read_arrays, read_json
 from sign_ensemble.core.console import say
-from sign_ensemble.core.run_folder import read_arrays, read_json
 from sign_ensemble.learning.head_training import recipe_of
 from sign_ensemble.learning.task import Task
 from sign_ensemble.pipeline.finetuned_members import pixel_task
-from sign_ensemble.pipeline.fold_models import own_clouds, unseen
-from sign_ensemble.pipeline.hand_count_pictures import hands_of
+from sign_ensemble.pipeline.fold_models import member_gdas, read_out_of_fold
+from sign_ensemble.pipeline.hand_count_pictures import hand_count_images
 from sign_ensemble.pipeline.held_out_labels import left_out_calibrations, left_out_distances
 from sign_ensemble.pipeline.members import best_trial
-from sign_ensemble.pipeline.out_of_signer import away_from_others, bank_of, bank_rows
+from sign_ensemble.pipeline.out_of_signer import (
+    distances_to_other_signers,
+    reference_rows,
+    reference_set_of,
+)
 from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.rejection import rule_file
 from sign_ensemble.rejection.candidates import NAMED_ONLY, USUAL, USUAL_FINETUNED, Candidate
@@ -31,11 +35,15 @@ from sign_ensemble.rejection.choose import (
     statistics,
     strangers,
 )
-from sign_ensemble.rejection.ensemble import Evidence, load_ensemble
-from sign_ensemble.rejection.gda_predictions import Readings, evidence_of, fit_readings
-from sign_ensemble.rejection.member_gda import OwnClouds
-from sign_ensemble.rejection.p_in_distribution import Belief, fit_belief
-from sign_ensemble.rejection.reference_set import Bank, Measured, fit_atlas
+from sign_ensemble.rejection.ensemble import EnsembleOutput, load_ensemble
+from sign_ensemble.rejection.gda_predictions import (
+    GdaPredictions,
+    ensemble_output,
+    fit_gda_predictions,
+)
+from sign_ensemble.rejection.member_gda import MemberGda
+from sign_ensemble.rejection.p_in_distribution import InDistribution, fit_in_distribution
+from sign_ensemble.rejection.reference_set import Distances, ReferenceSet, fit_distance_models
 from sign_ensemble.rejection.risk_control import learn_then_test
 from sign_ensemble.rejection.rule import UNSURE, Rule, signer_weights
 from sign_ensemble.rejection.scores import DISTANCES, all_scores, max_prob
@@ -48,7 +56,7 @@ BY_IMAGES = "negatives joined from two hands"
 
 
 @dataclass(frozen=True)
-class Unseen:
+class OutOfSigner:
     """What networks said of signers whom they had not seen, and how far their images are.
 
     Args:
@@ -68,20 +76,22 @@ class Unseen:
     unlike_RGK: NDArray[np.float32]
     votes_R: NDArray[np.float64]
     single: int
-    at: Measured
-    made: Measured
+    at: Distances
+    made: Distances
     groups_G: NDArray[np.int64]
     kinds: Sequence[str]
     kinds_G: NDArray[np.str_]
     judged: bool
 
-    def known(self, readings: Readings | None) -> Evidence:
+    def known(self, readings: GdaPredictions | None) -> EnsembleOutput:
         """What is said of the signs."""
-        return evidence_of(self.signs_RNK, self.votes_R, self.at, readings)
+        return ensemble_output(self.signs_RNK, self.votes_R, self.at, readings)
 
-    def calibration(self, task: Task, known: Evidence, readings: Readings | None) -> Calibration:
+    def calibration(
+        self, task: Task, known: EnsembleOutput, readings: GdaPredictions | None
+    ) -> Calibration:
         """Every witness's scores of the signs and of the negatives."""
-        unlike = evidence_of(self.unlike_RGK, self.votes_R, self.made, readings)
+        unlike = ensemble_output(self.unlike_RGK, self.votes_R, self.made, readings)
         return Calibration(
             scores=all_scores(known),
             groups_C=task.folds_N,
@@ -92,7 +102,9 @@ class Unseen:
         )
 
 
-def unseen_of(prepared: Prepared, bank: Bank, votes: Mapping[int, int]) -> Unseen:
+def out_of_signer_of(
+    prepared: Prepared, bank: ReferenceSet, votes: Mapping[int, int]
+) -> OutOfSigner:
     """Collect it from the trials' records, or from judges where members are fine-tuned.
 
     Args:
@@ -101,9 +113,9 @@ def unseen_of(prepared: Prepared, bank: Bank, votes: Mapping[int, int]) -> Unsee
         votes: Votes of each member's trial.
     """
     run, task, reads = prepared.run, prepared.task, prepared.config.ensemble.clouds == "auto"
-    judged = unseen(run)
+    judged = read_out_of_fold(run)
     negatives, header = read_arrays(run.negatives)
-    at, made = away_from_others(prepared, bank, negatives, reads and not judged)
+    at, made = distances_to_other_signers(prepared, bank, negatives, reads and not judged)
     if judged:
         of_signs, of_unlike = judged
         signs, unlike = of_signs.logits_RNK, of_unlike.logits_RNK
@@ -114,7 +126,7 @@ def unseen_of(prepared: Prepared, bank: Bank, votes: Mapping[int, int]) -> Unsee
         signs, unlike = (np.stack([pair[i] for pair in recorded]) for i in (0, 1))
         votes_R, single = np.array(list(votes.values()), np.float64), best_trial(votes, run)
     kinds = header["kinds"]
-    return Unseen(
+    return OutOfSigner(
         signs, unlike, votes_R, single, at, made, negatives["folds"], kinds,
         np.array(kinds)[negatives["kinds"]], judged is not None,
     )  # fmt: skip
@@ -130,10 +142,10 @@ def named(prepared: Prepared) -> Candidate | None:
 
 def signs_of_left_out(
     prepared: Prepared,
-    seen: Unseen,
-    bank: Bank,
+    seen: OutOfSigner,
+    bank: ReferenceSet,
     chosen: NDArray[np.int64],
-    readings: Readings | None,
+    readings: GdaPredictions | None,
     votes: Mapping[int, int],
 ) -> list[Calibration]:
     """What stands for wrong gestures: of all witnesses, or of distances where only these decide.
@@ -154,7 +166,9 @@ def signs_of_left_out(
     return left_out_calibrations(prepared, recipe, bank, chosen, readings)
 
 
-def believed(candidate: Candidate, left_out: Sequence[Calibration], share: float) -> Belief | None:
+def believed(
+    candidate: Candidate, left_out: Sequence[Calibration], share: float
+) -> InDistribution | None:
     """How likely an image is to be a sign, from signs whose labels were left out; None where there
     are none, or where it is not asked.
     """
@@ -166,7 +180,7 @@ def believed(candidate: Candidate, left_out: Sequence[Calibration], share: float
     ]
     if not (others and share):
         return None
-    return fit_belief([statistics(candidate, each.signs) for each in among], others, share)
+    return fit_in_distribution([statistics(candidate, each.signs) for each in among], others, share)
 
 
 def chosen_candidate(
@@ -197,26 +211,26 @@ def build_rule(prepared: Prepared) -> None:
     settings, weights_N = config.rejection, signer_weights(task.folds_N)
     index = read_json(run.members / "index.json")["members"]
     votes = {entry["trial"]: entry["votes"] for entry in index}
-    chosen = bank_rows(prepared)
-    bank = bank_of(task, chosen, hands_of(prepared))
-    seen = unseen_of(prepared, bank, votes)
+    chosen = reference_rows(prepared)
+    bank = reference_set_of(task, chosen, hand_count_images(prepared))
+    seen = out_of_signer_of(prepared, bank, votes)
     readings = None
     if config.ensemble.clouds == "auto":
         to_labels, logits = seen.at.to_labels_RNK, seen.signs_RNK
-        readings = fit_readings(
+        readings = fit_gda_predictions(
             to_labels, logits, seen.votes_R, task.labels_N, weights_N, seen.judged
         )
         say(readings.words() if readings else ALONE)
-    own: list[OwnClouds] = []
+    own: list[MemberGda] = []
     if seen.judged:
         members = load_ensemble(run.members, config.data.weights).members
-        own = own_clouds(pixel_task(prepared), members, chosen)
+        own = member_gdas(pixel_task(prepared), members, chosen)
     known = seen.known(readings)
     calibration = seen.calibration(task, known, readings)
     left_out = signs_of_left_out(prepared, seen, bank, chosen, readings, votes)
     speak = [each for each in left_out if set(calibration.scores) <= set(each.scores)]
     best, choice = chosen_candidate(prepared, calibration, speak, seen.judged)
-    atlas = fit_atlas(bank, readings is not None and not own)
+    atlas = fit_distance_models(bank, readings is not None and not own)
     rule = Rule(
         witnesses=best.witnesses,
         joined=best.joined,
@@ -239,11 +253,11 @@ def build_rule(prepared: Prepared) -> None:
     )
     say(f"rejection: {rule.choice['chosen']}")
     if settings.max_error is not None:
-        rule = with_promise(rule, calibration, settings.max_error)
+        rule = with_risk_control(rule, calibration, settings.max_error)
     rule_file.save(rule, run.rule)
 
 
-def with_promise(rule: Rule, calibration: Calibration, max_error: float) -> Rule:
+def with_risk_control(rule: Rule, calibration: Calibration, max_error: float) -> Rule:
     """The rule with what can be promised of errors among the answered."""
     kept_N = rule.answers_own()
     unsure_N = calibration.scores["total_uncertainty"][kept_N]

@@ -11,24 +11,25 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sign_ensemble import tracking
+from sign_ensemble.core.atomic_files import read_json, write_json
 from sign_ensemble.core.config import Config, EvaluateConfig
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import RunFolder, load_config, read_json, write_json
+from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.core.stage_timing import timed
 from sign_ensemble.data import manifest
 from sign_ensemble.data.far_ood import FAR_SETS, far_images, folder_images, image_files
 from sign_ensemble.data.manifest import Manifest
-from sign_ensemble.metrics.group_coverage import payers
+from sign_ensemble.metrics.group_coverage import under_covered_groups
 from sign_ensemble.pipeline.about import about
-from sign_ensemble.pipeline.answer_rows import joined as joined_rows
+from sign_ensemble.pipeline.answer_rows import in_one_table as joined_rows
 from sign_ensemble.pipeline.answer_rows import rows_of
-from sign_ensemble.pipeline.metrics_tree import Bootstrap, StrangeSet, evaluate
-from sign_ensemble.pipeline.preparation import squares
+from sign_ensemble.pipeline.metrics_tree import Bootstrap, OodSet, evaluate
+from sign_ensemble.pipeline.preparation import read_images
 from sign_ensemble.pipeline.report_details import details
 from sign_ensemble.rejection import answers_table
-from sign_ensemble.rejection.ensemble import Evidence, joined
-from sign_ensemble.rejection.predictor import Answers, Reader, answer, load_reader
+from sign_ensemble.rejection.ensemble import EnsembleOutput, concatenate_outputs
+from sign_ensemble.rejection.predictor import Answers, Predictor, answer, load_predictor
 from sign_ensemble.report.console_tables import show_metrics
 
 AT_ONCE = 512  # images decoded at a time: 77 MB
@@ -36,17 +37,17 @@ NEAR = "wrong-gesture"
 
 
 def answers_of_rows(
-    rows: pa.Table, listed: Manifest, reader: Reader, config: Config, title: str
+    rows: pa.Table, listed: Manifest, reader: Predictor, config: Config, title: str
 ) -> Answers:
     """Answers to manifest rows, a few hundred images in memory at a time."""
-    parts: list[Evidence] = []
+    parts: list[EnsembleOutput] = []
     with progress(title) as step:
         for start in range(0, len(rows), AT_ONCE):
             some = rows.slice(start, AT_ONCE)
-            images = squares(some, listed.root, config.data)
+            images = read_images(some, listed.root, config.data)
             parts.append(reader.evidence(images))
             step(start + len(some), len(rows))
-    return answer(joined(parts), reader.rule)
+    return answer(concatenate_outputs(parts), reader.rule)
 
 
 def check_sets(settings: EvaluateConfig) -> None:
@@ -66,9 +67,9 @@ def check_sets(settings: EvaluateConfig) -> None:
                 raise UserError(f"evaluate.{kind} {name}: {fault}") from None
 
 
-def strange_sets(
-    listed: Manifest, reader: Reader, config: Config, settings: EvaluateConfig
-) -> tuple[dict[str, StrangeSet], list[pa.Table], list[str]]:
+def ood_sets(
+    listed: Manifest, reader: Predictor, config: Config, settings: EvaluateConfig
+) -> tuple[dict[str, OodSet], list[pa.Table], list[str]]:
     """Near sets first, then built-in and folder far sets.
 
     Returns:
@@ -77,7 +78,7 @@ def strange_sets(
     Raises:
         UserError: a folder has no usable image.
     """
-    sets: dict[str, StrangeSet] = {}
+    sets: dict[str, OodSet] = {}
     rows: list[pa.Table] = []
     set_aside: list[str] = []
     best, labels = best_member(reader), reader.ensemble.labels
@@ -85,14 +86,14 @@ def strange_sets(
     def asked(name: str, kind: str, images: NDArray[np.uint8], called: Sequence[str]) -> None:
         with progress(name) as step:
             answers = reader.answer(images, step)
-        sets[name] = StrangeSet(kind, answers)
+        sets[name] = OodSet(kind, answers)
         rows.append(rows_of(name, kind, answers, called, labels, best, images.__getitem__))
 
     near = listed.rows("near")
     if len(near):
         answers = answers_of_rows(near, listed, reader, config, NEAR)
-        sets[NEAR] = StrangeSet("near", answers)
-        pictures = partial(squares, near, listed.root, config.data)
+        sets[NEAR] = OodSet("near", answers)
+        pictures = partial(read_images, near, listed.root, config.data)
         paths = near.column("path").to_pylist()
         rows.append(rows_of(NEAR, "near", answers, paths, labels, best, pictures))
     folders = [(name, path, "near") for name, path in settings.near.items()]
@@ -100,7 +101,7 @@ def strange_sets(
     test = listed.rows("test")
     rng = np.random.default_rng(settings.seed)
     picked = np.sort(rng.permutation(len(test))[: settings.images]).tolist()
-    signs = squares(test, listed.root, config.data, picked)
+    signs = read_images(test, listed.root, config.data, picked)
     for name in FAR_SETS:
         images = far_images(name, settings.images, config.data.size, settings.seed, signs)
         asked(name, "far", images, [str(i) for i in range(len(images))])
@@ -163,14 +164,14 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, readings: int) -> dict[s
             f"{len(changed)} images to test on have changed since {run.path} began, first "
             f"{changed[0]}"
         )
-    reader = load_reader(run)
+    reader = load_predictor(run)
     if reader.ensemble.members[0].card.manifest != listed.sha256:
         raise UserError(f"{run.members}: its members were trained on another manifest")
     test = listed.rows("test")
     known = answers_of_rows(test, listed, reader, config, "held-out signs")
     labels = list(reader.ensemble.labels)
     labels_N = np.array([labels.index(name) for name in test.column("label").to_pylist()], np.int64)
-    strange, strange_rows, set_aside = strange_sets(listed, reader, config, settings)
+    strange, strange_rows, set_aside = ood_sets(listed, reader, config, settings)
     best, signers = best_member(reader), test.column("signer").to_pylist()
     tree = evaluate(
         known,
@@ -191,7 +192,7 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, readings: int) -> dict[s
         labels,
         Bootstrap(settings.bootstrap, settings.seed),
     )
-    pictures = partial(squares, test, listed.root, config.data)
+    pictures = partial(read_images, test, listed.root, config.data)
     known_rows = rows_of(
         answers_table.KNOWN,
         answers_table.KNOWN,
@@ -209,7 +210,7 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, readings: int) -> dict[s
     tree["about"]["notes"] += [
         payer.words(kind)
         for kind, groups in (("signer", signers), ("label", test.column("label").to_pylist()))
-        for payer in payers(known.accepted_N, np.array(groups), reader.rule.keep)
+        for payer in under_covered_groups(known.accepted_N, np.array(groups), reader.rule.keep)
     ]
     run.report.unlink(missing_ok=True)  # an earlier reading's; if this call stops here, it is due
     write_json(run.metrics, tree)
@@ -225,7 +226,7 @@ def report(run: RunFolder) -> None:
     say(f"report: {run.report}")
 
 
-def best_member(reader: Reader) -> int:
+def best_member(reader: Predictor) -> int:
     """The member whose trial had the lowest loss on training signers it had not seen."""
     losses = [member.card.nll for member in reader.ensemble.members]
     return losses.index(min(losses))

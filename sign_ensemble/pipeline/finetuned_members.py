@@ -22,11 +22,11 @@ from scipy.special import softmax
 from sign_ensemble import metrics
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.run_folder import cache_of
-from sign_ensemble.core.storage import Place
+from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.data.image_cache import pixels_of_rows
 from sign_ensemble.learning.member import HEAD_ALONE, Card
-from sign_ensemble.learning.task import OF_NO_FOLD, PixelTask, Whole, finetune_of
-from sign_ensemble.pipeline.fold_models import judge
+from sign_ensemble.learning.task import NO_FOLD, EndToEnd, PixelTask, finetune_settings
+from sign_ensemble.pipeline.fold_models import predict_folds
 from sign_ensemble.pipeline.members import card_of, selected, train_heads, write_index
 from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.search.records import TrialRecord, out_of_fold
@@ -41,7 +41,7 @@ class Gain:
     worst: float
 
 
-def seats(votes: Mapping[int, int], folds: int, rounds: int) -> list[tuple[int, int]]:
+def fold_model_seats(votes: Mapping[int, int], folds: int, rounds: int) -> list[tuple[int, int]]:
     """Trial and fold of each judge: every fold has as many as there are rounds, and the trials
     take turns, the best first.
 
@@ -68,22 +68,22 @@ def pixel_task(prepared: Prepared) -> PixelTask:
         pixels,
         keys,
         np.concatenate([task.labels_N, np.array(extra, np.int64)]),
-        np.concatenate([task.folds_N, np.full(len(extra), OF_NO_FOLD)]),
+        np.concatenate([task.folds_N, np.full(len(extra), NO_FOLD)]),
         config.data.mirror,
         config.data.weights,
     )
 
 
-def whole_of(prepared: Prepared) -> Whole:
+def end_to_end_of(prepared: Prepared) -> EndToEnd:
     """What trials need whose convolutions learn too."""
-    from sign_ensemble.learning.cluster_resources import means_of_trials
+    from sign_ensemble.learning.cluster_resources import trial_resources
 
     config = prepared.config
-    return Whole(
+    return EndToEnd(
         pixel_task(prepared),
         config.finetune,
         config.scale,
-        means_of_trials(config.search, config.scale),
+        trial_resources(config.search, config.scale),
         config.rejection.negatives,
         str(prepared.run.checkpoints),
     )
@@ -100,7 +100,7 @@ def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
     refit, asked = config.ensemble.members == "refit", config.search.trial == "finetune"
     if not asked:
         rounds = 1 if refit else max(1, config.ensemble.size // folds)
-        seated = [(number, fold, 1) for number, fold in seats(votes, folds, rounds)]
+        seated = [(number, fold, 1) for number, fold in fold_model_seats(votes, folds, rounds)]
     else:
         seated = [(n, fold, votes[n]) for n in votes for fold in range(0 if refit else folds)]
     by_number = {record.number: record for record in records}
@@ -111,20 +111,20 @@ def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
     paths += [run.members / f"member-{i:02d}.safetensors" for i in range(len(others))]
     task = pixel_task(prepared)
     cards = [
-        replace(card, finetune=finetune_of(config.finetune, by_number[card.trial].params))
+        replace(card, finetune=finetune_settings(config.finetune, by_number[card.trial].params))
         for card in [*judges, *others]
     ]
     files = finetuned(prepared, task, cards, paths)
     more: dict[str, Any] = {"finetuned": config.finetune.layers}
     if not asked:
-        signs_RNK = judge(prepared, task, judges, paths[: len(judges)]).logits_RNK
+        signs_RNK = predict_folds(prepared, task, judges, paths[: len(judges)]).logits_RNK
         heads = heads_logits(prepared, [(number, fold) for number, fold, _ in seated])
-        more["gains"] = told_gains(prepared, {"heads": heads, "finetuned": signs_RNK})
+        more["gains"] = say_gains(prepared, {"heads": heads, "finetuned": signs_RNK})
     first = len(judges) if refit else 0
     write_index(prepared, cards[first:], files[first:], **more)
 
 
-def told_gains(prepared: Prepared, stages: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
+def say_gains(prepared: Prepared, stages: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
     """The figures of each stage's logits (R, N, K), said to the user too."""
     gains = {stage: gain_of(prepared, logits_RNK) for stage, logits_RNK in stages.items()}
     for stage, gain in gains.items():
@@ -136,8 +136,8 @@ def told_gains(prepared: Prepared, stages: dict[str, NDArray[np.float32]]) -> di
 
 
 def finetuned(
-    prepared: Prepared, task: PixelTask, cards: Sequence[Card], paths: Sequence[Place]
-) -> list[tuple[Place, str]]:
+    prepared: Prepared, task: PixelTask, cards: Sequence[Card], paths: Sequence[StoragePath]
+) -> list[tuple[StoragePath, str]]:
     """Train the heads of these cards and fine-tune them; each one's file and sha256."""
     from sign_ensemble.learning.cluster_resources import gpus
     from sign_ensemble.learning.train_runs import finetune_members
@@ -150,13 +150,13 @@ def finetuned(
         Job(card, str(path), str(head))
         for card, path, (head, _) in zip(cards, paths, heads, strict=True)
     ]
-    say(told_work(len(jobs), config.finetune.epochs, len(task.keys), gpus()))
+    say(work_ahead(len(jobs), config.finetune.epochs, len(task.keys), gpus()))
     with progress("passes of fine-tuning") as step:
         hashes = finetune_members(jobs, task, run.checkpoints, config.scale, step)
     return list(zip(paths, hashes, strict=True))
 
 
-def told_work(networks: int, passes: int, images: int, gpus: float) -> str:
+def work_ahead(networks: int, passes: int, images: int, gpus: float) -> str:
     """What is ahead, and what spares it where that is slow."""
     work = f"fine-tuning: {networks} networks, {passes} passes over {images} images each"
     slow = "; without a GPU that takes a while, and --finetune.layers none does without it"

@@ -11,23 +11,34 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sign_ensemble.core.atomic_files import read_arrays, write_arrays
 from sign_ensemble.core.console import progress
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import RunFolder, read_arrays, write_arrays
-from sign_ensemble.core.storage import Place
-from sign_ensemble.learning.end_to_end import images_at, images_of, negatives_of, read_by
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import StoragePath
+from sign_ensemble.learning.end_to_end import (
+    images_of_fold,
+    images_of_rows,
+    logits_and_features,
+    negatives_of,
+)
 from sign_ensemble.learning.member import Card, Member, load
 from sign_ensemble.learning.task import PixelTask
-from sign_ensemble.pipeline.out_of_signer import bank_rows
+from sign_ensemble.pipeline.out_of_signer import reference_rows
 from sign_ensemble.pipeline.preparation import Prepared
-from sign_ensemble.rejection.member_gda import Away, OwnClouds, away, fit_own
-from sign_ensemble.rejection.reference_set import Measured
+from sign_ensemble.rejection.member_gda import (
+    GdaDistances,
+    MemberGda,
+    fit_member_gda,
+    gda_distances,
+)
+from sign_ensemble.rejection.reference_set import Distances
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Heard:
+class OutOfFold:
     """What judges say and see of N images.
 
     Args:
@@ -40,18 +51,18 @@ class Heard:
     cloud_RN: Floats
     to_labels_RNK: Floats
 
-    def instead(self, at: Measured) -> Measured:
+    def instead(self, at: Distances) -> Distances:
         """Own clouds read in place of frozen ones, and are a further witness."""
         return replace(at, to_labels_RNK=self.to_labels_RNK, own_N=self.cloud_RN.mean(0))
 
     @classmethod
-    def nothing(cls, rounds: int, images: int, labels: int) -> Heard:
+    def nothing(cls, rounds: int, images: int, labels: int) -> OutOfFold:
         """To be filled fold by fold."""
         shape = (rounds, images, labels)
         return cls(np.zeros(shape, np.float32), np.zeros(shape[:2]), np.zeros(shape))
 
     def put(
-        self, turn: int, mine_N: NDArray[np.bool_], said: NDArray[np.float32], seen: Away
+        self, turn: int, mine_N: NDArray[np.bool_], said: NDArray[np.float32], seen: GdaDistances
     ) -> None:
         """One judge's word on the images of its fold."""
         self.logits_RNK[turn, mine_N] = said
@@ -59,30 +70,32 @@ class Heard:
         self.to_labels_RNK[turn, mine_N] = seen.to_labels_NK
 
 
-def clouds_of(member: Member, task: PixelTask, rows: NDArray[np.int64]) -> OwnClouds:
+def member_gda_of(member: Member, task: PixelTask, rows: NDArray[np.int64]) -> MemberGda:
     """The clouds of some training images as a network sees them."""
-    parts = [seen for _, seen in read_by(member, images_at(task, rows), task.weights)]
-    return fit_own(np.concatenate(parts), task.labels_N[rows])
+    parts = [
+        seen for _, seen in logits_and_features(member, images_of_rows(task, rows), task.weights)
+    ]
+    return fit_member_gda(np.concatenate(parts), task.labels_N[rows])
 
 
-def asked(
-    member: Member, own: OwnClouds, images: Iterable[NDArray[np.uint8]], weights: str
-) -> tuple[NDArray[np.float32], Away]:
+def predict_with(
+    member: Member, own: MemberGda, images: Iterable[NDArray[np.uint8]], weights: str
+) -> tuple[NDArray[np.float32], GdaDistances]:
     """What a network says of images (N, K), and how far they are from its clouds."""
     labels = len(member.card.labels)
     said, clouds = [np.zeros((0, labels), np.float32)], [np.zeros(0)]
     to_labels = [np.zeros((0, labels))]
-    for logits_NK, features_NE in read_by(member, images, weights):
-        seen = away(features_NE, own, labels)
+    for logits_NK, features_NE in logits_and_features(member, images, weights):
+        seen = gda_distances(features_NE, own, labels)
         said.append(logits_NK)
         clouds.append(seen.cloud_N)
         to_labels.append(seen.to_labels_NK)
-    return np.concatenate(said), Away(np.concatenate(clouds), np.concatenate(to_labels))
+    return np.concatenate(said), GdaDistances(np.concatenate(clouds), np.concatenate(to_labels))
 
 
-def judge(
-    prepared: Prepared, task: PixelTask, cards: Sequence[Card], paths: Sequence[Place]
-) -> Heard:
+def predict_folds(
+    prepared: Prepared, task: PixelTask, cards: Sequence[Card], paths: Sequence[StoragePath]
+) -> OutOfFold:
     """Ask each network about the images and negatives of the fold it has not seen, and write what
     it says; a network's clouds are of the other folds' images.
 
@@ -93,17 +106,17 @@ def judge(
     negatives, _ = read_arrays(run.negatives)
     folds_N, folds_G = prepared.task.folds_N, negatives["folds"]
     folds, most = prepared.task.folds, prepared.config.rejection.negatives
-    signs = Heard.nothing(len(cards) // folds, len(folds_N), labels)
-    unlike = Heard.nothing(len(cards) // folds, len(folds_G), labels)
-    chosen = bank_rows(prepared)
+    signs = OutOfFold.nothing(len(cards) // folds, len(folds_N), labels)
+    unlike = OutOfFold.nothing(len(cards) // folds, len(folds_G), labels)
+    chosen = reference_rows(prepared)
     with progress("networks asked") as step:
         for i, (card, path) in enumerate(zip(cards, paths, strict=True)):
             network, turn, fold = load(path), i // folds, card.fold
-            own = clouds_of(network, task, chosen[folds_N[chosen] != fold])
-            shown = images_of(task, fold)
-            signs.put(turn, folds_N == fold, *asked(network, own, shown, task.weights))
+            own = member_gda_of(network, task, chosen[folds_N[chosen] != fold])
+            shown = images_of_fold(task, fold)
+            signs.put(turn, folds_N == fold, *predict_with(network, own, shown, task.weights))
             shown = negatives_of(task, fold, most, prepared.task.seed)
-            unlike.put(turn, folds_G == fold, *asked(network, own, shown, task.weights))
+            unlike.put(turn, folds_G == fold, *predict_with(network, own, shown, task.weights))
             step(i + 1, len(cards))
     write_arrays(
         run.unseen,
@@ -112,8 +125,8 @@ def judge(
     return signs
 
 
-def unseen(run: RunFolder) -> tuple[Heard, Heard] | None:
-    """What :func:`judge` wrote of images and of negatives; None if the members are heads.
+def read_out_of_fold(run: RunFolder) -> tuple[OutOfFold, OutOfFold] | None:
+    """What :func:`predict_folds` wrote of images and of negatives; None if the members are heads.
 
     Raises:
         UserError: an earlier version wrote it.
@@ -121,22 +134,22 @@ def unseen(run: RunFolder) -> tuple[Heard, Heard] | None:
     if not run.unseen.exists():
         return None
     arrays, _ = read_arrays(run.unseen)
-    names = Heard.__dataclass_fields__
+    names = OutOfFold.__dataclass_fields__
     if not set(names) <= set(arrays):
         raise UserError(f"{run.unseen}: of an earlier version; remove {run.rule.parent} and tune")
     return (
-        Heard(**{name: arrays[name] for name in names}),
-        Heard(**{name: arrays[f"negative_{name}"] for name in names}),
+        OutOfFold(**{name: arrays[name] for name in names}),
+        OutOfFold(**{name: arrays[f"negative_{name}"] for name in names}),
     )
 
 
-def own_clouds(
+def member_gdas(
     task: PixelTask, members: Sequence[Member], rows: NDArray[np.int64]
-) -> list[OwnClouds]:
+) -> list[MemberGda]:
     """Each member's clouds of the training images, as it sees them."""
     found = []
     with progress("members' clouds") as step:
         for member in members:
-            found.append(clouds_of(member, task, rows))
+            found.append(member_gda_of(member, task, rows))
             step(len(found), len(members))
     return found

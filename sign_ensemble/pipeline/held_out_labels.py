@@ -14,22 +14,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sign_ensemble.core.atomic_files import read_arrays, write_arrays
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.core.console import progress
-from sign_ensemble.core.run_folder import read_arrays, write_arrays
-from sign_ensemble.data.feature_cache import Cached
+from sign_ensemble.data.feature_cache import CachedFeatures
 from sign_ensemble.learning.head_training import fit_rows
 from sign_ensemble.learning.network import logits_of
 from sign_ensemble.learning.task import Task, seed_of
 from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.rejection.choose import LEFT_OUT, Calibration
-from sign_ensemble.rejection.gda_predictions import Readings, evidence_of
+from sign_ensemble.rejection.gda_predictions import GdaPredictions, ensemble_output
 from sign_ensemble.rejection.reference_set import (
-    Bank,
-    Measured,
-    atlases_of_others,
-    hands_of_others,
-    measured,
+    Distances,
+    ReferenceSet,
+    hand_count_of_other_signers,
+    measure_distances,
+    models_of_other_signers,
 )
 from sign_ensemble.rejection.scores import Scores, all_scores, distance_scores
 
@@ -82,7 +82,7 @@ def logits_of_parts(
     """Logits (N, kept labels) of all images without each part of the labels: trained over the
     cluster, and kept in the run folder for a later call.
     """
-    from sign_ensemble.learning.parallel_heads import over_cluster
+    from sign_ensemble.learning.parallel_heads import map_over_cluster
 
     run, task, search = prepared.run, prepared.task, prepared.config.search
     missing = [number for number in range(len(parts)) if not run.left_out(number).exists()]
@@ -93,7 +93,7 @@ def logits_of_parts(
     networks = [_Network(i, parts[i], fold) for i in missing for fold in range(task.folds)]
     ended = dict.fromkeys(missing, 0)
     with progress("networks without some labels") as step:
-        ways = over_cluster(
+        ways = map_over_cluster(
             _logits, networks, (task, recipe), search.cpus_per_trial, search.gpus_per_trial
         )
         for done, (place, logits_FK) in enumerate(ways, 1):
@@ -124,13 +124,13 @@ class Without:
 
     strange_N: NDArray[np.bool_]
     kept: NDArray[np.int64]
-    at: Measured
+    at: Distances
 
 
 def without(
     prepared: Prepared,
     parts: Sequence[NDArray[np.int64]],
-    bank: Bank,
+    bank: ReferenceSet,
     chosen: NDArray[np.int64],
     reads: bool,
 ) -> Iterator[Without]:
@@ -144,16 +144,18 @@ def without(
         reads: Whether clouds read.
     """
     task, k = prepared.task, prepared.config.rejection.neighbours
-    found = Cached(task.features)
-    hands = hands_of_others(bank, task.folds_N)  # the left-out labels' too: it knows of no label
+    found = CachedFeatures(task.features)
+    hands = hand_count_of_other_signers(
+        bank, task.folds_N
+    )  # the left-out labels' too: it knows of no label
     with progress("labels left out") as step:
         for number, out in enumerate(parts):
             strange_N = np.isin(task.labels_N, out)
             kept = np.setdiff1d(np.arange(len(task.labels)), out)
             left = bank.rows(~strange_N[chosen])
             left = replace(left, labels_B=np.searchsorted(kept, left.labels_B))
-            others = atlases_of_others(left, task.folds_N, reads, hands)
-            at = measured(found, task.folds_N, left, others, k, len(kept))
+            others = models_of_other_signers(left, task.folds_N, reads, hands)
+            at = measure_distances(found, task.folds_N, left, others, k, len(kept))
             yield Without(strange_N, kept, at)
             step(number + 1, len(parts))
 
@@ -183,9 +185,9 @@ def calibration_of(
 def left_out_calibrations(
     prepared: Prepared,
     recipe: MemberConfig,
-    bank: Bank,
+    bank: ReferenceSet,
     chosen: NDArray[np.int64],
-    readings: Readings | None,
+    readings: GdaPredictions | None,
 ) -> list[Calibration]:
     """A calibration per part of the labels: signs with other labels, and with those as negatives.
 
@@ -202,7 +204,7 @@ def left_out_calibrations(
     for said_NK, part in zip(
         logits, without(prepared, parts, bank, chosen, readings is not None), strict=True
     ):
-        evidence = evidence_of(said_NK[None], np.ones(1), part.at, readings)
+        evidence = ensemble_output(said_NK[None], np.ones(1), part.at, readings)
         truth_N = np.searchsorted(part.kept, task.labels_N)  # of a left-out label's never read
         wrong_N = evidence.probs_NK.argmax(-1) != truth_N
         found.append(calibration_of(task, part.strange_N, all_scores(evidence), wrong_N))
@@ -210,7 +212,7 @@ def left_out_calibrations(
 
 
 def left_out_distances(
-    prepared: Prepared, bank: Bank, chosen: NDArray[np.int64]
+    prepared: Prepared, bank: ReferenceSet, chosen: NDArray[np.int64]
 ) -> list[Calibration]:
     """The same of the witnesses that ask no member; nothing is trained, and nothing misread.
 

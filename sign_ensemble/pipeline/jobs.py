@@ -17,20 +17,20 @@ from sign_ensemble.core.config import Config
 from sign_ensemble.core.console import is_interrupt, say
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.node_checks import check_nodes
-from sign_ensemble.core.ray_cluster import Awaited, starting
+from sign_ensemble.core.ray_cluster import PendingRay, starting_ray
 from sign_ensemble.core.run_folder import RunFolder, open_run
 from sign_ensemble.core.stage_timing import timed
 from sign_ensemble.core.storage import StorageError
 from sign_ensemble.data import backbone
 from sign_ensemble.data.manifest import Manifest
-from sign_ensemble.learning.cluster_resources import concurrency, room_for
+from sign_ensemble.learning.cluster_resources import check_room, concurrent_trials
 from sign_ensemble.pipeline.calibration import build_rule
 from sign_ensemble.pipeline.evaluation import check_sets, evaluate_run
 from sign_ensemble.pipeline.finetuned_members import build_finetuned
 from sign_ensemble.pipeline.members import build_members
 from sign_ensemble.pipeline.preparation import Prepared, list_images, prepare
-from sign_ensemble.pipeline.searching import search, searched
-from sign_ensemble.search.records import TrialRecord, judge_all, read_records, write_table
+from sign_ensemble.pipeline.searching import search, search_has_ended
+from sign_ensemble.search.records import TrialRecord, evaluate_all_folds, read_records, write_table
 from sign_ensemble.search.space import default_params
 
 
@@ -63,7 +63,7 @@ def tracked(config: Config, run: RunFolder) -> Iterator[tracking.Tracker]:
 
 
 @contextmanager
-def ready(config: Config, run: RunFolder) -> Iterator[tuple[Manifest, Awaited]]:
+def ready(config: Config, run: RunFolder) -> Iterator[tuple[Manifest, PendingRay]]:
     """Images and Ray for a run; what can be refused at once is, most of it before Ray starts.
 
     A new Ray starts while images are read.
@@ -72,19 +72,19 @@ def ready(config: Config, run: RunFolder) -> Iterator[tuple[Manifest, Awaited]]:
     backbone.load(config.data.weights)
 
     def check() -> None:
-        concurrency(config.search)
+        concurrent_trials(config.search)
         if config.finetune.layers != "none":
-            room_for(config.scale)
+            check_room(config.scale)
         check_nodes(config, run)
 
     with ExitStack() as ends:
 
         @cache
         def begun() -> Future[None]:
-            return ends.enter_context(starting(dashboard=config.search.trial == "finetune"))
+            return ends.enter_context(starting_ray(dashboard=config.search.trial == "finetune"))
 
         listed = list_images(config, run, begun)
-        yield listed, Awaited(begun(), check)
+        yield listed, PendingRay(begun(), check)
 
 
 def tune(config: Config, until: str = "evaluate") -> None:
@@ -100,7 +100,7 @@ def tune(config: Config, until: str = "evaluate") -> None:
     check_sets(config.evaluate)
     run = open_run(config)
     with empty_removed(run), tracked(config, run) as tracker:
-        if searched(run, config) and run.rule.exists():
+        if search_has_ended(run, config) and run.rule.exists():
             list_images(config, run)
             say(f"run folder: {run.path}: search, members and rule are kept from before")
         else:
@@ -133,12 +133,12 @@ def _build(
     until: str,
     tracker: tracking.Tracker,
     listed: Manifest,
-    cluster: Awaited,
+    cluster: PendingRay,
 ) -> None:
     """Everything before the evaluation."""
     with timed(run, "features"):
         prepared = prepare(config, listed, cluster)
-    if not searched(run, config):
+    if not search_has_ended(run, config):
         with timed(run, "search"):
             search(prepared, tracker)
     if until == "search":
@@ -165,12 +165,12 @@ def train(config: Config) -> TrialRecord:
     )
     run = open_run(one)
     with empty_removed(run), tracked(one, run) as tracker:
-        if not (searched(run, one) and run.rule.exists()):
+        if not (search_has_ended(run, one) and run.rule.exists()):
             with ready(one, run) as (listed, cluster):
                 prepared = prepare(one, listed, cluster)
-                if not searched(run, one):
+                if not search_has_ended(run, one):
                     params = default_params(one.member)
-                    record = judge_all(run, prepared.task, one.member, params, 0)
+                    record = evaluate_all_folds(run, prepared.task, one.member, params, 0)
                     write_table(run, [record], prepared.task.fold_names)
                 members_and_rule(prepared)
         record = read_records(run)[0]

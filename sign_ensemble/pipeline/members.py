@@ -10,21 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from sign_ensemble.core.atomic_files import read_arrays, write_json
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.core.console import progress, say
-from sign_ensemble.core.run_folder import RunFolder, read_arrays, write_json
-from sign_ensemble.core.storage import Place, place
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import StoragePath, storage_path
 from sign_ensemble.data import backbone
-from sign_ensemble.data.feature_cache import preparation
+from sign_ensemble.data.feature_cache import preprocessing_of
 from sign_ensemble.learning.head_training import recipe_of
 from sign_ensemble.learning.member import Card
 from sign_ensemble.learning.task import seed_of
-from sign_ensemble.pipeline.hand_count_pictures import hands_of
-from sign_ensemble.pipeline.out_of_signer import away_from_others, bank_of, bank_rows
+from sign_ensemble.pipeline.hand_count_pictures import hand_count_images
+from sign_ensemble.pipeline.out_of_signer import (
+    distances_to_other_signers,
+    reference_rows,
+    reference_set_of,
+)
 from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.rejection.candidates import USUAL
 from sign_ensemble.rejection.choose import Calibration, judged, strangers
-from sign_ensemble.rejection.reference_set import Measured
+from sign_ensemble.rejection.reference_set import Distances
 from sign_ensemble.rejection.rule import UNSURE
 from sign_ensemble.rejection.scores import Scores, distance_scores, entropy
 from sign_ensemble.search.records import TrialRecord, out_of_fold, read_records
@@ -59,13 +64,13 @@ def rule_risk(prepared: Prepared) -> Loss:
     Clouds do not read here: what they count is not known before there are members.
     """
     task = prepared.task
-    bank = bank_of(task, bank_rows(prepared), hands_of(prepared))
+    bank = reference_set_of(task, reference_rows(prepared), hand_count_images(prepared))
     negatives, header = read_arrays(prepared.run.negatives)
-    at, made = away_from_others(prepared, bank, negatives, reads=False)
+    at, made = distances_to_other_signers(prepared, bank, negatives, reads=False)
     kinds_G = np.array(header["kinds"])[negatives["kinds"]]
     usual = USUAL.among(distance_scores(at))
 
-    def scores(probs_NK: NDArray[np.float64], away: Measured) -> dict[str, Scores]:
+    def scores(probs_NK: NDArray[np.float64], away: Distances) -> dict[str, Scores]:
         every = {UNSURE: entropy(probs_NK), **distance_scores(away)}
         return {name: every[name] for name in usual.witnesses}
 
@@ -107,14 +112,14 @@ def card_of(prepared: Prepared, record: TrialRecord, fold: int, weight: int) -> 
         fold=fold,
         weight=weight,
         nll=record.nll,
-        preprocessing=preparation(config.data, backbone.load(config.data.weights).sha256),
+        preprocessing=preprocessing_of(config.data, backbone.load(config.data.weights).sha256),
         manifest=prepared.manifest.sha256,
     )
 
 
 def train_heads(
-    prepared: Prepared, cards: Sequence[Card], folder: Place
-) -> list[tuple[Place, str]]:
+    prepared: Prepared, cards: Sequence[Card], folder: StoragePath
+) -> list[tuple[StoragePath, str]]:
     """Train a head per card over the cluster; their files and sha256."""
     from sign_ensemble.learning.parallel_heads import fit_members
     from sign_ensemble.learning.train_worker import Job
@@ -126,11 +131,11 @@ def train_heads(
         hashes = fit_members(
             jobs, prepared.task, search.cpus_per_trial, search.gpus_per_trial, step
         )
-    return [(place(job.path), sha256) for job, sha256 in zip(jobs, hashes, strict=True)]
+    return [(storage_path(job.path), sha256) for job, sha256 in zip(jobs, hashes, strict=True)]
 
 
 def write_index(
-    prepared: Prepared, cards: Sequence[Card], files: Sequence[tuple[Place, str]], **more: Any
+    prepared: Prepared, cards: Sequence[Card], files: Sequence[tuple[StoragePath, str]], **more: Any
 ) -> None:
     """Write index.json, which says that the members are there."""
     config = prepared.config

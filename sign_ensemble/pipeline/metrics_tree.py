@@ -37,7 +37,7 @@ from sign_ensemble.rejection.scores import Scores, max_prob
 
 
 @dataclass(frozen=True)
-class StrangeSet:
+class OodSet:
     """A near or far set and what was answered."""
 
     kind: str
@@ -45,7 +45,7 @@ class StrangeSet:
 
 
 @dataclass(frozen=True)
-class View:
+class Method:
     """One way of answering and rejecting, on one set of images.
 
     ``strange`` is the score compared by auroc and fpr95; ``rejects`` by aurc and augrc, the same
@@ -61,28 +61,28 @@ class View:
     claimed: NDArray[np.bool_]
 
 
-def view_of_ensemble(answers: Answers, rule: Rule) -> View:
+def ensemble_method(answers: Answers, rule: Rule) -> Method:
     """The shipped rule."""
     strange, rejects = rule.statistic(answers.scores), rule.doubt(answers.scores)
     probs_NK = answers.evidence.probs_NK
     accepted_N = answers.accepted_N
-    return View(probs_NK, answers.confidence_N, strange, rejects, accepted_N, accepted_N)
+    return Method(probs_NK, answers.confidence_N, strange, rejects, accepted_N, accepted_N)
 
 
-def view_of_score(answers: Answers, rule: Rule, name: str) -> View:
+def score_method(answers: Answers, rule: Rule, name: str) -> Method:
     """The ensemble rejecting by one score alone, its threshold calibrated in the same way."""
     scores = answers.scores[name]
     accepted = accepts_score(scores, rule.calibration[name], rule.groups_C, rule.keep)
     probs_NK = answers.evidence.probs_NK
-    return View(probs_NK, answers.probability_N, scores, scores, accepted, accepted)
+    return Method(probs_NK, answers.probability_N, scores, scores, accepted, accepted)
 
 
-def view_of_single(answers: Answers, rule: Rule, best: int) -> View:
+def single_method(answers: Answers, rule: Rule, best: int) -> Method:
     """The best member with max-prob."""
     probs_NK = np.exp(answers.evidence.log_probs_MNK[best])
     scores = max_prob(probs_NK)
     accepted = accepts_score(scores, rule.single_C, rule.groups_C, rule.keep)
-    return View(probs_NK, probs_NK.max(-1), scores, scores, accepted, np.ones(len(scores), bool))
+    return Method(probs_NK, probs_NK.max(-1), scores, scores, accepted, np.ones(len(scores), bool))
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Bootstrap:
 
 
 def known_tree(
-    view: View, labels_N: NDArray[np.int64], near: list[View], bootstrap: Bootstrap
+    view: Method, labels_N: NDArray[np.int64], near: list[Method], bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """The figures on known signs."""
     n = len(labels_N)
@@ -120,7 +120,7 @@ def known_tree(
     }
 
 
-def set_tree(known: View, strange: View, kind: str, bootstrap: Bootstrap) -> dict[str, Any]:
+def set_tree(known: Method, strange: Method, kind: str, bootstrap: Bootstrap) -> dict[str, Any]:
     """The figures on one strange set."""
     n, m = len(known.strange), len(strange.strange)
     figure = bootstrap.figure
@@ -140,7 +140,7 @@ def evaluate(
     known: Answers,
     labels_N: NDArray[np.int64],
     signers_N: NDArray[np.str_],
-    strange: Mapping[str, StrangeSet],
+    strange: Mapping[str, OodSet],
     rule: Rule,
     best: int,
     draws: int,
@@ -158,12 +158,12 @@ def evaluate(
         draws: Bootstrap draws over images behind each interval.
         seed: Seeds them.
     """
-    views: dict[str, Callable[[Answers], View]] = {
-        "": partial(view_of_ensemble, rule=rule),
-        "single": partial(view_of_single, rule=rule, best=best),
+    views: dict[str, Callable[[Answers], Method]] = {
+        "": partial(ensemble_method, rule=rule),
+        "single": partial(single_method, rule=rule, best=best),
     }
     for name in known.scores:
-        views[f"scores.{name}"] = partial(view_of_score, rule=rule, name=name)
+        views[f"scores.{name}"] = partial(score_method, rule=rule, name=name)
     bootstrap = Bootstrap(draws, seed)
     tree: dict[str, Any] = {"known": {}, "sets": {}, "single": {}, "scores": {}, "signers": {}}
     for path, view in views.items():
@@ -178,10 +178,10 @@ def evaluate(
             name: set_tree(of_known, of_sets[name], each.kind, bootstrap)
             for name, each in strange.items()
         }
-    whole = view_of_ensemble(known, rule)
+    whole = ensemble_method(known, rule)
     for signer in np.unique(signers_N):
         mine = signers_N == signer
-        part = View(**{name: value[mine] for name, value in vars(whole).items()})
-        near = [view_of_ensemble(s.answers, rule) for s in strange.values() if s.kind == "near"]
+        part = Method(**{name: value[mine] for name, value in vars(whole).items()})
+        near = [ensemble_method(s.answers, rule) for s in strange.values() if s.kind == "near"]
         tree["signers"][str(signer)] = known_tree(part, labels_N[mine], near, bootstrap)
     return tree

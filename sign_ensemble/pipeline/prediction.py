@@ -13,13 +13,14 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sign_ensemble.core.atomic_files import atomic_write
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.console import progress
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import RunFolder, load_config, whole
-from sign_ensemble.core.storage import Place
-from sign_ensemble.data.images import IMAGE_SUFFIXES, SetAside, square_of
-from sign_ensemble.rejection.predictor import Reader, load_reader
+from sign_ensemble.core.run_folder import RunFolder, load_config
+from sign_ensemble.core.storage import StoragePath
+from sign_ensemble.data.images import IMAGE_SUFFIXES, SetAside, read_image
+from sign_ensemble.rejection.predictor import Predictor, load_predictor
 
 AT_ONCE = 512  # images in memory: 77 MB
 SCHEMA = pa.schema(
@@ -70,7 +71,7 @@ def answer_files(run: RunFolder, given: Sequence[str]) -> list[dict[str, Any]]:
         UserError: the run or a path cannot be used.
     """
     config = load_config(run)
-    reader = load_reader(run)
+    reader = load_predictor(run)
     paths = image_files(given)
     rows: list[dict[str, Any]] = []
     with progress("images read") as step:
@@ -80,10 +81,10 @@ def answer_files(run: RunFolder, given: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _answer_some(paths: list[Path], reader: Reader, data: DataConfig) -> list[dict[str, Any]]:
+def _answer_some(paths: list[Path], reader: Predictor, data: DataConfig) -> list[dict[str, Any]]:
     def square(path: Path) -> NDArray[np.uint8] | str:
         try:
-            return square_of(path, data)
+            return read_image(path, data)
         except SetAside as reason:
             return str(reason)
 
@@ -118,10 +119,10 @@ def _answer_some(paths: list[Path], reader: Reader, data: DataConfig) -> list[di
     return rows
 
 
-def write_answers(rows: list[dict[str, Any]], out: Place) -> None:
+def write_answers(rows: list[dict[str, Any]], out: StoragePath) -> None:
     """Write the table as CSV or Parquet, by the file's ending, whole or not at all."""
     table = pa.Table.from_pylist(rows, SCHEMA)
-    with whole(out) as beside:
+    with atomic_write(out) as beside:
         if out.suffix.lower() == ".csv":
             pa_csv.write_csv(table, beside)
         else:

@@ -12,19 +12,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sign_ensemble.core.atomic_files import read_arrays, write_arrays
 from sign_ensemble.core.config import Config, DataConfig
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.ray_cluster import Awaited, many_nodes
-from sign_ensemble.core.run_folder import RunFolder, cache_of, open_run, read_arrays, write_arrays
-from sign_ensemble.core.threads import side_by_side
+from sign_ensemble.core.ray_cluster import PendingRay, many_nodes
+from sign_ensemble.core.run_folder import RunFolder, cache_of, open_run
+from sign_ensemble.core.threads import map_on_threads
 from sign_ensemble.data import manifest
-from sign_ensemble.data.backbone import E, Features, joined
+from sign_ensemble.data.backbone import HEAD_FEATURES, Features, concatenate
 from sign_ensemble.data.feature_cache import Compute, features_of_images, features_of_rows
-from sign_ensemble.data.images import SetAside, square_of
+from sign_ensemble.data.images import SetAside, read_image
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.negatives import negatives_of_fold
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.head_training import fold_of_each
 from sign_ensemble.learning.task import Task, seed_of
 
@@ -44,7 +45,7 @@ class Prepared:
         return self.manifest.rows("train")
 
 
-def squares(
+def read_images(
     rows: pa.Table, root: Path, data: DataConfig, chosen: Sequence[int] | None = None
 ) -> NDArray[np.uint8]:
     """Decoded images (N, S, S, 3) of manifest rows.
@@ -57,7 +58,7 @@ def squares(
 
     def square(path: Path) -> NDArray[np.uint8]:
         try:
-            return square_of(path, data)
+            return read_image(path, data)
         except SetAside as reason:
             raise UserError(f"{path}: was in order before, now it is not: {reason}") from None
 
@@ -124,7 +125,7 @@ def negatives_of(prepared: Prepared, fold: int) -> dict[str, NDArray[np.uint8]]:
     config, task = prepared.config, prepared.task
 
     def read(chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return squares(prepared.rows, prepared.manifest.root, config.data, chosen.tolist())
+        return read_images(prepared.rows, prepared.manifest.root, config.data, chosen.tolist())
 
     seed = seed_of(config.search.seed, fold)
     return negatives_of_fold(
@@ -133,7 +134,7 @@ def negatives_of(prepared: Prepared, fold: int) -> dict[str, NDArray[np.uint8]]:
 
 
 def make_negatives(
-    prepared: Prepared, cluster: Awaited | None
+    prepared: Prepared, cluster: PendingRay | None
 ) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Make the self-made negatives of every fold, while a Ray that is not there yet starts.
 
@@ -149,13 +150,13 @@ def make_negatives(
         images = negatives_of(prepared, fold)
         counts = {kind: len(some) for kind, some in images.items()}
         if not images:
-            return counts, joined([])
+            return counts, concatenate([])
         # in one go: each kind by itself would fill a part of its last pass alone
         return counts, features_of_images(np.concatenate(list(images.values())), weights)
 
     weights = config.data.weights
     with progress("negatives made") as step:
-        for fold, (counts, features) in enumerate(side_by_side(task.folds, made)):
+        for fold, (counts, features) in enumerate(map_on_threads(task.folds, made)):
             parts.append(features)
             for kind, count in counts.items():
                 folds += [fold] * count
@@ -166,7 +167,7 @@ def make_negatives(
     if not kinds:
         raise UserError("no training signer has two labels: no negatives can be made from them")
     names = sorted(set(kinds))
-    found = joined(parts)
+    found = concatenate(parts)
     arrays: dict[str, NDArray[Any]] = {
         "features": found.both_NE,
         "fourth": found.fourth_NF,
@@ -176,14 +177,14 @@ def make_negatives(
     return arrays, names
 
 
-def compute_features(config: Config, listed: Manifest, cluster: Awaited | None) -> Slots:
+def compute_features(config: Config, listed: Manifest, cluster: PendingRay | None) -> CachedArray:
     """The features of the training images, while a Ray that is not there yet starts."""
     rows, cache = listed.rows("train"), cache_of(config)
     compute: Compute | None = None
     if cluster is None or cluster.up.done() or config.data.engine == "ray":
         if cluster:
             cluster.wait()
-        if spread(config.data):
+        if runs_on_cluster(config.data):
             from sign_ensemble.data.ray_features import compute_on_cluster
 
             compute = compute_on_cluster
@@ -201,7 +202,7 @@ def compute_features(config: Config, listed: Manifest, cluster: Awaited | None) 
 
 
 def prepare(
-    config: Config, listed: Manifest | None = None, cluster: Awaited | None = None
+    config: Config, listed: Manifest | None = None, cluster: PendingRay | None = None
 ) -> Prepared:
     """List the images, compute the features that training needs, make the negatives.
 
@@ -233,10 +234,10 @@ def prepare(
     )
     prepared = Prepared(config, run, listed, task)
     there = read_arrays(run.negatives)[0] if run.negatives.exists() else {}
-    if there and (width := there["features"].shape[1]) != E:
+    if there and (width := there["features"].shape[1]) != HEAD_FEATURES:
         raise UserError(
             f"{run.path}: begun by an earlier version, whose heads read {width} features of an "
-            f"image; now they read {E}: give another run.name"
+            f"image; now they read {HEAD_FEATURES}: give another run.name"
         )
     # none made yet, or by a version that did not look at that layer
     made = None if "fourth" in there else make_negatives(prepared, cluster)
@@ -248,7 +249,7 @@ def prepare(
     return prepared
 
 
-def spread(data: DataConfig) -> bool:
+def runs_on_cluster(data: DataConfig) -> bool:
     """Whether features are computed over the cluster."""
     if data.engine != "auto":
         return data.engine == "ray"

@@ -28,10 +28,10 @@ from sign_ensemble import metrics
 from sign_ensemble.metrics.curves import reliability, risk_coverage
 from sign_ensemble.pipeline.metrics_tree import (
     Bootstrap,
-    StrangeSet,
-    View,
-    view_of_ensemble,
-    view_of_single,
+    Method,
+    OodSet,
+    ensemble_method,
+    single_method,
 )
 from sign_ensemble.rejection.predictor import Answers
 from sign_ensemble.rejection.rule import Rule
@@ -41,7 +41,7 @@ from sign_ensemble.rejection.temperature import tempered
 def details(
     known: Answers,
     labels_N: NDArray[np.int64],
-    strange: Mapping[str, StrangeSet],
+    strange: Mapping[str, OodSet],
     rule: Rule,
     best: int,
     names: Sequence[str],
@@ -59,16 +59,16 @@ def details(
         bootstrap: Draws the intervals.
     """
     probs_NK = known.evidence.probs_NK
-    sides: dict[str, Callable[[Answers], View]] = {
-        "ensemble": partial(view_of_ensemble, rule=rule),
-        "single": partial(view_of_single, rule=rule, best=best),
+    sides: dict[str, Callable[[Answers], Method]] = {
+        "ensemble": partial(ensemble_method, rule=rule),
+        "single": partial(single_method, rule=rule, best=best),
     }
     near = [each.answers for each in strange.values() if each.kind == "near"]
     curves = {
         name: curve(side(known), labels_N, [side(each) for each in near])
         for name, side in sides.items()
     }
-    whole = view_of_ensemble(known, rule)
+    whole = ensemble_method(known, rule)
     return {
         "temperature": rule.temperature,
         "reliability": {
@@ -91,13 +91,13 @@ def details(
             kind: pooled([s.answers for s in strange.values() if s.kind == kind], sides, bootstrap)
             for kind in dict.fromkeys(each.kind for each in strange.values())
         },
-        "apart": apart(known.votes_MN).tolist(),
+        "apart": pairwise_disagreement(known.votes_MN).tolist(),
     }
 
 
 def pooled(
     sets: Sequence[Answers],
-    sides: Mapping[str, Callable[[Answers], View]],
+    sides: Mapping[str, Callable[[Answers], Method]],
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     """What a single model and the ensemble make of the images of several sets."""
@@ -132,7 +132,9 @@ def calibration(
     }
 
 
-def curve(known: View, labels_N: NDArray[np.int64], near: Sequence[View]) -> dict[str, list[float]]:
+def curve(
+    known: Method, labels_N: NDArray[np.int64], near: Sequence[Method]
+) -> dict[str, list[float]]:
     """Risk at each coverage of known and near images together."""
     wrong_N = known.probs_NK.argmax(-1) != labels_N
     scores = np.concatenate([known.rejects, *[each.rejects for each in near]])
@@ -142,7 +144,7 @@ def curve(known: View, labels_N: NDArray[np.int64], near: Sequence[View]) -> dic
 
 
 def operating(
-    known: View, labels_N: NDArray[np.int64], near: Sequence[NDArray[np.bool_]]
+    known: Method, labels_N: NDArray[np.int64], near: Sequence[NDArray[np.bool_]]
 ) -> dict[str, Any]:
     """Where the shipped rule lies on the curve; its risk is null if it accepts nothing."""
     wrong_N = known.probs_NK.argmax(-1) != labels_N
@@ -156,7 +158,7 @@ def operating(
 
 
 def label_figures(
-    view: View, labels_N: NDArray[np.int64], label: int, bootstrap: Bootstrap
+    view: Method, labels_N: NDArray[np.int64], label: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """The figures on one label's signs."""
     mine = labels_N == label
@@ -180,6 +182,6 @@ def confusion(
     return table.tolist()
 
 
-def apart(votes_MN: NDArray[np.int64]) -> NDArray[np.float64]:
+def pairwise_disagreement(votes_MN: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of images on which each two members name different labels, (M, M)."""
     return (votes_MN[:, None] != votes_MN[None]).mean(-1)

@@ -8,25 +8,25 @@ from sign_ensemble import tracking
 from sign_ensemble.core.config import Config
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.run_folder import RunFolder
-from sign_ensemble.learning.principal_components import Entered
-from sign_ensemble.pipeline.finetuned_members import whole_of
+from sign_ensemble.learning.principal_components import ProjectedImages
+from sign_ensemble.pipeline.finetuned_members import end_to_end_of
 from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.search.progress_table import SearchTable
 from sign_ensemble.search.records import TrialRecord, read_records
 
 
-def entered_folds(prepared: Prepared) -> dict[str, Entered]:
+def projected_folds(prepared: Prepared) -> dict[str, ProjectedImages]:
     """Every fold's training images along their directions; of trials whose convolutions learn
     too, none.
     """
     from sign_ensemble.core.ray_cluster import many_nodes
-    from sign_ensemble.learning.parallel_heads import enter_folds
+    from sign_ensemble.learning.parallel_heads import project_folds
 
     config = prepared.config
     if config.search.trial == "finetune":
         return {}
     with progress("folds along their directions") as step:
-        return enter_folds(
+        return project_folds(
             prepared.task,
             config.member.directions,
             config.search.cpus_per_trial,
@@ -42,8 +42,8 @@ def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
 
     config, run, task = prepared.config, prepared.run, prepared.task
     if config.search.trial == "finetune":
-        task = replace(task, whole=whole_of(prepared))
-    entered = entered_folds(prepared)
+        task = replace(task, whole=end_to_end_of(prepared))
+    entered = projected_folds(prepared)
     ended = [record for record in read_records(run) if record.status != "failed"]
     if ended:
         say(f"{len(ended)} trials are kept from before")
@@ -59,7 +59,7 @@ def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
     return records
 
 
-def searched(run: RunFolder, config: Config) -> bool:
+def search_has_ended(run: RunFolder, config: Config) -> bool:
     """Whether the search has ended: all trials are there, or members were already made of it."""
     if not run.trials_table.exists():
         return False

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sign_ensemble.core.atomic_files import at_hand, whole
+from sign_ensemble.core.atomic_files import atomic_write, local_copy_of
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.storage import Place
+from sign_ensemble.core.storage import StoragePath
 
 KNOWN = "known"  # the set, and the kind, of held-out signs
 SCORE = "score."
@@ -81,20 +81,20 @@ def table_of(rows: Sequence[Row], scores: Mapping[str, NDArray]) -> pa.Table:
     return table
 
 
-def write(table: pa.Table, path: Place) -> None:
+def write(table: pa.Table, path: StoragePath) -> None:
     """Write the Parquet file, whole or not at all."""
-    with whole(path) as beside:
+    with atomic_write(path) as beside:
         pq.write_table(table, beside)
 
 
-def read(path: Place) -> pa.Table:
+def read(path: StoragePath) -> pa.Table:
     """Read what :func:`write` wrote.
 
     Raises:
         UserError: missing, unreadable or not of this version.
     """
     try:
-        with at_hand(path) as file:
+        with local_copy_of(path) as file:
             table = pq.read_table(file, partitioning=None)
     except FileNotFoundError:
         raise UserError(

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from sign_ensemble.data.negatives import NO_HAND
 from sign_ensemble.metrics import augrc, fpr95
 from sign_ensemble.rejection.candidates import USUAL, Candidate, candidates, set_of
-from sign_ensemble.rejection.rule import Floats, join, signer_weights, surprise
-from sign_ensemble.rejection.vetoes import guards_of, outside
+from sign_ensemble.rejection.rule import Floats, join, neg_log_p, signer_weights
+from sign_ensemble.rejection.vetoes import veto_excess, vetoes_of
 
 LEFT_OUT = "left-out labels"  # the kind of negative that stands for a wrong gesture
 GUARD = "beyond all: "  # before a witness's name, among a stranger's surprises: as a guard counts
@@ -78,11 +78,13 @@ def strangers(calibration: Calibration) -> list[Stranger]:
             weights: Floats = weights,
         ) -> dict[str, Floats]:
             found = {
-                name: surprise(scores[name][rows], calibration.scores[name][others_C], weights)
+                name: neg_log_p(scores[name][rows], calibration.scores[name][others_C], weights)
                 for name in scores
             }
             return found | {
-                GUARD + name: outside(name, scores[name][rows], calibration.scores[name][others_C])
+                GUARD + name: veto_excess(
+                    name, scores[name][rows], calibration.scores[name][others_C]
+                )
                 for name in scores
             }
 
@@ -98,7 +100,7 @@ def strangers(calibration: Calibration) -> list[Stranger]:
 
 def statistics(candidate: Candidate, surprises: Mapping[str, Floats]) -> Floats:
     """What the candidate ranks images by."""
-    guards = guards_of(candidate.witnesses, candidate.joined)
+    guards = vetoes_of(candidate.witnesses, candidate.joined)
     names = [GUARD * (name in guards) + name for name in candidate.witnesses]
     return join(np.stack([surprises[name] for name in names]), candidate.joined)
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sign_ensemble.core.bf16_products import factor, floats
+from sign_ensemble.core.bf16_products import bf16_if_fast, to_float32
 
 # The three constants were chosen with labels left out: an image whose label the fit had never seen
 # stood for a wrong gesture, its signer unseen too (AUROC, with means of the third layer's places).
@@ -37,7 +37,7 @@ CHUNK = 1024  # images per product
 Floats = NDArray[np.float64]
 
 
-def rooted(features_ND: NDArray[np.float16], what: str = "clouds") -> torch.Tensor:
+def hellinger(features_ND: NDArray[np.float16], what: str = "clouds") -> torch.Tensor:
     """√features scaled to length 1, float32; a zero vector stays zero.
 
     Roots keep a few strong units from deciding alone (Hellinger's distance between what two images
@@ -46,7 +46,7 @@ def rooted(features_ND: NDArray[np.float16], what: str = "clouds") -> torch.Tens
     Raises:
         ValueError: a feature is not a finite number; names ``what`` they are for.
     """
-    x_ND = floats(features_ND)
+    x_ND = to_float32(features_ND)
     if not torch.isfinite(x_ND.sum()):  # so is that of float16 numbers that are
         raise ValueError(f"{what}: features must be finite")
     x_ND.clamp_(min=0)
@@ -54,7 +54,7 @@ def rooted(features_ND: NDArray[np.float16], what: str = "clouds") -> torch.Tens
     return x_ND.div_(x_ND.norm(dim=1, keepdim=True).clamp(min=1e-12))
 
 
-def main_directions(centred_BD: torch.Tensor, most: int, seed: int = 0) -> torch.Tensor:
+def principal_axes(centred_BD: torch.Tensor, most: int, seed: int = 0) -> torch.Tensor:
     """Leading principal directions (D, P), P = min(most, B − 1, D), by subspace iteration.
 
     Halko, Martinsson and Tropp 2011, arXiv 0909.4061, algorithm 4.4; exact where P + EXTRA >= D.
@@ -73,7 +73,7 @@ def main_directions(centred_BD: torch.Tensor, most: int, seed: int = 0) -> torch
 
 
 @dataclass(frozen=True)
-class Clouds:
+class ClassGaussians:
     """A Gaussian per label and one of all images; float32.
 
     Args:
@@ -107,14 +107,18 @@ class Clouds:
         at_means_LP = (means_LP[:, None] @ roots_LPP)[:, 0]
         side_by_side = roots_LPP.transpose(1, 0, 2).reshape(len(self.mean_P), -1)
         both = torch.from_numpy(self.directions_DP), torch.from_numpy(side_by_side).float()
-        return factor(both[0]), factor(both[1]), torch.from_numpy(at_means_LP.ravel()).float()
+        return (
+            bf16_if_fast(both[0]),
+            bf16_if_fast(both[1]),
+            torch.from_numpy(at_means_LP.ravel()).float(),
+        )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything, by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Clouds:
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> ClassGaussians:
         """Undo :meth:`arrays`.
 
         Raises:
@@ -123,7 +127,7 @@ class Clouds:
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
 
-def rounded(covariance_PP: Floats, shrink: float = SHRINK) -> Floats:
+def shrunk(covariance_PP: Floats, shrink: float = SHRINK) -> Floats:
     """(1 − s) Σ + s tr(Σ)/P I; never singular."""
     p = len(covariance_PP)
     round_share = max(float(np.trace(covariance_PP)) / p, 1e-9)
@@ -141,22 +145,22 @@ def covariances(
     labels = np.unique(labels_B)
     means_KP = np.stack([values_BP[labels_B == label].mean(0) for label in labels])
     from_mean_BP = values_BP - means_KP[np.searchsorted(labels, labels_B)]
-    shared_PP = rounded(from_mean_BP.T @ from_mean_BP / len(labels_B), shrink)
+    shared_PP = shrunk(from_mean_BP.T @ from_mean_BP / len(labels_B), shrink)
     of_label = []
     for label in labels:
         mine = from_mean_BP[labels_B == label]
         of_label.append((1 - OWN) * shared_PP + OWN * mine.T @ mine / len(mine))
     from_all_BP = values_BP - values_BP.mean(0)
-    all_PP = rounded(from_all_BP.T @ from_all_BP / len(labels_B), shrink)
+    all_PP = shrunk(from_all_BP.T @ from_all_BP / len(labels_B), shrink)
     return means_KP, np.stack(of_label), all_PP
 
 
-def fit_clouds(
+def fit_class_gaussians(
     features_BD: NDArray[np.float16],
     labels_B: NDArray[np.int64],
     most: int = DIRECTIONS,
     views_BVD: NDArray[np.float16] | None = None,
-) -> Clouds:
+) -> ClassGaussians:
     """The clouds of training images.
 
     Args:
@@ -169,8 +173,8 @@ def fit_clouds(
         ValueError: there is no image, or a feature is not a finite number.
     """
     check_training(features_BD)
-    of_views = () if views_BVD is None else (rooted(view) for view in views_BVD.swapaxes(0, 1))
-    return clouds_of_rooted(rooted(features_BD), labels_B, most, SHRINK, of_views)
+    of_views = () if views_BVD is None else (hellinger(view) for view in views_BVD.swapaxes(0, 1))
+    return fit_in_hellinger(hellinger(features_BD), labels_B, most, SHRINK, of_views)
 
 
 def check_training(features_BD: NDArray[np.float16]) -> None:
@@ -183,17 +187,17 @@ def check_training(features_BD: NDArray[np.float16]) -> None:
         raise ValueError("clouds: no training images")
 
 
-def clouds_of_rooted(
+def fit_in_hellinger(
     rooted_BD: torch.Tensor,
     labels_B: NDArray[np.int64],
     most: int,
     shrink: float,
     rooted_views: Iterable[torch.Tensor] = (),
-) -> Clouds:
+) -> ClassGaussians:
     """The clouds of rooted features.
 
     Args:
-        rooted_BD: Of the training images, see :func:`rooted`.
+        rooted_BD: Of the training images, see :func:`hellinger`.
         labels_B: Their labels.
         most: Directions at most.
         shrink: Share of round covariance.
@@ -201,12 +205,12 @@ def clouds_of_rooted(
     """
     centre_D = rooted_BD.mean(0)
     centred_BD = rooted_BD - centre_D
-    directions_DP = main_directions(centred_BD, most)
+    directions_DP = principal_axes(centred_BD, most)
     each = [(centred_BD @ directions_DP).double().numpy()]
     each += [((view - centre_D) @ directions_DP).double().numpy() for view in rooted_views]
     values_BP = np.concatenate(each)
     means_KP, each_KPP, all_PP = covariances(values_BP, np.tile(labels_B, len(each)), shrink)
-    return Clouds(
+    return ClassGaussians(
         centre_D=centre_D.numpy(),
         directions_DP=directions_DP.contiguous().numpy(),
         means_KP=means_KP.astype(np.float32),
@@ -216,35 +220,37 @@ def clouds_of_rooted(
     )
 
 
-def label_distances(features_ND: NDArray[np.float16], clouds: Clouds) -> tuple[Floats, Floats]:
+def label_distances(
+    features_ND: NDArray[np.float16], clouds: ClassGaussians
+) -> tuple[Floats, Floats]:
     """M_k(x) of every label (N, K) and M_0(x) (N,): squared Mahalanobis distances.
 
     Raises:
         ValueError: a feature is not a finite number.
     """
     to_labels, to_all = [np.zeros((0, len(clouds.means_KP)))], [np.zeros(0)]
-    for rooted_ND in rooted_chunks(features_ND):
-        to_labels_NK, to_all_N = distances_of_rooted(rooted_ND, clouds)
+    for rooted_ND in hellinger_chunks(features_ND):
+        to_labels_NK, to_all_N = hellinger_distances(rooted_ND, clouds)
         to_labels.append(to_labels_NK)
         to_all.append(to_all_N)
     return np.concatenate(to_labels), np.concatenate(to_all)
 
 
-def rooted_chunks(features_ND: NDArray[np.float16]) -> Iterator[torch.Tensor]:
-    """:func:`rooted` features of at most CHUNK images at a time.
+def hellinger_chunks(features_ND: NDArray[np.float16]) -> Iterator[torch.Tensor]:
+    """:func:`hellinger` features of at most CHUNK images at a time.
 
     Raises:
         ValueError: a feature is not a finite number.
     """
     for start in range(0, len(features_ND), CHUNK):
-        yield rooted(features_ND[start : start + CHUNK], "distances to clouds")
+        yield hellinger(features_ND[start : start + CHUNK], "distances to clouds")
 
 
-def distances_of_rooted(rooted_ND: torch.Tensor, clouds: Clouds) -> tuple[Floats, Floats]:
+def hellinger_distances(rooted_ND: torch.Tensor, clouds: ClassGaussians) -> tuple[Floats, Floats]:
     """:func:`label_distances` of rooted features."""
     directions_DP, roots, at_means = clouds.factors
     centred_ND = rooted_ND - torch.from_numpy(clouds.centre_D)
-    whitened = (factor(centred_ND) @ directions_DP @ roots).float().sub_(at_means)
+    whitened = (bf16_if_fast(centred_ND) @ directions_DP @ roots).float().sub_(at_means)
     lengths_NL = whitened.unflatten(1, (-1, len(clouds.mean_P))).norm(dim=2).double()
     found_NL: Floats = lengths_NL.square().numpy()
     return found_NL[:, :-1], found_NL[:, -1]
@@ -260,7 +266,7 @@ def relative(to_labels_NK: Floats, to_all_N: Floats) -> Floats:
     return relative_N
 
 
-def relative_distance(features_ND: NDArray[np.float16], clouds: Clouds) -> Floats:
+def relative_distance(features_ND: NDArray[np.float16], clouds: ClassGaussians) -> Floats:
     """:func:`relative` of images.
 
     Raises:

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sign_ensemble.core.atomic_files import read_json
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import read_json
-from sign_ensemble.core.storage import Place
+from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.data.backbone import Backbone, finetuned
 from sign_ensemble.learning.member import Member, load
-from sign_ensemble.rejection.stacked_heads import Heads, side_by_side
+from sign_ensemble.rejection.stacked_heads import Heads, stack_heads
 
 
 @dataclass(frozen=True)
-class Evidence:
+class EnsembleOutput:
     """What the members and the training images say of N images; the scores read nothing else.
 
     Args:
@@ -62,9 +62,9 @@ class Evidence:
         """Mean over members (first axis) by votes."""
         return np.tensordot(self.votes_M / self.votes_M.sum(), values_M, axes=1)
 
-    def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Evidence:
+    def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> EnsembleOutput:
         """The evidence on some of the images."""
-        return Evidence(
+        return EnsembleOutput(
             self.logits_MNK[:, chosen],
             self.votes_M,
             self.neighbour_N[chosen],
@@ -77,11 +77,11 @@ class Evidence:
         )
 
 
-def joined(parts: Sequence[Evidence]) -> Evidence:
+def concatenate_outputs(parts: Sequence[EnsembleOutput]) -> EnsembleOutput:
     """The evidence on some images after that on others, by the same members."""
     own = [part.own_N for part in parts if part.own_N is not None]
     hands = [part.hands_NG for part in parts if part.hands_NG is not None]
-    return Evidence(
+    return EnsembleOutput(
         np.concatenate([part.logits_MNK for part in parts], 1),
         parts[0].votes_M,
         np.concatenate([part.neighbour_N for part in parts]),
@@ -95,7 +95,7 @@ def joined(parts: Sequence[Evidence]) -> Evidence:
 
 
 @dataclass(frozen=True)
-class Part:
+class HeadGroup:
     """Heads that read the same features: the frozen ones, or those of a member's own convolutions.
 
     Args:
@@ -112,7 +112,7 @@ class Ensemble:
     """Members in parts, in the order of the members."""
 
     members: tuple[Member, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[HeadGroup, ...]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -170,18 +170,18 @@ def stack(members: Sequence[Member], weights: str = "shipped") -> Ensemble:
                 )
     frozen = [member for member in members if not member.card.learned]
     if len(frozen) == len(members):
-        return Ensemble(tuple(members), (Part(side_by_side(members), None),))
-    return Ensemble(tuple(members), tuple(part_of(member, weights) for member in members))
+        return Ensemble(tuple(members), (HeadGroup(stack_heads(members), None),))
+    return Ensemble(tuple(members), tuple(head_group(member, weights) for member in members))
 
 
-def part_of(member: Member, weights: str) -> Part:
+def head_group(member: Member, weights: str) -> HeadGroup:
     """One member with its own convolutions, or with the frozen ones."""
     learned = {name: member.tensors[name] for name in member.card.learned}
     own = finetuned(weights, learned) if learned else None
-    return Part(side_by_side([member]), own)
+    return HeadGroup(stack_heads([member]), own)
 
 
-def load_ensemble(folder: Place, weights: str = "shipped") -> Ensemble:
+def load_ensemble(folder: StoragePath, weights: str = "shipped") -> Ensemble:
     """Read the members that index.json lists, each checked against its sha256.
 
     Args:

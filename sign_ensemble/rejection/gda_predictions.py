@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from sign_ensemble.rejection.ensemble import Evidence
-from sign_ensemble.rejection.reference_set import Measured
+from sign_ensemble.rejection.ensemble import EnsembleOutput
+from sign_ensemble.rejection.reference_set import Distances
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # that a reading may get; all members together have 1
 LOWEST, HIGHEST = 1.0, 1000.0  # temperatures; hundreds of directions that are not independent
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Readings:
+class GdaPredictions:
     """How the clouds' distances become logits, and what they count.
 
     Args:
@@ -66,9 +66,9 @@ class Readings:
         )
 
 
-def evidence_of(
-    logits_MNK: NDArray[np.float32], votes_M: Floats, at: Measured, readings: Readings | None
-) -> Evidence:
+def ensemble_output(
+    logits_MNK: NDArray[np.float32], votes_M: Floats, at: Distances, readings: GdaPredictions | None
+) -> EnsembleOutput:
     """What members and training images say of images.
 
     Args:
@@ -81,7 +81,7 @@ def evidence_of(
     if readings:
         said, clouds = readings.beside(*said, at.to_labels_RNK), len(at.to_labels_RNK)
     away = (at.neighbour_N, at.cloud_N, at.part_N, at.norm_N)
-    return Evidence(*said, *away, clouds, at.own_N, at.hands_NG)
+    return EnsembleOutput(*said, *away, clouds, at.own_N, at.hands_NG)
 
 
 def loss(probs_NK: Floats, labels_N: NDArray[np.int64], weights_N: Floats) -> float:
@@ -90,14 +90,14 @@ def loss(probs_NK: Floats, labels_N: NDArray[np.int64], weights_N: Floats) -> fl
     return -float(weights_N @ np.log(np.maximum(true_N, 1e-300)))
 
 
-def fit_readings(
+def fit_gda_predictions(
     to_labels_RNK: Floats,
     logits_MNK: NDArray[np.float32],
     votes_M: Floats,
     labels_N: NDArray[np.int64],
     weights_N: Floats,
     own: bool = False,
-) -> Readings | None:
+) -> GdaPredictions | None:
     """Temperatures and weight with the lowest loss on images by signers that nobody had seen.
 
     Each layer's temperature makes its own reading's loss lowest; then the weight, the same for each
@@ -128,7 +128,9 @@ def fit_readings(
         votes_M / votes_M.sum(), np.exp(log_softmax(logits_MNK.astype(np.float64), -1)), axes=1
     )
     of_clouds_RNK = np.exp(
-        log_softmax(Readings(tuple(temperatures), 1.0).logits(to_labels_RNK).astype(np.float64), -1)
+        log_softmax(
+            GdaPredictions(tuple(temperatures), 1.0).logits(to_labels_RNK).astype(np.float64), -1
+        )
     )
     of_clouds_NK = of_clouds_RNK.mean(0) if own else of_clouds_RNK.sum(0)
     losses = {
@@ -140,11 +142,13 @@ def fit_readings(
         for weight in WEIGHTS
     }
     best = min(WEIGHTS, key=lambda weight: (round(losses[weight], 12), weight))
-    return Readings(tuple(temperatures), best, own) if best else None
+    return GdaPredictions(tuple(temperatures), best, own) if best else None
 
 
-def readings_of(values: dict[str, Any] | None) -> Readings | None:
+def gda_predictions_of(values: dict[str, Any] | None) -> GdaPredictions | None:
     """A rule.json's readings."""
     if values is None:
         return None
-    return Readings(tuple(values["temperatures"]), float(values["weight"]), bool(values["own"]))
+    return GdaPredictions(
+        tuple(values["temperatures"]), float(values["weight"]), bool(values["own"])
+    )

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sign_ensemble.rejection.class_gaussians import check_training, rooted, rooted_chunks
+from sign_ensemble.rejection.class_gaussians import check_training, hellinger, hellinger_chunks
 from sign_ensemble.rejection.vetoes import HANDS
 
 RIDGE = 0.3  # of the mean variance of an image; .03 to .3 differ by an image or two of 60
@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Hands:
+class HandCountImages:
     """Pictures made from training signers' signs.
 
     Args:
@@ -51,7 +51,7 @@ class Hands:
 
 
 @dataclass(frozen=True)
-class Sides:
+class HandCountDetector:
     """Directions in which pictures without a sign lie, and those with two.
 
     Args:
@@ -71,7 +71,7 @@ class Sides:
         """
         weights_DG = torch.from_numpy(self.weights_GD.T.copy())
         at_mean_G = (torch.from_numpy(self.mean_GD) * weights_DG.T).double().sum(1)
-        parts = [(each @ weights_DG).double() - at_mean_G for each in rooted_chunks(features_ND)]
+        parts = [(each @ weights_DG).double() - at_mean_G for each in hellinger_chunks(features_ND)]
         none = torch.zeros((0, len(HANDS)), dtype=torch.float64)
         return torch.cat([none, *parts]).numpy()
 
@@ -80,7 +80,7 @@ class Sides:
         return dict(vars(self))
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Sides:
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> HandCountDetector:
         """Undo :meth:`arrays`.
 
         Raises:
@@ -90,7 +90,7 @@ class Sides:
 
 
 @dataclass(frozen=True)
-class Lessons:
+class HandCountTraining:
     """Signs and pictures with their products, made once for all that is learned from some of them.
 
     Args:
@@ -107,8 +107,8 @@ class Lessons:
 
     @classmethod
     def of(
-        cls, signs_BD: NDArray[np.float16], groups_B: NDArray[np.int64], hands: Hands
-    ) -> Lessons:
+        cls, signs_BD: NDArray[np.float16], groups_B: NDArray[np.int64], hands: HandCountImages
+    ) -> HandCountTraining:
         """Make them ready.
 
         Args:
@@ -123,11 +123,11 @@ class Lessons:
         some = slice(None, None, max(1, -(-len(signs_BD) // MOST)))
         signs_I = np.concatenate([np.ones(len(signs_BD[some]), np.int64), hands.signs_P])
         both_ID = np.concatenate([signs_BD[some], hands.deep_PD])
-        x_ID = rooted(both_ID)
+        x_ID = hellinger(both_ID)
         groups_I = np.concatenate([groups_B[some], hands.groups_P])
         return cls(x_ID, (x_ID @ x_ID.T).double(), signs_I, groups_I)
 
-    def fit(self, without: int | None = None) -> Sides:
+    def fit(self, without: int | None = None) -> HandCountDetector:
         """Learn both directions, of all signers but perhaps one: each minimises
         Σ_i w_i (y_i − (x_i − x̄) · v)² + r |v|², y = 1 for the pictures it is there for and −1 for
         signs and pictures of one, both weighing the same; x̄ is the weighted mean, r is RIDGE times
@@ -142,7 +142,7 @@ class Lessons:
             raise ValueError("hands: no training images of another signer")
         found = [self._direction(there_I, count) for count in COUNTS]
         mean_GD, weights_GD = (torch.stack(each).numpy() for each in zip(*found, strict=True))
-        return Sides(mean_GD, weights_GD)
+        return HandCountDetector(mean_GD, weights_GD)
 
     def _direction(
         self, there_I: NDArray[np.bool_], count: int

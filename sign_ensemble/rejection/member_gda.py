@@ -20,8 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.data.backbone import D
-from sign_ensemble.rejection.class_gaussians import Clouds, fit_clouds, label_distances, relative
+from sign_ensemble.data.backbone import FIFTH_FEATURES
+from sign_ensemble.rejection.class_gaussians import (
+    ClassGaussians,
+    fit_class_gaussians,
+    label_distances,
+    relative,
+)
 from sign_ensemble.rejection.reference_set import of_all_labels
 
 LABELS = "labels"  # among the arrays
@@ -29,7 +34,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class OwnClouds:
+class MemberGda:
     """Clouds of training images as one network sees them.
 
     Args:
@@ -38,29 +43,31 @@ class OwnClouds:
     """
 
     labels_L: NDArray[np.int64]
-    clouds: Clouds
+    clouds: ClassGaussians
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything, by name."""
         return {LABELS: self.labels_L, **self.clouds.arrays()}
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> OwnClouds:
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> MemberGda:
         """Undo :meth:`arrays`.
 
         Raises:
             KeyError: one is missing.
         """
-        return cls(arrays[LABELS], Clouds.of_arrays(arrays))
+        return cls(arrays[LABELS], ClassGaussians.of_arrays(arrays))
 
 
-def fit_own(features_BE: NDArray[np.float16], labels_B: NDArray[np.int64]) -> OwnClouds:
+def fit_member_gda(features_BE: NDArray[np.float16], labels_B: NDArray[np.int64]) -> MemberGda:
     """The clouds of training images in a network's features of them."""
-    return OwnClouds(np.unique(labels_B), fit_clouds(features_BE[:, :D], labels_B))
+    return MemberGda(
+        np.unique(labels_B), fit_class_gaussians(features_BE[:, :FIFTH_FEATURES], labels_B)
+    )
 
 
 @dataclass(frozen=True)
-class Away:
+class GdaDistances:
     """How far N images are from a network's own clouds.
 
     Args:
@@ -72,17 +79,17 @@ class Away:
     to_labels_NK: Floats
 
 
-def away(features_NE: NDArray[np.float16], own: OwnClouds, labels: int) -> Away:
+def gda_distances(features_NE: NDArray[np.float16], own: MemberGda, labels: int) -> GdaDistances:
     """Distances of images, as the same network sees them, to its clouds.
 
     A label without a cloud is as far as the farthest with one.
     """
-    to_clouds_NL, to_all_N = label_distances(features_NE[:, :D], own.clouds)
+    to_clouds_NL, to_all_N = label_distances(features_NE[:, :FIFTH_FEATURES], own.clouds)
     to_labels_NK = of_all_labels(to_clouds_NL, own.labels_L, labels)
-    return Away(relative(to_clouds_NL, to_all_N), to_labels_NK)
+    return GdaDistances(relative(to_clouds_NL, to_all_N), to_labels_NK)
 
 
-def of_members(each: Sequence[Away], votes_M: Floats) -> tuple[Floats, Floats]:
+def of_members(each: Sequence[GdaDistances], votes_M: Floats) -> tuple[Floats, Floats]:
     """The relative distance (N,), a mean by votes; and every member's distances (M, N, K)."""
     clouds_MN = np.stack([one.cloud_N for one in each])
     return votes_M / votes_M.sum() @ clouds_MN, np.stack([one.to_labels_NK for one in each])

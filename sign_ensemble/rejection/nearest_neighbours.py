@@ -12,19 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import linear
 
-from sign_ensemble.core.bf16_products import factor, floats
+from sign_ensemble.core.bf16_products import bf16_if_fast, to_float32
 
 CHUNK = 1024  # images per product
 
 
 def unit_vectors(features_ND: NDArray[np.float16]) -> torch.Tensor:
     """Features scaled to length 1, float32; a zero vector stays zero."""
-    x_ND = floats(features_ND)
+    x_ND = to_float32(features_ND)
     return x_ND.div_(x_ND.norm(dim=1, keepdim=True).clamp(min=1e-12))
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class NearestNeighbours:
     """Training images to measure distances to, ready for products.
 
     With c the mean of their unit vectors b, an image's unit vector x has the cosines
@@ -43,12 +43,12 @@ class Neighbours:
     cosines_B: torch.Tensor
 
     @classmethod
-    def of(cls, bank_BD: NDArray[np.float16]) -> Neighbours:
+    def of(cls, bank_BD: NDArray[np.float16]) -> NearestNeighbours:
         """From features."""
         unit_BD = unit_vectors(bank_BD)
         centre_D = unit_BD.sum(0) / max(1, len(unit_BD))
         cosines_B = unit_BD @ centre_D
-        return cls(centre_D, factor(unit_BD.sub_(centre_D)), cosines_B)
+        return cls(centre_D, bf16_if_fast(unit_BD.sub_(centre_D)), cosines_B)
 
     def distances(
         self,
@@ -70,7 +70,7 @@ class Neighbours:
         out = []
         for start in range(0, len(features_ND), CHUNK):
             x_ND = unit_vectors(features_ND[start : start + CHUNK]).sub_(self.centre_D)
-            similar_NB = linear(factor(x_ND), self.bank_BD).float()
+            similar_NB = linear(bf16_if_fast(x_ND), self.bank_BD).float()
             similar_NB += (x_ND @ self.centre_D)[:, None] + self.cosines_B
             if groups_N is not None and groups_B is not None:
                 same = groups_N[start : start + CHUNK, None] == groups_B[None]
@@ -81,7 +81,7 @@ class Neighbours:
         return np.concatenate(out) if out else np.zeros(0)
 
 
-def neighbour_distance(
+def knn_distance(
     features_ND: NDArray[np.float16],
     bank_BD: NDArray[np.float16],
     k: int,
@@ -89,10 +89,10 @@ def neighbour_distance(
     groups_B: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
     """:meth:`Neighbours.distances` to a bank that is asked once."""
-    return Neighbours.of(bank_BD).distances(features_ND, k, groups_N, groups_B)
+    return NearestNeighbours.of(bank_BD).distances(features_ND, k, groups_N, groups_B)
 
 
-def draw_bank(
+def draw_reference_rows(
     labels_N: NDArray[np.int64], folds_N: NDArray[np.int64], most: int, seed: int
 ) -> NDArray[np.int64]:
     """At most ``most`` training images, spread evenly over labels and signers; sorted indices.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.core.bf16_products import floats
+from sign_ensemble.core.bf16_products import to_float32
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ def sums(features_ND: NDArray[np.float16]) -> Floats:
     Raises:
         ValueError: a feature is not a finite number.
     """
-    found: Floats = floats(features_ND).abs_().sum(1).double().numpy()
+    found: Floats = to_float32(features_ND).abs_().sum(1).double().numpy()
     if not np.isfinite(found).all():
         raise ValueError("norms: features must be finite")
     return found

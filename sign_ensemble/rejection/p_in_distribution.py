@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Belief:
+class InDistribution:
     """How likely an image is to be of a label at all.
 
     Args:
@@ -62,7 +62,9 @@ class Belief:
         return np.interp(strange_N, self.strange_B, self.sign_B)
 
 
-def fit_belief(signs: Sequence[Floats], others: Sequence[Floats], share: float) -> Belief:
+def fit_in_distribution(
+    signs: Sequence[Floats], others: Sequence[Floats], share: float
+) -> InDistribution:
     """The belief that fits best among those that never rise with strangeness.
 
     One more sign is counted as stranger than all, and one more other image as less strange than
@@ -94,7 +96,7 @@ def fit_belief(signs: Sequence[Floats], others: Sequence[Floats], share: float) 
     fitted_U = isotonic_regression(mean, weights=weight, increasing=False).x[1:-1]
     steps = np.diff(fitted_U) != 0
     ends = np.append(True, steps) | np.append(steps, True)
-    return Belief(share, strange_U[ends], fitted_U[ends])
+    return InDistribution(share, strange_U[ends], fitted_U[ends])
 
 
 def even_weights(groups: Sequence[Floats]) -> Floats:

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.data import backbone
-from sign_ensemble.data.feature_cache import preparation
+from sign_ensemble.data.feature_cache import preprocessing_of
 from sign_ensemble.rejection import rule_file
-from sign_ensemble.rejection.ensemble import Ensemble, Evidence, load_ensemble
-from sign_ensemble.rejection.gda_predictions import evidence_of
-from sign_ensemble.rejection.member_gda import away, of_members
-from sign_ensemble.rejection.nearest_neighbours import Neighbours
+from sign_ensemble.rejection.ensemble import Ensemble, EnsembleOutput, load_ensemble
+from sign_ensemble.rejection.gda_predictions import ensemble_output
+from sign_ensemble.rejection.member_gda import gda_distances, of_members
+from sign_ensemble.rejection.nearest_neighbours import NearestNeighbours
 from sign_ensemble.rejection.norms import Norms
-from sign_ensemble.rejection.reference_set import Atlas, Measured, distances
+from sign_ensemble.rejection.reference_set import DistanceModels, Distances, distances
 from sign_ensemble.rejection.rule import UNSURE, Rule, accepts, join
 from sign_ensemble.rejection.scores import OWN, Scores, all_scores
 
@@ -48,7 +48,7 @@ REASONS = {
 
 
 @dataclass(frozen=True)
-class Reader:
+class Predictor:
     """A finished run, ready to answer."""
 
     ensemble: Ensemble
@@ -56,9 +56,9 @@ class Reader:
     weights: str
 
     @cached_property
-    def near(self) -> Neighbours:
+    def near(self) -> NearestNeighbours:
         """The rule's bank, made ready once."""
-        return Neighbours.of(self.rule.bank)
+        return NearestNeighbours.of(self.rule.bank)
 
     @cached_property
     def norms(self) -> Norms:
@@ -67,7 +67,7 @@ class Reader:
 
     def evidence(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
-    ) -> Evidence:
+    ) -> EnsembleOutput:
         """What members and training images say of N images.
 
         Args:
@@ -80,16 +80,16 @@ class Reader:
         for i, (heads, seen_NE) in enumerate(self.ensemble.seen(found.both_NE, images_NSS3)):
             logits.append(heads.logits(seen_NE))
             if rule.own:
-                from_own.append(away(seen_NE, rule.own[i], labels))
-        atlas = Atlas(np.arange(labels), rule.clouds, rule.parts, rule.fifth)
+                from_own.append(gda_distances(seen_NE, rule.own[i], labels))
+        atlas = DistanceModels(np.arange(labels), rule.clouds, rule.parts, rule.fifth)
         cloud_N, part_N, to_labels_RNK = distances(found, atlas, labels)
         if from_own:
             own_N, to_labels_RNK = of_members(from_own, votes_M)
         near_N = self.near.distances(found.deep_ND, rule.neighbours)
         norm_N = self.norms.of_images(found.deep_ND)
         hands_NG = rule.hands.scores(found.deep_ND) if rule.hands else None
-        at = Measured(near_N, cloud_N, part_N, norm_N, to_labels_RNK, own_N, hands_NG)
-        return evidence_of(np.concatenate(logits), votes_M, at, rule.readings)
+        at = Distances(near_N, cloud_N, part_N, norm_N, to_labels_RNK, own_N, hands_NG)
+        return ensemble_output(np.concatenate(logits), votes_M, at, rule.readings)
 
     def answer(
         self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
@@ -117,7 +117,7 @@ class Answers:
         votes_MN: Each member's label.
     """
 
-    evidence: Evidence
+    evidence: EnsembleOutput
     scores: dict[str, Scores]
     labels_N: NDArray[np.int64]
     probability_N: NDArray[np.float64]
@@ -146,7 +146,7 @@ class Answers:
         return f"{REASONS[self.witness_N[i]]} ({self.votes(i, labels)})"
 
 
-def answer(evidence: Evidence, rule: Rule) -> Answers:
+def answer(evidence: EnsembleOutput, rule: Rule) -> Answers:
     """Apply the rule to evidence."""
     scores = all_scores(evidence)
     probs_NK = evidence.probs_NK
@@ -172,7 +172,7 @@ def answer(evidence: Evidence, rule: Rule) -> Answers:
     )
 
 
-def load_reader(run: RunFolder) -> Reader:
+def load_predictor(run: RunFolder) -> Predictor:
     """Read a run's members and rule.
 
     Raises:
@@ -181,7 +181,7 @@ def load_reader(run: RunFolder) -> Reader:
     """
     data = load_config(run).data
     members = load_ensemble(run.members, data.weights)
-    reader = Reader(members, rule_file.load(run.rule), data.weights)
+    reader = Predictor(members, rule_file.load(run.rule), data.weights)
     if len(reader.rule.own) not in (0, len(members.parts)):
         raise UserError(
             f"{run.rule}: it has clouds of {len(reader.rule.own)} members, and the run has "
@@ -190,7 +190,7 @@ def load_reader(run: RunFolder) -> Reader:
     if reader.rule.own and OWN not in reader.rule.calibration:
         raise UserError(f"{run.rule}: of an earlier version; run tune anew")
     then = reader.ensemble.members[0].card.preprocessing
-    for name, now in preparation(data, backbone.load(data.weights).sha256).items():
+    for name, now in preprocessing_of(data, backbone.load(data.weights).sha256).items():
         if name not in then:
             raise UserError(
                 f"{run.path}: its members are of an earlier version, which prepared images "

@@ -17,13 +17,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.core.threads import side_by_side
+from sign_ensemble.core.threads import map_on_threads
 from sign_ensemble.data.backbone import Features
-from sign_ensemble.rejection.class_gaussians import Clouds, fit_clouds, label_distances, relative
-from sign_ensemble.rejection.hand_count import Hands, Lessons, Sides
-from sign_ensemble.rejection.nearest_neighbours import Neighbours
+from sign_ensemble.rejection.class_gaussians import (
+    ClassGaussians,
+    fit_class_gaussians,
+    label_distances,
+    relative,
+)
+from sign_ensemble.rejection.hand_count import HandCountDetector, HandCountImages, HandCountTraining
+from sign_ensemble.rejection.nearest_neighbours import NearestNeighbours
 from sign_ensemble.rejection.norms import Norms
-from sign_ensemble.rejection.regional_mahalanobis import Parts, fit_parts, part_distance
+from sign_ensemble.rejection.regional_mahalanobis import (
+    RegionalGaussians,
+    fit_regional,
+    regional_distance,
+)
 from sign_ensemble.rejection.vetoes import HANDS
 
 DIRECTIONS = 400  # of the fifth layer: its clouds read .949, with 200: .944, 100: .929
@@ -42,7 +51,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Bank:
+class ReferenceSet:
     """Training images that distances are measured to.
 
     Args:
@@ -59,15 +68,15 @@ class Bank:
     fourth_BF: NDArray[np.float16]
     labels_B: NDArray[np.int64]
     groups_B: NDArray[np.int64]
-    hands: Hands | None = None
+    hands: HandCountImages | None = None
 
-    def without(self, group: int) -> Bank:
+    def without(self, group: int) -> ReferenceSet:
         """The images of all other signers."""
         return self.rows(self.groups_B != group)
 
-    def rows(self, chosen_B: NDArray[np.bool_]) -> Bank:
+    def rows(self, chosen_B: NDArray[np.bool_]) -> ReferenceSet:
         """Some of the images, without pictures."""
-        return Bank(
+        return ReferenceSet(
             self.deep_BVD[chosen_B],
             self.middle_BC[chosen_B],
             self.fourth_BF[chosen_B],
@@ -76,15 +85,15 @@ class Bank:
         )
 
     @cached_property
-    def lessons(self) -> Lessons | None:
+    def lessons(self) -> HandCountTraining | None:
         """What the guards of HANDS learn from, made ready once."""
         if self.hands is None:
             return None
-        return Lessons.of(self.deep_BVD[:, 0], self.groups_B, self.hands)
+        return HandCountTraining.of(self.deep_BVD[:, 0], self.groups_B, self.hands)
 
 
 @dataclass(frozen=True)
-class Atlas:
+class DistanceModels:
     """Clouds of each label in the third layer, and in the fifth where they read.
 
     Args:
@@ -96,14 +105,14 @@ class Atlas:
     """
 
     labels_L: NDArray[np.int64]
-    third: Clouds
-    parts: Parts
-    fifth: Clouds | None
-    hands: Sides | None = None
+    third: ClassGaussians
+    parts: RegionalGaussians
+    fifth: ClassGaussians | None
+    hands: HandCountDetector | None = None
 
 
 @dataclass(frozen=True)
-class Measured:
+class Distances:
     """How far N images are from the training images.
 
     Args:
@@ -125,25 +134,30 @@ class Measured:
     hands_NG: Floats | None = None
 
 
-def fit_atlas(bank: Bank, reads: bool, hands: Sides | None = None) -> Atlas:
+def fit_distance_models(
+    bank: ReferenceSet, reads: bool, hands: HandCountDetector | None = None
+) -> DistanceModels:
     """The clouds of training images, of the fifth layer too if clouds read; and, unless that is
     given, what no sign looks like, and two.
     """
-    labels_L, third = np.unique(bank.labels_B), fit_clouds(bank.middle_BC, bank.labels_B)
-    parts = fit_parts((bank.middle_BC, bank.fourth_BF), bank.labels_B)
+    labels_L, third = np.unique(bank.labels_B), fit_class_gaussians(bank.middle_BC, bank.labels_B)
+    parts = fit_regional((bank.middle_BC, bank.fourth_BF), bank.labels_B)
     if bank.lessons and hands is None:
         hands = bank.lessons.fit()
     if not reads:
-        return Atlas(labels_L, third, parts, None, hands)
+        return DistanceModels(labels_L, third, parts, None, hands)
     views = max(0, min(bank.deep_BVD.shape[1], MOST_ROWS // len(bank.labels_B)) - 1)
     some_BVD = bank.deep_BVD[:, 1 : 1 + views] if views else None
-    fifth = fit_clouds(bank.deep_BVD[:, 0], bank.labels_B, DIRECTIONS, some_BVD)
-    return Atlas(labels_L, third, parts, fifth, hands)
+    fifth = fit_class_gaussians(bank.deep_BVD[:, 0], bank.labels_B, DIRECTIONS, some_BVD)
+    return DistanceModels(labels_L, third, parts, fifth, hands)
 
 
-def atlases_of_others(
-    bank: Bank, groups_N: NDArray[np.int64], reads: bool, hands: Mapping[int, Sides] | None = None
-) -> dict[int, Atlas]:
+def models_of_other_signers(
+    bank: ReferenceSet,
+    groups_N: NDArray[np.int64],
+    reads: bool,
+    hands: Mapping[int, HandCountDetector] | None = None,
+) -> dict[int, DistanceModels]:
     """For each signer asked about, the clouds of all others' images.
 
     Args:
@@ -155,17 +169,19 @@ def atlases_of_others(
     Raises:
         ValueError: a signer is left with nobody to compare with.
     """
-    known = hands_of_others(bank, groups_N) if hands is None else hands
+    known = hand_count_of_other_signers(bank, groups_N) if hands is None else hands
     groups = [int(group) for group in np.unique(groups_N)]
 
-    def fit(number: int) -> Atlas:
-        return fit_atlas(bank.without(groups[number]), reads, known.get(groups[number]))
+    def fit(number: int) -> DistanceModels:
+        return fit_distance_models(bank.without(groups[number]), reads, known.get(groups[number]))
 
     # most of it are products and factors too small for two threads to share
-    return dict(zip(groups, side_by_side(len(groups), fit, FITTED_AT_ONCE), strict=True))
+    return dict(zip(groups, map_on_threads(len(groups), fit, FITTED_AT_ONCE), strict=True))
 
 
-def hands_of_others(bank: Bank, groups_N: NDArray[np.int64]) -> dict[int, Sides]:
+def hand_count_of_other_signers(
+    bank: ReferenceSet, groups_N: NDArray[np.int64]
+) -> dict[int, HandCountDetector]:
     """For each signer asked about, what no sign and two look like by all others' signs; nothing
     where nobody asks.
     """
@@ -183,7 +199,7 @@ def of_all_labels(to_clouds_NL: Floats, labels_L: NDArray[np.int64], labels: int
     return to_labels_NK
 
 
-def distances(found: Features, atlas: Atlas, labels: int) -> tuple[Floats, Floats, Floats]:
+def distances(found: Features, atlas: DistanceModels, labels: int) -> tuple[Floats, Floats, Floats]:
     """Relative distance to the third layer's clouds (N,), ``part_distance`` (N,), and the distances
     to all K labels (R, N, K).
     """
@@ -193,24 +209,24 @@ def distances(found: Features, atlas: Atlas, labels: int) -> tuple[Floats, Float
         clouds.append(label_distances(found.deep_ND, atlas.fifth)[0])
     to_labels_RNK = np.stack([of_all_labels(each, atlas.labels_L, labels) for each in clouds])
     whole_N, layers = relative(to_clouds_NL, to_all_N), (found.middle_NC, found.fourth_NF)
-    return whole_N, part_distance(layers, atlas.parts, whole_N), to_labels_RNK
+    return whole_N, regional_distance(layers, atlas.parts, whole_N), to_labels_RNK
 
 
-def measured(
+def measure_distances(
     found: Rows,
     groups_N: NDArray[np.int64],
-    bank: Bank,
-    others: Mapping[int, Atlas],
+    bank: ReferenceSet,
+    others: Mapping[int, DistanceModels],
     k: int,
     labels: int,
-) -> Measured:
+) -> Distances:
     """Distances of images to the training images of signers that they are not of.
 
     Args:
         found: The images' features, which are looked at a few at a time.
         groups_N: The signer (fold) of each.
         bank: Training images.
-        others: See :func:`atlases_of_others`.
+        others: See :func:`models_of_other_signers`.
         k: Which neighbour.
         labels: How many labels there are.
     """
@@ -219,7 +235,7 @@ def measured(
     asks = all(atlas.hands for atlas in others.values())
     hands_NG = np.zeros((len(groups_N), len(HANDS)))
     to_labels_RNK = np.zeros((layers, len(groups_N), labels))
-    near = Neighbours.of(bank.deep_BVD[:, 0])
+    near = NearestNeighbours.of(bank.deep_BVD[:, 0])
     for group in np.unique(groups_N):
         mine = np.flatnonzero(groups_N == group)
         usual = Norms.of(bank.deep_BVD[bank.groups_B != group, 0])
@@ -233,4 +249,4 @@ def measured(
             if (hands := others[int(group)].hands) and asks:
                 hands_NG[chosen] = hands.scores(some.deep_ND)
     asked = hands_NG if asks else None
-    return Measured(near_N, cloud_N, part_N, norm_N, to_labels_RNK, hands_NG=asked)
+    return Distances(near_N, cloud_N, part_N, norm_N, to_labels_RNK, hands_NG=asked)

@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 
 from sign_ensemble.data.convolutions import PLACES
 from sign_ensemble.rejection.class_gaussians import (
-    Clouds,
+    ClassGaussians,
     Floats,
     check_training,
-    clouds_of_rooted,
-    distances_of_rooted,
-    rooted,
-    rooted_chunks,
+    fit_in_hellinger,
+    hellinger,
+    hellinger_chunks,
+    hellinger_distances,
 )
 
 # Tried on the same letters (AUROC); what is within a standard error (.003) is left at less.
@@ -48,20 +48,20 @@ L = 2
 Layers = tuple[NDArray[np.float16], NDArray[np.float16]]  # features of the third, of the fourth
 
 
-def by_place(of_all_NC: torch.Tensor) -> torch.Tensor:
+def by_region(of_all_NC: torch.Tensor) -> torch.Tensor:
     """A layer's features, as ``Convolutions`` lays them out, place by place: (J, N, C / J)."""
     return of_all_NC.unflatten(1, (-1, J)).permute(2, 0, 1).contiguous()
 
 
 @dataclass(frozen=True)
-class Parts:
+class RegionalGaussians:
     """Clouds of each label in each place.
 
     Args:
         places: J of the third layer, then J of the fourth.
     """
 
-    places: tuple[Clouds, ...]
+    places: tuple[ClassGaussians, ...]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything, by name."""
@@ -69,15 +69,15 @@ class Parts:
         return {f"{i}.{name}": v for i, one in each for name, v in one.arrays().items()}
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Parts:
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> RegionalGaussians:
         """Undo :meth:`arrays`.
 
         Raises:
             KeyError: one is missing.
         """
-        names = Clouds.__dataclass_fields__
+        names = ClassGaussians.__dataclass_fields__
         each = ({name: arrays[f"{i}.{name}"] for name in names} for i in range(L * J))
-        return cls(tuple(Clouds.of_arrays(of) for of in each))
+        return cls(tuple(ClassGaussians.of_arrays(of) for of in each))
 
     def distances(self, layers: Layers) -> tuple[Floats, Floats]:
         """Squared Mahalanobis distances to each label's cloud (LJ, N, K) and that of all (LJ, N).
@@ -87,10 +87,10 @@ class Parts:
         """
         to_labels = [np.zeros((L * J, 0, len(self.places[0].means_KP)))]
         to_all = [np.zeros((L * J, 0))]
-        for some in zip(*map(rooted_chunks, layers), strict=True):
-            rooted_of = [rooted_NC for layer in some for rooted_NC in by_place(layer)]
+        for some in zip(*map(hellinger_chunks, layers), strict=True):
+            rooted_of = [rooted_NC for layer in some for rooted_NC in by_region(layer)]
             each = [
-                distances_of_rooted(rooted_NC, clouds)
+                hellinger_distances(rooted_NC, clouds)
                 for rooted_NC, clouds in zip(rooted_of, self.places, strict=True)
             ]
             to_labels.append(np.stack([to_labels_NK for to_labels_NK, _ in each]))
@@ -98,21 +98,21 @@ class Parts:
         return np.concatenate(to_labels, 1), np.concatenate(to_all, 1)
 
 
-def fit_parts(layers: Layers, labels_B: NDArray[np.int64]) -> Parts:
+def fit_regional(layers: Layers, labels_B: NDArray[np.int64]) -> RegionalGaussians:
     """The clouds of training images in each place.
 
     Raises:
         ValueError: there is no image, or a feature is not a finite number.
     """
-    found: list[Clouds] = []
+    found: list[ClassGaussians] = []
     for layer in layers:
         check_training(layer)
-        places = by_place(rooted(layer))
-        found += [clouds_of_rooted(each, labels_B, DIRECTIONS, SHRINK) for each in places]
-    return Parts(tuple(found))
+        places = by_region(hellinger(layer))
+        found += [fit_in_hellinger(each, labels_B, DIRECTIONS, SHRINK) for each in places]
+    return RegionalGaussians(tuple(found))
 
 
-def worst_part(to_labels_JNK: Floats, to_all_JN: Floats) -> Floats:
+def worst_region(to_labels_JNK: Floats, to_all_JN: Floats) -> Floats:
     """The mean over layers of max_j M_jk − M_j0, j the layer's places, of the nearest label
     k = argmin_k Σ_j M_jk by both layers' places; unbounded.
 
@@ -124,7 +124,7 @@ def worst_part(to_labels_JNK: Floats, to_all_JN: Floats) -> Floats:
     return worst_N
 
 
-def part_distance(layers: Layers, parts: Parts, whole_N: Floats) -> Floats:
+def regional_distance(layers: Layers, parts: RegionalGaussians, whole_N: Floats) -> Floats:
     """How far the worst part is outside the nearest label's cloud, plus WHOLE of the whole.
 
     Args:
@@ -135,4 +135,4 @@ def part_distance(layers: Layers, parts: Parts, whole_N: Floats) -> Floats:
     Raises:
         ValueError: a feature is not a finite number.
     """
-    return worst_part(*parts.distances(layers)) + WHOLE * whole_N
+    return worst_region(*parts.distances(layers)) + WHOLE * whole_N

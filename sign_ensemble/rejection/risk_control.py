@@ -21,7 +21,7 @@ CONFIDENCE = 0.9  # that the promise holds; what is left is shared by all that i
 
 
 @dataclass(frozen=True)
-class Promise:
+class RiskControl:
     """What was asked for, and what the calibration images bear out.
 
     Args:
@@ -63,16 +63,16 @@ class Promise:
         return {**vars(self), "sure": self.sure if self.kept else None}
 
 
-def promise_of(values: dict[str, Any] | None) -> Promise | None:
+def risk_control_of(values: dict[str, Any] | None) -> RiskControl | None:
     """Undo :meth:`Promise.as_dict`."""
     if values is None:
         return None
-    return Promise(**{**values, "sure": np.inf if values["sure"] is None else values["sure"]})
+    return RiskControl(**{**values, "sure": np.inf if values["sure"] is None else values["sure"]})
 
 
 def learn_then_test(
     uncertainty_C: NDArray[np.float64], wrong_C: NDArray[np.bool_], max_error: float
-) -> Promise:
+) -> RiskControl:
     """The largest share of calibration images that can be answered with few enough errors.
 
     For each of SHARES shares of the surest images the hypothesis "the error among them is above
@@ -101,5 +101,5 @@ def learn_then_test(
         answered_C = uncertainty_C <= highest  # ties come along
         n, errors = int(answered_C.sum()), int(wrong_C[answered_C].sum())
         if bdtr(errors, n, max_error) <= (1 - CONFIDENCE) / SHARES:
-            return Promise(max_error, highest, count, n, errors)
-    return Promise(max_error, images=count)
+            return RiskControl(max_error, highest, count, n, errors)
+    return RiskControl(max_error, images=count)

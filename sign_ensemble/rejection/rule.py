@@ -20,21 +20,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.rejection.class_gaussians import Clouds
-from sign_ensemble.rejection.gda_predictions import Readings
-from sign_ensemble.rejection.hand_count import Sides
-from sign_ensemble.rejection.member_gda import OwnClouds
-from sign_ensemble.rejection.p_in_distribution import Belief
-from sign_ensemble.rejection.regional_mahalanobis import Parts
-from sign_ensemble.rejection.risk_control import Promise
+from sign_ensemble.rejection.class_gaussians import ClassGaussians
+from sign_ensemble.rejection.gda_predictions import GdaPredictions
+from sign_ensemble.rejection.hand_count import HandCountDetector
+from sign_ensemble.rejection.member_gda import MemberGda
+from sign_ensemble.rejection.p_in_distribution import InDistribution
+from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
+from sign_ensemble.rejection.risk_control import RiskControl
 from sign_ensemble.rejection.temperature import tempered
 from sign_ensemble.rejection.vetoes import (
     Joined,
-    guards_of,
-    outside,
-    own_beyond,
-    own_outside,
+    loo_beyond,
+    loo_veto_excess,
     tail_excess,
+    veto_excess,
+    vetoes_of,
 )
 
 Floats = NDArray[np.float64]
@@ -67,7 +67,7 @@ def conformal_p(scores_N: Floats, calibration_C: Floats, weights_C: Floats | Non
     return np.minimum((1 + count * at_least) / (count + 1), 1.0)  # sums of weights round
 
 
-def surprise(scores_N: Floats, calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
+def neg_log_p(scores_N: Floats, calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
     """−log p(s), made continuous so that it ranks images beyond every calibration image too.
 
     Between calibration scores −log p is interpolated linearly. Above the highest, an exponential
@@ -85,7 +85,7 @@ def surprise(scores_N: Floats, calibration_C: Floats, weights_C: Floats | None =
     return inside_N + np.maximum(scores_N - knots[-1], 0.0) / tail_excess(calibration_C)
 
 
-def own_surprise(calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
+def loo_neg_log_p(calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
     """Surprise of each calibration image among the *others*, as an image asked about has it.
 
     Were it counted among itself, it would look less strange than a new image of the same kind, and
@@ -94,13 +94,13 @@ def own_surprise(calibration_C: Floats, weights_C: Floats | None = None) -> Floa
 
     Returns:
         −log of (1 + n (Σ_c w_c [s_c ≥ s_i] − w_i)) / (1 + n (1 − w_i)), with the exponential tail
-        of :func:`surprise` for a single highest image.
+        of :func:`neg_log_p` for a single highest image.
     """
     count = len(calibration_C)
     weights = np.full(count, 1 / count) if weights_C is None else weights_C
     at_least = (conformal_p(calibration_C, calibration_C, weights) * (count + 1) - 1) / count
     others = (1 + count * np.maximum(at_least - weights, 0.0)) / (1 + count * (1 - weights))
-    return -np.log(np.minimum(others, 1.0)) + own_beyond(calibration_C)
+    return -np.log(np.minimum(others, 1.0)) + loo_beyond(calibration_C)
 
 
 def join(surprises_WN: Floats, how: Joined) -> Floats:
@@ -108,7 +108,7 @@ def join(surprises_WN: Floats, how: Joined) -> Floats:
 
     ``smallest``: the largest surprise, that is the smallest p-value; Bonferroni's factor is left to
     the calibration. ``fisher``: their sum, −Σ log p (Fisher 1925). ``guarded``: as smallest, where
-    guards' rows are no surprises but how far :func:`outside` an image lies.
+    guards' rows are no surprises but how far :func:`veto_excess` an image lies.
     """
     return surprises_WN.sum(0) if how == "fisher" else surprises_WN.max(0)
 
@@ -157,17 +157,17 @@ class Rule:
     single_C: Floats
     neighbours: int
     bank: NDArray[np.float16]
-    clouds: Clouds
-    parts: Parts
+    clouds: ClassGaussians
+    parts: RegionalGaussians
     choice: dict[str, Any]
     temperature: float
-    fifth: Clouds | None = None
-    readings: Readings | None = None
-    promise: Promise | None = None
-    own: tuple[OwnClouds, ...] = ()
+    fifth: ClassGaussians | None = None
+    readings: GdaPredictions | None = None
+    promise: RiskControl | None = None
+    own: tuple[MemberGda, ...] = ()
     unsure: float = 0.0
-    belief: Belief | None = None
-    hands: Sides | None = None
+    belief: InDistribution | None = None
+    hands: HandCountDetector | None = None
 
     @property
     def weights_C(self) -> Floats:
@@ -177,7 +177,7 @@ class Rule:
     @property
     def guards(self) -> tuple[str, ...]:
         """What counts only beyond all calibration images."""
-        return guards_of(self.witnesses, self.joined)
+        return vetoes_of(self.witnesses, self.joined)
 
     def surprises(self, scores: Mapping[str, Floats]) -> Floats:
         """Surprise of each deciding witness, (W, N); of a guard, how far beyond."""
@@ -185,8 +185,8 @@ class Rule:
 
         def of(name: str) -> Floats:
             if name in self.guards:
-                return outside(name, scores[name], self.calibration[name])
-            return surprise(scores[name], self.calibration[name], weights)
+                return veto_excess(name, scores[name], self.calibration[name])
+            return neg_log_p(scores[name], self.calibration[name], weights)
 
         return np.stack([of(name) for name in self.witnesses])
 
@@ -225,14 +225,14 @@ class Rule:
 
     def doubt(self, scores: Mapping[str, Floats]) -> Floats:
         """What the whole rule refuses by, higher = refused sooner: −log of :meth:`p_values`, made
-        continuous as in :func:`surprise`; of one question its statistic.
+        continuous as in :func:`neg_log_p`; of one question its statistic.
         """
         strange_N = self.statistic(scores)
         if not self.unsure:
             return strange_N
         weights = self.weights_C
-        of_strange_N = surprise(strange_N, self.own_statistic(), weights)
-        of_unsure_N = surprise(scores[UNSURE], self.calibration[UNSURE], weights)
+        of_strange_N = neg_log_p(strange_N, self.own_statistic(), weights)
+        of_unsure_N = neg_log_p(scores[UNSURE], self.calibration[UNSURE], weights)
         return np.maximum(of_strange_N + np.log(1 - self.unsure), of_unsure_N + np.log(self.unsure))
 
     def confidence(self, probs_NK: Floats, strange_N: Floats) -> Floats:
@@ -253,8 +253,8 @@ class Rule:
 
         def of(name: str) -> Floats:
             if name in self.guards:
-                return own_outside(name, self.calibration[name])
-            return own_surprise(self.calibration[name], weights)
+                return loo_veto_excess(name, self.calibration[name])
+            return loo_neg_log_p(self.calibration[name], weights)
 
         return join(np.stack([of(name) for name in self.witnesses]), self.joined)
 

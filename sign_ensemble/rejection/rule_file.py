@@ -8,26 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import (
+from sign_ensemble.core.atomic_files import (
     file_sha256,
     read_arrays,
     read_json,
     write_arrays,
     write_json,
 )
-from sign_ensemble.core.storage import Place
-from sign_ensemble.rejection.class_gaussians import Clouds
-from sign_ensemble.rejection.gda_predictions import readings_of
-from sign_ensemble.rejection.hand_count import Sides
-from sign_ensemble.rejection.member_gda import OwnClouds
-from sign_ensemble.rejection.p_in_distribution import Belief
-from sign_ensemble.rejection.regional_mahalanobis import Parts
-from sign_ensemble.rejection.risk_control import promise_of
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.storage import StoragePath
+from sign_ensemble.rejection.class_gaussians import ClassGaussians
+from sign_ensemble.rejection.gda_predictions import gda_predictions_of
+from sign_ensemble.rejection.hand_count import HandCountDetector
+from sign_ensemble.rejection.member_gda import MemberGda
+from sign_ensemble.rejection.p_in_distribution import InDistribution
+from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
+from sign_ensemble.rejection.risk_control import risk_control_of
 from sign_ensemble.rejection.rule import Rule, resolution
 
 
-def save(rule: Rule, path: Place) -> None:
+def save(rule: Rule, path: StoragePath) -> None:
     """Write rule.json and, beside it, its numbers as rule.safetensors; the json last."""
     arrays: dict[str, NDArray[Any]] = {f"scores.{k}": v for k, v in rule.calibration.items()}
     arrays |= {"groups": rule.groups_C, "single": rule.single_C, "bank": rule.bank}
@@ -65,11 +65,11 @@ def save(rule: Rule, path: Place) -> None:
     )
 
 
-def belief_of(share: float | None, arrays: Mapping[str, NDArray[Any]]) -> Belief | None:
+def belief_of(share: float | None, arrays: Mapping[str, NDArray[Any]]) -> InDistribution | None:
     """Undo what :func:`save` did to it."""
     if share is None:
         return None
-    return Belief(share, arrays["belief.strange"], arrays["belief.sign"])
+    return InDistribution(share, arrays["belief.strange"], arrays["belief.sign"])
 
 
 def part(arrays: Mapping[str, NDArray[Any]], before: str) -> dict[str, NDArray[Any]]:
@@ -77,7 +77,7 @@ def part(arrays: Mapping[str, NDArray[Any]], before: str) -> dict[str, NDArray[A
     return {name[len(before) :]: v for name, v in arrays.items() if name.startswith(before)}
 
 
-def load(path: Place) -> Rule:
+def load(path: StoragePath) -> Rule:
     """Read a rule.
 
     Raises:
@@ -99,16 +99,16 @@ def load(path: Place) -> Rule:
             single_C=arrays["single"],
             neighbours=values["neighbours"],
             bank=arrays["bank"],
-            clouds=Clouds.of_arrays(part(arrays, "clouds.")),
-            parts=Parts.of_arrays(part(arrays, "parts.")),
-            fifth=Clouds.of_arrays(fifth) if (fifth := part(arrays, "fifth.")) else None,
-            readings=readings_of(values["readings"]),
+            clouds=ClassGaussians.of_arrays(part(arrays, "clouds.")),
+            parts=RegionalGaussians.of_arrays(part(arrays, "parts.")),
+            fifth=ClassGaussians.of_arrays(fifth) if (fifth := part(arrays, "fifth.")) else None,
+            readings=gda_predictions_of(values["readings"]),
             choice=values["choice"],
             temperature=values["temperature"],
-            promise=promise_of(values["promise"]),
+            promise=risk_control_of(values["promise"]),
             belief=belief_of(values["strange_share"], arrays),
-            hands=Sides.of_arrays(hands) if (hands := part(arrays, "hands.")) else None,
-            own=tuple(OwnClouds.of_arrays(part(arrays, f"own.{i}.")) for i in range(values["own"])),
+            hands=HandCountDetector.of_arrays(hands) if (hands := part(arrays, "hands.")) else None,
+            own=tuple(MemberGda.of_arrays(part(arrays, f"own.{i}.")) for i in range(values["own"])),
         )
     except (KeyError, TypeError) as fault:
         raise UserError(f"{path}: not a rule of this version ({fault})") from None

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sign_ensemble.core.bf16_products import factor, floats
+from sign_ensemble.core.bf16_products import bf16_if_fast, to_float32
 from sign_ensemble.core.device import best_device
 from sign_ensemble.learning.member import Member
 
@@ -42,7 +42,9 @@ class Heads:
         m = len(self.third_MHK)
         with torch.inference_mode():
             for start in range(0, len(features_NE), CHUNK):
-                x_NE = floats(features_NE[start : start + CHUNK])  # straight to bf16 takes thrice
+                x_NE = to_float32(
+                    features_NE[start : start + CHUNK]
+                )  # straight to bf16 takes thrice
                 x_NE = x_NE.to(self.first_HE.device).to(self.first_HE.dtype)
                 hidden_NH = (x_NE @ self.first_HE.T).float().add_(self.first_bias_H).relu_()
                 hidden_MNH = hidden_NH.to(x_NE.dtype).view(len(x_NE), m, -1).transpose(0, 1)
@@ -54,7 +56,7 @@ class Heads:
         return torch.cat(parts, 1).cpu().numpy()
 
 
-def side_by_side(members: Sequence[Member]) -> Heads:
+def stack_heads(members: Sequence[Member]) -> Heads:
     """Put members' heads side by side; there is at least one."""
     first = members[0].card
     m, k = len(members), len(first.labels)
@@ -77,9 +79,9 @@ def side_by_side(members: Sequence[Member]) -> Heads:
     device = best_device()
     return Heads(
         k,
-        factor(first_MHE.flatten(0, 1).to(device)),
+        bf16_if_fast(first_MHE.flatten(0, 1).to(device)),
         first_bias_MH.flatten().to(device),
-        factor(second_MHH.to(device)),
+        bf16_if_fast(second_MHH.to(device)),
         second_bias_MH.to(device),
         third_MHK.to(device),
         third_bias_MK.to(device),

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Joined = Literal["smallest", "fisher", "guarded"]
 
 
-def guards_of(witnesses: Sequence[str], joined: Joined) -> tuple[str, ...]:
+def vetoes_of(witnesses: Sequence[str], joined: Joined) -> tuple[str, ...]:
     """The witnesses that count only beyond all calibration images: the last, and HANDS wherever
     they are named; none unless witnesses are joined so.
     """
@@ -46,7 +46,7 @@ def beyond(scores_N: Floats, calibration_C: Floats) -> Floats:
     return np.maximum(scores_N - calibration_C.max(), 0.0) / tail_excess(calibration_C)
 
 
-def own_beyond(calibration_C: Floats) -> Floats:
+def loo_beyond(calibration_C: Floats) -> Floats:
     """:func:`beyond` of each calibration image among the *others*: above 0 for a single highest."""
     found = np.zeros(len(calibration_C))
     knots, times = np.unique(calibration_C, return_counts=True)
@@ -55,7 +55,7 @@ def own_beyond(calibration_C: Floats) -> Floats:
     return found
 
 
-def outside(name: str, scores_N: Floats, calibration_C: Floats) -> Floats:
+def veto_excess(name: str, scores_N: Floats, calibration_C: Floats) -> Floats:
     """How far outside the calibration images' scores a guard finds an image, in nats; 0 inside.
 
     :func:`beyond`; of HANDS with log(C + 1), the surprise of what no calibration image is as
@@ -66,9 +66,9 @@ def outside(name: str, scores_N: Floats, calibration_C: Floats) -> Floats:
     return at_once(name, beyond(scores_N, calibration_C), len(calibration_C) + 1)
 
 
-def own_outside(name: str, calibration_C: Floats) -> Floats:
-    """:func:`outside` of each calibration image among the *others*."""
-    return at_once(name, own_beyond(calibration_C), len(calibration_C))
+def loo_veto_excess(name: str, calibration_C: Floats) -> Floats:
+    """:func:`veto_excess` of each calibration image among the *others*."""
+    return at_once(name, loo_beyond(calibration_C), len(calibration_C))
 
 
 def at_once(name: str, beyond_N: Floats, images: int) -> Floats:

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sign_ensemble.core.atomic_files import write_json
 from sign_ensemble.core.command_line import Parser
 from sign_ensemble.core.config import SearchConfig
 from sign_ensemble.core.console import exit_with, progress, say
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import RunFolder, write_json
-from sign_ensemble.core.storage import Place, place
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import StoragePath, storage_path
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
         help="write the W&B Report's specification as JSON to --out, wandb-report.json by default",
     )
     made = parser.parse_args(list(arguments))
-    runs = [RunFolder(place(each, "--run").resolve()) for each in made.run]
+    runs = [RunFolder(storage_path(each, "--run").resolve()) for each in made.run]
     if made.wandb is not None:
         wandb_report(made, runs)
     elif made.dry_run:
@@ -63,7 +64,7 @@ def page_of(runs: Sequence[RunFolder], out: str | None) -> None:
         raise UserError(f"--run: two runs are called {min(twice)}")
     if len(runs) > 1 and not out:
         raise UserError("--out: say where the page of several runs is to be written")
-    page: Place = Path(out).resolve() if out else runs[0].report
+    page: StoragePath = Path(out).resolve() if out else runs[0].report
     with progress("plots") as step:
         write_report(runs, page, step)
     say(f"report: {page}")

@@ -100,7 +100,7 @@ def answer_plots(results: Results) -> Iterator[Plot]:
             "Members apart",
             "Share of held-out signs, in per cent, that two members name differently; a member "
             "alike to another adds little.",
-            partial(draw_apart, details["apart"], readers(results)),
+            partial(draw_disagreement, details["apart"], readers(results)),
             4.0,
             "none",
         )
@@ -265,7 +265,7 @@ def readers(results: Results) -> list[str]:
     return [*members, "third layer", "fifth layer"]
 
 
-def draw_apart(apart: list[list[float]], names: list[str], axes: Axes) -> None:
+def draw_disagreement(apart: list[list[float]], names: list[str], axes: Axes) -> None:
     """Per cent apart, written into each field."""
     apart_MM = 100 * np.array(apart)
     edges = np.arange(len(names) + 1) - 0.5

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from sign_ensemble.core.atomic_files import local_copy_of, read_json
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import RunFolder, at_hand, read_json
-from sign_ensemble.core.storage import Place
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.rejection import answers_table
 
 
@@ -76,14 +77,14 @@ def read_results(run: RunFolder) -> Results:
     )
 
 
-def rows_of(path: Place, columns: list[str] | None = None) -> list[dict[str, Any]]:
+def rows_of(path: StoragePath, columns: list[str] | None = None) -> list[dict[str, Any]]:
     """The rows of a Parquet file.
 
     Raises:
         UserError: missing or damaged.
     """
     try:
-        with at_hand(path) as file:
+        with local_copy_of(path) as file:
             return pq.read_table(file, columns=columns, partitioning=None).to_pylist()
     except (OSError, pa.ArrowException) as fault:
         raise UserError(f"{path} cannot be read: {' '.join(str(fault).split())}") from None
@@ -94,7 +95,7 @@ def loss_of(trial: Any) -> float:
     return float(trial.values[0])
 
 
-def importances(study: Place) -> dict[str, float]:
+def importances(study: StoragePath) -> dict[str, float]:
     """FANOVA importances of the study's hyperparameters for the loss, its first objective, largest
     first; empty without a study of at least four complete trials whose losses differ.
 
@@ -108,7 +109,7 @@ def importances(study: Place) -> dict[str, float]:
     from optuna.storages.journal import JournalFileBackend
     from optuna.trial import TrialState
 
-    with at_hand(study) as file:
+    with local_copy_of(study) as file:
         storage = JournalStorage(JournalFileBackend(str(file)))
         name = optuna.get_all_study_names(storage)[-1]
         found = optuna.load_study(study_name=name, storage=storage)

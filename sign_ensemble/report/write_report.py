@@ -7,8 +7,9 @@ from itertools import chain
 
 from markupsafe import Markup, escape
 
-from sign_ensemble.core.run_folder import RunFolder, whole
-from sign_ensemble.core.storage import Place
+from sign_ensemble.core.atomic_files import atomic_write
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.report.answer_plots import answer_plots, score_plots
 from sign_ensemble.report.page import Shown, rendered
 from sign_ensemble.report.plots import Plot, inline, saved
@@ -24,7 +25,7 @@ SECTIONS: dict[str, Callable[[Results], Iterator[Plot]]] = {
 
 def write_report(
     runs: Sequence[RunFolder],
-    page: Place,
+    page: StoragePath,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the page of one run or of several side by side, and each run's plots to its figures/.
@@ -60,7 +61,7 @@ def write_report(
     write(page, rendered(results, shown).encode())
 
 
-def clear(figures: Place, names: set[str]) -> None:
+def clear(figures: StoragePath, names: set[str]) -> None:
     """Take away plots of an earlier report that this one does not have."""
     for suffix in ("svg", "png"):
         for file in figures.glob(f"*.{suffix}"):
@@ -68,7 +69,7 @@ def clear(figures: Place, names: set[str]) -> None:
                 file.unlink()
 
 
-def write(path: Place, content: bytes) -> None:
+def write(path: StoragePath, content: bytes) -> None:
     """Write a file, whole or not at all."""
-    with whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(content)

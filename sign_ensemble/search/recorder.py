@@ -7,8 +7,9 @@ from typing import Any, Literal, Protocol
 
 from ray import tune
 
+from sign_ensemble.core.atomic_files import read_arrays
 from sign_ensemble.core.interrupts import raise_if_interrupted
-from sign_ensemble.core.run_folder import RunFolder, read_arrays
+from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.learning.task import Task
 from sign_ensemble.search.records import TrialRecord, write_record
 
@@ -86,12 +87,12 @@ class Recorder(tune.Callback):
         if is_given_up_too_early(self._recovered.get(trial.trial_id), iteration):
             self._given_up.append(record)
         else:
-            end(self._run, self._observer, record)
+            record_end(self._run, self._observer, record)
 
     def _record(self, trial: Any, status: Literal["complete", "pruned"], done: int) -> None:
         number, params = trial.config["trial"]["number"], trial.config["trial"]["params"]
-        folds = tuple(judged_fold(self._run, number, fold) for fold in range(done))
-        end(self._run, self._observer, TrialRecord(number, status, dict(params), folds))
+        folds = tuple(recorded_fold(self._run, number, fold) for fold in range(done))
+        record_end(self._run, self._observer, TrialRecord(number, status, dict(params), folds))
 
 
 def is_given_up_too_early(recovered: int | None, given_up: int) -> bool:
@@ -110,12 +111,12 @@ def is_given_up_too_early(recovered: int | None, given_up: int) -> bool:
     return recovered == given_up
 
 
-def end(run: RunFolder, observer: Observer, record: TrialRecord) -> None:
+def record_end(run: RunFolder, observer: Observer, record: TrialRecord) -> None:
     """A trial has ended, and this is its record."""
     write_record(run, record)
     observer.ended(record)
 
 
-def judged_fold(run: RunFolder, number: int, fold: int) -> dict[str, Any]:
+def recorded_fold(run: RunFolder, number: int, fold: int) -> dict[str, Any]:
     """The figures that a worker wrote for one fold."""
     return dict(read_arrays(run.trial(number) / f"fold-{fold}.safetensors")[1]["figures"])

@@ -20,18 +20,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sign_ensemble.core.config import MemberConfig
-from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import (
-    RunFolder,
+from sign_ensemble.core.atomic_files import (
+    atomic_write,
     read_arrays,
     read_json,
-    whole,
     write_arrays,
     write_json,
 )
-from sign_ensemble.core.storage import Place, Remote, place
-from sign_ensemble.learning.end_to_end import fit_whole_fold
+from sign_ensemble.core.config import MemberConfig
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import RemotePath, StoragePath, storage_path
+from sign_ensemble.learning.end_to_end import fit_end_to_end_fold
 from sign_ensemble.learning.head_training import fit_fold, recipe_of
 from sign_ensemble.learning.task import FoldResult, Task, seed_of
 
@@ -84,16 +84,16 @@ def fold_key(task: Task, recipe: MemberConfig, fold: int, seed: int) -> str:
 
 def negatives_of(task: Task) -> dict[str, NDArray[Any]]:
     """The self-made negatives' features and folds; from an object store fetched once a process."""
-    where = place(task.negatives)
+    where = storage_path(task.negatives)
     return read_arrays(where)[0] if isinstance(where, Path) else _fetched(where)
 
 
 @lru_cache(maxsize=1)
-def _fetched(where: Remote) -> dict[str, NDArray[Any]]:
+def _fetched(where: RemotePath) -> dict[str, NDArray[Any]]:
     return read_arrays(where)[0]
 
 
-def judge_fold(
+def evaluate_fold(
     run: RunFolder, task: Task, recipe: MemberConfig, number: int, fold: int
 ) -> dict[str, Any]:
     """Train and judge one fold of one trial, or read it if that was done before.
@@ -120,7 +120,7 @@ def judge_fold(
         if header.get("key") == key:
             return dict(header["figures"])
     if task.whole:
-        result = fit_whole_fold(task, task.whole, recipe, number, fold, seed)
+        result = fit_end_to_end_fold(task, task.whole, recipe, number, fold, seed)
     else:
         negatives = negatives_of(task)
         mine = negatives["features"][negatives["folds"] == fold]
@@ -130,12 +130,12 @@ def judge_fold(
     return result.figures()
 
 
-def judge_all(
+def evaluate_all_folds(
     run: RunFolder, task: Task, default: MemberConfig, params: dict[str, Any], number: int
 ) -> TrialRecord:
     """Judge one setting on every fold in this process, and record it."""
     recipe = recipe_of(default, params)
-    folds = [judge_fold(run, task, recipe, number, fold) for fold in range(task.folds)]
+    folds = [evaluate_fold(run, task, recipe, number, fold) for fold in range(task.folds)]
     record = TrialRecord(number, "complete", params, tuple(folds))
     write_record(run, record)
     return record
@@ -170,7 +170,7 @@ def read_records(run: RunFolder) -> list[TrialRecord]:
         UserError: a record is damaged, or of an earlier version.
     """
     records = []
-    paths: list[Place] = sorted(run.trials.glob("*/trial.json"), key=str)
+    paths: list[StoragePath] = sorted(run.trials.glob("*/trial.json"), key=str)
     with ThreadPoolExecutor(16) as pool:  # an object store answers many as fast as one
         for path, values in zip(paths, pool.map(read_json, paths), strict=True):
             try:
@@ -202,5 +202,5 @@ def write_table(run: RunFolder, records: Sequence[TrialRecord], folds: Sequence[
             row[f"nll_{name}"] = seen.get("nll")
             row[f"accuracy_{name}"] = seen.get("accuracy")
         rows.append({**row, "error": record.error})
-    with whole(run.trials_table) as beside:
+    with atomic_write(run.trials_table) as beside:
         pq.write_table(pa.Table.from_pylist(rows), beside)

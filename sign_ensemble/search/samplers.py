@@ -20,7 +20,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from sign_ensemble.learning.task import seed_of
 from sign_ensemble.search.records import TrialRecord
-from sign_ensemble.search.space import inside
+from sign_ensemble.search.space import clipped_to_space
 
 
 class RepeatableTPE(BaseSampler):
@@ -75,7 +75,7 @@ def as_optuna(
     return create_trial(
         state=state,
         values=values or None,
-        params=inside(record.params, space),
+        params=clipped_to_space(record.params, space),
         distributions=space,
         intermediate_values=dict(enumerate(running, 1)),
         user_attrs={"number": record.number},
@@ -116,7 +116,7 @@ class RecordedOptuna(OptunaSearch):
         for record in ended:
             self._ot_study.add_trial(as_optuna(record, space, objectives))
         if 0 not in self._used:
-            self._ot_study.enqueue_trial(inside(default, space))
+            self._ot_study.enqueue_trial(clipped_to_space(default, space))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Parameters and the trial's number."""

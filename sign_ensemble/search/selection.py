@@ -96,7 +96,7 @@ def greedy(
     return {number: kept.count(number) for number in sorted(set(kept), key=kept.index)}
 
 
-def worth_finishing(records: Sequence[TrialRecord], size: int) -> list[TrialRecord]:
+def trials_to_complete(records: Sequence[TrialRecord], size: int) -> list[TrialRecord]:
     """Pruned trials to complete when fewer than ``size`` trials are; furthest and best first."""
     short = size - len(ranked(records))
     pruned = [record for record in records if record.status == "pruned"]

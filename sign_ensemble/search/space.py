@@ -56,7 +56,7 @@ def default_params(default: MemberConfig, finetune: FinetuneConfig | None = None
     }
 
 
-def inside(params: dict[str, Any], space: dict[str, BaseDistribution]) -> dict[str, Any]:
+def clipped_to_space(params: dict[str, Any], space: dict[str, BaseDistribution]) -> dict[str, Any]:
     """The nearest point of the space, for the sampler: the default recipe may lie outside it."""
     moved = {}
     for name, value in params.items():

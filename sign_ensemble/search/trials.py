@@ -15,20 +15,21 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
+from sign_ensemble.core.atomic_files import atomic_write
 from sign_ensemble.core.config import MemberConfig, SearchConfig
 from sign_ensemble.core.device import compute_with
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.interrupts import interrupts_wait
-from sign_ensemble.core.run_folder import RunFolder, whole
-from sign_ensemble.core.storage import opened
-from sign_ensemble.learning.cluster_resources import concurrency, trainings_at_once
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import filesystem_and_path
+from sign_ensemble.learning.cluster_resources import concurrent_trainings, concurrent_trials
 from sign_ensemble.learning.head_training import recipe_of
-from sign_ensemble.learning.principal_components import Entered
+from sign_ensemble.learning.principal_components import ProjectedImages
 from sign_ensemble.learning.task import Task
-from sign_ensemble.search.recorder import Observer, Recorder, end
-from sign_ensemble.search.records import TrialRecord, judge_fold, read_records, write_table
+from sign_ensemble.search.recorder import Observer, Recorder, record_end
+from sign_ensemble.search.records import TrialRecord, evaluate_fold, read_records, write_table
 from sign_ensemble.search.samplers import RecordedASHA, RecordedOptuna
-from sign_ensemble.search.selection import worth_finishing
+from sign_ensemble.search.selection import trials_to_complete
 from sign_ensemble.search.space import default_params, distributions
 
 Trainable = Callable[[dict[str, Any]], None]
@@ -38,7 +39,7 @@ def run_trial(
     config: dict[str, Any],
     run: RunFolder,
     task: Task,
-    entered: Mapping[str, Entered],
+    entered: Mapping[str, ProjectedImages],
     default: MemberConfig,
     threads: int,
 ) -> None:
@@ -50,7 +51,7 @@ def run_trial(
     recipe = recipe_of(default, params)
     found: list[dict[str, Any]] = []
     for fold in range(task.folds):
-        found.append(judge_fold(run, task, recipe, number, fold))
+        found.append(evaluate_fold(run, task, recipe, number, fold))
         means = {name: float(np.mean([each[name] for each in found])) for name in ("nll", "augrc")}
         tune.report({"fold": fold + 1, **means})  # as its record has them
 
@@ -67,14 +68,14 @@ def journal(run: RunFolder) -> Iterator[Path]:
     if isinstance(run.study, Path):
         yield run.study
     else:
-        with whole(run.study) as here:
+        with atomic_write(run.study) as here:
             yield here
 
 
 def search_trials(
     run: RunFolder,
     task: Task,
-    entered: Mapping[str, Entered],
+    entered: Mapping[str, ProjectedImages],
     default: MemberConfig,
     search: SearchConfig,
     size: int,
@@ -109,7 +110,7 @@ def search_trials(
         threads=search.cpus_per_trial,
     )
     _try_missing(run, task, default, search, observer, work)
-    _complete(run, task, search, observer, work, worth_finishing(read_records(run), size))
+    _complete(run, task, search, observer, work, trials_to_complete(read_records(run), size))
     records = read_records(run)
     complete = sum(record.status == "complete" for record in records)
     if not complete:
@@ -164,7 +165,7 @@ def _try_missing(
         left = seconds_left(search.time_budget, time.monotonic() - began)
         if not is_worth_another_call(len(given_up), len(ended) - before, left):
             for record in given_up:
-                end(run, observer, record)
+                record_end(run, observer, record)
             break
 
 
@@ -212,11 +213,11 @@ def _tune(
         logging.getLogger(name).setLevel(logging.CRITICAL)  # records say which trial failed, why
     attempts = run.path / "ray"
     name = f"search-{len(list(attempts.glob('search-*')))}"
-    files, where = opened(attempts)
+    files, where = filesystem_and_path(attempts)
     resources: dict[str, float] = {"CPU": search.cpus_per_trial, "GPU": search.gpus_per_trial}
-    at_once = concurrency(search)
+    at_once = concurrent_trials(search)
     if task.whole:  # its workers are Ray Train's, which Tune does not count
-        resources, at_once = {"memory": 1}, trainings_at_once(search, task.whole.scale)
+        resources, at_once = {"memory": 1}, concurrent_trainings(search, task.whole.scale)
     tuner = tune.Tuner(
         tune.with_resources(work, resources),
         param_space=space,
@@ -234,10 +235,10 @@ def _tune(
         with interrupts_wait():
             tuner.fit()
     except tune.TuneError as fault:
-        raise told(fault) from None
+        raise cause_of(fault) from None
 
 
-def told(fault: BaseException) -> BaseException:
+def cause_of(fault: BaseException) -> BaseException:
     """What kept a record from being written, which Ray Tune wraps in a fault of its own."""
     within: BaseException | None = fault
     while within is not None and not isinstance(within, UserError):

@@ -74,10 +74,10 @@ def _engine(
     if workers == 1 or (workers is None and len(missing) <= FEW):
         yield zip(missing, rendered(missing, recipe), strict=True)
         return
-    from sign_ensemble.core.ray_cluster import connected
+    from sign_ensemble.core.ray_cluster import connected_ray
     from sign_ensemble.synthetic.ray_rendering import render_on_cluster
 
-    with connected():
+    with connected_ray():
         yield render_on_cluster(missing, recipe, workers)
 
 

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sign_ensemble.core.run_folder import RunFolder, at_hand, file_sha256, read_json
-from sign_ensemble.core.storage import Place, beside
+from sign_ensemble.core.atomic_files import file_sha256, local_copy_of, read_json
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import StoragePath, local_folder_for
 
 if TYPE_CHECKING:
     from wandb import Artifact, Run
@@ -28,14 +29,14 @@ def size_of(paths: Sequence[Path]) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def here(run: RunFolder, place: Place, name: str = "") -> Path:
+def here(run: RunFolder, place: StoragePath, name: str = "") -> Path:
     """The file or folder, or a lasting copy (called ``name``): an offline run is read when it is
     synced.
     """
     if isinstance(place, Path):
         return place
-    kept = beside(run.path) / (name or place.name)
-    with at_hand(place) as found:
+    kept = local_folder_for(run.path) / (name or place.name)
+    with local_copy_of(place) as found:
         if found.is_dir():
             shutil.copytree(found, kept, dirs_exist_ok=True)
         else:

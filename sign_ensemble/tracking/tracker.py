@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from sign_ensemble.core.config import WandbConfig
 from sign_ensemble.core.run_folder import RunFolder
-from sign_ensemble.core.storage import Place, beside
-from sign_ensemble.tracking.wandb_runs import Runs
-from sign_ensemble.tracking.wandb_server import has_key, kill_service, knock, stricter
-from sign_ensemble.tracking.worker_thread import Background
+from sign_ensemble.core.storage import StoragePath, local_folder_for
+from sign_ensemble.tracking.wandb_runs import WandbRuns
+from sign_ensemble.tracking.wandb_server import has_key, kill_service, probe_server, stricter
+from sign_ensemble.tracking.worker_thread import WorkerThread
 
 if TYPE_CHECKING:
     from sign_ensemble.search.records import TrialRecord
@@ -63,7 +63,7 @@ class Tracker:
         self._run = run
         self._say = say
         self._unsaid: SimpleQueue[str] = SimpleQueue()
-        self._background = Background(self._stop)
+        self._background = WorkerThread(self._stop)
         self._used = False
 
     def connect(self) -> None:
@@ -87,17 +87,17 @@ class Tracker:
 
         Logging a trial again, after a resume, goes to the same W&B run.
         """
-        self._begin(Runs.trial, record, fold_names)
+        self._begin(WandbRuns.trial, record, fold_names)
 
     def setting(self, params: dict[str, Any], record: TrialRecord) -> None:
         """Log a single training; in a sweep (WANDB_SWEEP_ID) into the run that the agent opened.
 
         The summary's ``nll`` is the sweep's metric.
         """
-        self._begin(Runs.setting, params, record)
+        self._begin(WandbRuns.setting, params, record)
 
     def evaluation(
-        self, config: dict[str, Any], metrics: dict[str, Any], artifacts: Sequence[Place]
+        self, config: dict[str, Any], metrics: dict[str, Any], artifacts: Sequence[StoragePath]
     ) -> None:
         """Log the finished ensemble: figures, the table of sets, and the files as an artifact.
 
@@ -106,7 +106,7 @@ class Tracker:
             metrics: What metrics.json holds.
             artifacts: Files and folders of the ensemble; left out, and said, above 1 GB together.
         """
-        self._begin(Runs.evaluation, config, metrics, artifacts)
+        self._begin(WandbRuns.evaluation, config, metrics, artifacts)
 
     def close(self, interrupted: bool = False) -> None:
         """Wait until all is logged and wandb's process has ended; later calls do nothing.
@@ -173,7 +173,7 @@ class Tracker:
             return
         try:
             if has_key(found):
-                knock(found.base_url)
+                probe_server(found.base_url)
             if not wandb.login(prompt=False, verify=True):
                 self._go_offline("no key, see `wandb login`")
         except (wandb.Error, OSError):
@@ -200,19 +200,19 @@ class Tracker:
         if self.mode == "disabled":
             return
         try:
-            line = log(Runs(self._config, self._run, self.mode), *about)
+            line = log(WandbRuns(self._config, self._run, self.mode), *about)
         except Exception as fault:  # any: a lost server shows itself in many types
             if self.mode != "online":
                 raise
             self._go_offline(first_line(fault))
             self._restart()
-            line = log(Runs(self._config, self._run, self.mode), *about)
+            line = log(WandbRuns(self._config, self._run, self.mode), *about)
         if line:
             self._unsaid.put(line)
 
     def _go_offline(self, reason: str) -> None:
         self.mode = "offline"
-        folders = f"{shlex.quote(str(beside(self._run.path)))}/wandb/offline-run-*"
+        folders = f"{shlex.quote(str(local_folder_for(self._run.path)))}/wandb/offline-run-*"
         self._unsaid.put(f"W&B: logging offline ({reason}); to upload later: wandb sync {folders}")
 
     def _stop(self, fault: BaseException) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from sign_ensemble.core.atomic_files import atomic_write
 from sign_ensemble.core.config import WandbConfig
-from sign_ensemble.core.run_folder import RunFolder, whole
-from sign_ensemble.core.storage import Place, beside
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import StoragePath, local_folder_for
 from sign_ensemble.tracking import artifacts
 from sign_ensemble.tracking.flat_records import LOGGED, described, flat, trial_figures
 from sign_ensemble.tracking.wandb_tables import plots, tables
@@ -32,7 +33,7 @@ FINISH_SECONDS_ELSE = 60.0  # a trial is a few kB
 
 
 @dataclass(frozen=True)
-class Runs:
+class WandbRuns:
     """Each method opens a W&B run, logs and ends it; raises whatever wandb does.
 
     What a method returns is to be said to the user; mostly it is empty.
@@ -62,7 +63,7 @@ class Runs:
         return self._folds("train", key, described(params), config, record, names)
 
     def evaluation(
-        self, config: dict[str, Any], metrics: dict[str, Any], places: Sequence[Place]
+        self, config: dict[str, Any], metrics: dict[str, Any], places: Sequence[StoragePath]
     ) -> str:
         """The finished ensemble."""
         with self._open("evaluate", "evaluate", "evaluation", config) as run:
@@ -128,7 +129,7 @@ class Runs:
             settings.project, settings.entity = self.config.project, self.config.entity
             settings.run_id, settings.resume = run_id, "allow"
         run = wandb.init(
-            dir=str(beside(self.run.path)),
+            dir=str(local_folder_for(self.run.path)),
             mode="online" if self.mode == "online" else "offline",
             group=self.run.path.name[:128],
             job_type=job_type,
@@ -148,11 +149,13 @@ class Runs:
         """What makes ids this folder's own: kept in it, so it survives a move or another mount."""
         path = self.run.path / "wandb" / "token"
         if not path.is_file():
-            with whole(path) as file:
+            with atomic_write(path) as file:
                 file.write_text(secrets.token_hex(4))
         return path.read_text()
 
     def _unsynced(self, run_id: str) -> list[Path]:
         """Offline folders of a run that is about to be logged again; syncing one will do."""
-        files = (beside(self.run.path) / "wandb").glob(f"offline-run-*/run-{run_id}.wandb")
+        files = (local_folder_for(self.run.path) / "wandb").glob(
+            f"offline-run-*/run-{run_id}.wandb"
+        )
         return [file.parent for file in files if not any(file.parent.glob("*.synced"))]

@@ -35,7 +35,7 @@ def has_key(found: Settings) -> bool:
     return False
 
 
-def knock(address: str) -> None:
+def probe_server(address: str) -> None:
     """Ask a server's port whether anyone listens: wandb itself asks a closed one for ten seconds.
 
     Where the way leads through a proxy, nothing is asked.

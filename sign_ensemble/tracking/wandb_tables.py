@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from sign_ensemble.core.run_folder import RunFolder, at_hand
-from sign_ensemble.core.storage import Place
+from sign_ensemble.core.atomic_files import local_copy_of
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.rejection import answers_table
 from sign_ensemble.tracking.flat_records import TABLE, set_rows
 
@@ -44,7 +45,7 @@ def tables(run: RunFolder, metrics: Mapping[str, Any], folder: Path) -> dict[str
             shown.append([row["gallery"], wandb.Image(str(picture)), *cells])
         found["gallery"] = table_of(["gallery", "picture", *ANSWERS], shown)
     if run.trials_table.is_file():
-        with at_hand(run.trials_table) as file:
+        with local_copy_of(run.trials_table) as file:
             trials = pq.read_table(file, partitioning=None)
         rows = [list(row.values()) for row in trials.to_pylist()]
         found["trials"] = table_of(trials.column_names, rows)
@@ -82,7 +83,7 @@ def plots(run: RunFolder, metrics: Mapping[str, Any], folder: Path) -> dict[str,
     import wandb
 
     found: dict[str, Any] = {}
-    files: list[Place] = sorted(run.figures.glob("*.png"), key=str)
+    files: list[StoragePath] = sorted(run.figures.glob("*.png"), key=str)
     for file in files:
         path = file if isinstance(file, Path) else folder / file.name
         if path != file:

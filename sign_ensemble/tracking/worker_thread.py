@@ -8,7 +8,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 
-class Background:
+class WorkerThread:
     """Does what it is given, in the order in which it is given.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sign_ensemble.core.bf16_products import factor
+from sign_ensemble.core.bf16_products import bf16_if_fast
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -19,14 +19,14 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.usefixtures("exact_products")
 def test_without_bf16_in_hardware_a_factor_is_what_it_was() -> None:
     x_ND = drawn(3, 4)
-    assert factor(x_ND) is x_ND
+    assert bf16_if_fast(x_ND) is x_ND
 
 
 @pytest.mark.usefixtures("rounded_products")
 def test_a_product_of_rounded_factors_is_as_near_as_promised() -> None:
     x_ND, bank_BD = drawn(64, 512), drawn(96, 512, seed=1)
-    assert ((factor(x_ND) - x_ND).abs() <= 2.0**-8 * x_ND.abs()).all()
-    found_NB = (factor(x_ND) @ factor(bank_BD).T).double()
+    assert ((bf16_if_fast(x_ND) - x_ND).abs() <= 2.0**-8 * x_ND.abs()).all()
+    found_NB = (bf16_if_fast(x_ND) @ bf16_if_fast(bank_BD).T).double()
     exact_NB = x_ND.double() @ bank_BD.double().T
     of_factors_NB = 2.01 * 2.0**-8 * (x_ND.abs() @ bank_BD.abs().T)
     of_the_product_NB = 2.01 * 2.0**-8 * exact_NB.abs()

@@ -13,7 +13,7 @@ import yaml
 
 from sign_ensemble.core.command_line import config_of, named_paths, parser_for
 from sign_ensemble.core.config import Config, Name
-from sign_ensemble.core.run_folder import asdict_plain
+from sign_ensemble.core.run_folder import plain_dict
 
 COMMANDS = ("tune", "train", "evaluate", "predict")
 SETTINGS = [
@@ -74,7 +74,7 @@ def test_printed_config_read_again_is_the_same(tmp_path: Path) -> None:
     assert again.stdout == printed.stdout
     values = yaml.safe_load(printed.stdout)
     assert values.pop("until") == "evaluate"
-    assert values == asdict_plain(parsed(*given))
+    assert values == plain_dict(parsed(*given))
     file.write_text(yaml.safe_dump(values))
     assert parsed("--config", str(file)) == parsed(*given)
     assert values["data"]["labels"] == ["5", "007", "on"]

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.node_checks import complaint, looker, marked
-from sign_ensemble.core.storage import Remote, place
+from sign_ensemble.core.node_checks import marker_files, missing_on_node, node_probe
+from sign_ensemble.core.storage import RemotePath, storage_path
 
 if TYPE_CHECKING:
     from tests.conftest import S3
 
 
 def test_a_mark_is_there_for_the_block_and_seen(tmp_path: Path, s3: S3) -> None:
-    places = {"run.root": tmp_path / "runs", "data.cache": place(s3.uri) / "features"}
-    with marked(places) as marks:
-        assert looker()(marks, 0) == {}
+    places = {"run.root": tmp_path / "runs", "data.cache": storage_path(s3.uri) / "features"}
+    with marker_files(places) as marks:
+        assert node_probe()(marks, 0) == {}
         Path(marks["run.root"]).write_text("another run's")
-        place(marks["data.cache"]).unlink()
-        assert looker()(marks, 0) == {
+        storage_path(marks["data.cache"]).unlink()
+        assert node_probe()(marks, 0) == {
             "run.root": "another file is there",
             "data.cache": "No such file or directory",
         }
@@ -32,13 +32,13 @@ def test_a_mark_is_there_for_the_block_and_seen(tmp_path: Path, s3: S3) -> None:
 def test_a_mark_that_shows_late_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with marked({"run.root": tmp_path}) as marks:
+    with marker_files({"run.root": tmp_path}) as marks:
         content = Path(marks["run.root"]).read_text()
         Path(marks["run.root"]).unlink()
         monkeypatch.setattr(
             "time.sleep", lambda seconds: Path(marks["run.root"]).write_text(content)
         )
-        assert looker()(marks, 5) == {}
+        assert node_probe()(marks, 5) == {}
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         pytest.raises(
             UserError, match=r"data\.cache is .*file/x: it cannot be written \(Not a dir"
         ),
-        marked({"run.root": tmp_path / "runs", "data.cache": tmp_path / "file" / "x"}),
+        marker_files({"run.root": tmp_path / "runs", "data.cache": tmp_path / "file" / "x"}),
     ):
         pass
     assert list((tmp_path / "runs").iterdir()) == []
@@ -62,7 +62,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         ("data.cache", Path("/f"), "Permission denied",
          "data.cache is /f: node 10.0.0.2 cannot read it (Permission denied); give a folder that "
          "all nodes share, or an object store (--data.cache s3://bucket/folder)"),
-        ("run.storage", Remote("s3://b", "a"), "ACCESS_DENIED; do keys fit it?",
+        ("run.storage", RemotePath("s3://b", "a"), "ACCESS_DENIED; do keys fit it?",
          "run.storage is s3://b/a: node 10.0.0.2 cannot read it (ACCESS_DENIED; do keys fit it?; "
          "the node's environment counts)"),
         ("", None, "sign_ensemble",
@@ -71,4 +71,4 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_complaints_name_the_remedy(name: str, where: Any, reason: str, expected: str) -> None:
-    assert complaint(name, where, "10.0.0.2", reason) == expected
+    assert missing_on_node(name, where, "10.0.0.2", reason) == expected

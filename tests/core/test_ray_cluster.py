@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.ray_cluster import Awaited, without
+from sign_ensemble.core.ray_cluster import PendingRay, without
 
 
 def test_what_is_awaited_is_asked_once_when_it_is_there() -> None:
     up: Future[None] = Future()
     asked: list[bool] = []
-    cluster = Awaited(up, lambda: asked.append(up.done()))
+    cluster = PendingRay(up, lambda: asked.append(up.done()))
     cluster.look()
     assert asked == []
     up.set_result(None)
@@ -26,7 +26,7 @@ def test_what_is_awaited_is_asked_once_when_it_is_there() -> None:
         assert asked == [True]
 
 
-@pytest.mark.parametrize("ask", [Awaited.look, Awaited.wait])
+@pytest.mark.parametrize("ask", [PendingRay.look, PendingRay.wait])
 def test_what_it_cannot_do_is_refused(ask: Any) -> None:
     def refuses() -> None:
         raise UserError("no room")
@@ -34,11 +34,11 @@ def test_what_it_cannot_do_is_refused(ask: Any) -> None:
     up: Future[None] = Future()
     up.set_result(None)
     with pytest.raises(UserError, match="no room"):
-        ask(Awaited(up, refuses))
+        ask(PendingRay(up, refuses))
     fault: Future[None] = Future()
     fault.set_exception(OSError("no port"))
     with pytest.raises(OSError, match="no port"):
-        ask(Awaited(fault, lambda: None))
+        ask(PendingRay(fault, lambda: None))
 
 
 def test_what_ray_does_not_have_is_not_left_out() -> None:

@@ -18,6 +18,14 @@ import yaml
 from safetensors.numpy import save_file
 
 from sign_ensemble.core import run_folder
+from sign_ensemble.core.atomic_files import (
+    atomic_write,
+    file_sha256,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_json,
+)
 from sign_ensemble.core.config import (
     Config,
     DataConfig,
@@ -32,15 +40,9 @@ from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import (
     RunFolder,
     default_name,
-    file_sha256,
     load_config,
     open_run,
-    read_arrays,
-    read_json,
     settings_of,
-    whole,
-    write_arrays,
-    write_json,
 )
 
 
@@ -57,7 +59,7 @@ def files(folder: Path) -> list[str]:
 
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.txt"
-    with whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text("new")
         assert not path.exists()
         assert beside.parent == path.parent  # else the rename might cross file systems
@@ -72,7 +74,7 @@ def test_a_failed_write_leaves_what_was(before: str | None, tmp_path: Path) -> N
         path.write_text(before)
 
     def write_half() -> None:
-        with whole(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text("ha")
             raise KeyboardInterrupt
 
@@ -84,7 +86,7 @@ def test_a_failed_write_leaves_what_was(before: str | None, tmp_path: Path) -> N
 
 
 def test_a_block_that_writes_nothing_fails(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), whole(tmp_path / "a.txt"):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a.txt"):
         pass
     assert files(tmp_path) == []
 

@@ -18,36 +18,34 @@ import numpy as np
 import pytest
 
 from sign_ensemble.core import storage
-from sign_ensemble.core.config import Config, DataConfig, RunConfig
-from sign_ensemble.core.config_checks import check, check_places
-from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import (
-    RunFolder,
-    at_hand,
+from sign_ensemble.core.atomic_files import (
+    atomic_write,
     file_sha256,
-    load_config,
-    open_run,
+    local_copy_of,
     read_arrays,
     read_json,
-    whole,
     write_arrays,
     write_json,
 )
-from sign_ensemble.core.storage import Place, Remote, StorageError, place
+from sign_ensemble.core.config import Config, DataConfig, RunConfig
+from sign_ensemble.core.config_checks import check, check_places
+from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.run_folder import RunFolder, load_config, open_run
+from sign_ensemble.core.storage import RemotePath, StorageError, StoragePath, storage_path
 
 if TYPE_CHECKING:
     from tests.conftest import S3
 
 
 @pytest.fixture(params=["local", "s3"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> StoragePath:
     """A folder that is empty."""
     if request.param == "local":
         return tmp_path / "runs"
-    return place(request.getfixturevalue("s3").uri) / "some" / "runs"
+    return storage_path(request.getfixturevalue("s3").uri) / "some" / "runs"
 
 
-def names(folder: Place, pattern: str = "*") -> list[str]:
+def names(folder: StoragePath, pattern: str = "*") -> list[str]:
     return sorted(each.name for each in folder.glob(pattern))
 
 
@@ -62,18 +60,18 @@ def names(folder: Place, pattern: str = "*") -> list[str]:
         ("C:odd name", Path("C:odd name")),
         ("file:///shared/my%20runs", Path("/shared/my runs")),
         ("file://localhost/shared", Path("/shared")),
-        ("s3://b", Remote("s3://b")),
-        ("s3://b/", Remote("s3://b")),
-        ("s3://b/a/c/", Remote("s3://b", "a/c")),
-        ("gs://b/a", Remote("gs://b", "a")),
-        ("s3://b/a?region=eu-west-1", Remote("s3://b", "a", "region=eu-west-1")),
-        ("abfs://box@account.example/a", Remote("abfs://box@account.example", "a")),
+        ("s3://b", RemotePath("s3://b")),
+        ("s3://b/", RemotePath("s3://b")),
+        ("s3://b/a/c/", RemotePath("s3://b", "a/c")),
+        ("gs://b/a", RemotePath("gs://b", "a")),
+        ("s3://b/a?region=eu-west-1", RemotePath("s3://b", "a", "region=eu-west-1")),
+        ("abfs://box@account.example/a", RemotePath("abfs://box@account.example", "a")),
     ],
 )
-def test_what_is_typed_is_found_and_shown_again(text: str, expected: Place) -> None:
-    found = place(text)
+def test_what_is_typed_is_found_and_shown_again(text: str, expected: StoragePath) -> None:
+    found = storage_path(text)
     assert found == expected
-    assert place(str(found)) == found
+    assert storage_path(str(found)) == found
     assert pickle.loads(pickle.dumps(found)) == found
 
 
@@ -109,7 +107,7 @@ def test_a_uri_is_no_relative_path_in_a_job(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_parts_of_a_name() -> None:
-    root = Remote("s3://b", query="region=x")
+    root = RemotePath("s3://b", query="region=x")
     file = root / "runs" / "one/rule.json"
     assert str(file) == "s3://b/runs/one/rule.json?region=x"
     assert (file.name, file.suffix) == ("rule.json", ".json")
@@ -122,7 +120,7 @@ def test_parts_of_a_name() -> None:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def test_a_file_is_written_read_and_deleted(folder: Place) -> None:
+def test_a_file_is_written_read_and_deleted(folder: StoragePath) -> None:
     file = folder / "a.txt"
     assert not file.exists() and not file.is_file() and not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,12 +144,12 @@ def test_a_file_is_written_read_and_deleted(folder: Place) -> None:
     assert names(folder.parent) == []
 
 
-def test_a_pattern_never_crosses_a_slash(folder: Place) -> None:
+def test_a_pattern_never_crosses_a_slash(folder: StoragePath) -> None:
     for name in ("t/0001/trial.json", "t/0000/trial.json", "t/0000/fold-0", "t/x/y/trial.json"):
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"")
-    found: list[Place] = sorted(folder.glob("t/*/trial.json"), key=str)
+    found: list[StoragePath] = sorted(folder.glob("t/*/trial.json"), key=str)
     assert [file.parent.name for file in found] == ["0000", "0001"]
     assert all(file.is_file() for file in found)
     assert names(folder / "t") == ["0000", "0001", "x"]
@@ -161,21 +159,21 @@ def test_a_pattern_never_crosses_a_slash(folder: Place) -> None:
 
 def test_many_files_are_all_listed(s3: S3) -> None:
     """More than a page of S3 holds, which is a thousand."""
-    folder = place(s3.uri) / "many"
+    folder = storage_path(s3.uri) / "many"
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda n: (folder / f"{n:04d}").write_bytes(b""), range(1003)))
     assert names(folder) == [f"{n:04d}" for n in range(1003)]
 
 
 @pytest.mark.parametrize("before", [None, b"old"])
-def test_a_failed_write_leaves_what_was(before: bytes | None, folder: Place) -> None:
+def test_a_failed_write_leaves_what_was(before: bytes | None, folder: StoragePath) -> None:
     file = folder / "a.txt"
     if before:
         folder.mkdir(parents=True)
         file.write_bytes(before)
 
     def write_half() -> None:
-        with whole(file) as beside:
+        with atomic_write(file) as beside:
             beside.write_bytes(b"ha")
             raise KeyboardInterrupt
 
@@ -184,7 +182,7 @@ def test_a_failed_write_leaves_what_was(before: bytes | None, folder: Place) -> 
     assert names(folder) == (["a.txt"] if before else [])
     if before:
         assert file.read_bytes() == before
-    with whole(file) as beside:
+    with atomic_write(file) as beside:
         beside.write_bytes(b"new")
         assert not file.exists() if before is None else file.read_bytes() == before
     assert file.read_bytes() == b"new"
@@ -210,7 +208,7 @@ storage.place(sys.argv[1]).write_bytes(b"new" * 10_000_000)
 def test_a_process_that_ends_while_it_writes_leaves_all_or_nothing(
     s3: S3, number: str, expected: bytes
 ) -> None:
-    file = place(s3.uri) / "a.txt"
+    file = storage_path(s3.uri) / "a.txt"
     file.write_bytes(b"old")
     code = KILLED.format(signal=number)
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=False)
@@ -219,7 +217,7 @@ def test_a_process_that_ends_while_it_writes_leaves_all_or_nothing(
     assert len(file.read_bytes()) in (3, 30_000_000)
 
 
-def test_json_and_arrays_come_back(folder: Place) -> None:
+def test_json_and_arrays_come_back(folder: StoragePath) -> None:
     value = {"a": [0.1 + 0.2, None, "ß"]}
     write_json(folder / "a.json", value)
     assert read_json(folder / "a.json") == value
@@ -237,10 +235,10 @@ def test_json_and_arrays_come_back(folder: Place) -> None:
         read_arrays(folder / "a.safetensors")
 
 
-def test_a_folder_at_hand_holds_its_files(folder: Place) -> None:
+def test_a_folder_at_hand_holds_its_files(folder: StoragePath) -> None:
     for name in ("one", "two"):
         write_json(folder / name, name)
-    with at_hand(folder) as here:
+    with local_copy_of(folder) as here:
         assert sorted(path.name for path in here.iterdir()) == ["one", "two"]
         assert (here / "two").read_text() == '"two"\n'
     assert here.exists() == isinstance(folder, Path)
@@ -273,10 +271,10 @@ def test_the_endpoint_may_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3.port}")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    file = place(f"s3://{s3.bucket}/a.txt")
+    file = storage_path(f"s3://{s3.bucket}/a.txt")
     storage._file_system.cache_clear()
     file.write_bytes(b"there")
-    assert (place(s3.uri) / "a.txt").read_bytes() == b"there"
+    assert (storage_path(s3.uri) / "a.txt").read_bytes() == b"there"
 
 
 def test_a_bucket_that_is_not_there_is_named(s3: S3) -> None:
@@ -301,7 +299,7 @@ def test_a_store_that_nobody_answers_for_is_named(s3: S3) -> None:
         uri = s3.uri.replace(str(s3.port), str(taken.getsockname()[1]))
         began = time.monotonic()
         with pytest.raises(StorageError, match=r"NETWORK_CONNECTION.*AWS_ENDPOINT_URL fit it") as e:
-            load_config(RunFolder(place(uri)))
+            load_config(RunFolder(storage_path(uri)))
         assert time.monotonic() - began < 30
     assert "\n" not in str(e.value)
     assert str(pickle.loads(pickle.dumps(e.value))) == str(e.value)  # workers send it
@@ -314,18 +312,20 @@ def test_copies_lie_in_a_folder_that_is_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    folder = storage.scratch()
+    folder = storage.scratch_folder()
     assert folder.parent == tmp_path
     assert folder.stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     (tmp_path / "sign_ensemble-12345").mkdir()
     with pytest.raises(UserError, match="belongs to another user; give TMPDIR"):
-        storage.scratch()
+        storage.scratch_folder()
 
 
 def test_what_a_library_writes_lies_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    assert storage.beside(tmp_path) == tmp_path
-    one, other = (storage.beside(Remote("s3://b", f"{name}/run")) for name in ("a", "b"))
+    assert storage.local_folder_for(tmp_path) == tmp_path
+    one, other = (
+        storage.local_folder_for(RemotePath("s3://b", f"{name}/run")) for name in ("a", "b")
+    )
     assert one != other and one.is_dir() and one.name.startswith("run-")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from sign_ensemble.core.threads import AHEAD, in_parts, side_by_side
+from sign_ensemble.core.threads import AHEAD, map_on_threads, slices_on_threads
 
 
 @pytest.fixture(autouse=True)
@@ -32,31 +32,31 @@ def test_they_come_in_order_however_long_each_takes() -> None:
         time.sleep(0.02 * (3 - number % 3))
         return number
 
-    assert list(side_by_side(10, slow)) == list(range(10))
-    assert list(side_by_side(0, slow)) == []
+    assert list(map_on_threads(10, slow)) == list(range(10))
+    assert list(map_on_threads(0, slow)) == []
 
 
 @pytest.mark.parametrize(("pieces", "share"), [(1, 3), (2, 1), (3, 1), (9, 1)])
 def test_threads_are_shared_among_pieces(pieces: int, share: int) -> None:
-    found = list(side_by_side(pieces, lambda _: torch.get_num_threads()))
+    found = list(map_on_threads(pieces, lambda _: torch.get_num_threads()))
     assert found == [share] * pieces
     assert torch.get_num_threads() == threads_of_a_new_one() == 3
 
 
 def test_only_so_many_are_made_at_once() -> None:
     """However many cores there are: each needs memory."""
-    found = list(side_by_side(4, lambda _: torch.get_num_threads(), most=1))
+    found = list(map_on_threads(4, lambda _: torch.get_num_threads(), most=1))
     assert found == [3] * 4
 
 
 def test_as_many_as_threads_are_made_at_once() -> None:
     together = threading.Barrier(3, timeout=20)
-    assert len(list(side_by_side(6, lambda _: together.wait()))) == 6
+    assert len(list(map_on_threads(6, lambda _: together.wait()))) == 6
 
 
 def test_only_a_few_are_made_before_they_are_taken() -> None:
     begun: list[int] = []
-    parts = side_by_side(100, begun.append)
+    parts = map_on_threads(100, begun.append)
     next(parts)
     time.sleep(0.1)  # whatever else began would have by now
     assert len(begun) == AHEAD * 3
@@ -76,7 +76,7 @@ def test_a_fault_comes_in_its_place_and_ends_the_rest() -> None:
 
     taken: list[int] = []
     with pytest.raises(OSError, match="gone"):
-        taken.extend(side_by_side(100, fails))
+        taken.extend(map_on_threads(100, fails))
     assert len(begun) <= 4 + AHEAD * 3
     assert set(threading.enumerate()) <= before
     assert torch.get_num_threads() == threads_of_a_new_one() == 3
@@ -91,5 +91,5 @@ def test_parts_are_all_images_once(images: int, cores: int) -> None:
     def count(part: slice) -> None:
         counts[part] += 1
 
-    in_parts(images, count)
+    slices_on_threads(images, count)
     assert counts.tolist() == [1] * images

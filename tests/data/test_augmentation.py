@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from sign_ensemble.data import augmentation
-from sign_ensemble.data.augmentation import RANGES, ViewRanges, augment
+from sign_ensemble.data.augmentation import RANGES, AugmentationRanges, augment
 
-STILL = ViewRanges(
+STILL = AugmentationRanges(
     rotation=0,
     scale=(1, 1),
     translation=0,
@@ -136,7 +136,10 @@ def drawn(**values: float) -> np.ndarray:
     ],
 )
 def test_places_are_read_where_geometry_says(
-    ranges: ViewRanges, draws: np.ndarray, place: tuple[float, float], read_at: tuple[float, float]
+    ranges: AugmentationRanges,
+    draws: np.ndarray,
+    place: tuple[float, float],
+    read_at: tuple[float, float],
 ) -> None:
     h = augmentation.homographies(draws, False, ranges)[0]
     u, v, w = h @ (*place, 1)
@@ -152,7 +155,7 @@ def test_a_shift_moves_pixels_and_repeats_the_edge(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("light", "most"), [(STILL, 1), (RANGES, 3)])  # light enlarges a level
-def test_both_samplers_read_alike(light: ViewRanges, most: int) -> None:
+def test_both_samplers_read_alike(light: AugmentationRanges, most: int) -> None:
     x, k = images(12, 96), keys(12)  # noise: what a misplaced sampler differs on most
     tone = {name: getattr(light, name) for name in ("contrast", "gamma", "brightness", "gain")}
     ranges = replace(RANGES, **tone)
@@ -183,8 +186,10 @@ def test_tone_curves_by_hand() -> None:
 
 
 def test_settings_are_plain_and_tell_ranges_apart() -> None:
-    assert json.dumps(augmentation.settings()) != json.dumps(augmentation.settings(STILL))
-    assert augmentation.settings()["version"] == augmentation.VERSION
+    assert json.dumps(augmentation.range_settings()) != json.dumps(
+        augmentation.range_settings(STILL)
+    )
+    assert augmentation.range_settings()["version"] == augmentation.VERSION
 
 
 def test_refuses_other_numbers_of_keys_and_negative_views() -> None:

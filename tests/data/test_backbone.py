@@ -17,7 +17,17 @@ from safetensors.torch import save_file
 
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.data import backbone
-from sign_ensemble.data.backbone import BATCH, MEAN, STD, Backbone, C, D, F, joined, weights_bytes
+from sign_ensemble.data.backbone import (
+    BATCH,
+    FIFTH_FEATURES,
+    FOURTH_FEATURES,
+    MEAN,
+    STD,
+    THIRD_FEATURES,
+    Backbone,
+    concatenate,
+    weights_bytes,
+)
 from sign_ensemble.data.convolutions import Convolutions
 
 SHA256 = "800459ed36154bfa3d8af783beef62272f16b5bf1125a1a0b2d020550689cb43"
@@ -33,7 +43,7 @@ def images(n: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
 
 
 def features(*batches: np.ndarray, of: Backbone | None = None) -> np.ndarray:
-    return joined(list((of or backbone.load("random")).features(batches))).both_NE
+    return concatenate(list((of or backbone.load("random")).features(batches))).both_NE
 
 
 @pytest.mark.usefixtures("torchvision_loads")
@@ -49,8 +59,8 @@ def test_the_layers_are_torchvisions() -> None:
         x_N3SS = torch.randn(2, 3, side, side)
         with torch.inference_mode():
             expected = torch.flatten(theirs.avgpool(theirs.features(x_N3SS)), 1)
-            found = ours(x_N3SS)[:, :D]
-        assert found.shape == (2, D)
+            found = ours(x_N3SS)[:, :FIFTH_FEATURES]
+        assert found.shape == (2, FIFTH_FEATURES)
         assert torch.equal(found, expected)
 
 
@@ -85,7 +95,7 @@ def test_features_are_the_layers_answer_to_normalised_pixels() -> None:
         expected = torch.cat([deep, middle], 1).cpu().numpy()
     found = features(x_NSS3, of=plain)
     assert found.dtype == np.float16
-    assert found.shape == (3, D + C)
+    assert found.shape == (3, FIFTH_FEATURES + THIRD_FEATURES)
     assert found == pytest.approx(expected, rel=2e-3, abs=1e-3)  # float16 holds three digits
     assert expected.max() > 1
     quick = features(x_NSS3, of=backbone.load("shipped"))  # in bf16 where that is fast
@@ -136,13 +146,16 @@ def test_the_middle_keeps_the_highest_value_of_each_place() -> None:
     by_hand = torch.stack(
         [third[:, :, a:b, c:d].amax((2, 3)) for a, b in edges for c, d in edges], 2
     )
-    assert torch.equal(layers(images_N3SS)[:, D:], by_hand.flatten(1))
+    assert torch.equal(layers(images_N3SS)[:, FIFTH_FEATURES:], by_hand.flatten(1))
 
 
 def test_no_images_have_no_features() -> None:
     none = backbone.load("random").of_images(images(0))
-    assert (none.deep_ND.shape, none.middle_NC.shape) == ((0, D), (0, C))
-    assert (none.both_NE.shape, none.fourth_NF.shape) == ((0, D + C), (0, F))
+    assert (none.deep_ND.shape, none.middle_NC.shape) == ((0, FIFTH_FEATURES), (0, THIRD_FEATURES))
+    assert (none.both_NE.shape, none.fourth_NF.shape) == (
+        (0, FIFTH_FEATURES + THIRD_FEATURES),
+        (0, FOURTH_FEATURES),
+    )
 
 
 def test_huge_activations_stay_finite() -> None:

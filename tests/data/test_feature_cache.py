@@ -25,19 +25,19 @@ from sign_ensemble.core.errors import UserError
 from sign_ensemble.data import backbone, feature_cache, row_cache
 from sign_ensemble.data.augmentation import augment
 from sign_ensemble.data.feature_cache import (
-    Cached,
+    CachedFeatures,
     Work,
+    all_layers,
     cache_key,
-    every,
     features_of_images,
     features_of_rows,
-    plain,
+    plain_features,
 )
-from sign_ensemble.data.images import SetAside, load_square
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.data.images import SetAside, decode_image
+from sign_ensemble.data.row_cache import CachedArray
 
 DATA = DataConfig(size=64, views=2, weights="random")
-SLOT = 2 * 3 * backbone.A  # bytes of an image and two views
+SLOT = 2 * 3 * backbone.ALL_FEATURES  # bytes of an image and two views
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -66,13 +66,13 @@ def rows(root: Path, names: Sequence[str] | None = None) -> pa.Table:
 
 def compute(
     root: Path, cache: Path, names: Sequence[str] | None = None, data: DataConfig = DATA
-) -> Slots:
+) -> CachedArray:
     return features_of_rows(rows(root, names), root, data, cache)
 
 
 def expected(root: Path, name: str, data: DataConfig = DATA) -> np.ndarray:
     """Features (1 + V, E) of one image and its views, image by image."""
-    image = load_square(root / name, size=data.size, fit=data.fit, max_pixels=10**6, min_side=16)[
+    image = decode_image(root / name, size=data.size, fit=data.fit, max_pixels=10**6, min_side=16)[
         None
     ]
     key = [hashlib.sha256((root / name).read_bytes()).hexdigest()]
@@ -114,18 +114,18 @@ def test_a_slot_holds_the_image_and_then_its_views(views: int, root: Path, tmp_p
     data = replace(DATA, views=views)
     found = compute(root, tmp_path / "cache", data=data)
     slots_NVE = found.open()[found.slots_N]
-    assert slots_NVE.shape == (7, 1 + views, backbone.D + backbone.C)
+    assert slots_NVE.shape == (7, 1 + views, backbone.FIFTH_FEATURES + backbone.THIRD_FEATURES)
     assert slots_NVE.dtype == np.float16
     for i in range(7):
         assert np.array_equal(slots_NVE[i], expected(root, f"{i}.png", data))
-    assert np.array_equal(plain(found), slots_NVE[:, 0])
-    some = Cached(found).rows(np.array([5, 2]))
-    assert np.array_equal(some.deep_ND, slots_NVE[[5, 2], 0, : backbone.D])
-    assert np.array_equal(some.middle_NC, slots_NVE[[5, 2], 0, backbone.D :])
-    whole_NVA = every(found).open()[found.slots_N]
-    assert whole_NVA.shape == (7, 1 + views, backbone.A)
-    assert np.array_equal(whole_NVA[..., : backbone.E], slots_NVE)
-    assert np.array_equal(some.fourth_NF, whole_NVA[[5, 2], 0, backbone.E :])
+    assert np.array_equal(plain_features(found), slots_NVE[:, 0])
+    some = CachedFeatures(found).rows(np.array([5, 2]))
+    assert np.array_equal(some.deep_ND, slots_NVE[[5, 2], 0, : backbone.FIFTH_FEATURES])
+    assert np.array_equal(some.middle_NC, slots_NVE[[5, 2], 0, backbone.FIFTH_FEATURES :])
+    whole_NVA = all_layers(found).open()[found.slots_N]
+    assert whole_NVA.shape == (7, 1 + views, backbone.ALL_FEATURES)
+    assert np.array_equal(whole_NVA[..., : backbone.HEAD_FEATURES], slots_NVE)
+    assert np.array_equal(some.fourth_NF, whole_NVA[[5, 2], 0, backbone.HEAD_FEATURES :])
     if views:  # they differ, so that an order was tested
         assert not np.array_equal(slots_NVE[0, 1], slots_NVE[0, 2])
 
@@ -142,7 +142,7 @@ def test_more_images_than_one_pass_come_out_in_order(
     one, other = (np.frombuffer(each, np.float16).astype(float) for each in (whole, parts))
     # passes of another size may round otherwise
     assert np.abs(one - other).max() < 0.02 * np.abs(one).max()
-    each = np.stack([one, other]).reshape(2, 21, backbone.A)
+    each = np.stack([one, other]).reshape(2, 21, backbone.ALL_FEATURES)
     assert (np.linalg.norm(each[0, :, None] - each[1][None], axis=-1).argmin(1) == range(21)).all()
 
 
@@ -165,10 +165,10 @@ def test_any_number_of_threads_finds_the_same_bits(
             torch.set_num_threads(1)
         found.append((folder_of(tmp_path / f"{threads}") / "features.f16").read_bytes())
     assert found[0] == found[1]
-    read = np.frombuffer(found[0], np.float16).reshape(70, 1 + views, backbone.A)
+    read = np.frombuffer(found[0], np.float16).reshape(70, 1 + views, backbone.ALL_FEATURES)
     names = sorted(path.name for path in root.iterdir())
     for i in (0, 12, 13, 31, 32, 63, 64, 69):
-        assert np.array_equal(read[i, :, : backbone.E], expected(root, names[i], data))
+        assert np.array_equal(read[i, :, : backbone.HEAD_FEATURES], expected(root, names[i], data))
 
 
 def test_pictures_drawn_for_a_gpu_are_those_that_a_processor_convolves(
@@ -180,8 +180,10 @@ def test_pictures_drawn_for_a_gpu_are_those_that_a_processor_convolves(
     net = backbone.load("random")
     drawn = [feature_cache.pictures(works, DATA, range(i, min(i + 4, 21))) for i in range(0, 21, 4)]
     assert [(len(each), each.dtype) for each in drawn] == [(4, np.uint8)] * 5 + [(1, np.uint8)]
-    each_NA = backbone.joined(list(net.features(drawn))).every_NA.reshape(7, 3, backbone.A)
-    assert np.array_equal(each_NA, every(found).open()[found.slots_N])
+    each_NA = backbone.concatenate(list(net.features(drawn))).every_NA.reshape(
+        7, 3, backbone.ALL_FEATURES
+    )
+    assert np.array_equal(each_NA, all_layers(found).open()[found.slots_N])
 
 
 def test_an_image_that_goes_is_named_and_what_was_found_is_kept(
@@ -202,7 +204,7 @@ def test_rows_are_answered_in_their_own_order(root: Path, tmp_path: Path) -> Non
     found = compute(root, tmp_path / "cache", names)
     assert first.slots_N.tolist() == [0]
     assert found.slots_N.tolist() == [1, 2, 0]
-    for name, values in zip(names, plain(found), strict=True):
+    for name, values in zip(names, plain_features(found), strict=True):
         assert np.array_equal(values, expected(root, name)[0])
 
 
@@ -217,7 +219,7 @@ def test_images_in_memory_are_the_same_images(root: Path) -> None:
     data = replace(DATA, views=0)
     squares = np.concatenate(
         [
-            load_square(root / f"{i}.png", size=64, fit="pad", max_pixels=10**6, min_side=16)[None]
+            decode_image(root / f"{i}.png", size=64, fit="pad", max_pixels=10**6, min_side=16)[None]
             for i in range(7)
         ]
     )
@@ -230,7 +232,7 @@ def test_images_in_memory_are_the_same_images(root: Path) -> None:
         alone = expected(root, f"{i}.png", data)[0]
         assert np.array_equal(found.both_NE[i], alone)
         assert np.array_equal(found.both_NE[63 + i], alone)
-    assert features_of_images(squares[:0], "random").both_NE.shape == (0, backbone.E)
+    assert features_of_images(squares[:0], "random").both_NE.shape == (0, backbone.HEAD_FEATURES)
 
 
 # --- what is computed, and what is not ------------------------------------------------------------
@@ -240,7 +242,7 @@ def test_a_second_call_computes_nothing(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = compute(root, tmp_path / "cache")
-    values = plain(first)
+    values = plain_features(first)
 
     def never(works: Sequence[Work], data: DataConfig) -> Iterator[np.ndarray]:
         raise AssertionError(f"computed again: {works}")
@@ -248,22 +250,22 @@ def test_a_second_call_computes_nothing(
     monkeypatch.setattr(feature_cache, "compute_here", never)
     again = compute(root, tmp_path / "cache")
     assert again.slots_N.tolist() == first.slots_N.tolist()
-    assert np.array_equal(plain(again), values)
+    assert np.array_equal(plain_features(again), values)
     assert compute(root, tmp_path / "cache", ["4.png", "2.png"]).slots_N.tolist() == [4, 2]
 
 
 def test_a_changed_image_computes_itself_alone(
     root: Path, tmp_path: Path, computed: list[str]
 ) -> None:
-    before = plain(compute(root, tmp_path / "cache"))
+    before = plain_features(compute(root, tmp_path / "cache"))
     computed.clear()
     Image.new("RGB", (80, 90), "teal").save(root / "3.png")
     (root / "5.png").rename(root / "six.png")  # the same content elsewhere is known
     after = compute(root, tmp_path / "cache", [f"{i}.png" for i in range(5)] + ["six.png"])
     assert computed == ["3.png"]
     assert after.slots_N.tolist() == [0, 1, 2, 7, 4, 5]
-    assert np.array_equal(np.delete(plain(after), 3, 0), np.delete(before, [3, 6], 0))
-    assert np.array_equal(plain(after)[3], expected(root, "3.png")[0])
+    assert np.array_equal(np.delete(plain_features(after), 3, 0), np.delete(before, [3, 6], 0))
+    assert np.array_equal(plain_features(after)[3], expected(root, "3.png")[0])
 
 
 def test_progress_counts_what_is_missing(root: Path, tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from PIL import Image, PngImagePlugin
 from sign_ensemble.data.images import (
     Fit,
     SetAside,
+    decode_image,
     decode_rgb,
     fit_square,
-    load_square,
     upright_size,
 )
 
@@ -335,7 +335,7 @@ def test_the_size_of_a_broken_jpeg_is_not_told() -> None:
 def test_load_square_reads_a_file_or_says_why_not(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(Image.fromarray(quadrants(64, 64))))
-    square = load_square(path, size=64, fit="pad", max_pixels=5000, min_side=16)
+    square = decode_image(path, size=64, fit="pad", max_pixels=5000, min_side=16)
     np.testing.assert_array_equal(square, quadrants(64, 64))
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
@@ -346,7 +346,7 @@ def test_load_square_reads_a_file_or_says_why_not(tmp_path: Path) -> None:
         (tmp_path / "nul\0.png", "cannot be read"),
     ):
         with pytest.raises(SetAside, match=reason):
-            load_square(broken, size=64, fit="pad", max_pixels=5000, min_side=16)
+            decode_image(broken, size=64, fit="pad", max_pixels=5000, min_side=16)
 
 
 def test_a_forbidden_file_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,4 +358,4 @@ def test_a_forbidden_file_is_set_aside(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Path, "read_bytes", forbid)  # tests may run as root, whom chmod cannot stop
     with pytest.raises(SetAside, match="cannot be read: Permission denied"):
-        load_square(path, size=64, fit="pad", max_pixels=5000, min_side=16)
+        decode_image(path, size=64, fit="pad", max_pixels=5000, min_side=16)

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.storage import Place, Remote, place
+from sign_ensemble.core.storage import RemotePath, StoragePath, storage_path
 from sign_ensemble.data import row_cache
-from sign_ensemble.data.row_cache import Kind, Slots, slots_of
+from sign_ensemble.data.row_cache import CachedArray, RowSchema, cached_rows
 
 if TYPE_CHECKING:
     from tests.conftest import S3
 
-KIND = Kind("rows.u8", (2, 3), "uint8", {"size": 3})
+KIND = RowSchema("rows.u8", (2, 3), "uint8", {"size": 3})
 KEYS = [hashlib.sha256(bytes([n])).hexdigest() for n in range(7)]
 
 
@@ -49,18 +49,18 @@ def never(missing: Sequence[tuple[str, int]]) -> Iterator[np.ndarray]:
 
 
 @pytest.fixture(params=["local", "s3"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path, machine: Any) -> Place:
+def folder(request: pytest.FixtureRequest, tmp_path: Path, machine: Any) -> StoragePath:
     """Where rows are kept."""
     if request.param == "local":
         return tmp_path / "kept"
-    return place(request.getfixturevalue("s3").uri) / "kept"
+    return storage_path(request.getfixturevalue("s3").uri) / "kept"
 
 
 @pytest.fixture
-def remote(s3: S3, machine: Any) -> Remote:
+def remote(s3: S3, machine: Any) -> RemotePath:
     """Where rows are kept, on the object store."""
-    found = place(s3.uri) / "kept"
-    assert isinstance(found, Remote)
+    found = storage_path(s3.uri) / "kept"
+    assert isinstance(found, RemotePath)
     return found
 
 
@@ -78,7 +78,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return go
 
 
-def rows_of(found: Slots) -> np.ndarray:
+def rows_of(found: CachedArray) -> np.ndarray:
     path = found.path if found.copy is None else found.copy.file()
     return np.memmap(path, np.uint8, "r").reshape(-1, 2, 3)[found.slots_N]
 
@@ -91,33 +91,37 @@ def copies(disk: Path) -> list[Path]:
     return list(disk.glob("sign_ensemble-*/*rows.u8"))
 
 
-def test_rows_are_made_once_and_answered_in_order(folder: Place) -> None:
+def test_rows_are_made_once_and_answered_in_order(folder: StoragePath) -> None:
     done: list[tuple[int, int]] = []
     asked = [KEYS[5], KEYS[0], KEYS[5]]
-    found = slots_of(folder, KIND, asked, Maker(), lambda n, of: done.append((n, of)))
+    found = cached_rows(folder, KIND, asked, Maker(), lambda n, of: done.append((n, of)))
     assert np.array_equal(rows_of(found), expected(asked))
     assert done == [(1, 2), (2, 2)]
     maker = Maker()
-    found = slots_of(folder, KIND, KEYS, maker)
+    found = cached_rows(folder, KIND, KEYS, maker)
     assert maker.made == [key for key in KEYS if key not in asked]
     assert np.array_equal(rows_of(found), expected(KEYS))
-    assert np.array_equal(rows_of(slots_of(folder, KIND, KEYS[::-1], never)), expected(KEYS[::-1]))
-    assert np.array_equal(rows_of(slots_of(folder, KIND, asked, never)), expected(asked))
+    assert np.array_equal(
+        rows_of(cached_rows(folder, KIND, KEYS[::-1], never)), expected(KEYS[::-1])
+    )
+    assert np.array_equal(rows_of(cached_rows(folder, KIND, asked, never)), expected(asked))
 
 
-def test_an_interrupted_making_keeps_what_was_committed(folder: Place) -> None:
+def test_an_interrupted_making_keeps_what_was_committed(folder: StoragePath) -> None:
     with pytest.raises(KeyboardInterrupt):
-        slots_of(folder, KIND, KEYS, Maker(breaks_after=5))
+        cached_rows(folder, KIND, KEYS, Maker(breaks_after=5))
     maker = Maker()
-    found = slots_of(folder, KIND, KEYS, maker)
+    found = cached_rows(folder, KIND, KEYS, maker)
     assert maker.made == KEYS[4:]
     assert np.array_equal(rows_of(found), expected(KEYS))
 
 
-def test_another_machine_makes_its_copy_from_the_record_alone(remote: Remote, machine: Any) -> None:
-    sent = pickle.dumps(slots_of(remote, KIND, KEYS, Maker()))
+def test_another_machine_makes_its_copy_from_the_record_alone(
+    remote: RemotePath, machine: Any
+) -> None:
+    sent = pickle.dumps(cached_rows(remote, KIND, KEYS, Maker()))
     disk = machine("two")
-    found: Slots = pickle.loads(sent)
+    found: CachedArray = pickle.loads(sent)
     assert np.array_equal(rows_of(found), expected(KEYS))
     (copy,) = copies(disk)
     assert copy.name == Path(found.path).name
@@ -127,45 +131,45 @@ def test_another_machine_makes_its_copy_from_the_record_alone(remote: Remote, ma
 
 
 def test_another_machine_fetches_what_it_lacks_and_makes_nothing(
-    remote: Remote, machine: Any
+    remote: RemotePath, machine: Any
 ) -> None:
-    slots_of(remote, KIND, KEYS[:3], Maker())
+    cached_rows(remote, KIND, KEYS[:3], Maker())
     machine("two")
     maker = Maker()
-    slots_of(remote, KIND, KEYS[2:], maker)
+    cached_rows(remote, KIND, KEYS[2:], maker)
     assert maker.made == KEYS[3:]
     machine("three")
-    assert np.array_equal(rows_of(slots_of(remote, KIND, KEYS, never)), expected(KEYS))
+    assert np.array_equal(rows_of(cached_rows(remote, KIND, KEYS, never)), expected(KEYS))
 
 
-def test_two_machines_at_once_lose_nothing(remote: Remote, machine: Any) -> None:
+def test_two_machines_at_once_lose_nothing(remote: RemotePath, machine: Any) -> None:
     """Each makes what the other has not yet written."""
 
     def while_another_makes(missing: Sequence[tuple[str, int]]) -> Iterator[np.ndarray]:
         here = tempfile.gettempdir()
         machine("two")
-        slots_of(remote, KIND, KEYS[3:], Maker())
+        cached_rows(remote, KIND, KEYS[3:], Maker())
         tempfile.tempdir = here
         return Maker()(missing)
 
-    found = slots_of(remote, KIND, KEYS[:5], while_another_makes)
+    found = cached_rows(remote, KIND, KEYS[:5], while_another_makes)
     assert np.array_equal(rows_of(found), expected(KEYS[:5]))
     machine("three")
-    assert np.array_equal(rows_of(slots_of(remote, KIND, KEYS, never)), expected(KEYS))
+    assert np.array_equal(rows_of(cached_rows(remote, KIND, KEYS, never)), expected(KEYS))
 
 
-def test_a_shard_whose_index_was_never_written_does_not_count(remote: Remote) -> None:
-    slots_of(remote, KIND, KEYS[:2], Maker())
+def test_a_shard_whose_index_was_never_written_does_not_count(remote: RemotePath) -> None:
+    cached_rows(remote, KIND, KEYS[:2], Maker())
     (index,) = remote.glob("shards/*.parquet")
     index.unlink()
     maker = Maker()
-    assert np.array_equal(rows_of(slots_of(remote, KIND, KEYS[:2], maker)), expected(KEYS[:2]))
+    assert np.array_equal(rows_of(cached_rows(remote, KIND, KEYS[:2], maker)), expected(KEYS[:2]))
     assert maker.made == KEYS[:2]
 
 
 @pytest.mark.parametrize("ending", ["rows", "parquet"])
-def test_damage_is_named(ending: str, remote: Remote, machine: Any) -> None:
-    slots_of(remote, KIND, KEYS[:2], Maker())
+def test_damage_is_named(ending: str, remote: RemotePath, machine: Any) -> None:
+    cached_rows(remote, KIND, KEYS[:2], Maker())
     (file,) = remote.glob(f"shards/*.{ending}")
     content = bytearray(file.read_bytes())
     content[1] ^= 255
@@ -174,12 +178,12 @@ def test_damage_is_named(ending: str, remote: Remote, machine: Any) -> None:
     file.write_bytes(bytes(content))
     disk = machine("two")
     with pytest.raises(UserError, match=rf"{ending}.*: damaged.*; delete its? ?\w* to compute"):
-        slots_of(remote, KIND, KEYS[:2], never)
+        cached_rows(remote, KIND, KEYS[:2], never)
     assert copies(disk) == []
 
 
-def test_rows_that_are_gone_are_never_read_as_zeros(remote: Remote, machine: Any) -> None:
-    found = slots_of(remote, KIND, KEYS, Maker())
+def test_rows_that_are_gone_are_never_read_as_zeros(remote: RemotePath, machine: Any) -> None:
+    found = cached_rows(remote, KIND, KEYS, Maker())
     next(iter(remote.glob("shards/*.parquet"))).unlink()
     disk = machine("two")
     with pytest.raises(UserError, match=r"kept.*: [12] of 7 rows are gone"):
@@ -187,8 +191,8 @@ def test_rows_that_are_gone_are_never_read_as_zeros(remote: Remote, machine: Any
     assert copies(disk) == []
 
 
-def test_a_lost_copy_is_made_again(remote: Remote, machine: Any) -> None:
+def test_a_lost_copy_is_made_again(remote: RemotePath, machine: Any) -> None:
     disk = machine("two")
-    found = slots_of(remote, KIND, KEYS, Maker())
+    found = cached_rows(remote, KIND, KEYS, Maker())
     shutil.rmtree(next(disk.glob("sign_ensemble-*")))
     assert np.array_equal(rows_of(found), expected(KEYS))

@@ -18,19 +18,19 @@ from sign_ensemble.core.config import FinetuneConfig, MemberConfig
 from sign_ensemble.core.device import CPU, bf16_is_fast
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.data import augmentation, backbone
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.finetuning import (
     PixelBatches,
-    course_of,
+    checkpoint_tensors,
+    finetuning_schedule,
     network_of,
-    optimiser_of,
+    optimizer_of,
     restore,
-    state_of,
 )
 from sign_ensemble.learning.member import Card, Member
 from sign_ensemble.learning.network import Head, Network
 from sign_ensemble.learning.task import PixelTask, seed_of
-from sign_ensemble.learning.training_loop import Course, Position, backward, fit
+from sign_ensemble.learning.training_loop import Schedule, TrainingState, backward, fit
 
 SIDE, N = 64, 10
 SETTINGS = FinetuneConfig(layers="last", epochs=2, batch_size=4, learning_rate=1e-2)
@@ -48,7 +48,7 @@ def task(tmp_path: Path) -> PixelTask:
     on_disk[slots] = images
     on_disk.tofile(tmp_path / "pixels.u8")
     return PixelTask(
-        Slots(str(tmp_path / "pixels.u8"), slots, (SIDE, SIDE, 3), "uint8"),
+        CachedArray(str(tmp_path / "pixels.u8"), slots, (SIDE, SIDE, 3), "uint8"),
         tuple(f"sha-{i}" for i in range(N)),
         np.arange(N) % 2,
         np.zeros(N, np.int64),
@@ -65,7 +65,7 @@ def batches(task: PixelTask, rank: int = 0, workers: int = 1, **changed: Any) ->
 
 def member() -> Member:
     torch.manual_seed(0)
-    head = Head(backbone.E, WIDTHS, 2, 0.5)
+    head = Head(backbone.HEAD_FEATURES, WIDTHS, 2, 0.5)
     card = Card(
         ("a", "b"), MemberConfig(widths=WIDTHS), 7, 0, -1, 1, 0.0,
         {"size": SIDE, "fit": "pad", "weights": "shipped"}, "m", SETTINGS,
@@ -189,14 +189,14 @@ def test_masks_drop_the_share_that_was_asked_for(task: PixelTask) -> None:
 
 
 def test_the_pace_by_hand() -> None:
-    course = Course(epochs=1, warmup=0.4, cosine=True)
+    course = Schedule(epochs=1, warmup=0.4, cosine=True)
     assert [course.pace(step, 10) for step in range(5)] == pytest.approx(
         [0.25, 0.5, 0.75, 1.0, 1.0]
     )
     assert course.pace(7, 10) == pytest.approx(0.5)
     assert course.pace(9, 10) == pytest.approx(0.0669873)
-    assert [Course(epochs=1).pace(step, 10) for step in range(10)] == [1.0] * 10
-    assert Course(epochs=1, warmup=1.0, cosine=True).pace(9, 10) == 1.0
+    assert [Schedule(epochs=1).pace(step, 10) for step in range(10)] == [1.0] * 10
+    assert Schedule(epochs=1, warmup=1.0, cosine=True).pace(9, 10) == 1.0
 
 
 def test_a_long_gradient_is_clipped(task: PixelTask) -> None:
@@ -209,7 +209,7 @@ def test_a_long_gradient_is_clipped(task: PixelTask) -> None:
     optimiser.register_step_pre_hook(
         lambda *_: seen.append(float(torch.nn.utils.clip_grad_norm_(net.parameters(), inf)))
     )
-    fit(net, batches(task), Course(1, clip=float(length) / 10), optimiser, CPU)
+    fit(net, batches(task), Schedule(1, clip=float(length) / 10), optimiser, CPU)
     assert max(seen) <= float(length) / 10 * 1.001
 
 
@@ -224,7 +224,7 @@ def test_only_what_was_asked_for_learns(task: PixelTask, layers: Any, learn: set
     net = network_of(member(), settings, "shipped")
     before = {name: value.clone() for name, value in net.convolutions.state_dict().items()}
     given = batches(task, settings=settings)
-    fit(net, given, course_of(settings, 0.0), optimiser_of(net, settings), CPU)
+    fit(net, given, finetuning_schedule(settings, 0.0), optimizer_of(net, settings), CPU)
     changed = {
         int(name.split(".")[1])
         for name, value in net.convolutions.state_dict().items()
@@ -249,7 +249,7 @@ def test_head_and_convolutions_have_step_sizes_of_their_own() -> None:
     rates = {
         parameter.data_ptr(): group["lr"]
         for net in [network()]
-        for group in optimiser_of(net, SETTINGS).param_groups
+        for group in optimizer_of(net, SETTINGS).param_groups
         for parameter in group["params"]
     }
     assert sorted(set(rates.values())) == [SETTINGS.backbone_rate, SETTINGS.learning_rate]
@@ -261,22 +261,24 @@ def test_head_and_convolutions_have_step_sizes_of_their_own() -> None:
 @pytest.mark.parametrize("stop", [1, 3, 4])
 def test_going_on_from_a_checkpoint_gives_the_same_bits(task: PixelTask, stop: int) -> None:
     """Six steps in all: a checkpoint after the first, at the end of a pass, after the fourth."""
-    course = course_of(SETTINGS, 0.01)
+    course = finetuning_schedule(SETTINGS, 0.01)
     whole = network()
-    fit(whole, batches(task), course, optimiser_of(whole, SETTINGS), CPU)
+    fit(whole, batches(task), course, optimizer_of(whole, SETTINGS), CPU)
 
     first = network()
-    optimiser = optimiser_of(first, SETTINGS)
-    kept: list[tuple[Position, dict[str, torch.Tensor]]] = []
+    optimiser = optimizer_of(first, SETTINGS)
+    kept: list[tuple[TrainingState, dict[str, torch.Tensor]]] = []
 
-    def after_step(position: Position) -> None:
-        kept.append((position, {k: v.clone() for k, v in state_of(first, optimiser).items()}))
+    def after_step(position: TrainingState) -> None:
+        kept.append(
+            (position, {k: v.clone() for k, v in checkpoint_tensors(first, optimiser).items()})
+        )
 
     fit(first, batches(task), course, optimiser, CPU, None, None, after_step)
     position, tensors = kept[stop - 1]
     assert (position.epoch - 1) * 3 + position.step == stop
     second = network()
-    optimiser = optimiser_of(second, SETTINGS)
+    optimiser = optimizer_of(second, SETTINGS)
     restore(second, optimiser, tensors)
     fit(second, batches(task), course, optimiser, CPU, None, position)
     for name, value in weights(whole).items():
@@ -287,4 +289,8 @@ def test_a_checkpoint_of_another_network_is_refused() -> None:
     net = network()
     other = network_of(member(), replace(SETTINGS, layers="conv3+"), "shipped")
     with pytest.raises(UserError, match=r"another network.*delete the run's folder train"):
-        restore(net, optimiser_of(net, SETTINGS), state_of(other, optimiser_of(other, SETTINGS)))
+        restore(
+            net,
+            optimizer_of(net, SETTINGS),
+            checkpoint_tensors(other, optimizer_of(other, SETTINGS)),
+        )

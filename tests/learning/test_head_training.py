@@ -17,34 +17,34 @@ import torch
 from scipy.special import softmax
 
 from sign_ensemble.core.config import MemberConfig
-from sign_ensemble.data.backbone import E
-from sign_ensemble.data.feature_cache import plain
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.data.backbone import HEAD_FEATURES
+from sign_ensemble.data.feature_cache import plain_features
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning import head_training
 from sign_ensemble.learning.head_training import (
+    bootstrap_rows,
     fit_fold,
     fit_rows,
     fold_of_each,
-    kept_back,
     recipe_of,
-    shown_rows,
     unsure_risk,
+    validation_mask,
 )
 from sign_ensemble.learning.network import Head, logits_of
-from sign_ensemble.learning.optimizer import adam
+from sign_ensemble.learning.optimizer import adamw_for
 from sign_ensemble.learning.task import Task, seed_of
 from sign_ensemble.learning.training_loop import (
-    Course,
     FeatureBatches,
-    Fitted,
-    Piece,
+    FitResult,
+    MicroBatch,
+    Schedule,
     fit,
     smoothed_nll,
 )
 
 CPU = torch.device("cpu")
 QUICK = MemberConfig(widths=(8, 4), dropout=0.2, learning_rate=3e-3, epochs=3, batch_size=8)
-NONE_G = np.zeros((0, E), np.float16)
+NONE_G = np.zeros((0, HEAD_FEATURES), np.float16)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -59,12 +59,12 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     rng = np.random.default_rng(0)
     labels_N, folds_N = np.tile(np.arange(3), 20), np.repeat(np.arange(3), 20)
     slots_N = rng.permutation(61)[:60]
-    values = np.full((61, 3, E), 9.0, np.float16)
-    middle = rng.normal(size=(3, E))
-    values[slots_N] = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 3, E))
+    values = np.full((61, 3, HEAD_FEATURES), 9.0, np.float16)
+    middle = rng.normal(size=(3, HEAD_FEATURES))
+    values[slots_N] = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 3, HEAD_FEATURES))
     path = tmp_path_factory.mktemp("task") / "features.f16"
     path.write_bytes(values.tobytes())
-    features = Slots(str(path), slots_N, (3, E), "float16")
+    features = CachedArray(str(path), slots_N, (3, HEAD_FEATURES), "float16")
     return Task(features, labels_N, folds_N, ("ada", "ben", "cleo"), ("a", "b", "c"), "", 0)
 
 
@@ -122,11 +122,11 @@ def test_random_folds_are_no_more_than_the_rarest_label_has_images() -> None:
 
 def test_a_share_of_each_label_is_kept_back() -> None:
     labels = np.repeat([0, 1, 2, 3], [10, 25, 9, 40])
-    kept = kept_back(labels, 0.1, np.random.default_rng(0))
+    kept = validation_mask(labels, 0.1, np.random.default_rng(0))
     assert [int(kept[labels == label].sum()) for label in range(4)] == [1, 2, 0, 4]
-    assert not kept_back(labels, 0.0, np.random.default_rng(0)).any()
-    assert np.array_equal(kept, kept_back(labels, 0.1, np.random.default_rng(0)))
-    assert not np.array_equal(kept, kept_back(labels, 0.1, np.random.default_rng(1)))
+    assert not validation_mask(labels, 0.0, np.random.default_rng(0)).any()
+    assert np.array_equal(kept, validation_mask(labels, 0.1, np.random.default_rng(0)))
+    assert not np.array_equal(kept, validation_mask(labels, 0.1, np.random.default_rng(1)))
 
 
 def test_seeds_differ_in_every_part_and_in_order() -> None:
@@ -163,7 +163,7 @@ def test_smoothed_nll_by_hand() -> None:
 
 def test_decay_spares_the_biases() -> None:
     head = Head(5, (4, 3), 2, dropout=0.0)
-    weights, biases = adam((head, 0.01), weight_decay=0.25).param_groups
+    weights, biases = adamw_for((head, 0.01), weight_decay=0.25).param_groups
     assert [p.ndim for p in weights["params"]] == [2, 2, 2]
     assert [p.ndim for p in biases["params"]] == [1, 1, 1]
     assert (weights["weight_decay"], biases["weight_decay"]) == (0.25, 0.0)
@@ -214,13 +214,15 @@ class Line:
 
     steps = 1
 
-    def epoch(self, number: int, begin: int) -> Iterator[list[Piece]]:
+    def epoch(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
         inputs = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]])
-        yield [Piece((inputs,), torch.tensor([0, 0, 1, 1]))]
+        yield [MicroBatch((inputs,), torch.tensor([0, 0, 1, 1]))]
 
 
-def fitted_with(net: torch.nn.Module, rate: float, course: Course, stop_nll: Any = None) -> Fitted:
-    return fit(net, Line(), course, adam((net, rate), weight_decay=0.0), CPU, stop_nll)
+def fitted_with(
+    net: torch.nn.Module, rate: float, course: Schedule, stop_nll: Any = None
+) -> FitResult:
+    return fit(net, Line(), course, adamw_for((net, rate), weight_decay=0.0), CPU, stop_nll)
 
 
 def network() -> torch.nn.Module:
@@ -237,7 +239,7 @@ def run_with(losses: list[float], patience: int) -> tuple[Any, torch.nn.Module, 
         seen.append({k: v.clone() for k, v in given.state_dict().items()})
         return losses[len(seen) - 1]
 
-    return fitted_with(net, 0.1, Course(len(losses), patience=patience), stop_nll), net, seen
+    return fitted_with(net, 0.1, Schedule(len(losses), patience=patience), stop_nll), net, seen
 
 
 @pytest.mark.parametrize(
@@ -266,7 +268,7 @@ def test_the_best_epochs_weights_are_kept(
 
 def test_without_images_kept_back_all_epochs_are_run() -> None:
     net = network()
-    fitted = fitted_with(net, 0.1, Course(7))
+    fitted = fitted_with(net, 0.1, Schedule(7))
     assert (fitted.epochs, fitted.best_epoch, fitted.stop_nll) == (7, 7, None)
     assert fitted.losses == tuple(sorted(fitted.losses, reverse=True))
     assert not net.training
@@ -277,7 +279,7 @@ def test_the_first_loss_is_the_untrained_networks() -> None:
     ((piece,),) = Line().epoch(1, 0)
     with torch.no_grad():
         untrained = float(torch.nn.functional.nll_loss(net(*piece.inputs), piece.labels_N))
-    fitted = fitted_with(net, 1e-4, Course(1))
+    fitted = fitted_with(net, 1e-4, Schedule(1))
     assert fitted.losses[0] == pytest.approx(untrained, rel=0.01)  # bf16 where it is fast
 
 
@@ -303,8 +305,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_gives_others(task: Task) 
 
 def test_a_bootstrapped_network_sees_as_many_images_drawn_with_replacement() -> None:
     rows = np.arange(100, 400)
-    assert shown_rows(rows, MemberConfig(), 3) is rows
-    drawn = [shown_rows(rows, MemberConfig(bootstrapped=True), seed) for seed in (3, 3, 4)]
+    assert bootstrap_rows(rows, MemberConfig(), 3) is rows
+    drawn = [bootstrap_rows(rows, MemberConfig(bootstrapped=True), seed) for seed in (3, 3, 4)]
     assert np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
     for each in drawn:
@@ -349,14 +351,14 @@ def test_a_separable_problem_is_learned(task: Task) -> None:
     assert (result.epochs, result.best_epoch) == (10, 10)
     assert (result.fold, result.n) == (1, 20)
     assert result.negative_logits_GK.shape == (0, 3)
-    values_ND = plain(task.features)[task.folds_N == 1]
+    values_ND = plain_features(task.features)[task.folds_N == 1]
     assert np.array_equal(result.logits_FK, learned.logits("the fold", lambda: values_ND))
     finished = logits_of(learned.on_features(), values_ND)
     assert result.logits_FK == pytest.approx(finished, abs=1e-4)
 
 
 def test_figures_of_a_fold_are_those_of_its_logits(task: Task) -> None:
-    negatives = np.random.default_rng(0).normal(size=(5, E)).astype(np.float16)
+    negatives = np.random.default_rng(0).normal(size=(5, HEAD_FEATURES)).astype(np.float16)
     result, learned = fit_fold(task, MemberConfig(widths=(3, 2), epochs=1), 2, 0, negatives)
     truth = task.labels_N[task.folds_N == 2]
     logits = result.logits_FK.astype(np.float64)
@@ -411,8 +413,8 @@ def test_logits_come_in_thousands_and_in_order() -> None:
 
 
 def test_a_features_file_is_read_where_the_slots_say(tmp_path: Path) -> None:
-    values = np.arange(4 * 2 * E, dtype=np.int64).reshape(4, 2, E) % 2048
+    values = np.arange(4 * 2 * HEAD_FEATURES, dtype=np.int64).reshape(4, 2, HEAD_FEATURES) % 2048
     (tmp_path / "f").write_bytes(values.astype(np.float16).tobytes())
-    features = Slots(str(tmp_path / "f"), np.array([3, 0, 3]), (2, E), "float16")
-    assert features.open().shape == (4, 2, E)
-    assert np.array_equal(plain(features), values[[3, 0, 3], 0].astype(np.float16))
+    features = CachedArray(str(tmp_path / "f"), np.array([3, 0, 3]), (2, HEAD_FEATURES), "float16")
+    assert features.open().shape == (4, 2, HEAD_FEATURES)
+    assert np.array_equal(plain_features(features), values[[3, 0, 3], 0].astype(np.float16))

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from sign_ensemble.core.atomic_files import write_arrays
 from sign_ensemble.core.config import FinetuneConfig, MemberConfig
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import write_arrays
 from sign_ensemble.learning.member import TENSORS, Card, Member, load, save
 from sign_ensemble.learning.network import Head
 

@@ -10,19 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from sign_ensemble.data.backbone import E
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.data.backbone import HEAD_FEATURES
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning import parallel_heads
-from sign_ensemble.learning.parallel_heads import enter_fold, enter_folds
+from sign_ensemble.learning.parallel_heads import project_fold, project_folds
 from sign_ensemble.learning.task import Task
 
 
 @pytest.fixture
 def task(tmp_path: Path) -> Task:
     """Drawn features of twelve images and their view, four of each of three signers."""
-    values = np.random.default_rng(0).normal(size=(12, 2, E)).astype(np.float16)
+    values = np.random.default_rng(0).normal(size=(12, 2, HEAD_FEATURES)).astype(np.float16)
     values.tofile(tmp_path / "features.f16")
-    features = Slots(str(tmp_path / "features.f16"), np.arange(12), (2, E), "float16")
+    features = CachedArray(
+        str(tmp_path / "features.f16"), np.arange(12), (2, HEAD_FEATURES), "float16"
+    )
     folds_N, names = np.arange(12) % 3, ("ada", "ben", "cleo")
     return Task(features, np.zeros(12, np.int64), folds_N, names, ("U",), "", 0)
 
@@ -41,7 +43,7 @@ def test_later_threads_compute_with_as_many_as_before() -> None:
     here = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        assert sorted(parallel_heads.in_this_process(work, [0, 1], None, 1)) == [(0, 1), (1, 1)]
+        assert sorted(parallel_heads.map_in_process(work, [0, 1], None, 1)) == [(0, 1), (1, 1)]
         assert threads_of_a_new_one() == torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(here)
@@ -54,28 +56,28 @@ def test_the_directions_of_every_fold_are_found_to_the_same_bits(
 ) -> None:
     """By threads of this process where the cluster is this machine alone, else by workers."""
     by_workers: list[int] = []
-    over_cluster = parallel_heads.over_cluster
+    over_cluster = parallel_heads.map_over_cluster
 
     def counted(work: Any, pieces: Any, *more: Any) -> Any:
         by_workers.extend(pieces)
         return over_cluster(work, pieces, *more)
 
-    monkeypatch.setattr(parallel_heads, "over_cluster", counted)
+    monkeypatch.setattr(parallel_heads, "map_over_cluster", counted)
     told: list[tuple[int, int]] = []
-    found = enter_folds(task, 5, 1, 0.0, machines > 1, lambda done, of: told.append((done, of)))
+    found = project_folds(task, 5, 1, 0.0, machines > 1, lambda done, of: told.append((done, of)))
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert len(found) == 3
     assert by_workers == ([] if machines == 1 else [0, 1, 2])
     for fold in range(3):
-        key, alone = enter_fold(fold, (task, 5))
+        key, alone = project_fold(fold, (task, 5))
         assert np.array_equal(found[key].coordinates_NVK, alone.coordinates_NVK)
         assert np.array_equal(found[key].subspace.directions_KD, alone.subspace.directions_KD)
 
 
 @pytest.mark.usefixtures("ray_two_cpus")
-@pytest.mark.parametrize(("directions", "room"), [(0, 0.2), (E, 0.2), (5, 0.0)])
+@pytest.mark.parametrize(("directions", "room"), [(0, 0.2), (HEAD_FEATURES, 0.2), (5, 0.0)])
 def test_directions_are_left_to_workers_where_there_is_no_need_or_no_room(
     directions: int, room: float, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel_heads, "ROOM", room)
-    assert enter_folds(task, directions, 1, 0.0, False, lambda done, of: None) == {}
+    assert project_folds(task, directions, 1, 0.0, False, lambda done, of: None) == {}

@@ -13,20 +13,20 @@ import torch
 from sign_ensemble.core.config import FinetuneConfig, MemberConfig
 from sign_ensemble.core.device import CPU
 from sign_ensemble.data import backbone
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.finetuning import (
     PixelBatches,
-    course_of,
+    checkpoint_tensors,
+    finetuning_schedule,
     network_of,
-    optimiser_of,
+    optimizer_of,
     restore,
-    state_of,
 )
 from sign_ensemble.learning.member import Card, Member
 from sign_ensemble.learning.network import Head, Network
-from sign_ensemble.learning.prefetch import ahead
+from sign_ensemble.learning.prefetch import prefetch
 from sign_ensemble.learning.task import PixelTask
-from sign_ensemble.learning.training_loop import Piece, Position, fit
+from sign_ensemble.learning.training_loop import MicroBatch, TrainingState, fit
 
 N, SIDE, WIDTHS = 40, 224, (64, 32)
 SETTINGS = FinetuneConfig(layers="all", epochs=2, batch_size=8)
@@ -38,7 +38,7 @@ def given(tmp_path: Path) -> PixelBatches:
     images = np.random.default_rng(0).integers(0, 256, (N, SIDE, SIDE, 3), np.uint8)
     images.tofile(tmp_path / "pixels.u8")
     task = PixelTask(
-        Slots(str(tmp_path / "pixels.u8"), np.arange(N), (SIDE, SIDE, 3), "uint8"),
+        CachedArray(str(tmp_path / "pixels.u8"), np.arange(N), (SIDE, SIDE, 3), "uint8"),
         tuple(str(i) for i in range(N)),
         np.arange(N) % 2,
         np.zeros(N, np.int64),
@@ -51,7 +51,7 @@ def given(tmp_path: Path) -> PixelBatches:
 
 def network() -> Network:
     torch.manual_seed(0)
-    head = Head(backbone.E, WIDTHS, 2, 0.5)
+    head = Head(backbone.HEAD_FEATURES, WIDTHS, 2, 0.5)
     card = Card(("a", "b"), MemberConfig(widths=WIDTHS), 7, 0, -1, 1, 0.0, {}, "m", SETTINGS)
     tensors = {name: value.numpy() for name, value in head.state_dict().items()}
     return network_of(Member(card, tensors), SETTINGS, "shipped")
@@ -60,12 +60,12 @@ def network() -> Network:
 def test_a_processor_makes_a_step_when_it_is_asked_for() -> None:
     asked = []
 
-    def steps() -> Iterator[list[Piece]]:
+    def steps() -> Iterator[list[MicroBatch]]:
         for number in range(3):
             asked.append(number)
-            yield [Piece((), torch.tensor([number]))]
+            yield [MicroBatch((), torch.tensor([number]))]
 
-    found = ahead(steps(), CPU)
+    found = prefetch(steps(), CPU)
     for number in range(3):
         (piece,) = next(found)
         assert int(piece.labels_N) == number and asked == list(range(number + 1))
@@ -94,26 +94,26 @@ def test_a_checkpoint_is_put_back_to_the_bit_where_the_network_is(
     device = torch.device(where)
     kept: dict[str, torch.Tensor] = {}
 
-    def train(begin: Position | None) -> dict[str, torch.Tensor]:
+    def train(begin: TrainingState | None) -> dict[str, torch.Tensor]:
         net = network().to(device)
-        optimiser = optimiser_of(net, SETTINGS)
+        optimiser = optimizer_of(net, SETTINGS)
         if begin:
             restore(net, optimiser, kept)
-            back = state_of(net, optimiser)
+            back = checkpoint_tensors(net, optimiser)
             assert back.keys() == kept.keys()
             assert all(torch.equal(back[name], value) for name, value in kept.items())
             steps = [state["step"] for state in optimiser.state.values()]
             assert {step.device.type for step in steps} == {where}  # fused Adam wants it there
 
-        def after(position: Position) -> None:
+        def after(position: TrainingState) -> None:
             if (position.epoch, position.step) == (2, 2) and not kept:
-                kept.update({k: v.clone() for k, v in state_of(net, optimiser).items()})
+                kept.update({k: v.clone() for k, v in checkpoint_tensors(net, optimiser).items()})
 
         mine = replace(given, device=device)
-        fit(net, mine, course_of(SETTINGS, 0.0), optimiser, device, None, begin, after)
-        return state_of(net, optimiser)
+        fit(net, mine, finetuning_schedule(SETTINGS, 0.0), optimiser, device, None, begin, after)
+        return checkpoint_tensors(net, optimiser)
 
-    whole, again = train(None), train(Position(2, 2, (0.0,)))
+    whole, again = train(None), train(TrainingState(2, 2, (0.0,)))
     for name, value in whole.items():
         if name.startswith("step."):
             assert again[name] == value == 2 * given.steps  # it went on, and as far

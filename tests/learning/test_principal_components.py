@@ -16,13 +16,17 @@ import torch
 
 from sign_ensemble.core import bf16_products
 from sign_ensemble.core.config import MemberConfig
-from sign_ensemble.data.backbone import E
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.data.backbone import HEAD_FEATURES
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning import head_training, principal_components
-from sign_ensemble.learning.head_training import fit_rows, learn_rows
+from sign_ensemble.learning.head_training import fit_rows, train_head
 from sign_ensemble.learning.network import Head, logits_of
-from sign_ensemble.learning.parallel_heads import enter_fold
-from sign_ensemble.learning.principal_components import enter_images, entered_images, make_subspace
+from sign_ensemble.learning.parallel_heads import project_fold
+from sign_ensemble.learning.principal_components import (
+    cached_projection,
+    fit_principal_components,
+    project_images,
+)
 from sign_ensemble.learning.task import Task
 
 CPU = torch.device("cpu")
@@ -33,12 +37,12 @@ RECIPE = MemberConfig(
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def slots(folder: Path, values: np.ndarray) -> Slots:
+def slots(folder: Path, values: np.ndarray) -> CachedArray:
     """A file of features (R, V, features) in which image n has slot R - 1 - n."""
     path = folder / "features.f16"
     path.write_bytes(values.astype(np.float16).tobytes())
     order = np.arange(len(values))[::-1].copy()
-    return Slots(str(path), order, values.shape[1:], "float16")
+    return CachedArray(str(path), order, values.shape[1:], "float16")
 
 
 # --- directions -----------------------------------------------------------------------------------
@@ -47,23 +51,27 @@ def slots(folder: Path, values: np.ndarray) -> Slots:
 def test_directions_by_hand() -> None:
     # deviations from (1, 2, 3): ±3 along the second axis, ±1 along the first
     x_ND = torch.tensor([[1.0, 5.0, 3.0], [1.0, -1.0, 3.0], [2.0, 2.0, 3.0], [0.0, 2.0, 3.0]])
-    space = make_subspace(x_ND, 2)
+    space = fit_principal_components(x_ND, 2)
     assert space.mean_D.tolist() == [1.0, 2.0, 3.0]
     assert np.abs(space.directions_KD) == pytest.approx(np.array([[0, 1, 0], [1, 0, 0]]), abs=1e-6)
-    assert np.abs(make_subspace(x_ND, 1).directions_KD[0]) == pytest.approx([0, 1, 0], abs=1e-6)
+    assert np.abs(fit_principal_components(x_ND, 1).directions_KD[0]) == pytest.approx(
+        [0, 1, 0], abs=1e-6
+    )
     assert space.pace == pytest.approx(sqrt(3 / 2))
 
 
 def test_images_that_span_less_give_fewer_directions() -> None:
     x_ND = torch.tensor([[1.0, 0.0, 0.0], [2.0, 0.0, 0.0], [4.0, 0.0, 0.0]])
-    assert make_subspace(x_ND, 3).directions_KD.shape == (1, 3)
-    assert np.abs(make_subspace(x_ND[:, :2], 9).directions_KD[0]) == pytest.approx([1, 0], abs=1e-6)
+    assert fit_principal_components(x_ND, 3).directions_KD.shape == (1, 3)
+    assert np.abs(fit_principal_components(x_ND[:, :2], 9).directions_KD[0]) == pytest.approx(
+        [1, 0], abs=1e-6
+    )
 
 
 def test_directions_are_numpys_singular_vectors() -> None:
     rng = np.random.default_rng(0)
     x_ND = rng.normal(size=(40, 200)) * np.linspace(5, 0.1, 200)
-    found = make_subspace(torch.from_numpy(x_ND).float(), 10).directions_KD
+    found = fit_principal_components(torch.from_numpy(x_ND).float(), 10).directions_KD
     assert found @ found.T == pytest.approx(np.eye(10), abs=1e-4)
     *_, right = np.linalg.svd(x_ND - x_ND.mean(0), full_matrices=False)
     assert np.abs(found @ right[:10].T) == pytest.approx(np.eye(10), abs=1e-3)
@@ -72,7 +80,7 @@ def test_directions_are_numpys_singular_vectors() -> None:
 def test_what_the_directions_span_is_kept() -> None:
     rng = np.random.default_rng(1)
     x_ND = torch.from_numpy(7 + rng.normal(size=(12, 3)) @ rng.normal(size=(3, 50))).float()
-    space = make_subspace(x_ND, 8)
+    space = fit_principal_components(x_ND, 8)
     assert len(space.directions_KD) == 3
     back_ND = space.enter(x_ND).numpy() @ space.directions_KD + space.mean_D
     assert back_ND == pytest.approx(x_ND.numpy(), abs=1e-4)
@@ -80,7 +88,7 @@ def test_what_the_directions_span_is_kept() -> None:
 
 def test_a_head_that_leaves_answers_as_before() -> None:
     rng = np.random.default_rng(2)
-    space = make_subspace(torch.from_numpy(rng.normal(3, 2, size=(30, 60))).float(), 9)
+    space = fit_principal_components(torch.from_numpy(rng.normal(3, 2, size=(30, 60))).float(), 9)
     head = Head(9, (5, 4), 3, dropout=0.4).eval()
     whole = space.leave(head)
     assert not whole.training  # else dropout would speak
@@ -110,12 +118,12 @@ def test_images_enter_with_their_views(
     values = rng.normal(size=(9, 2, 40)).astype(np.float16)
     features = slots(tmp_path, values)
     chosen = features.slots_N[:7]  # slots 8 to 2: the two others have no say
-    entered = enter_images(features, chosen, 4, CPU)
+    entered = project_images(features, chosen, 4, CPU)
     mine = torch.from_numpy(values[chosen])
     assert entered.coordinates_NVK.shape == (7, 2, 4)
     assert entered.coordinates_NVK.dtype == np.float16
     in_turn = mine[np.arange(7), np.arange(7) % 2]  # as it is, its view, as it is, ...
-    own = make_subspace(in_turn.float(), 4)
+    own = fit_principal_components(in_turn.float(), 4)
     assert np.array_equal(entered.subspace.directions_KD, own.directions_KD)
     assert entered.coordinates_NVK == pytest.approx(own.enter(mine).numpy(), abs=off)
 
@@ -131,7 +139,7 @@ def test_many_images_are_represented_by_some(
     monkeypatch.setattr(
         principal_components, "PART", 2 * 30 * 4
     )  # two images at a time, in six parts
-    entered = enter_images(features, features.slots_N, 3, CPU)
+    entered = project_images(features, features.slots_N, 3, CPU)
     every_third = torch.from_numpy(values[features.slots_N[::3], 0]).float()
     assert np.array_equal(entered.subspace.mean_D, every_third.mean(0).numpy())
     everyone = entered.subspace.enter(torch.from_numpy(values[features.slots_N]))
@@ -147,12 +155,14 @@ def test_a_process_keeps_what_entered_within_a_limit(
     )  # two of five images along three
     monkeypatch.setattr(principal_components, "_KEPT", type(principal_components._KEPT)())
     rows = [features.slots_N[i : i + 5] for i in range(3)]
-    first, second = (entered_images(features, each, 3, CPU) for each in rows[:2])
-    assert entered_images(features, rows[0], 3, CPU) is first
-    assert entered_images(features, rows[0], 2, CPU) is not first
-    entered_images(features, rows[2], 3, CPU)
-    assert entered_images(features, rows[2], 3, CPU) is entered_images(features, rows[2], 3, CPU)
-    assert entered_images(features, rows[1], 3, CPU) is not second  # used longest ago
+    first, second = (cached_projection(features, each, 3, CPU) for each in rows[:2])
+    assert cached_projection(features, rows[0], 3, CPU) is first
+    assert cached_projection(features, rows[0], 2, CPU) is not first
+    cached_projection(features, rows[2], 3, CPU)
+    assert cached_projection(features, rows[2], 3, CPU) is cached_projection(
+        features, rows[2], 3, CPU
+    )
+    assert cached_projection(features, rows[1], 3, CPU) is not second  # used longest ago
 
 
 # --- a head ---------------------------------------------------------------------------------------
@@ -163,8 +173,8 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     """60 images of 3 signers and 3 labels with one view: each label's features have a place."""
     rng = np.random.default_rng(0)
     labels_N, folds_N = np.tile(np.arange(3), 20), np.repeat(np.arange(3), 20)
-    middle = rng.normal(size=(3, E))
-    values = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 2, E))
+    middle = rng.normal(size=(3, HEAD_FEATURES))
+    values = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 2, HEAD_FEATURES))
     features = slots(tmp_path_factory.mktemp("task"), values[::-1])
     return Task(features, labels_N, folds_N, ("ada", "ben", "cleo"), ("a", "b", "c"), "", 0)
 
@@ -177,7 +187,7 @@ def bits(head: Head) -> bytes:
 def test_a_separable_problem_is_learned_and_takes_features(task: Task, directions: int) -> None:
     rows = np.flatnonzero(task.folds_N != 1)
     head, _ = fit_rows(task, replace(RECIPE, directions=directions), rows, seed=0)
-    assert head.layers[0].in_features == E
+    assert head.layers[0].in_features == HEAD_FEATURES
     unseen = task.folds_N == 1
     said = logits_of(head, task.features.open()[task.features.slots_N[unseen], 0])
     assert np.array_equal(said.argmax(1), task.labels_N[unseen])
@@ -187,7 +197,7 @@ def test_the_first_layer_stays_within_the_directions(task: Task) -> None:
     head, _ = fit_rows(task, replace(RECIPE, directions=5), np.arange(40), seed=0)
     weights = head.state_dict()["layers.0.weight"].numpy()
     assert np.linalg.matrix_rank(weights, tol=1e-3) == 5
-    space = entered_images(task.features, task.features.slots_N[:40], 5, CPU).subspace
+    space = cached_projection(task.features, task.features.slots_N[:40], 5, CPU).subspace
     inside = weights @ space.directions_KD.T @ space.directions_KD
     assert inside == pytest.approx(weights, abs=1e-5)
 
@@ -205,13 +215,13 @@ def test_what_was_found_before_is_used_and_may_be_read_only(
 ) -> None:
     rows = np.flatnonzero(task.folds_N != 1)
     alone, _ = fit_rows(task, RECIPE, rows, seed=3)
-    key, entered = enter_fold(1, (task, RECIPE.directions))
+    key, entered = project_fold(1, (task, RECIPE.directions))
     arrays = (
         entered.coordinates_NVK, entered.subspace.mean_D, entered.subspace.directions_KD,
     )  # fmt: skip
     for array in arrays:  # as Ray's shared memory gives them
         array.flags.writeable = False
-    monkeypatch.delattr(head_training, "entered_images")
+    monkeypatch.delattr(head_training, "cached_projection")
     shared, _ = fit_rows(replace(task, entered={key: entered}), RECIPE, rows, seed=3)
     assert bits(shared) == bits(alone)
 
@@ -229,11 +239,11 @@ def test_a_head_reads_the_unseen_as_it_will_when_it_takes_features(
     task: Task, directions: int
 ) -> None:
     rows = np.arange(40)
-    learned = learn_rows(task, replace(RECIPE, directions=directions), rows, seed=3)
+    learned = train_head(task, replace(RECIPE, directions=directions), rows, seed=3)
     finished, fitted = fit_rows(task, replace(RECIPE, directions=directions), rows, seed=3)
     assert bits(learned.on_features()) == bits(finished)
     assert learned.fitted == fitted
-    unseen = np.random.default_rng(1).normal(size=(1100, E)).astype(np.float16)
+    unseen = np.random.default_rng(1).normal(size=(1100, HEAD_FEATURES)).astype(np.float16)
     found = learned.logits("all", lambda: unseen)  # more than are entered at a time
     assert found == pytest.approx(logits_of(finished, unseen), abs=1e-4)
     assert learned.logits("two", lambda: unseen[7:9]) == pytest.approx(found[7:9], abs=1e-4)
@@ -241,7 +251,7 @@ def test_a_head_reads_the_unseen_as_it_will_when_it_takes_features(
 
 
 def test_the_unseen_are_entered_once_for_each_fold(task: Task) -> None:
-    unseen = np.random.default_rng(1).normal(size=(3, E)).astype(np.float16)
+    unseen = np.random.default_rng(1).normal(size=(3, HEAD_FEATURES)).astype(np.float16)
     times = []
 
     def read() -> np.ndarray:
@@ -250,7 +260,7 @@ def test_the_unseen_are_entered_once_for_each_fold(task: Task) -> None:
 
     for rows in (np.arange(40), np.arange(20, 60)):
         for seed in (3, 4):
-            learned = learn_rows(task, replace(RECIPE, directions=5), rows, seed)
+            learned = train_head(task, replace(RECIPE, directions=5), rows, seed)
             finished = logits_of(learned.on_features(), unseen)
             assert learned.logits("three", read) == pytest.approx(finished, abs=1e-4)
     assert len(times) == 2  # other signers, other directions
@@ -262,9 +272,11 @@ def test_what_is_kept_of_the_unseen_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         principal_components, "CACHED_UNSEEN", 2 * 4 * 4
     )  # two images of four coordinates
-    space = make_subspace(torch.from_numpy(np.random.default_rng(0).normal(size=(9, 6))).float(), 4)
+    space = fit_principal_components(
+        torch.from_numpy(np.random.default_rng(0).normal(size=(9, 6))).float(), 4
+    )
     images = np.random.default_rng(1).normal(size=(5, 1, 6)).astype(np.float16)
     for number, one in enumerate(images):
-        found = principal_components.entered_unseen(str(number), space, one.view, CPU)
+        found = principal_components.project_unseen(str(number), space, one.view, CPU)
         assert torch.equal(found, space.enter(torch.from_numpy(one)))
         assert len(kept) <= 2

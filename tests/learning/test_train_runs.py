@@ -20,18 +20,24 @@ from ray.util.placement_group import PlacementGroup, placement_group, placement_
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from sign_ensemble.core.atomic_files import read_arrays, write_arrays
 from sign_ensemble.core.config import Config, FinetuneConfig, MemberConfig, ScaleConfig
 from sign_ensemble.core.config_checks import check
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import read_arrays, write_arrays
 from sign_ensemble.data import backbone
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning import training_loop as loop
-from sign_ensemble.learning.cluster_resources import means_of
+from sign_ensemble.learning.cluster_resources import resources_for
 from sign_ensemble.learning.member import Card, Member, load, save
 from sign_ensemble.learning.network import Head
-from sign_ensemble.learning.task import Means, PixelTask
-from sign_ensemble.learning.train_runs import NOWHERE, finetune_members, mark_of, mine, release
+from sign_ensemble.learning.task import PixelTask, Resources
+from sign_ensemble.learning.train_runs import (
+    NOWHERE,
+    finetune_members,
+    memory_mark,
+    ray_environment,
+    release_resources,
+)
 from sign_ensemble.learning.train_worker import Job
 
 CPU = torch.device("cpu")
@@ -48,33 +54,33 @@ EIGHT_GPUS = {"CPU": 96.0, "GPU": 8.0}
 @pytest.mark.parametrize(
     ("scale", "have", "members", "expected"),
     [
-        (ScaleConfig(), {"CPU": 2.0}, 4, Means(1, 1, 1, 2, 0)),
-        (ScaleConfig(workers="2"), {"CPU": 2.0}, 4, Means(1, 2, 2, 1, 0)),
-        (ScaleConfig(workers="1:4"), {"CPU": 2.0}, 4, Means(1, 1, 4, 1, 0)),
-        (ScaleConfig(cpus_per_worker=1), {"CPU": 8.0}, 4, Means(1, 1, 1, 1, 0)),
-        (ScaleConfig(at_once=2), {"CPU": 8.0}, 4, Means(2, 1, 1, 4, 0)),
-        (ScaleConfig(at_once=9), {"CPU": 8.0}, 4, Means(4, 1, 1, 2, 0)),
-        (ScaleConfig(gpus_per_worker=1), EIGHT_GPUS, 5, Means(5, 1, 1, 19, 1)),
-        (ScaleConfig(), EIGHT_GPUS, 5, Means(5, 1, 1, 19, 1)),
-        (ScaleConfig(gpus_per_worker=0), EIGHT_GPUS, 5, Means(1, 1, 1, 96, 0)),
-        (ScaleConfig(workers="2"), {"CPU": 8.0, "GPU": 1.0}, 5, Means(1, 2, 2, 4, 0.5)),
-        (ScaleConfig(workers="1:4"), {"CPU": 8.0, "GPU": 1.0}, 5, Means(1, 1, 4, 2, 1)),
-        (ScaleConfig(gpus_per_worker=1, workers="4"), EIGHT_GPUS, 5, Means(2, 4, 4, 12, 1)),
-        (ScaleConfig(gpus_per_worker=0.5), {"CPU": 8.0, "GPU": 1.0}, 5, Means(2, 1, 1, 4, 0.5)),
-        (ScaleConfig(gpus_per_worker=1, workers="2:16"), EIGHT_GPUS, 5, Means(1, 2, 16, 6, 1)),
+        (ScaleConfig(), {"CPU": 2.0}, 4, Resources(1, 1, 1, 2, 0)),
+        (ScaleConfig(workers="2"), {"CPU": 2.0}, 4, Resources(1, 2, 2, 1, 0)),
+        (ScaleConfig(workers="1:4"), {"CPU": 2.0}, 4, Resources(1, 1, 4, 1, 0)),
+        (ScaleConfig(cpus_per_worker=1), {"CPU": 8.0}, 4, Resources(1, 1, 1, 1, 0)),
+        (ScaleConfig(at_once=2), {"CPU": 8.0}, 4, Resources(2, 1, 1, 4, 0)),
+        (ScaleConfig(at_once=9), {"CPU": 8.0}, 4, Resources(4, 1, 1, 2, 0)),
+        (ScaleConfig(gpus_per_worker=1), EIGHT_GPUS, 5, Resources(5, 1, 1, 19, 1)),
+        (ScaleConfig(), EIGHT_GPUS, 5, Resources(5, 1, 1, 19, 1)),
+        (ScaleConfig(gpus_per_worker=0), EIGHT_GPUS, 5, Resources(1, 1, 1, 96, 0)),
+        (ScaleConfig(workers="2"), {"CPU": 8.0, "GPU": 1.0}, 5, Resources(1, 2, 2, 4, 0.5)),
+        (ScaleConfig(workers="1:4"), {"CPU": 8.0, "GPU": 1.0}, 5, Resources(1, 1, 4, 2, 1)),
+        (ScaleConfig(gpus_per_worker=1, workers="4"), EIGHT_GPUS, 5, Resources(2, 4, 4, 12, 1)),
+        (ScaleConfig(gpus_per_worker=0.5), {"CPU": 8.0, "GPU": 1.0}, 5, Resources(2, 1, 1, 4, 0.5)),
+        (ScaleConfig(gpus_per_worker=1, workers="2:16"), EIGHT_GPUS, 5, Resources(1, 2, 16, 6, 1)),
     ],
 )
 def test_a_cluster_is_shared(
-    scale: ScaleConfig, have: dict[str, float], members: int, expected: Means
+    scale: ScaleConfig, have: dict[str, float], members: int, expected: Resources
 ) -> None:
-    assert means_of(scale, have, members) == expected
+    assert resources_for(scale, have, members) == expected
 
 
 def test_a_worker_asks_for_no_more_than_a_node_has() -> None:
     two_nodes = {"CPU": 2.0}
-    assert means_of(ScaleConfig(), two_nodes, 4, largest=1) == Means(1, 1, 1, 1, 0)
+    assert resources_for(ScaleConfig(), two_nodes, 4, largest=1) == Resources(1, 1, 1, 1, 0)
     with pytest.raises(UserError, match="cpus_per_worker is 2: no node has more than 1 CPUs"):
-        means_of(ScaleConfig(cpus_per_worker=2), two_nodes, 4, largest=1)
+        resources_for(ScaleConfig(cpus_per_worker=2), two_nodes, 4, largest=1)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_what_the_cluster_does_not_hold_is_refused(
     scale: ScaleConfig, have: dict[str, float], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        means_of(scale, have, 5)
+        resources_for(scale, have, 5)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def pixel_task(folder: Path) -> PixelTask:
     """Ten random images of two labels in two folds."""
     images = np.random.default_rng(0).integers(0, 256, (N, SIDE, SIDE, 3), np.uint8)
     images.tofile(folder / "pixels.u8")
-    pixels = Slots(str(folder / "pixels.u8"), np.arange(N), (SIDE, SIDE, 3), "uint8")
+    pixels = CachedArray(str(folder / "pixels.u8"), np.arange(N), (SIDE, SIDE, 3), "uint8")
     keys = tuple(f"sha-{i}" for i in range(N))
     labels_N = np.arange(N) % 2
     return PixelTask(pixels, keys, labels_N, (np.arange(N) > 7).astype(np.int64), False, "shipped")
@@ -129,7 +135,7 @@ def head() -> Member:
         ("a", "b"), MemberConfig(widths=WIDTHS), 7, 0, 1, 1, 0.0,
         {"size": SIDE, "fit": "pad", "weights": "shipped"}, "m",
     )  # fmt: skip
-    net = Head(backbone.E, WIDTHS, 2, 0.5)
+    net = Head(backbone.HEAD_FEATURES, WIDTHS, 2, 0.5)
     return Member(card, {name: value.numpy() for name, value in net.state_dict().items()})
 
 
@@ -148,7 +154,12 @@ def jobs(folder: Path, settings: FinetuneConfig = SETTINGS) -> list[Job]:
 
 def alone_or_shared(rank: int, workers: int, folder: Path) -> None:
     """Train in float32 as one of several workers that meet over a file; rank 0 saves."""
-    from sign_ensemble.learning.finetuning import PixelBatches, course_of, network_of, optimiser_of
+    from sign_ensemble.learning.finetuning import (
+        PixelBatches,
+        finetuning_schedule,
+        network_of,
+        optimizer_of,
+    )
 
     torch.set_num_threads(1)
     vars(loop)["bf16_is_fast"] = lambda device: False
@@ -159,13 +170,15 @@ def alone_or_shared(rank: int, workers: int, folder: Path) -> None:
     task = pixel_task(folder) if rank == 0 else None
     distributed.barrier()
     task = task or PixelTask(
-        Slots(str(folder / "pixels.u8"), np.arange(N), (SIDE, SIDE, 3), "uint8"),
+        CachedArray(str(folder / "pixels.u8"), np.arange(N), (SIDE, SIDE, 3), "uint8"),
         tuple(f"sha-{i}" for i in range(N)),
         np.arange(N) % 2, np.zeros(N, np.int64), False, "shipped",
     )  # fmt: skip
     given = PixelBatches(task, np.arange(N), SETTINGS, 3, WIDTHS, 0.5, 7, rank, workers, CPU)
     shared = DistributedDataParallel(net) if workers > 1 else net
-    fitted = loop.fit(shared, given, course_of(SETTINGS, 0.1), optimiser_of(net, SETTINGS), CPU)
+    fitted = loop.fit(
+        shared, given, finetuning_schedule(SETTINGS, 0.1), optimizer_of(net, SETTINGS), CPU
+    )
     if rank == 0:
         values = {name: value.numpy() for name, value in net.learned().items()}
         write_arrays(
@@ -199,16 +212,16 @@ def shipped() -> dict[str, torch.Tensor]:
 @pytest.mark.usefixtures("ray_two_cpus")
 def test_what_a_dead_training_holds_is_taken_back_and_nothing_else() -> None:
     def group(training: str) -> PlacementGroup:
-        return placement_group([{"CPU": 0.1, "memory": mark_of(training)}])
+        return placement_group([{"CPU": 0.1, "memory": memory_mark(training)}])
 
     dead, other = group("runs/one/train/lane-0"), group("runs/one/train/lane-1")
     ray.get([dead.ready(), other.ready()])
-    release("runs/one/train/lane-0")
+    release_resources("runs/one/train/lane-0")
     states = {number: row["state"] for number, row in placement_group_table().items()}
     assert states[dead.id.hex()] == "REMOVED"
     assert states[other.id.hex()] == "CREATED"
-    release("runs/one/train/lane-1")
-    release("runs/one/train/lane-1")  # once more is no fault
+    release_resources("runs/one/train/lane-1")
+    release_resources("runs/one/train/lane-1")  # once more is no fault
 
 
 OF_A_NODE: dict[str, Any] = {
@@ -258,14 +271,14 @@ def test_trainings_are_looked_for_where_their_own_ray_answers() -> None:
     context = ray.get_runtime_context()
     address = context.gcs_address
     own = {"RAY_ADDRESS": address}
-    mine.cache_clear()
+    ray_environment.cache_clear()
     with dashboard_of(["another"]):
-        assert mine(address) == own | {"RAY_API_SERVER_ADDRESS": NOWHERE}
-    assert mine(address)["RAY_API_SERVER_ADDRESS"] == NOWHERE  # not asked again
-    mine.cache_clear()
+        assert ray_environment(address) == own | {"RAY_API_SERVER_ADDRESS": NOWHERE}
+    assert ray_environment(address)["RAY_API_SERVER_ADDRESS"] == NOWHERE  # not asked again
+    ray_environment.cache_clear()
     with dashboard_of(["another", context.get_node_id()]):
-        assert mine(address) == own
-    mine.cache_clear()
+        assert ray_environment(address) == own
+    ray_environment.cache_clear()
 
 
 @pytest.mark.usefixtures("ray_two_cpus")

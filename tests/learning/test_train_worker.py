@@ -9,7 +9,7 @@ import pytest
 
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.learning.member import Card
-from sign_ensemble.learning.train_worker import Job, still_to_do
+from sign_ensemble.learning.train_worker import Job, remaining_jobs
 
 CARD = Card(("a", "b"), MemberConfig(), 0, 0, -1, 1, 0.0, {}, "")
 JOBS = [Job(replace(CARD, seed=seed), f"member-{seed}", "head") for seed in range(3)]
@@ -28,4 +28,4 @@ JOBS = [Job(replace(CARD, seed=seed), f"member-{seed}", "head") for seed in rang
     ],
 )
 def test_a_checkpoint_says_which_job_is_next(header: dict[str, Any], first: int) -> None:
-    assert still_to_do(JOBS, header) == JOBS[first:]
+    assert remaining_jobs(JOBS, header) == JOBS[first:]

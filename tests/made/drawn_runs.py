@@ -16,16 +16,17 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from sign_ensemble.core.atomic_files import write_json
 from sign_ensemble.core.config import Config, SearchConfig
-from sign_ensemble.core.run_folder import RunFolder, asdict_plain, write_json
-from sign_ensemble.pipeline.answer_rows import joined, rows_of
-from sign_ensemble.pipeline.metrics_tree import Bootstrap, StrangeSet, evaluate
+from sign_ensemble.core.run_folder import RunFolder, plain_dict
+from sign_ensemble.pipeline.answer_rows import in_one_table, rows_of
+from sign_ensemble.pipeline.metrics_tree import Bootstrap, OodSet, evaluate
 from sign_ensemble.pipeline.report_details import details
 from sign_ensemble.rejection import answers_table, rule_file
-from sign_ensemble.rejection.class_gaussians import fit_clouds
-from sign_ensemble.rejection.ensemble import Evidence
+from sign_ensemble.rejection.class_gaussians import fit_class_gaussians
+from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.predictor import Answers, answer
-from sign_ensemble.rejection.regional_mahalanobis import fit_parts
+from sign_ensemble.rejection.regional_mahalanobis import fit_regional
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.scores import all_scores, max_prob
 from sign_ensemble.search.records import TrialRecord, write_table
@@ -37,7 +38,7 @@ MEMBERS = 5
 FOLDS = ("ada", "ben", "cleo")
 
 
-def evidence(labels_N: np.ndarray, sureness: float, rng: np.random.Generator) -> Evidence:
+def evidence(labels_N: np.ndarray, sureness: float, rng: np.random.Generator) -> EnsembleOutput:
     """Members with noise of their own around a truth that they see with some sureness."""
     n = len(labels_N)
     truth_NK = sureness * (np.arange(len(LABELS)) == labels_N[:, None])
@@ -48,7 +49,7 @@ def evidence(labels_N: np.ndarray, sureness: float, rng: np.random.Generator) ->
     cloud_N, part_N = distance_N + rng.normal(0, 1, (2, n))
     norm_N = rng.normal(0, 1, n)
     away = (distance_N, cloud_N, part_N, norm_N)
-    return Evidence(
+    return EnsembleOutput(
         logits_MNK, np.ones(MEMBERS), *away, hands_NG=np.stack([norm_N, -norm_N], 1) / 10 - 1
     )
 
@@ -66,8 +67,8 @@ def drawn_rule(rng: np.random.Generator) -> Rule:
         single_C=max_prob(np.exp(calm.log_probs_MNK[0])),
         neighbours=5,
         bank=rng.normal(size=(10, 4)).astype(np.float16),
-        clouds=fit_clouds(rng.normal(size=(20, 4)).astype(np.float16), np.arange(20) % 2),
-        parts=fit_parts((rng.random((20, 18)).astype(np.float16),) * 2, np.arange(20) % 2),
+        clouds=fit_class_gaussians(rng.normal(size=(20, 4)).astype(np.float16), np.arange(20) % 2),
+        parts=fit_regional((rng.random((20, 18)).astype(np.float16),) * 2, np.arange(20) % 2),
         choice={"chosen": "total_uncertainty+neighbour (fisher)", "negatives": [], "by": ""},
         temperature=1.31,
     )
@@ -110,7 +111,7 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
     rng = np.random.default_rng(seed)
     run = RunFolder(path)
     path.mkdir(parents=True)
-    run.config.write_text(yaml.safe_dump(asdict_plain(Config())))
+    run.config.write_text(yaml.safe_dump(plain_dict(Config())))
     rule = drawn_rule(rng)
     rule_file.save(rule, run.rule)
     records = drawn_trials(trials, rng) if trials > 1 else drawn_trials(4, rng)[:1]
@@ -127,7 +128,7 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
         {"path": "ada/a/1.png", "split": "train", "reason": ""},
     ]
     pq.write_table(pa.Table.from_pylist(rows), run.manifest)
-    strange: dict[str, StrangeSet] = {}
+    strange: dict[str, OodSet] = {}
     tables = []
     known: Answers | None = None
     labels_N = np.zeros(0, np.int64)
@@ -149,13 +150,13 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
         else:
             labels = rng.integers(len(LABELS), size=n)
             answers = answer(evidence(labels, 6.5 if kind == "near" else 3.5, rng), rule)
-            strange[name] = StrangeSet(kind, answers)
+            strange[name] = OodSet(kind, answers)
             tables.append(rows_of(name, kind, answers, names, LABELS, 0, pictures))
     assert known is not None
     tree = evaluate(known, labels_N, np.array(signers), strange, rule, 0, 50, seed)
     bootstrap = Bootstrap(50, seed)
     tree["details"] = details(known, labels_N, strange, rule, 0, LABELS, bootstrap)
-    answers_table.write(joined(tables), run.answers)
+    answers_table.write(in_one_table(tables), run.answers)
     tree["readings"] = 1
     tree["about"] = {
         "combination": rule.choice["chosen"],

@@ -10,7 +10,7 @@ from typing import Any
 from wandb.proto import wandb_internal_pb2
 
 from sign_ensemble.core.run_folder import RunFolder
-from sign_ensemble.core.storage import beside
+from sign_ensemble.core.storage import local_folder_for
 
 Record: Any = wandb_internal_pb2.Record  # type: ignore[attr-defined]
 
@@ -61,4 +61,7 @@ class Logged:
 
 
 def logged(run: RunFolder) -> list[Logged]:
-    return [Logged(folder) for folder in sorted((beside(run.path) / "wandb").glob("offline-run-*"))]
+    return [
+        Logged(folder)
+        for folder in sorted((local_folder_for(run.path) / "wandb").glob("offline-run-*"))
+    ]

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from sign_ensemble.core.atomic_files import read_arrays, write_arrays
 from sign_ensemble.core.config import Config, DataConfig, Name, RejectionConfig, RunConfig
-from sign_ensemble.core.run_folder import read_arrays, write_arrays
 from sign_ensemble.data.feature_cache import features_of_images
-from sign_ensemble.data.images import square_of
+from sign_ensemble.data.images import read_image
 from sign_ensemble.data.negatives import NEGATIVES
 from sign_ensemble.learning.end_to_end import negatives_of
-from sign_ensemble.learning.task import OF_NO_FOLD
-from sign_ensemble.pipeline.finetuned_members import pixel_task, seats
-from sign_ensemble.pipeline.hand_count_pictures import hands_of
+from sign_ensemble.learning.task import NO_FOLD
+from sign_ensemble.pipeline.finetuned_members import fold_model_seats, pixel_task
+from sign_ensemble.pipeline.hand_count_pictures import hand_count_images
 from sign_ensemble.pipeline.preparation import negatives_of as negatives_of_prepared
 from sign_ensemble.pipeline.preparation import prepare
 
@@ -35,7 +35,7 @@ from sign_ensemble.pipeline.preparation import prepare
 def test_every_fold_has_its_judges_and_the_best_trials_come_first(
     votes: dict[int, int], folds: int, rounds: int, expected: list[tuple[int, int]]
 ) -> None:
-    assert seats(votes, folds, rounds) == expected
+    assert fold_model_seats(votes, folds, rounds) == expected
 
 
 def two_labels(signs_folder: Path, home: Path, **more: Any) -> Config:
@@ -61,11 +61,11 @@ def test_further_signers_are_learned_from_and_belong_to_no_fold(
     own = len(prepared.task.labels_N)
     assert own == 3 * 2 * 6
     task = pixel_task(prepared)
-    assert task.folds_N.tolist() == [*prepared.task.folds_N, *[OF_NO_FOLD] * 4]
+    assert task.folds_N.tolist() == [*prepared.task.folds_N, *[NO_FOLD] * 4]
     assert task.labels_N[own:].tolist() == [0, 0, 1, 1]
     files = [tmp_path / f"more/eve/{name}.png" for name in ("bar/0", "bar/1", "disc/0", "disc/1")]
     shown = task.pixels.open()[task.pixels.slots_N[own:]]
-    assert np.array_equal(shown, np.stack([square_of(file, config.data) for file in files]))
+    assert np.array_equal(shown, np.stack([read_image(file, config.data) for file in files]))
     for fold in (-1, 0):  # a member; the judge of fold 0
         learned = set(np.flatnonzero(task.folds_N != fold))
         assert set(range(own, own + 4)) <= learned
@@ -97,7 +97,7 @@ def test_what_an_earlier_version_did_not_look_at_is_made_again(
     config = two_labels(signs_folder, tmp_path)
     config = replace(config, rejection=replace(config.rejection, hands=10))
     prepared = prepare(config)
-    hands = hands_of(prepared)
+    hands = hand_count_images(prepared)
     whole, header = read_arrays(prepared.run.negatives)
     earlier = {name: values for name, values in whole.items() if name != "fourth"}
     write_arrays(prepared.run.negatives, earlier, header)
@@ -107,7 +107,7 @@ def test_what_an_earlier_version_did_not_look_at_is_made_again(
     found, _ = read_arrays(again.run.negatives)
     assert found.keys() == whole.keys()
     assert all(np.array_equal(found[name], values) for name, values in whole.items())
-    hands_again = hands_of(again)
+    hands_again = hand_count_images(again)
     assert hands is not None
     assert hands_again is not None
     assert np.array_equal(hands_again.deep_PD, hands.deep_PD)

@@ -15,7 +15,7 @@ import pytest
 from sign_ensemble.core.config import MemberConfig, RejectionConfig, SearchConfig
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data import backbone
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning import parallel_heads
 from sign_ensemble.learning.task import Task
 from sign_ensemble.pipeline.calibration import believed
@@ -25,7 +25,7 @@ from sign_ensemble.pipeline.held_out_labels import (
     logits_of_parts,
     logits_without,
 )
-from sign_ensemble.pipeline.out_of_signer import bank_of
+from sign_ensemble.pipeline.out_of_signer import reference_set_of
 from sign_ensemble.rejection.candidates import Candidate
 from sign_ensemble.rejection.choose import LEFT_OUT, statistics, strangers
 from sign_ensemble.rejection.scores import DISTANCES
@@ -56,16 +56,18 @@ def test_two_labels_must_be_left() -> None:
 def task(tmp_path: Path) -> Task:
     """Three labels by two signers, five images each; a label's own features are high."""
     labels, folds = (x.ravel() for x in np.indices((3, 10)))
-    x_NA = np.random.default_rng(0).uniform(0, 0.1, (30, 1, backbone.A)).astype(np.float16)
+    x_NA = (
+        np.random.default_rng(0).uniform(0, 0.1, (30, 1, backbone.ALL_FEATURES)).astype(np.float16)
+    )
     for label in range(3):
         x_NA[labels == label, 0, 40 * label : 40 * label + 40] = 4
     x_NA.tofile(tmp_path / "features.f16")
-    features = Slots(
+    features = CachedArray(
         str(tmp_path / "features.f16"),
         np.arange(30),
-        (1, backbone.A),
+        (1, backbone.ALL_FEATURES),
         "float16",
-        columns=backbone.E,
+        columns=backbone.HEAD_FEATURES,
     )
     return Task(features, labels, folds % 2, ("eve", "fay"), ("a", "b", "c"), "", 0)
 
@@ -106,13 +108,13 @@ def test_what_was_done_before_an_interruption_is_kept(
     prepared = prepared_in(tmp_path, task)
     (first,) = logits_of_parts(prepared, recipe, [np.array([1])])
     trained: list[int] = []
-    over_cluster = parallel_heads.over_cluster
+    over_cluster = parallel_heads.map_over_cluster
 
     def counted(work: Any, pieces: Any, *more: Any) -> Any:
         trained.extend(piece.part for piece in pieces)
         return over_cluster(work, pieces, *more)
 
-    monkeypatch.setattr(parallel_heads, "over_cluster", counted)
+    monkeypatch.setattr(parallel_heads, "map_over_cluster", counted)
     again = logits_of_parts(prepared, recipe, [np.array([1]), np.array([2])])
     assert np.array_equal(again[0], first)
     assert trained == [1, 1]
@@ -122,7 +124,7 @@ def test_distances_alone_need_no_network(task: Task) -> None:
     config = SimpleNamespace(rejection=RejectionConfig(left_out=1))
     prepared: Any = SimpleNamespace(task=task, config=config)
     chosen = np.arange(30)
-    (found,) = left_out_distances(prepared, bank_of(task, chosen), chosen)
+    (found,) = left_out_distances(prepared, reference_set_of(task, chosen), chosen)
     (out,) = label_parts(3, 1, task.seed)
     strange_N = np.isin(task.labels_N, out)
     assert set(found.scores) == set(found.negatives) == set(DISTANCES - {"no_hand", "two_hands"})

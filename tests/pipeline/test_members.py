@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sign_ensemble.core.atomic_files import write_arrays
 from sign_ensemble.core.config import EnsembleConfig, RejectionConfig, SearchConfig
-from sign_ensemble.core.run_folder import RunFolder, write_arrays
+from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data import backbone
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.task import Task
 from sign_ensemble.pipeline.members import loss_of_signs, rule_risk, select
 from sign_ensemble.search.records import TrialRecord
@@ -32,20 +33,22 @@ def prepared(tmp_path: Path) -> Any:
     rng = np.random.default_rng(0)
 
     def drawn(labels: np.ndarray) -> np.ndarray:
-        x_NA = rng.uniform(0, 1, (len(labels), backbone.A)).astype(np.float16)
+        x_NA = rng.uniform(0, 1, (len(labels), backbone.ALL_FEATURES)).astype(np.float16)
         for label in range(3):
             x_NA[labels == label, 40 * label : 40 * label + 40] += 4
         return x_NA
 
     drawn(labels)[:, None].tofile(tmp_path / "features.f16")
-    features = Slots(str(tmp_path / "features.f16"), np.arange(IMAGES), (1, backbone.A), "float16")
+    features = CachedArray(
+        str(tmp_path / "features.f16"), np.arange(IMAGES), (1, backbone.ALL_FEATURES), "float16"
+    )
     run = RunFolder(tmp_path)
     made_GA = drawn(np.arange(MADE) % 3)
     write_arrays(
         run.negatives,
         {
-            "features": made_GA[:, : backbone.E],
-            "fourth": made_GA[:, backbone.E :],
+            "features": made_GA[:, : backbone.HEAD_FEATURES],
+            "fourth": made_GA[:, backbone.HEAD_FEATURES :],
             "folds": np.arange(MADE) % 2,
             "kinds": np.arange(MADE) // 2 % 2,
         },

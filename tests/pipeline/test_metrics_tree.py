@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from sign_ensemble import metrics
-from sign_ensemble.pipeline.metrics_tree import StrangeSet, evaluate
-from sign_ensemble.rejection.class_gaussians import fit_clouds
-from sign_ensemble.rejection.ensemble import Evidence
-from sign_ensemble.rejection.p_in_distribution import Belief
+from sign_ensemble.pipeline.metrics_tree import OodSet, evaluate
+from sign_ensemble.rejection.class_gaussians import fit_class_gaussians
+from sign_ensemble.rejection.ensemble import EnsembleOutput
+from sign_ensemble.rejection.p_in_distribution import InDistribution
 from sign_ensemble.rejection.predictor import Answers, answer
-from sign_ensemble.rejection.regional_mahalanobis import Parts
+from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.scores import DISTANCES, WITNESSES, all_scores, max_prob
 
@@ -35,13 +35,13 @@ RIGHT = ([0.99] * 7 + [0.2], [0.95] * 6 + [0.4, 0.3])  # probability of the true
 NEAR_KNOWN = np.array([0.10, 0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.9])  # the last is far off
 
 
-def evidence(right: Any, labels: np.ndarray, near: np.ndarray) -> Evidence:
+def evidence(right: Any, labels: np.ndarray, near: np.ndarray) -> EnsembleOutput:
     """Members that give their label the probability ``right``, the other one the rest."""
     right_MN = np.array(right)
     probs = np.where(
         (np.arange(2) == labels[:, None])[None], right_MN[..., None], 1 - right_MN[..., None]
     )
-    return Evidence(
+    return EnsembleOutput(
         np.log(probs).astype(np.float32), np.ones(len(right_MN)), near, near, near, near
     )
 
@@ -65,8 +65,8 @@ def rule(keep: float = 0.9, unsure: float = 0.0) -> Rule:
         single_C=max_prob(np.stack([calibration_probs, 1 - calibration_probs], -1)),
         neighbours=1,
         bank=np.zeros((1, 2), np.float16),
-        clouds=fit_clouds(np.eye(2, dtype=np.float16), np.arange(2)),
-        parts=Parts(()),
+        clouds=fit_class_gaussians(np.eye(2, dtype=np.float16), np.arange(2)),
+        parts=RegionalGaussians(()),
         choice={},
         temperature=1.0,
         unsure=unsure,
@@ -77,13 +77,13 @@ def known(near: np.ndarray = NEAR_KNOWN, keep: float = 0.9) -> Answers:
     return answer(evidence(RIGHT, LABELS, near), rule(keep))
 
 
-def strange(n: int, distance: float, top: float = 0.97, kind: str = "far") -> StrangeSet:
+def strange(n: int, distance: float, top: float = 0.97, kind: str = "far") -> OodSet:
     """Images that both members are sure of, at one distance from the training images."""
     tops = np.full((2, n), top)
-    return StrangeSet(kind, answer(evidence(tops, np.zeros(n, int), np.full(n, distance)), rule()))
+    return OodSet(kind, answer(evidence(tops, np.zeros(n, int), np.full(n, distance)), rule()))
 
 
-def tree_of(keep: float = 0.9, near: np.ndarray = NEAR_KNOWN, **sets: StrangeSet) -> dict[str, Any]:
+def tree_of(keep: float = 0.9, near: np.ndarray = NEAR_KNOWN, **sets: OodSet) -> dict[str, Any]:
     return evaluate(known(near, keep), LABELS, SIGNERS, sets, rule(keep), best=0, draws=20, seed=0)
 
 
@@ -240,7 +240,7 @@ def test_sure_is_the_share_of_known_images_that_confidence_leaves(tree: dict[str
     assert value(tree, "known.sure") == 6 / 8
     assert value(tree, "single.known.sure") == 7 / 8
     assert value(tree, "scores.neighbour.known.sure") == 6 / 8
-    doubting = replace(rule(), belief=Belief(0.5, np.zeros(1), np.array([0.92])))
+    doubting = replace(rule(), belief=InDistribution(0.5, np.zeros(1), np.array([0.92])))
     shown = answer(known().evidence, doubting)
     doubted = evaluate(shown, LABELS, SIGNERS, {"blank": strange(4, 1.0)}, doubting, 0, 10, 0)
     assert value(doubted, "known.sure") == 0.0  # .92 · .97
@@ -282,7 +282,7 @@ def test_strangeness_ranks_sets_and_both_questions_refuse() -> None:
     assert signs["one"].accepted_N.all()
     assert signs["both"].accepted_N.tolist() == [True] * 6 + [False] * 2
     assert signs["both"].witness_N[6:].tolist() == ["total_uncertainty"] * 2
-    odd = StrangeSet(
+    odd = OodSet(
         "far", answer(evidence(np.full((2, 3), 0.97), np.zeros(3, int), np.full(3, 0.2)), both)
     )
     tree = evaluate(signs["both"], LABELS, SIGNERS, {"odd": odd}, both, best=0, draws=20, seed=0)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from sign_ensemble import predict
+from sign_ensemble.core.atomic_files import read_arrays, write_arrays
 from sign_ensemble.core.config import (
     Config,
     DataConfig,
@@ -26,8 +27,8 @@ from sign_ensemble.core.config import (
     WandbConfig,
 )
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import RunFolder, load_config, read_arrays, write_arrays
-from sign_ensemble.data.feature_cache import preparation
+from sign_ensemble.core.run_folder import RunFolder, load_config
+from sign_ensemble.data.feature_cache import preprocessing_of
 from sign_ensemble.pipeline import jobs
 from sign_ensemble.pipeline.prediction import SCHEMA
 from sign_ensemble.pipeline.preparation import prepare
@@ -162,7 +163,7 @@ def test_members_that_learned_from_other_images_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def otherwise(data: DataConfig, weights_sha256: str) -> dict[str, object]:
-        return {**preparation(data, weights_sha256), **changed}
+        return {**preprocessing_of(data, weights_sha256), **changed}
 
     monkeypatch.setattr(predictor, "preparation", otherwise)
     with pytest.raises(UserError, match=said):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from sign_ensemble import metrics
-from sign_ensemble.pipeline.metrics_tree import Bootstrap, StrangeSet
+from sign_ensemble.pipeline.metrics_tree import Bootstrap, OodSet
 from sign_ensemble.pipeline.report_details import details
-from sign_ensemble.rejection.class_gaussians import fit_clouds
-from sign_ensemble.rejection.ensemble import Evidence
+from sign_ensemble.rejection.class_gaussians import fit_class_gaussians
+from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.predictor import Answers, answer
-from sign_ensemble.rejection.regional_mahalanobis import Parts
+from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.scores import all_scores
 
@@ -25,11 +25,11 @@ SECOND = (0.9, 0.8, 0.1, 0.2, 0.40, 0.7)
 KNOWN_AT = (1.0, 2.0, 3.0, 4.0, 5.0, 99.0)  # the last is refused
 
 
-def evidence(first: Any, second: Any, distance: Any) -> Evidence:
+def evidence(first: Any, second: Any, distance: Any) -> EnsembleOutput:
     of_zero_MN = np.array([first, second])
     logits = np.log(np.stack([of_zero_MN, 1 - of_zero_MN], -1)).astype(np.float32)
     distance_N = np.array(distance, float)
-    return Evidence(logits, np.ones(2), distance_N, distance_N, distance_N, distance_N)
+    return EnsembleOutput(logits, np.ones(2), distance_N, distance_N, distance_N, distance_N)
 
 
 CALM = all_scores(evidence(np.linspace(0.6, 0.9, 20), np.linspace(0.6, 0.9, 20), np.arange(20.0)))
@@ -42,8 +42,8 @@ RULE = Rule(
     single_C=CALM["total_uncertainty"],
     neighbours=1,
     bank=np.zeros((1, 2), np.float16),
-    clouds=fit_clouds(np.eye(2, dtype=np.float16), np.arange(2)),
-    parts=Parts(()),
+    clouds=fit_class_gaussians(np.eye(2, dtype=np.float16), np.arange(2)),
+    parts=RegionalGaussians(()),
     choice={},
     temperature=2.0,
 )
@@ -56,8 +56,8 @@ def known() -> Answers:
 
 @pytest.fixture(scope="module")
 def tree(known: Answers) -> dict[str, Any]:
-    def of(kind: str, *sure: float, at: float) -> StrangeSet:
-        return StrangeSet(kind, answer(evidence(sure, sure, [at] * len(sure)), RULE))
+    def of(kind: str, *sure: float, at: float) -> OodSet:
+        return OodSet(kind, answer(evidence(sure, sure, [at] * len(sure)), RULE))
 
     strange = {
         "gestures": of("near", 0.95, 0.6, at=4.5),  # accepted

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from sign_ensemble.rejection.class_gaussians import (
-    Clouds,
+    ClassGaussians,
     covariances,
-    fit_clouds,
+    fit_class_gaussians,
+    hellinger,
     label_distances,
-    main_directions,
+    principal_axes,
     relative_distance,
-    rooted,
-    rounded,
+    shrunk,
 )
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
@@ -32,9 +32,9 @@ def half(*rows: list[float]) -> np.ndarray:
     return np.array(rows, np.float16)
 
 
-def by_hand() -> Clouds:
+def by_hand() -> ClassGaussians:
     """Labels at (1, 0) and (0, 1), everything around (0.6, 0.8); nothing is turned or moved."""
-    return Clouds(
+    return ClassGaussians(
         centre_D=np.zeros(2, np.float32),
         directions_DP=np.eye(2, dtype=np.float32),
         means_KP=np.eye(2, dtype=np.float32),
@@ -61,9 +61,9 @@ def crowd(seed: int, at: list[list[float]], groups: int = 2) -> tuple[np.ndarray
 
 
 def test_roots_have_length_1() -> None:
-    found = rooted(half([9, 16], [4, 0], [-3, 5]))  # a unit below 0 counts as 0
+    found = hellinger(half([9, 16], [4, 0], [-3, 5]))  # a unit below 0 counts as 0
     assert found.numpy() == pytest.approx(np.array([[0.6, 0.8], [1, 0], [0, 1]]), **CLOSE)
-    assert rooted(half([0, 0])).tolist() == [[0.0, 0.0]]
+    assert hellinger(half([0, 0])).tolist() == [[0.0, 0.0]]
 
 
 # --- covariances ----------------------------------------------------------------------------------
@@ -71,10 +71,10 @@ def test_roots_have_length_1() -> None:
 
 def test_a_covariance_is_made_rounder() -> None:
     # 0.8 of itself and 0.2 of the round one with the same trace
-    assert rounded(np.array([[3.0, 1.0], [1.0, 1.0]])) == pytest.approx(
+    assert shrunk(np.array([[3.0, 1.0], [1.0, 1.0]])) == pytest.approx(
         np.array([[2.8, 0.8], [0.8, 1.2]]), **EXACT
     )
-    assert np.linalg.inv(rounded(np.zeros((2, 2)))) == pytest.approx(5e9 * np.eye(2))
+    assert np.linalg.inv(shrunk(np.zeros((2, 2)))) == pytest.approx(5e9 * np.eye(2))
 
 
 def test_two_labels_by_hand() -> None:
@@ -131,12 +131,12 @@ def test_what_is_no_number_is_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         relative_distance(half([bad, 1]), by_hand())
     with pytest.raises(ValueError, match="finite"):
-        fit_clouds(half([bad, 1], [1, 2]), np.array([0, 1]))
+        fit_class_gaussians(half([bad, 1], [1, 2]), np.array([0, 1]))
 
 
 def test_nobody_to_learn_from_is_refused() -> None:
     with pytest.raises(ValueError, match="no training images"):
-        fit_clouds(half([1, 2])[:0], np.zeros(0, np.int64))
+        fit_class_gaussians(half([1, 2])[:0], np.zeros(0, np.int64))
 
 
 # --- fits -----------------------------------------------------------------------------------------
@@ -146,16 +146,16 @@ def test_directions_are_the_principal_ones() -> None:
     rng = np.random.default_rng(0)
     x_BD = torch.from_numpy(rng.normal(size=(40, 20)) * np.arange(1, 21)).float()
     x_BD = x_BD - x_BD.mean(0)
-    found = main_directions(x_BD, 3).numpy()
+    found = principal_axes(x_BD, 3).numpy()
     exact = np.linalg.svd(x_BD.numpy())[2][:3].T
     assert np.abs(found.T @ exact) == pytest.approx(np.eye(3), abs=1e-3)
-    assert main_directions(x_BD[:2], 200).shape == (20, 1)  # two images differ in one direction
+    assert principal_axes(x_BD[:2], 200).shape == (20, 1)  # two images differ in one direction
 
 
 def test_an_image_between_the_labels_is_farther_than_any_sign() -> None:
     corners = [[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]]
     bank, labels, _ = crowd(0, corners)
-    clouds = fit_clouds(bank, labels)
+    clouds = fit_class_gaussians(bank, labels)
     signs = relative_distance(crowd(1, corners)[0], clouds)
     between = relative_distance(crowd(1, [[5.0, 5.0, 0.0], [0.0, 5.0, 5.0]])[0], clouds)
     assert between.min() > signs.max()
@@ -165,7 +165,7 @@ def test_an_image_between_the_labels_is_farther_than_any_sign() -> None:
 def test_degenerate_fits_stay_finite() -> None:
     same = np.tile(half([1, 2, 3]), (3, 1))
     for bank, labels in ((same, [0, 0, 1]), (same, [5, 5, 5]), (same[:1], [0])):
-        clouds = fit_clouds(bank, np.array(labels))
+        clouds = fit_class_gaussians(bank, np.array(labels))
         found = relative_distance(half([1, 2, 3], [3, 2, 1], [0, 0, 0]), clouds)
         assert np.isfinite(found).all()
         assert found[0] == pytest.approx(0, abs=1e-3)
@@ -173,9 +173,12 @@ def test_degenerate_fits_stay_finite() -> None:
 
 def test_a_fit_is_repeated_to_the_bit() -> None:
     bank, labels, _ = crowd(0, [[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
-    first, second = fit_clouds(bank, labels).arrays(), fit_clouds(bank, labels).arrays()
+    first, second = (
+        fit_class_gaussians(bank, labels).arrays(),
+        fit_class_gaussians(bank, labels).arrays(),
+    )
     assert all(np.array_equal(first[name], second[name]) for name in first)
-    again = Clouds.of_arrays(first)
+    again = ClassGaussians.of_arrays(first)
     assert np.array_equal(relative_distance(bank, again), relative_distance(bank, again))
 
 
@@ -193,7 +196,10 @@ def test_distances_to_each_label_by_hand() -> None:
 def test_views_widen_a_cloud_and_leave_its_directions() -> None:
     bank, labels, _ = crowd(0, [[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
     moved = (bank[:, None] + np.array([0.0, 0.0, 4.0] + 9 * [0.0])).astype(np.float16)
-    plain, with_views = fit_clouds(bank, labels), fit_clouds(bank, labels, views_BVD=moved)
+    plain, with_views = (
+        fit_class_gaussians(bank, labels),
+        fit_class_gaussians(bank, labels, views_BVD=moved),
+    )
     assert np.array_equal(plain.directions_DP, with_views.directions_DP)
     assert np.array_equal(plain.centre_D, with_views.centre_D)
     away = moved[:, 0]  # as the views are: far from the plain cloud, inside the wide one
@@ -203,7 +209,7 @@ def test_views_widen_a_cloud_and_leave_its_directions() -> None:
 
 def test_fewer_directions_where_fewer_are_asked_for() -> None:
     bank, labels, _ = crowd(0, [[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
-    assert fit_clouds(bank, labels, 3).directions_DP.shape == (12, 3)
+    assert fit_class_gaussians(bank, labels, 3).directions_DP.shape == (12, 3)
 
 
 @pytest.mark.usefixtures("rounded_products")
@@ -211,9 +217,9 @@ def test_rounded_factors_hardly_move_a_relative_distance() -> None:
     at = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     features_BD, labels_B, _ = crowd(0, at)
     asked_ND = np.concatenate([crowd(1, at)[0], crowd(1, [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])[0]])
-    clouds = fit_clouds(features_BD, labels_B)
+    clouds = fit_class_gaussians(features_BD, labels_B)
     exact = clouds.directions_DP.astype(np.float64)
-    values_NP = (rooted(asked_ND).double().numpy() - clouds.centre_D) @ exact
+    values_NP = (hellinger(asked_ND).double().numpy() - clouds.centre_D) @ exact
     from_each = values_NP[:, None] - np.concatenate([clouds.means_KP, clouds.mean_P[None]])
     each_LPP = np.concatenate([clouds.precisions_KPP, clouds.precision_PP[None]]).astype(float)
     squared_NL = np.einsum("nlp,lpq,nlq->nl", from_each, each_LPP, from_each)

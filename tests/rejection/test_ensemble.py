@@ -20,7 +20,12 @@ from sign_ensemble.core.errors import UserError
 from sign_ensemble.learning.member import Card, Member, save
 from sign_ensemble.learning.network import Head
 from sign_ensemble.rejection import stacked_heads
-from sign_ensemble.rejection.ensemble import Evidence, joined, load_ensemble, stack
+from sign_ensemble.rejection.ensemble import (
+    EnsembleOutput,
+    concatenate_outputs,
+    load_ensemble,
+    stack,
+)
 
 D = 12
 LABELS = ("U", "V", "W")
@@ -114,9 +119,9 @@ def test_no_images_give_no_logits() -> None:
 # --- evidence -------------------------------------------------------------------------------------
 
 
-def evidence_of(probs_MNK: Any, votes_M: list[float]) -> Evidence:
+def evidence_of(probs_MNK: Any, votes_M: list[float]) -> EnsembleOutput:
     logits = np.log(np.array(probs_MNK)).astype(np.float32)
-    return Evidence(
+    return EnsembleOutput(
         logits,
         np.array(votes_M),
         np.arange(logits.shape[1], dtype=np.float64),
@@ -138,9 +143,12 @@ def test_distances_in_what_members_see_stay_with_their_images() -> None:
     probs = [[[0.9, 0.1], [0.5, 0.5]], [[0.5, 0.5], [0.2, 0.8]]]
     heads, own = evidence_of(probs, [1, 1]), np.array([7.0, 8.0])
     networks = replace(heads, own_N=own)
-    assert heads.rows(np.array([1])).own_N is None and joined([heads, heads]).own_N is None
+    assert (
+        heads.rows(np.array([1])).own_N is None
+        and concatenate_outputs([heads, heads]).own_N is None
+    )
     one = networks.rows(np.array([1])).own_N
-    both = joined([networks, networks.rows(np.array([0]))]).own_N
+    both = concatenate_outputs([networks, networks.rows(np.array([0]))]).own_N
     assert one is not None and one.tolist() == [8.0]
     assert both is not None and both.tolist() == [7.0, 8.0, 7.0]
 
@@ -153,7 +161,7 @@ def test_votes_come_from_the_cards() -> None:
 
 def test_log_probabilities_do_not_depend_on_the_logits_height() -> None:
     logits = np.array([[[1.0, 3.0], [1e30, 1e30]]], np.float32)
-    found = Evidence(logits, np.ones(1), *np.zeros((4, 2))).log_probs_MNK
+    found = EnsembleOutput(logits, np.ones(1), *np.zeros((4, 2))).log_probs_MNK
     falls = np.log1p(np.exp(-2.0))
     by_hand = np.array([[[-2 - falls, -falls], [-np.log(2), -np.log(2)]]])
     assert found == pytest.approx(by_hand, abs=1e-12)

@@ -13,7 +13,12 @@ import pytest
 from sign_ensemble import metrics
 from sign_ensemble.data.backbone import load
 from sign_ensemble.data.hand_count_negatives import SIGNS, pictures_of_fold
-from sign_ensemble.rejection.hand_count import RIDGE, Hands, Lessons, Sides
+from sign_ensemble.rejection.hand_count import (
+    RIDGE,
+    HandCountDetector,
+    HandCountImages,
+    HandCountTraining,
+)
 from sign_ensemble.rejection.vetoes import HANDS
 
 NONE = np.array([[0.0, 0.0, 25.0]], np.float16)
@@ -21,13 +26,15 @@ ONE, TWO = np.array([[9.0, 0.0, 0.0]], np.float16), np.array([[0.0, 4.0, 0.0]], 
 CLOSE: dict[str, Any] = {"abs": 1e-6, "rel": 0}
 
 
-def hands() -> Hands:
+def hands() -> HandCountImages:
     """A picture of each kind, of one signer each."""
-    return Hands(np.concatenate([ONE, TWO, NONE]), np.array([1, 2, 0]), np.array([0, 0, 1]))
+    return HandCountImages(
+        np.concatenate([ONE, TWO, NONE]), np.array([1, 2, 0]), np.array([0, 0, 1])
+    )
 
 
-def lessons(signs: np.ndarray = ONE, made: Hands | None = None) -> Lessons:
-    return Lessons.of(signs, np.zeros(len(signs), np.int64), made or hands())
+def lessons(signs: np.ndarray = ONE, made: HandCountImages | None = None) -> HandCountTraining:
+    return HandCountTraining.of(signs, np.zeros(len(signs), np.int64), made or hands())
 
 
 def test_learned_by_hand() -> None:
@@ -55,13 +62,13 @@ def test_learned_without_a_signer_as_from_the_others_alone() -> None:
     rng = np.random.default_rng(0)
     signs = rng.integers(0, 9, (30, 6)).astype(np.float16)
     groups = np.arange(30) % 3
-    made = Hands(
+    made = HandCountImages(
         rng.integers(0, 9, (36, 6)).astype(np.float16), np.arange(36) % 3, np.arange(36) // 12
     )
-    without = Lessons.of(signs, groups, made).fit(1)
+    without = HandCountTraining.of(signs, groups, made).fit(1)
     others = made.groups_P != 1
-    alone = Hands(made.deep_PD[others], made.signs_P[others], made.groups_P[others])
-    by_others = Lessons.of(signs[groups != 1], groups[groups != 1], alone).fit()
+    alone = HandCountImages(made.deep_PD[others], made.signs_P[others], made.groups_P[others])
+    by_others = HandCountTraining.of(signs[groups != 1], groups[groups != 1], alone).fit()
     assert without.mean_GD == pytest.approx(by_others.mean_GD, abs=1e-6)
     assert without.weights_GD == pytest.approx(by_others.weights_GD, rel=1e-4, abs=1e-5)
 
@@ -69,9 +76,9 @@ def test_learned_without_a_signer_as_from_the_others_alone() -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="no picture with 0 signs"):
         lessons().fit(1)  # that signer's is the only one
-    only_two = Hands(TWO, np.array([2]), np.array([1]))
+    only_two = HandCountImages(TWO, np.array([2]), np.array([1]))
     with pytest.raises(ValueError, match="or none with one"):
-        Lessons.of(ONE, np.zeros(1, np.int64), hands()).fit(0)
+        HandCountTraining.of(ONE, np.zeros(1, np.int64), hands()).fit(0)
     with pytest.raises(ValueError, match="no picture with 0 signs"):
         lessons(made=only_two).fit()
     with pytest.raises(ValueError, match="no training images"):
@@ -84,7 +91,7 @@ def test_refusals() -> None:
 
 def test_comes_back_from_its_arrays() -> None:
     found = lessons().fit()
-    again = Sides.of_arrays(found.arrays())
+    again = HandCountDetector.of_arrays(found.arrays())
     assert np.array_equal(again.weights_GD, found.weights_GD)
     assert np.array_equal(again.mean_GD, found.mean_GD)
 
@@ -116,10 +123,12 @@ def test_no_sign_and_two_of_people_not_seen_are_told_from_one() -> None:
 
     people = [drawn_signs(seed, 24) for seed in range(3)]
     made = [pictures_of_fold(24, seed, signs) for seed, signs in enumerate(people)]
-    learned = Hands(
+    learned = HandCountImages(
         seen(np.concatenate(made[:2])), np.tile(np.repeat(SIGNS, 24), 2), np.repeat([0, 1], 72)
     )
-    found = Lessons.of(seen(np.concatenate(people[:2])), np.repeat([0, 1], 24), learned).fit()
+    found = HandCountTraining.of(
+        seen(np.concatenate(people[:2])), np.repeat([0, 1], 24), learned
+    ).fit()
     one, two, none = np.split(found.scores(seen(made[2])), 3)
     signs = found.scores(seen(people[2]))
     for signs_N, one_N, strange_N in zip(signs.T, one.T, (none[:, 0], two[:, 1]), strict=True):

@@ -16,14 +16,14 @@ import torch
 
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.learning.network import Head, logits_of
-from sign_ensemble.learning.optimizer import adam
-from sign_ensemble.learning.training_loop import FeatureBatches, course_of, fit
-from sign_ensemble.rejection.class_gaussians import fit_clouds, relative_distance
-from sign_ensemble.rejection.ensemble import Evidence
-from sign_ensemble.rejection.nearest_neighbours import neighbour_distance
+from sign_ensemble.learning.optimizer import adamw_for
+from sign_ensemble.learning.training_loop import FeatureBatches, fit, head_schedule
+from sign_ensemble.rejection.class_gaussians import fit_class_gaussians, relative_distance
+from sign_ensemble.rejection.ensemble import EnsembleOutput
+from sign_ensemble.rejection.nearest_neighbours import knn_distance
 from sign_ensemble.rejection.norms import Norms
 from sign_ensemble.rejection.predictor import Answers, answer
-from sign_ensemble.rejection.regional_mahalanobis import Parts
+from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
 from sign_ensemble.rejection.rule import Rule, accepts_score
 from sign_ensemble.rejection.scores import all_scores
 
@@ -54,8 +54,8 @@ def trained(seed: int) -> Head:
         features(x_N)[:, None], np.arange(len(x_N)), labels_N, RECIPE.batch_size, 0.0,
         np.random.default_rng(seed),
     )  # fmt: skip
-    optimiser = adam((head, RECIPE.learning_rate), weight_decay=0.0)
-    fit(head, batches, course_of(RECIPE), optimiser, torch.device("cpu"))
+    optimiser = adamw_for((head, RECIPE.learning_rate), weight_decay=0.0)
+    fit(head, batches, head_schedule(RECIPE), optimiser, torch.device("cpu"))
     return head
 
 
@@ -66,12 +66,12 @@ class Line:
     heads: tuple[Head, ...]
     rule: Rule
 
-    def evidence(self, x_N: np.ndarray) -> Evidence:
+    def evidence(self, x_N: np.ndarray) -> EnsembleOutput:
         found = features(x_N)
-        return Evidence(
+        return EnsembleOutput(
             np.stack([logits_of(head, found) for head in self.heads]),
             np.ones(MEMBERS),
-            neighbour_distance(found, self.rule.bank, K),
+            knn_distance(found, self.rule.bank, K),
             relative_distance(found, self.rule.clouds),
             np.zeros(len(x_N)),  # a point has no parts
             Norms.of(self.rule.bank).of_images(found),
@@ -96,8 +96,8 @@ def line() -> Line:
         single_C=np.zeros(400),
         neighbours=K,
         bank=bank,
-        clouds=fit_clouds(bank, labels_N),
-        parts=Parts(()),
+        clouds=fit_class_gaussians(bank, labels_N),
+        parts=RegionalGaussians(()),
         choice={},
         temperature=1.0,
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sign_ensemble.rejection.nearest_neighbours import draw_bank, neighbour_distance
+from sign_ensemble.rejection.nearest_neighbours import draw_reference_rows, knn_distance
 
 CLOSE: dict[str, Any] = {"abs": 1e-6, "rel": 0}
 exact = pytest.mark.usefixtures("exact_products")
@@ -37,7 +37,7 @@ ASKED = half([7, 0], [1, 1], [0, -4])  # cosines 1 0 -1 √½, √½ √½ -√�
     ],
 )
 def test_distance_to_the_kth_neighbour(k: int, cosines: list[float]) -> None:
-    found = neighbour_distance(ASKED, BANK, k)
+    found = knn_distance(ASKED, BANK, k)
     assert found == pytest.approx(1 - np.array(cosines), **CLOSE)
     assert found.dtype == np.float64
 
@@ -46,8 +46,8 @@ def test_distance_to_the_kth_neighbour(k: int, cosines: list[float]) -> None:
 def test_length_never_matters() -> None:
     rng = np.random.default_rng(0)
     x_ND, bank_BD = rng.normal(size=(5, 8)), rng.normal(size=(6, 8))
-    found = neighbour_distance(x_ND.astype(np.float16), bank_BD.astype(np.float16), 2)
-    longer = neighbour_distance((64 * x_ND).astype(np.float16), bank_BD.astype(np.float16), 2)
+    found = knn_distance(x_ND.astype(np.float16), bank_BD.astype(np.float16), 2)
+    longer = knn_distance((64 * x_ND).astype(np.float16), bank_BD.astype(np.float16), 2)
     assert found == pytest.approx(longer, **CLOSE)
 
 
@@ -55,14 +55,14 @@ def test_length_never_matters() -> None:
 def test_a_zero_vector_is_at_distance_1_from_everything() -> None:
     zero = half([0, 0])
     for others in (BANK, zero):
-        assert neighbour_distance(zero, others, 1) == pytest.approx([1.0], **CLOSE)
+        assert knn_distance(zero, others, 1) == pytest.approx([1.0], **CLOSE)
 
 
 @exact
 def test_the_longest_features_neither_overflow_nor_leave_0_to_2() -> None:
     longest = np.full((1, 9216), 65504, np.float16)
     # its float32 cosine with itself is 1.0000135 on one processor, 0.9999973 on another
-    (same,), (opposite,) = (neighbour_distance(longest, x, 1) for x in (longest, -longest))
+    (same,), (opposite,) = (knn_distance(longest, x, 1) for x in (longest, -longest))
     assert 0 <= same < 1e-4
     assert 2 - 1e-4 < opposite <= 2
 
@@ -71,8 +71,8 @@ def test_the_longest_features_neither_overflow_nor_leave_0_to_2() -> None:
 def test_more_images_than_one_product_holds() -> None:
     many = np.tile(ASKED, (700, 1))  # 2,100: three products
     groups_N = np.tile([0, 1, 2], 700)
-    few = neighbour_distance(ASKED, BANK, 2, np.array([0, 1, 2]), np.array([0, 1, 1, 0]))
-    found = neighbour_distance(many, BANK, 2, groups_N, np.array([0, 1, 1, 0]))
+    few = knn_distance(ASKED, BANK, 2, np.array([0, 1, 2]), np.array([0, 1, 1, 0]))
+    found = knn_distance(many, BANK, 2, groups_N, np.array([0, 1, 1, 0]))
     assert found == pytest.approx(np.tile(few, 700), **CLOSE)
 
 
@@ -80,18 +80,18 @@ def test_more_images_than_one_product_holds() -> None:
 def test_images_are_strangers_to_their_own_signer() -> None:
     groups_N, groups_B = np.array([0, 0, 1]), np.array([0, 1, 1, 0])
     # left to compare with: [0, 2] and [-5, 0] for the first two, [3, 0] and [1, 1] for the third
-    nearest = neighbour_distance(ASKED, BANK, 1, groups_N, groups_B)
+    nearest = knn_distance(ASKED, BANK, 1, groups_N, groups_B)
     assert nearest == pytest.approx([1 - 0, 1 - sqrt(0.5), 1 - 0], **CLOSE)
-    second = neighbour_distance(ASKED, BANK, 2, groups_N, groups_B)
+    second = knn_distance(ASKED, BANK, 2, groups_N, groups_B)
     assert second == pytest.approx([1 + 1, 1 + sqrt(0.5), 1 + sqrt(0.5)], **CLOSE)
 
 
 @exact
 def test_k_beyond_the_other_signers_images_takes_their_last() -> None:
     groups_N, groups_B = np.array([0, 0, 1]), np.array([0, 1, 1, 0])
-    second = neighbour_distance(ASKED, BANK, 2, groups_N, groups_B)
+    second = knn_distance(ASKED, BANK, 2, groups_N, groups_B)
     for k in (3, 4, 5):
-        assert np.array_equal(neighbour_distance(ASKED, BANK, k, groups_N, groups_B), second)
+        assert np.array_equal(knn_distance(ASKED, BANK, k, groups_N, groups_B), second)
 
 
 @pytest.mark.usefixtures("rounded_products")
@@ -105,18 +105,18 @@ def test_rounded_factors_hardly_move_a_distance() -> None:
         for x in (x_ND, bank_BD)
     )
     exact_N = np.sort(1 - unit_ND @ unit_BD.T, axis=1)[:, 2]
-    off_N = neighbour_distance(x_ND, bank_BD, 3) - exact_N
+    off_N = knn_distance(x_ND, bank_BD, 3) - exact_N
     assert np.abs(off_N).max() < 3e-4  # rounded cosines would be .004 off
-    assert neighbour_distance(bank_BD, bank_BD, 1) == pytest.approx(np.zeros(40), abs=3e-4)
+    assert knn_distance(bank_BD, bank_BD, 1) == pytest.approx(np.zeros(40), abs=3e-4)
 
 
 def test_nobody_to_compare_with_is_as_far_as_can_be() -> None:
     zeros = np.zeros(4, np.int64)
-    assert neighbour_distance(ASKED, BANK, 2, zeros[:3], zeros).tolist() == [2.0, 2.0, 2.0]
+    assert knn_distance(ASKED, BANK, 2, zeros[:3], zeros).tolist() == [2.0, 2.0, 2.0]
 
 
 def test_no_images_have_no_distances() -> None:
-    assert neighbour_distance(ASKED[:0], BANK, 1).shape == (0,)
+    assert knn_distance(ASKED[:0], BANK, 1).shape == (0,)
 
 
 # --- the bank -------------------------------------------------------------------------------------
@@ -136,23 +136,28 @@ def counts(chosen: np.ndarray) -> list[int]:
 
 def test_a_bank_takes_from_every_cell_in_turn() -> None:
     labels, folds = crowd()
-    assert counts(draw_bank(labels, folds, 8, seed=0)) == [2, 2, 2, 2]
-    assert counts(draw_bank(labels, folds, 12, seed=0)) == [3, 3, 3, 3]
-    assert counts(draw_bank(labels, folds, 33, seed=0)) == [10, 10, 10, 3]  # the small one is spent
-    rest = counts(draw_bank(labels, folds, 34, seed=0))
+    assert counts(draw_reference_rows(labels, folds, 8, seed=0)) == [2, 2, 2, 2]
+    assert counts(draw_reference_rows(labels, folds, 12, seed=0)) == [3, 3, 3, 3]
+    assert counts(draw_reference_rows(labels, folds, 33, seed=0)) == [
+        10,
+        10,
+        10,
+        3,
+    ]  # the small one is spent
+    rest = counts(draw_reference_rows(labels, folds, 34, seed=0))
     assert (sorted(rest), rest[3]) == ([3, 10, 10, 11], 3)
 
 
 def test_a_bank_is_a_sorted_draw_without_repeats() -> None:
     labels, folds = crowd()
-    chosen = draw_bank(labels, folds, 50, seed=3)
+    chosen = draw_reference_rows(labels, folds, 50, seed=3)
     assert len(np.unique(chosen)) == len(chosen) == 50
     assert (np.diff(chosen) > 0).all()
-    assert np.array_equal(chosen, draw_bank(labels, folds, 50, seed=3))
-    assert not np.array_equal(chosen, draw_bank(labels, folds, 50, seed=4))
+    assert np.array_equal(chosen, draw_reference_rows(labels, folds, 50, seed=3))
+    assert not np.array_equal(chosen, draw_reference_rows(labels, folds, 50, seed=4))
 
 
 @pytest.mark.parametrize("most", [123, 124, 4000])
 def test_a_bank_with_room_takes_all(most: int) -> None:
     labels, folds = crowd()
-    assert draw_bank(labels, folds, most, seed=0).tolist() == list(range(123))
+    assert draw_reference_rows(labels, folds, most, seed=0).tolist() == list(range(123))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sign_ensemble.rejection.p_in_distribution import Belief, fit_belief
+from sign_ensemble.rejection.p_in_distribution import InDistribution, fit_in_distribution
 
 
 def test_values_by_hand() -> None:
@@ -15,7 +15,7 @@ def test_values_by_hand() -> None:
     the added one, less strange than all, 1/6. Pooled: [other, 0, 0] = .25 / (.25 + 1/6) = .6;
     [1, 2] = .125 / (.125 + 1/6) = 3/7; [3, sign] = .125 / (.125 + 1/6) = 3/7, so the last two meet.
     """
-    found = fit_belief([np.array([0.0, 0, 2])], [np.array([1.0, 3])], 0.5)
+    found = fit_in_distribution([np.array([0.0, 0, 2])], [np.array([1.0, 3])], 0.5)
     assert found.of(np.array([0.0])) == pytest.approx([0.6])
     assert found.of(np.array([1.0, 2, 3])) == pytest.approx(3 / 7)
     assert found.of(np.array([-9.0, 99])) == pytest.approx([0.6, 3 / 7])  # beyond, it stays
@@ -29,7 +29,7 @@ def test_every_signer_weighs_the_same() -> None:
     added sign 1/22: .25 + 6/22. So 5/22 / (5/22 + .25) = 10/21 at 0, and 6/22 / (6/22 + .25) =
     12/23 at 1 would rise: both meet at (11/22) / (11/22 + .5) = .5.
     """
-    found = fit_belief([np.zeros(9), np.ones(1)], [np.ones(1)], 0.5)
+    found = fit_in_distribution([np.zeros(9), np.ones(1)], [np.ones(1)], 0.5)
     assert found.of(np.array([0.0, 1.0])) == pytest.approx(0.5)
 
 
@@ -43,18 +43,18 @@ def test_it_is_the_share_of_signs_among_images_as_strange(share: float) -> None:
     others = [rng.exponential(1, 4000) for _ in range(3)]
     at = np.array([0.1, 0.5, 1.0])
     odds = (1 - share) / share * 3 * np.exp(-3 * at) / np.exp(-at)
-    found = fit_belief(signs, others, share)
+    found = fit_in_distribution(signs, others, share)
     assert found.of(at) == pytest.approx(odds / (1 + odds), abs=0.05)
     assert (np.diff(found.sign_B) <= 0).all()
     assert (np.diff(found.strange_B) > 0).all()
 
 
 def test_nothing_is_believed_or_disbelieved_wholly() -> None:
-    found = fit_belief([np.zeros(99)], [np.ones(49)], 0.5)
+    found = fit_in_distribution([np.zeros(99)], [np.ones(49)], 0.5)
     sure, not_at_all = found.of(np.array([0.0, 1.0]))
     assert sure == pytest.approx(0.99 / (0.99 + 1 / 50))  # 50 other images, one of them here
     assert not_at_all == pytest.approx(0.01 / (0.01 + 0.98))
-    equal = fit_belief([np.full(5, 2.0)], [np.full(5, 2.0)], 0.5)  # ties tell nothing
+    equal = fit_in_distribution([np.full(5, 2.0)], [np.full(5, 2.0)], 0.5)  # ties tell nothing
     assert equal.of(np.array([0.0, 2.0, 4.0])) == pytest.approx(0.5)
 
 
@@ -74,9 +74,9 @@ def test_refused(
     signs: list[np.ndarray], others: list[np.ndarray], share: float, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        fit_belief(signs, others, share)
+        fit_in_distribution(signs, others, share)
 
 
 def test_a_strangeness_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="must be finite"):
-        Belief(0.5, np.array([0.0]), np.array([1.0])).of(np.array([np.nan]))
+        InDistribution(0.5, np.array([0.0]), np.array([1.0])).of(np.array([np.nan]))

@@ -15,12 +15,12 @@ import pytest
 from sign_ensemble.core.config import Config, RunConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import open_run
-from sign_ensemble.rejection.class_gaussians import fit_clouds
-from sign_ensemble.rejection.ensemble import Evidence
-from sign_ensemble.rejection.p_in_distribution import Belief
-from sign_ensemble.rejection.predictor import REASONS, Answers, answer, load_reader
-from sign_ensemble.rejection.regional_mahalanobis import Parts
-from sign_ensemble.rejection.risk_control import Promise
+from sign_ensemble.rejection.class_gaussians import fit_class_gaussians
+from sign_ensemble.rejection.ensemble import EnsembleOutput
+from sign_ensemble.rejection.p_in_distribution import InDistribution
+from sign_ensemble.rejection.predictor import REASONS, Answers, answer, load_predictor
+from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
+from sign_ensemble.rejection.risk_control import RiskControl
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.scores import WITNESSES
 
@@ -35,10 +35,10 @@ def probs(label: int, top: float) -> list[float]:
 
 def evidence(
     votes_for: list[list[int]], tops: list[float], near: list[float], votes_M: list[int]
-) -> Evidence:
+) -> EnsembleOutput:
     """Member m says votes_for[m][i] of image i, with probability tops[i]."""
     rows = [[probs(label, tops[i]) for i, label in enumerate(said)] for said in votes_for]
-    return Evidence(
+    return EnsembleOutput(
         np.log(np.array(rows)).astype(np.float32),
         np.array(votes_M, np.float64),
         np.array(near),
@@ -61,8 +61,8 @@ def rule(*witnesses: str, joined: Any = "smallest") -> Rule:
         single_C=np.arange(20) / 100,
         neighbours=1,
         bank=np.zeros((1, 2), np.float16),
-        clouds=fit_clouds(np.eye(2, dtype=np.float16), np.arange(2)),
-        parts=Parts(()),
+        clouds=fit_class_gaussians(np.eye(2, dtype=np.float16), np.arange(2)),
+        parts=RegionalGaussians(()),
         choice={},
         temperature=1.0,
     )
@@ -128,7 +128,7 @@ def test_clouds_are_not_counted_among_the_members() -> None:
 
 
 def test_confidence_is_that_of_a_sign_times_that_of_its_label() -> None:
-    belief = Belief(0.5, np.array([0.0, 9.0]), np.array([0.9, 0.0]))
+    belief = InDistribution(0.5, np.array([0.0, 9.0]), np.array([0.9, 0.0]))
     base = rule("neighbour")
     near = [0.0, 0.15, 5.0]  # a usual one, one as strange as four of twenty, one like nothing
     shown = evidence([[1, 1, 1]], [SURE] * 3, near, [1])
@@ -179,7 +179,7 @@ def test_a_guard_is_named_only_where_it_decides() -> None:
 
 
 def test_what_is_read_too_unsurely_for_the_promise_is_refused() -> None:
-    promised = replace(rule("neighbour"), promise=Promise(0.05, 0.3, 400, 380, 9))
+    promised = replace(rule("neighbour"), promise=RiskControl(0.05, 0.3, 400, 380, 9))
     three = evidence([[0, 1, 2], [0, 1, 2]], [SURE, 0.6, 0.6], [0.0, 0.0, 0.7], [1, 1])
     said = answer(three, promised)
     unsure = said.scores["total_uncertainty"].tolist()
@@ -188,13 +188,13 @@ def test_what_is_read_too_unsurely_for_the_promise_is_refused() -> None:
     assert said.why(1, LABELS) == "nobody is sure (2 say V)"
     assert said.why(2, LABELS) == "like nothing in the training images (2 say W)"  # in any case
     assert answer(three, rule("neighbour")).accepted_N.tolist() == [True, True, False]
-    unkept = replace(promised, promise=Promise(0.001, images=400))
+    unkept = replace(promised, promise=RiskControl(0.001, images=400))
     assert answer(three, unkept).accepted_N.tolist() == [True, True, False]
 
 
 def test_no_images_get_no_answers() -> None:
     none: Answers = answer(
-        Evidence(np.zeros((2, 0, 3), np.float32), np.ones(2), *np.zeros((4, 0))),
+        EnsembleOutput(np.zeros((2, 0, 3), np.float32), np.ones(2), *np.zeros((4, 0))),
         rule("energy"),
     )
     assert none.accepted_N.shape == none.p_values_N.shape == (0,)
@@ -203,4 +203,4 @@ def test_no_images_get_no_answers() -> None:
 def test_a_run_without_members_cannot_answer(tmp_path: Any) -> None:
     run = open_run(Config(run=RunConfig(root=str(tmp_path))))
     with pytest.raises(UserError, match=r"index\.json: not there"):
-        load_reader(run)
+        load_predictor(run)

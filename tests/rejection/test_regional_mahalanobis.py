@@ -12,20 +12,31 @@ import numpy as np
 import pytest
 import torch
 
-from sign_ensemble.data.backbone import A, C, D, E, F, load
+from sign_ensemble.data.backbone import (
+    ALL_FEATURES,
+    FIFTH_FEATURES,
+    FOURTH_FEATURES,
+    HEAD_FEATURES,
+    THIRD_FEATURES,
+    load,
+)
 from sign_ensemble.data.convolutions import PLACES
 from sign_ensemble.metrics import auroc
-from sign_ensemble.rejection.class_gaussians import fit_clouds, relative_distance, rooted
+from sign_ensemble.rejection.class_gaussians import (
+    fit_class_gaussians,
+    hellinger,
+    relative_distance,
+)
 from sign_ensemble.rejection.regional_mahalanobis import (
     WHOLE,
     J,
     L,
     Layers,
-    Parts,
-    by_place,
-    fit_parts,
-    part_distance,
-    worst_part,
+    RegionalGaussians,
+    by_region,
+    fit_regional,
+    regional_distance,
+    worst_region,
 )
 
 PER_PLACE = 6  # features
@@ -77,19 +88,19 @@ def test_the_worst_part_of_the_nearest_label() -> None:
     # sums of image 0: 5 and 13, so label 0: third 1 - 1, 4 - 3, fourth 0 + 2, 0 + 7; of image 1: 9
     # and 11, label 0: 9 - 4, 0 - 0.5, 0 - 1, 0 + 4; of image 2: 11 and 10, label 1: 3 - 1, 5 - 6,
     # 1 - 0.5, 1 - 0
-    assert worst_part(to_labels, to_all) == pytest.approx([(1 + 7) / 2, (5 + 4) / 2, (2 + 1) / 2])
+    assert worst_region(to_labels, to_all) == pytest.approx([(1 + 7) / 2, (5 + 4) / 2, (2 + 1) / 2])
 
 
 def test_one_label_is_the_nearest() -> None:
     to_labels = np.repeat([3.0, 1.0], J).reshape(L * J, 1, 1)
-    assert worst_part(to_labels, np.repeat([1.0, 0.5], J)[:, None]).tolist() == [(2.0 + 0.5) / 2]
+    assert worst_region(to_labels, np.repeat([1.0, 0.5], J)[:, None]).tolist() == [(2.0 + 0.5) / 2]
 
 
 def test_a_little_of_the_whole_counts() -> None:
     features, labels = several_people()
-    parts = fit_parts(twice(features), labels)
-    alone = part_distance(twice(features), parts, np.zeros(len(features)))
-    both = part_distance(twice(features), parts, np.full(len(features), 8.0))
+    parts = fit_regional(twice(features), labels)
+    alone = regional_distance(twice(features), parts, np.zeros(len(features)))
+    both = regional_distance(twice(features), parts, np.full(len(features), 8.0))
     assert both == pytest.approx(alone + 8 * WHOLE)
     assert WHOLE == 0.25
 
@@ -106,22 +117,25 @@ def test_places_are_those_of_the_convolutions() -> None:
         third = backbone.layers.features[:8](pixels)[0]
         fourth = backbone.layers.features[:10](pixels)[0]
         heads_read, every = backbone.layers(pixels), backbone.layers.every(pixels)
-    assert every.shape == (1, A)
-    assert torch.equal(heads_read, every[:, :E])
-    assert (len(third) * J, len(fourth) * J) == (C, F)
+    assert every.shape == (1, ALL_FEATURES)
+    assert torch.equal(heads_read, every[:, :HEAD_FEATURES])
+    assert (len(third) * J, len(fourth) * J) == (THIRD_FEATURES, FOURTH_FEATURES)
     side = third.shape[1]
-    for maps, found in ((third, every[:, D:E]), (fourth, every[:, E:])):
+    for maps, found in (
+        (third, every[:, FIFTH_FEATURES:HEAD_FEATURES]),
+        (fourth, every[:, HEAD_FEATURES:]),
+    ):
         for number, (row, column) in enumerate(product(range(PLACES), repeat=2)):
             rows, columns = (
                 slice(at * side // PLACES, -(-(at + 1) * side // PLACES)) for at in (row, column)
             )
-            assert torch.equal(by_place(found)[number, 0], maps[:, rows, columns].amax((1, 2)))
+            assert torch.equal(by_region(found)[number, 0], maps[:, rows, columns].amax((1, 2)))
 
 
 def test_every_place_is_rooted_with_the_whole() -> None:
     features, labels = several_people()
-    whole = rooted(features)
-    fitted = fit_parts(twice(features), labels)
+    whole = hellinger(features)
+    fitted = fit_regional(twice(features), labels)
     for number, clouds in enumerate(fitted.places):
         mean = whole.reshape(len(whole), PER_PLACE, J)[:, :, number % J].mean(0)
         assert clouds.centre_D == pytest.approx(mean.numpy(), abs=1e-6)
@@ -132,12 +146,12 @@ def test_every_place_is_rooted_with_the_whole() -> None:
 
 def test_a_sign_but_for_one_place_is_stranger_than_a_strangers_sign() -> None:
     features, labels = several_people()
-    parts, clouds = fit_parts(twice(features), labels), fit_clouds(features, labels)
+    parts, clouds = fit_regional(twice(features), labels), fit_class_gaussians(features, labels)
     signs = np.concatenate([hands(SIGNS, 25, seed)[0] for seed in range(50, 54)])
     wrong = np.concatenate([hands(WRONG, 25, seed)[0] for seed in range(50, 54)])
     whole = [relative_distance(each, clouds) for each in (signs, wrong)]
     of_signs, of_wrong = (
-        part_distance(twice(each), parts, of_whole)
+        regional_distance(twice(each), parts, of_whole)
         for each, of_whole in zip((signs, wrong), whole, strict=True)
     )
     assert auroc(of_signs, of_wrong) > 0.98
@@ -149,43 +163,44 @@ def test_a_sign_but_for_one_place_is_stranger_than_a_strangers_sign() -> None:
 
 def test_arrays_are_the_parts() -> None:
     features, labels = several_people()
-    fitted = fit_parts(twice(features), labels)
-    again = Parts.of_arrays(fitted.arrays())
+    fitted = fit_regional(twice(features), labels)
+    again = RegionalGaussians.of_arrays(fitted.arrays())
     assert len(again.places) == L * J
     whole = np.zeros(len(features))
     assert np.array_equal(
-        part_distance(twice(features), again, whole), part_distance(twice(features), fitted, whole)
+        regional_distance(twice(features), again, whole),
+        regional_distance(twice(features), fitted, whole),
     )
     short = {name: v for name, v in fitted.arrays().items() if name != "17.mean_P"}
     with pytest.raises(KeyError, match=r"17\.mean_P"):
-        Parts.of_arrays(short)
+        RegionalGaussians.of_arrays(short)
 
 
 def test_many_few_and_no_images() -> None:
     features, labels = several_people()
-    fitted = fit_parts(twice(features), labels)
-    once = part_distance(twice(features), fitted, np.zeros(len(features)))
-    many = part_distance(twice(np.tile(features, (5, 1))), fitted, np.zeros(5 * len(features)))
+    fitted = fit_regional(twice(features), labels)
+    once = regional_distance(twice(features), fitted, np.zeros(len(features)))
+    many = regional_distance(twice(np.tile(features, (5, 1))), fitted, np.zeros(5 * len(features)))
     assert many == pytest.approx(np.tile(once, 5), rel=1e-4, abs=1e-4)
-    assert part_distance(twice(features[:0]), fitted, np.zeros(0)).shape == (0,)
+    assert regional_distance(twice(features[:0]), fitted, np.zeros(0)).shape == (0,)
 
 
 def test_a_zero_vector_and_one_label_are_measured() -> None:
     features, labels = several_people()
     black = np.zeros((1, features.shape[1]), np.float16)
     for known in (labels, np.zeros_like(labels)):
-        found = part_distance(twice(black), fit_parts(twice(features), known), np.zeros(1))
+        found = regional_distance(twice(black), fit_regional(twice(features), known), np.zeros(1))
         assert np.isfinite(found).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_no_number_is_refused(bad: float) -> None:
     features, labels = several_people()
-    fitted = fit_parts(twice(features), labels)
+    fitted = fit_regional(twice(features), labels)
     features[3, 5] = bad
     with pytest.raises(ValueError, match="finite"):
-        part_distance(twice(features), fitted, np.zeros(len(features)))
+        regional_distance(twice(features), fitted, np.zeros(len(features)))
     with pytest.raises(ValueError, match="finite"):
-        fit_parts(twice(features), labels)
+        fit_regional(twice(features), labels)
     with pytest.raises(ValueError, match="no training images"):
-        fit_parts(twice(features[:0]), labels[:0])
+        fit_regional(twice(features[:0]), labels[:0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from sign_ensemble.rejection.risk_control import CONFIDENCE, SHARES, Promise, learn_then_test
+from sign_ensemble.rejection.risk_control import CONFIDENCE, SHARES, RiskControl, learn_then_test
 
 EACH = (1 - CONFIDENCE) / SHARES  # 0.005, the level of one share's test
 
@@ -17,9 +17,9 @@ def test_without_an_error_the_number_of_images_decides() -> None:
     # P(Bin(n, 0.1) <= 0) = 0.9 ** n, and 0.9 ** 50 = 0.00515 > 0.005 > 0.9 ** 51
     fewer = learn_then_test(np.arange(50.0), np.zeros(50, bool), 0.1)
     assert not fewer.kept
-    assert fewer == Promise(0.1, inf, 50)
+    assert fewer == RiskControl(0.1, inf, 50)
     enough = learn_then_test(np.arange(51.0), np.zeros(51, bool), 0.1)
-    assert enough == Promise(0.1, 50.0, 51, 51, 0)
+    assert enough == RiskControl(0.1, 50.0, 51, 51, 0)
 
 
 def test_the_largest_share_with_few_enough_errors_is_taken() -> None:
@@ -28,7 +28,7 @@ def test_the_largest_share_with_few_enough_errors_is_taken() -> None:
     found = learn_then_test(np.arange(200.0), wrong, 0.1)
     # at 170 images ten are wrong: P(Bin(170, 0.1) <= 10) = .047; of 160 none: 5e-8
     assert binom.cdf(10, 170, 0.1) > EACH > binom.cdf(0, 160, 0.1)
-    assert found == Promise(0.1, 159.0, 200, 160, 0)
+    assert found == RiskControl(0.1, 159.0, 200, 160, 0)
     # all 200: P(Bin(200, 0.25) <= 40) = .06; of 190 thirty are wrong: .001
     assert learn_then_test(np.arange(200.0), wrong, 0.25).answered == 190
 
@@ -81,13 +81,13 @@ def test_the_promise_holds_as_often_as_it_says() -> None:
 
 
 def test_in_words() -> None:
-    said = Promise(0.05, 0.4, 400, 380, 9).words()
+    said = RiskControl(0.05, 0.4, 400, 380, 9).words()
     assert said.startswith("at most 5.0% errors among the answered, with 90% confidence")
     assert "400" in said and "380" in said
-    assert "rejection.max_error 0.01 cannot be promised" in Promise(0.01, images=30).words()
+    assert "rejection.max_error 0.01 cannot be promised" in RiskControl(0.01, images=30).words()
 
 
 def test_what_was_not_promised_is_null_in_a_file() -> None:
-    assert Promise(0.01, images=30).as_dict() == {
+    assert RiskControl(0.01, images=30).as_dict() == {
         "max_error": 0.01, "sure": None, "images": 30, "answered": 0, "wrong": 0,
     }  # fmt: skip

@@ -16,23 +16,23 @@ import pytest
 
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.rejection import rule_file, vetoes
-from sign_ensemble.rejection.class_gaussians import fit_clouds
-from sign_ensemble.rejection.gda_predictions import Readings
-from sign_ensemble.rejection.hand_count import Sides
-from sign_ensemble.rejection.member_gda import OwnClouds
-from sign_ensemble.rejection.p_in_distribution import Belief
-from sign_ensemble.rejection.regional_mahalanobis import fit_parts
-from sign_ensemble.rejection.risk_control import Promise
+from sign_ensemble.rejection.class_gaussians import fit_class_gaussians
+from sign_ensemble.rejection.gda_predictions import GdaPredictions
+from sign_ensemble.rejection.hand_count import HandCountDetector
+from sign_ensemble.rejection.member_gda import MemberGda
+from sign_ensemble.rejection.p_in_distribution import InDistribution
+from sign_ensemble.rejection.regional_mahalanobis import fit_regional
+from sign_ensemble.rejection.risk_control import RiskControl
 from sign_ensemble.rejection.rule import (
     Rule,
     accepts,
     accepts_score,
     conformal_p,
     join,
-    own_surprise,
+    loo_neg_log_p,
+    neg_log_p,
     resolution,
     signer_weights,
-    surprise,
 )
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
@@ -53,11 +53,11 @@ def rule(**changed: Any) -> Rule:
         "single_C": f(0.1, 0.2, 0.3, 1 / 3),
         "neighbours": 5,
         "bank": np.random.default_rng(0).normal(size=(3, 7)).astype(np.float16),
-        "clouds": fit_clouds(np.eye(3, dtype=np.float16), np.array([0, 0, 1])),
-        "parts": fit_parts((np.eye(9, dtype=np.float16)[:3],) * 2, np.array([0, 0, 1])),
+        "clouds": fit_class_gaussians(np.eye(3, dtype=np.float16), np.array([0, 0, 1])),
+        "parts": fit_regional((np.eye(9, dtype=np.float16)[:3],) * 2, np.array([0, 0, 1])),
         "choice": {"chosen": "energy+neighbour", "candidates": [{"cost": 0.1 + 0.2}]},
         "temperature": 1.3,
-        "hands": Sides(np.full((2, 7), 0.1, np.float32), np.ones((2, 7), np.float32)),
+        "hands": HandCountDetector(np.full((2, 7), 0.1, np.float32), np.ones((2, 7), np.float32)),
     }
     return Rule(**{**values, **changed})
 
@@ -113,7 +113,7 @@ def test_what_is_no_number_is_refused(bad: float) -> None:
         with pytest.raises(ValueError, match="finite"):
             conformal_p(asked, calibration)
         with pytest.raises(ValueError, match="finite"):
-            surprise(asked, calibration)
+            neg_log_p(asked, calibration)
 
 
 def test_no_calibration_images_are_refused() -> None:
@@ -143,14 +143,14 @@ WEIGHTS = signer_weights(np.repeat([0, 1, 2], [10, 20, 30]))
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_surprise_is_minus_log_p_at_the_calibration_scores(weights: np.ndarray | None) -> None:
     by_hand = -np.log(conformal_p(CALIBRATION, CALIBRATION, weights))
-    assert surprise(CALIBRATION, CALIBRATION, weights) == pytest.approx(by_hand, **EXACT)
+    assert neg_log_p(CALIBRATION, CALIBRATION, weights) == pytest.approx(by_hand, **EXACT)
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_surprise_rises_without_jumps(weights: np.ndarray | None) -> None:
     low, high = CALIBRATION.min(), CALIBRATION.max()
     asked = np.linspace(low - 1, high + 3, 200_001)
-    found = surprise(asked, CALIBRATION, weights)
+    found = neg_log_p(asked, CALIBRATION, weights)
     assert (np.diff(found) >= 0).all()
     inside = (asked >= low) & (asked <= high)
     assert (np.diff(found[inside]) > 0).all()
@@ -159,22 +159,22 @@ def test_surprise_rises_without_jumps(weights: np.ndarray | None) -> None:
     assert (found[asked < low] == found[0]).all()
     assert found[0] == pytest.approx(0.0, **EXACT)
     # elsewhere it is a straight line: only at a calibration score could it jump
-    at = surprise(CALIBRATION, CALIBRATION, weights)
+    at = neg_log_p(CALIBRATION, CALIBRATION, weights)
     for side in (-np.inf, np.inf):
-        beside = surprise(np.nextafter(CALIBRATION, side), CALIBRATION, weights)
+        beside = neg_log_p(np.nextafter(CALIBRATION, side), CALIBRATION, weights)
         assert beside == pytest.approx(at, abs=1e-9, rel=0)
 
 
 def test_surprise_of_three_images_by_hand() -> None:
     # p(1) = 1, p(2) = 3/4, p(4) = 2/4; the 90 % quantile is 2 + 0.8 · 2 = 3.6, so beta = 0.4
-    found = surprise(f(0, 1, 1.5, 2, 3, 4, 4.8), f(4, 1, 2))
+    found = neg_log_p(f(0, 1, 1.5, 2, 3, 4, 4.8), f(4, 1, 2))
     second, third = log(4 / 3), log(2)
     by_hand = [0, 0, second / 2, second, (second + third) / 2, third, third + 0.8 / 0.4]
     assert found == pytest.approx(by_hand, **EXACT)
 
 
 def test_surprise_survives_calibration_scores_that_are_all_one() -> None:
-    found = surprise(f(1, 2, 2.0001, 3), f(2, 2, 2))
+    found = neg_log_p(f(1, 2, 2.0001, 3), f(2, 2, 2))
     assert found[0] == found[1] == pytest.approx(0.0, **EXACT)  # p(2) = 1
     assert np.isfinite(found).all()
     assert found[1] < found[2] < found[3]
@@ -182,7 +182,7 @@ def test_surprise_survives_calibration_scores_that_are_all_one() -> None:
 
 def test_surprise_survives_a_crowd_at_the_top() -> None:
     # nothing lies above the 90 % quantile
-    found = surprise(f(0, 1, 1.5, 2), np.array([0.0] + [1.0] * 9))
+    found = neg_log_p(f(0, 1, 1.5, 2), np.array([0.0] + [1.0] * 9))
     assert np.isfinite(found).all()
     assert (np.diff(found) > 0).all()
 
@@ -205,9 +205,9 @@ def test_a_guard_is_silent_among_the_calibration_images() -> None:
 
 
 def test_a_guard_among_the_calibration_images_themselves() -> None:
-    assert vetoes.own_beyond(f(4, 1, 2)) == pytest.approx([2 / 0.4, 0, 0], **EXACT)
-    assert vetoes.own_beyond(f(4, 1, 4)).tolist() == [0, 0, 0]  # a tie: neither is beyond all
-    assert vetoes.own_beyond(f(3, 3)).tolist() == [0, 0]
+    assert vetoes.loo_beyond(f(4, 1, 2)) == pytest.approx([2 / 0.4, 0, 0], **EXACT)
+    assert vetoes.loo_beyond(f(4, 1, 4)).tolist() == [0, 0, 0]  # a tie: neither is beyond all
+    assert vetoes.loo_beyond(f(3, 3)).tolist() == [0, 0]
 
 
 def test_a_guarded_rule_ranks_by_the_others_until_an_image_lies_beyond_all() -> None:
@@ -216,12 +216,12 @@ def test_a_guarded_rule_ranks_by_the_others_until_an_image_lies_beyond_all() -> 
     assert rule().guards == ()
     # distances 0.1 to 0.4: the 90 % quantile is 0.37, beta = 0.03
     asked = {"energy": f(2, 4, 1, 3), "neighbour": f(0.39, 0.4, 0.46, 0.43)}
-    energy = surprise(asked["energy"], f(1, 2, 3, 4), guarded.weights_C)
+    energy = neg_log_p(asked["energy"], f(1, 2, 3, 4), guarded.weights_C)
     assert guarded.surprises(asked) == pytest.approx(np.stack([energy, f(0, 0, 2, 1)]), abs=1e-9)
     assert guarded.statistic(asked) == pytest.approx(
         [energy[0], energy[1], 2.0, max(1.0, energy[3])], abs=1e-9
     )
-    own = own_surprise(f(1, 2, 3, 4), guarded.weights_C)
+    own = loo_neg_log_p(f(1, 2, 3, 4), guarded.weights_C)
     assert guarded.own_statistic() == pytest.approx(
         np.maximum(own, f(0.1 / 0.03, 0, 0, 0)), abs=1e-9
     )
@@ -256,8 +256,8 @@ def test_a_hands_guard_speaks_at_once_and_on_its_own_side_alone() -> None:
     own = both.calibration["two_hands"]
     for name in vetoes.HANDS:
         by_hand = [0, 0, 0, np.log(4) + 1 / 0.3]
-        assert vetoes.own_outside(name, own) == pytest.approx(by_hand, abs=1e-9)
-    assert vetoes.own_outside("neighbour", own) == pytest.approx([0, 0, 0, 1 / 0.3], abs=1e-9)
+        assert vetoes.loo_veto_excess(name, own) == pytest.approx(by_hand, abs=1e-9)
+    assert vetoes.loo_veto_excess("neighbour", own) == pytest.approx([0, 0, 0, 1 / 0.3], abs=1e-9)
 
 
 def test_signers_weigh_the_same() -> None:
@@ -355,10 +355,13 @@ def test_a_rule_comes_back_to_the_bit(tmp_path: Path) -> None:
 def test_members_own_clouds_come_back_in_their_order(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     own = tuple(
-        OwnClouds(np.array(labels), fit_clouds(rng.random((4, 5)).astype(np.float16), np.array(of)))
+        MemberGda(
+            np.array(labels),
+            fit_class_gaussians(rng.random((4, 5)).astype(np.float16), np.array(of)),
+        )
         for labels, of in (([0, 1], [0, 0, 1, 1]), ([2], [2, 2, 2, 2]))
     )
-    readings = Readings((3.5,), 4.0, own=True)
+    readings = GdaPredictions((3.5,), 4.0, own=True)
     rule_file.save(rule(own=own, readings=readings), tmp_path / "rule.json")
     after = rule_file.load(tmp_path / "rule.json")
     assert after.readings == readings
@@ -370,7 +373,7 @@ def test_members_own_clouds_come_back_in_their_order(tmp_path: Path) -> None:
 
 
 def test_a_belief_comes_back_to_the_bit(tmp_path: Path) -> None:
-    before = Belief(0.3, f(0, 0.1 + 0.2, 4), f(0.9, 1 / 3, 0.01))
+    before = InDistribution(0.3, f(0, 0.1 + 0.2, 4), f(0.9, 1 / 3, 0.01))
     rule_file.save(rule(belief=before), tmp_path / "rule.json")
     after = rule_file.load(tmp_path / "rule.json").belief
     assert after and after.share == before.share
@@ -379,8 +382,10 @@ def test_a_belief_comes_back_to_the_bit(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "rule.json").read_text())["strange_share"] == 0.3
 
 
-@pytest.mark.parametrize("promise", [Promise(0.05, 0.25, 40, 30, 1), Promise(0.01, images=40)])
-def test_a_promise_comes_back(promise: Promise, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "promise", [RiskControl(0.05, 0.25, 40, 30, 1), RiskControl(0.01, images=40)]
+)
+def test_a_promise_comes_back(promise: RiskControl, tmp_path: Path) -> None:
     rule_file.save(rule(promise=promise), tmp_path / "rule.json")
     assert rule_file.load(tmp_path / "rule.json").promise == promise
 
@@ -433,11 +438,11 @@ def test_several_witnesses_together_keep_what_one_keeps(n: int) -> None:
     refused: dict[Any, int] = dict.fromkeys(("smallest", "fisher", "guarded"), 0)
     for _ in range(2000):
         drawn_WN = (0.6 * rng.normal(size=(n + 1, 1)) + rng.normal(size=(n + 1, 5))).T
-        own_WN = np.stack([own_surprise(row[:n]) for row in drawn_WN])
-        new_WN = np.stack([surprise(row[n:], row[:n]) for row in drawn_WN])
+        own_WN = np.stack([loo_neg_log_p(row[:n]) for row in drawn_WN])
+        new_WN = np.stack([neg_log_p(row[n:], row[:n]) for row in drawn_WN])
         for how in refused:
             if how == "guarded":
-                own_WN[-1] = vetoes.own_beyond(drawn_WN[-1, :n])
+                own_WN[-1] = vetoes.loo_beyond(drawn_WN[-1, :n])
                 new_WN[-1] = vetoes.beyond(drawn_WN[-1, n:], drawn_WN[-1, :n])
             own, new = join(own_WN, how), join(new_WN, how)
             refused[how] += int(conformal_p(new, own)[0] <= 0.05 + 1e-9)
@@ -450,12 +455,12 @@ def test_own_surprise_by_hand() -> None:
     calibration = np.array([4.0, 1.0, 2.0, 3.0])
     beta = 4.0 - np.quantile(calibration, 0.9)
     expected = [np.log(4) + 1.0 / beta, 0.0, -np.log(3 / 4), -np.log(2 / 4)]
-    assert own_surprise(calibration) == pytest.approx(expected)
+    assert loo_neg_log_p(calibration) == pytest.approx(expected)
 
 
 def test_own_surprise_with_ties_and_constants() -> None:
-    assert own_surprise(np.full(5, 2.0)) == pytest.approx(np.zeros(5))
-    tied = own_surprise(np.array([1.0, 2.0, 2.0]))
+    assert loo_neg_log_p(np.full(5, 2.0)) == pytest.approx(np.zeros(5))
+    tied = loo_neg_log_p(np.array([1.0, 2.0, 2.0]))
     assert tied == pytest.approx([0.0, -np.log(2 / 3), -np.log(2 / 3)])
 
 

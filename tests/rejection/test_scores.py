@@ -11,21 +11,21 @@ import pytest
 
 from sign_ensemble.core.config_checks import WITNESS_NAMES
 from sign_ensemble.rejection import scores
-from sign_ensemble.rejection.ensemble import Evidence
+from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.scores import WITNESSES, all_scores
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
 CLOSE: dict[str, Any] = {"abs": 1e-7, "rel": 0}  # logits are float32
 
 
-def evidence(logits_MNK: Any, votes_M: list[float] | None = None) -> Evidence:
+def evidence(logits_MNK: Any, votes_M: list[float] | None = None) -> EnsembleOutput:
     logits = np.array(logits_MNK, np.float32)
     votes = np.array(votes_M or np.ones(len(logits)), np.float64)
     near, cloud, part, norm = np.repeat([[0.25], [-3.5], [-2.25], [1.5]], logits.shape[1], 1)
-    return Evidence(logits, votes, near, cloud, part, norm)
+    return EnsembleOutput(logits, votes, near, cloud, part, norm)
 
 
-def of_probs(probs_MNK: Any, votes_M: list[float] | None = None) -> Evidence:
+def of_probs(probs_MNK: Any, votes_M: list[float] | None = None) -> EnsembleOutput:
     return evidence(np.log(np.array(probs_MNK)), votes_M)
 
 

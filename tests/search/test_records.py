@@ -14,19 +14,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from sign_ensemble.core.atomic_files import write_arrays
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import RunFolder, write_arrays
-from sign_ensemble.data.backbone import E
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.data.backbone import HEAD_FEATURES
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.head_training import fit_fold
 from sign_ensemble.learning.task import FoldResult, Task, seed_of
 from sign_ensemble.search import records
 from sign_ensemble.search.records import (
     TrialRecord,
+    evaluate_all_folds,
+    evaluate_fold,
     fold_key,
-    judge_all,
-    judge_fold,
     out_of_fold,
     read_records,
     write_record,
@@ -50,11 +51,13 @@ def run(tmp_path: Path) -> RunFolder:
 def task(tmp_path: Path, run: RunFolder) -> Task:
     """Ten images of three signers and two labels, four negatives, all noise."""
     rng = np.random.default_rng(0)
-    rng.normal(size=(10, 1, E)).astype(np.float16).tofile(tmp_path / "features.f16")
-    negatives = rng.normal(size=(4, E)).astype(np.float16)
+    rng.normal(size=(10, 1, HEAD_FEATURES)).astype(np.float16).tofile(tmp_path / "features.f16")
+    negatives = rng.normal(size=(4, HEAD_FEATURES)).astype(np.float16)
     write_arrays(run.negatives, {"features": negatives, "folds": FOLDS_G})
     return Task(
-        features=Slots(str(tmp_path / "features.f16"), np.arange(10), (1, E), "float16"),
+        features=CachedArray(
+            str(tmp_path / "features.f16"), np.arange(10), (1, HEAD_FEATURES), "float16"
+        ),
         labels_N=np.tile([0, 1], 5),
         folds_N=FOLDS_N,
         fold_names=("ada", "ben", "cleo"),
@@ -85,8 +88,8 @@ def figures(nll: float, accuracy: float = 0.5, seconds: float = 1.0) -> dict[str
 
 
 def test_a_fold_is_judged_once(run: RunFolder, task: Task, fits: list[Any]) -> None:
-    first = judge_fold(run, task, DEFAULT, 7, 2)
-    assert judge_fold(run, task, DEFAULT, 7, 2) == first  # figures come back to the bit
+    first = evaluate_fold(run, task, DEFAULT, 7, 2)
+    assert evaluate_fold(run, task, DEFAULT, 7, 2) == first  # figures come back to the bit
     assert fits == [(2, seed_of(5, 7, 2))]
     assert (first["fold"], first["n"]) == (2, 3)
 
@@ -104,11 +107,11 @@ def test_a_fold_is_judged_once(run: RunFolder, task: Task, fits: list[Any]) -> N
 def test_a_fold_is_judged_anew_when_what_it_depends_on_changed(
     changed: dict[str, Any], run: RunFolder, task: Task, fits: list[Any]
 ) -> None:
-    judge_fold(run, task, DEFAULT, 0, 1)
+    evaluate_fold(run, task, DEFAULT, 0, 1)
     other = Task(**{**vars(task), **changed.get("task", {})})
-    judge_fold(run, other, changed.get("recipe", DEFAULT), 0, 1)
+    evaluate_fold(run, other, changed.get("recipe", DEFAULT), 0, 1)
     assert len(fits) == 2
-    judge_fold(run, other, changed.get("recipe", DEFAULT), 0, 1)
+    evaluate_fold(run, other, changed.get("recipe", DEFAULT), 0, 1)
     assert len(fits) == 2
 
 
@@ -119,10 +122,10 @@ def test_the_key_knows_fold_and_seed(task: Task) -> None:
 
 
 def test_a_damaged_fold_is_judged_anew(run: RunFolder, task: Task, fits: list[Any]) -> None:
-    first = judge_fold(run, task, DEFAULT, 0, 0)
+    first = evaluate_fold(run, task, DEFAULT, 0, 0)
     path = run.trial(0) / "fold-0.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    again = judge_fold(run, task, DEFAULT, 0, 0)
+    again = evaluate_fold(run, task, DEFAULT, 0, 0)
     assert len(fits) == 2
     del first["seconds"], again["seconds"]
     assert again == first
@@ -138,10 +141,10 @@ def test_a_fold_judges_the_negatives_made_from_it(
         return fit_fold(task, recipe, fold, seed, negatives)
 
     monkeypatch.setattr(records, "fit_fold", spy)
-    judge_fold(run, task, DEFAULT, 0, 0)
+    evaluate_fold(run, task, DEFAULT, 0, 0)
     all_of_them = np.random.default_rng(0)
-    all_of_them.normal(size=(10, 1, E))
-    negatives = all_of_them.normal(size=(4, E)).astype(np.float16)
+    all_of_them.normal(size=(10, 1, HEAD_FEATURES))
+    negatives = all_of_them.normal(size=(4, HEAD_FEATURES)).astype(np.float16)
     assert np.array_equal(given[0], negatives[1:3])
 
 
@@ -157,7 +160,7 @@ def test_out_of_fold_puts_each_row_in_its_place(
         return FoldResult(fold, len(mine), 0.5, 0.5, 0.1, 0.2, 1, 1, 0.0, logits, unlike), None
 
     monkeypatch.setattr(records, "fit_fold", marked)
-    judge_all(run, task, DEFAULT, {}, 3)
+    evaluate_all_folds(run, task, DEFAULT, {}, 3)
     logits_NK, negative_logits_GK = out_of_fold(run, task, 3)
     assert logits_NK.tolist() == [[i, fold] for i, fold in enumerate(FOLDS_N)]
     assert negative_logits_GK.tolist() == [[100 + i, fold] for i, fold in enumerate(FOLDS_G)]
@@ -165,7 +168,7 @@ def test_out_of_fold_puts_each_row_in_its_place(
 
 
 def test_an_unfinished_trial_has_no_out_of_fold_predictions(run: RunFolder, task: Task) -> None:
-    judge_fold(run, task, DEFAULT, 0, 0)
+    evaluate_fold(run, task, DEFAULT, 0, 0)
     with pytest.raises(UserError, match=r"fold-1\.safetensors: not there"):
         out_of_fold(run, task, 0)
 
@@ -176,7 +179,7 @@ def test_an_unfinished_trial_has_no_out_of_fold_predictions(run: RunFolder, task
 def test_a_whole_trial_is_judged_and_recorded(
     run: RunFolder, task: Task, fits: list[tuple[int, int]]
 ) -> None:
-    record = judge_all(run, task, DEFAULT, {"h1": 2, "dropout": 0.25}, 4)
+    record = evaluate_all_folds(run, task, DEFAULT, {"h1": 2, "dropout": 0.25}, 4)
     assert [fold for fold, _ in fits] == [0, 1, 2]
     assert len({seed for _, seed in fits}) == 3
     assert record.status == "complete"

@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from sign_ensemble.core.config import MemberConfig, SearchConfig
 from sign_ensemble.search.records import TrialRecord
 from sign_ensemble.search.samplers import RecordedASHA, RecordedOptuna, as_optuna
-from sign_ensemble.search.space import default_params, distributions, inside
+from sign_ensemble.search.space import clipped_to_space, default_params, distributions
 
 SEARCH = SearchConfig()
 SPACE = distributions(SEARCH)
@@ -100,7 +100,7 @@ def test_default_recipe_is_first_to_the_letter(tmp_path: Path) -> None:
 
 
 def test_sampler_sees_the_default_inside_its_space() -> None:
-    moved = inside(DEFAULT, SPACE)
+    moved = clipped_to_space(DEFAULT, SPACE)
     assert moved["weight_decay"] == SEARCH.weight_decay[0]
     assert moved["view_share"] == SEARCH.view_share[0]
     assert moved["epochs"] == min(SEARCH.epochs)

@@ -18,7 +18,7 @@ from sign_ensemble.search.selection import (
     greedy,
     ranked,
     top_k,
-    worth_finishing,
+    trials_to_complete,
 )
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
@@ -163,4 +163,4 @@ PRUNED = [
 def test_the_furthest_and_best_pruned_trials_are_worth_finishing(
     size: int, finished: list[int]
 ) -> None:
-    assert numbers(worth_finishing(PRUNED, size)) == finished
+    assert numbers(trials_to_complete(PRUNED, size)) == finished

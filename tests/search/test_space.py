@@ -6,7 +6,7 @@ from optuna.distributions import FloatDistribution
 
 from sign_ensemble.core.config import FinetuneConfig, MemberConfig, SearchConfig
 from sign_ensemble.learning.head_training import recipe_of
-from sign_ensemble.learning.task import finetune_of
+from sign_ensemble.learning.task import finetune_settings
 from sign_ensemble.search.space import default_params, distributions
 
 
@@ -15,7 +15,7 @@ def test_heads_say_nothing_of_convolutions() -> None:
     assert set(space) == set(first)
     assert "backbone_rate" not in space
     settings = FinetuneConfig(layers="last", backbone_rate=3e-4)
-    assert finetune_of(settings, first) == settings
+    assert finetune_settings(settings, first) == settings
 
 
 def test_whole_networks_try_the_convolutions_step_size_too() -> None:
@@ -26,4 +26,4 @@ def test_whole_networks_try_the_convolutions_step_size_too() -> None:
     assert set(first) == set(space)
     assert first["backbone_rate"] == 4e-5
     assert recipe_of(MemberConfig(), first) == MemberConfig(dropout=0.3)
-    assert finetune_of(FinetuneConfig(), first).backbone_rate == 4e-5
+    assert finetune_settings(FinetuneConfig(), first).backbone_rate == 4e-5

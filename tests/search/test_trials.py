@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from sign_ensemble.core.atomic_files import write_arrays
 from sign_ensemble.core.config import MemberConfig, SearchConfig
-from sign_ensemble.core.run_folder import RunFolder, write_arrays
-from sign_ensemble.data.row_cache import Slots
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.task import Task
 from sign_ensemble.search import trials
 from sign_ensemble.search.recorder import is_given_up_too_early
@@ -98,7 +99,7 @@ def searched(
     """Number and status of each trial as recorded, and as the observer was told."""
     monkeypatch.setattr(trials, "_tune", played)
     monkeypatch.setattr("time.monotonic", lambda: played.clock)
-    features = Slots("", np.arange(1), (1, 1), "float16")
+    features = CachedArray("", np.arange(1), (1, 1), "float16")
     task = Task(features, np.zeros(1, np.int64), np.zeros(1, np.int64), ("ada",), ("U",), "", 0)
     observer = Quiet()
     search = SearchConfig(**{"trials": 4, **more})

@@ -14,8 +14,9 @@ from PIL import Image
 from wandb_files import Logged, logged
 from wandb_home import wandb_environment
 
+from sign_ensemble.core.atomic_files import file_sha256, read_json, write_json
 from sign_ensemble.core.config import WandbConfig
-from sign_ensemble.core.run_folder import RunFolder, file_sha256, read_json, write_json
+from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.rejection import answers_table
 from sign_ensemble.report.write_report import write_report
 from sign_ensemble.tracking import open_tracker

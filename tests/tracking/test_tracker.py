@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 from wandb_files import logged
 
+from sign_ensemble.core.atomic_files import file_sha256
 from sign_ensemble.core.config import WandbConfig
-from sign_ensemble.core.run_folder import RunFolder, file_sha256
-from sign_ensemble.core.storage import beside, place
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import local_folder_for, storage_path
 from sign_ensemble.search.records import TrialRecord
 from sign_ensemble.tracking import Tracker, open_tracker
 from sign_ensemble.tracking.flat_records import described, flat
-from sign_ensemble.tracking.wandb_server import knock, stricter
-from sign_ensemble.tracking.worker_thread import Background
+from sign_ensemble.tracking.wandb_server import probe_server, stricter
+from sign_ensemble.tracking.worker_thread import WorkerThread
 
 wandb = pytest.importorskip("wandb")
 protocol: Any = pytest.importorskip("wandb.proto.wandb_internal_pb2")
@@ -133,8 +134,8 @@ def test_trial_logged_again_is_the_same_run(run, tmp_path):
     assert {seen.run.run_id for seen in again} == first and len(again) == len(first) == 2
     assert [len(seen.history) for seen in again] == [3, 3]
     moved = RunFolder(tmp_path / "moved")
-    beside(run.path).rename(beside(moved.path))
-    (synced,) = (beside(moved.path) / "wandb").glob("offline-run-*/*-t3.wandb")
+    local_folder_for(run.path).rename(local_folder_for(moved.path))
+    (synced,) = (local_folder_for(moved.path) / "wandb").glob("offline-run-*/*-t3.wandb")
     synced.with_name(f"{synced.name}.synced").touch()
     tracker = open_tracker(WandbConfig("offline"), moved, pytest.fail)
     tracker.trial(record(3), SIGNERS)
@@ -209,7 +210,7 @@ def test_evaluation_has_figures_table_and_files(run, capfd):
 
 def test_a_run_on_an_object_store_is_logged_from_this_machines_disk(tmp_path, s3, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    run = RunFolder(place(s3.uri) / "runs" / "my run")
+    run = RunFolder(storage_path(s3.uri) / "runs" / "my run")
     (run.members / "0.safetensors").write_bytes(b"weights")
     run.rule.write_bytes(b"rule")
     ids = []
@@ -414,14 +415,14 @@ def test_an_interrupt_waits_for_no_server(run, monkeypatch, when):
     if when == "before":
         tracker.close(interrupted=True)
     else:
-        has_ended = Background.has_ended
+        has_ended = WorkerThread.has_ended
 
-        def interrupted(self: Background, seconds: float) -> bool:
+        def interrupted(self: WorkerThread, seconds: float) -> bool:
             if seconds:
                 os.kill(os.getpid(), signal.SIGINT)
             return has_ended(self, seconds)
 
-        monkeypatch.setattr(Background, "has_ended", interrupted)
+        monkeypatch.setattr(WorkerThread, "has_ended", interrupted)
         before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
         with pytest.raises(KeyboardInterrupt):
             tracker.close()
@@ -446,9 +447,9 @@ def test_a_long_wait_is_said(run, monkeypatch):
     def say(line: str) -> None:
         said.append(line)
         awake.set()
-        monkeypatch.setattr(Background, "has_ended", lambda self, seconds: has_ended(self, 60))
+        monkeypatch.setattr(WorkerThread, "has_ended", lambda self, seconds: has_ended(self, 60))
 
-    has_ended = Background.has_ended
+    has_ended = WorkerThread.has_ended
     monkeypatch.setattr(wandb, "init", sleeping)
     monkeypatch.setattr("sign_ensemble.tracking.tracker.QUIET_SECONDS", 0.1)
     tracker = open_tracker(WandbConfig("offline"), run, say)
@@ -643,9 +644,9 @@ def test_a_proxy_is_not_passed_by(monkeypatch):
     for name in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConnectionRefusedError):
-        knock(address)
+        probe_server(address)
     monkeypatch.setenv("http_proxy", "http://proxy.invalid:1")
-    knock(address)
+    probe_server(address)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(ConnectionRefusedError):
-        knock(address)
+        probe_server(address)

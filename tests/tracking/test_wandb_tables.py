@@ -15,7 +15,8 @@ from PIL import Image
 from wandb_files import Logged
 from wandb_home import wandb_environment
 
-from sign_ensemble.core.run_folder import RunFolder, read_json
+from sign_ensemble.core.atomic_files import read_json
+from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.rejection import answers_table
 from sign_ensemble.report.write_report import write_report
 from sign_ensemble.tracking.flat_records import TABLE, set_rows

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from sign_ensemble.tracking.worker_thread import Background
+from sign_ensemble.tracking.worker_thread import WorkerThread
 
 LONG = 60.0  # never waited for where all is well
 
@@ -22,7 +22,7 @@ def test_pieces_are_done_in_order_by_one_other_thread() -> None:
     def note(number: int) -> None:
         done.append((number, threading.current_thread().ident))
 
-    background = Background(unexpected)
+    background = WorkerThread(unexpected)
     for i in range(100):
         background.do(partial(note, i))
     background.end()
@@ -34,7 +34,7 @@ def test_pieces_are_done_in_order_by_one_other_thread() -> None:
 
 def test_the_caller_goes_on_meanwhile() -> None:
     awake, done = threading.Event(), list[str]()
-    background = Background(unexpected)
+    background = WorkerThread(unexpected)
     background.do(lambda: done.append(f"first {awake.wait(LONG)}"))
     background.do(lambda: done.append("second"))
     background.end()
@@ -52,7 +52,7 @@ def test_a_fault_is_told_and_the_next_piece_follows(fault: BaseException) -> Non
     def broken() -> None:
         raise fault
 
-    background = Background(told.append)
+    background = WorkerThread(told.append)
     background.do(broken)
     background.do(lambda: done.append(1))
     background.end()
@@ -68,7 +68,7 @@ def test_what_has_not_begun_can_be_dropped() -> None:
         awake.wait(LONG)
         done.append(1)
 
-    background = Background(unexpected)
+    background = WorkerThread(unexpected)
     for work in (first, lambda: done.append(2), lambda: done.append(3)):
         background.do(work)
     assert begun.wait(LONG)
@@ -80,7 +80,7 @@ def test_what_has_not_begun_can_be_dropped() -> None:
 
 def test_without_work_there_is_no_thread() -> None:
     before = threading.active_count()
-    background = Background(unexpected)
+    background = WorkerThread(unexpected)
     assert threading.active_count() == before
     background.end()
     assert background.has_ended(0)

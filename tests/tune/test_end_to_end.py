@@ -18,8 +18,9 @@ import yaml
 from small_runs import assert_kept, assert_same_outcome, contents, records, settings
 from started_commands import SLOW, Command, finish, killed
 
+from sign_ensemble.core.atomic_files import read_json
 from sign_ensemble.core.config import EvaluateConfig, WandbConfig
-from sign_ensemble.core.run_folder import RunFolder, read_json
+from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.pipeline.evaluation import evaluate_run
 from sign_ensemble.tracking import Tracker
 

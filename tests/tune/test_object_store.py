@@ -11,8 +11,8 @@ import pytest
 from small_runs import settings
 from started_commands import SLOW, Command, finish, killed
 
-from sign_ensemble.core.run_folder import at_hand, read_json
-from sign_ensemble.core.storage import place
+from sign_ensemble.core.atomic_files import local_copy_of, read_json
+from sign_ensemble.core.storage import storage_path
 from sign_ensemble.learning.member import load
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def test_a_run_on_an_object_store(
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("RAY_TMPDIR", tempfile.gettempdir())  # its sockets' paths must be short
     at = f"s3://{s3.bucket}/signs"
-    run = place(f"{at}/one")
+    run = storage_path(f"{at}/one")
     arguments = settings(
         tmp_path / "nowhere", signs_folder, "one", 4, f"--run.storage={at}",
         "--data.cache=null", "--search.concurrent=2", "--finetune.layers=last",
@@ -48,7 +48,7 @@ def test_a_run_on_an_object_store(
     on_another_machine(1)
     killed(start("tune", *arguments), lambda: any(run.glob("trials/*/trial.json")))
     kept = {path.parent.name: path.read_bytes() for path in run.glob("trials/*/trial.json")}
-    shards = set(place(at).glob("features/*/shards/*"))
+    shards = set(storage_path(at).glob("features/*/shards/*"))
     assert kept and shards
 
     on_another_machine(2)
@@ -56,12 +56,12 @@ def test_a_run_on_an_object_store(
     assert said.startswith(f"run folder: {run}\n")
     assert f"{len(kept)} trials are kept from before" in said
     assert "features computed" not in said
-    decoded = set(place(at).glob("features/pixels-*/shards/*"))
-    assert decoded and set(place(at).glob("features/*/shards/*")) == shards | decoded
+    decoded = set(storage_path(at).glob("features/pixels-*/shards/*"))
+    assert decoded and set(storage_path(at).glob("features/*/shards/*")) == shards | decoded
     records = {path.parent.name: path.read_bytes() for path in run.glob("trials/*/trial.json")}
     assert sorted(records) == ["0000", "0001", "0002", "0003"]
     assert {name: records[name] for name in kept} == kept
-    with at_hand(run / "study.journal") as journal:
+    with local_copy_of(run / "study.journal") as journal:
         assert '"state":1,' in journal.read_text()  # Optuna's word for a complete trial
     assert any(run.glob("ray/search-*"))
     card = load(run / "members/member-00.safetensors").card

@@ -12,7 +12,7 @@ import pytest
 
 from sign_ensemble.core.config import Config, DataConfig, Name, RejectionConfig, RunConfig
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.ray_cluster import Awaited
+from sign_ensemble.core.ray_cluster import PendingRay
 from sign_ensemble.core.run_folder import open_run
 from sign_ensemble.pipeline.preparation import list_images, prepare
 
@@ -57,7 +57,7 @@ def test_a_ray_that_comes_late_refuses_before_negatives_are_written(
     run, up = open_run(config), Future[None]()
     looked: list[bool] = []
 
-    class Late(Awaited):
+    class Late(PendingRay):
         def look(self) -> None:  # not there yet when features are computed and negatives made
             looked.append(up.done())
 

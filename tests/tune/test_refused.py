@@ -11,7 +11,7 @@ import pytest
 from small_runs import settings
 from started_commands import SLOW, SOURCE, Command, cluster_of_a_head
 
-from sign_ensemble.core.storage import place
+from sign_ensemble.core.storage import storage_path
 
 if TYPE_CHECKING:
     from tests.conftest import S3
@@ -57,6 +57,6 @@ def test_nodes_that_lack_the_package_or_the_storage_are_named(
             r"\(NETWORK_CONNECTION, .* fit it\?; the node's environment counts\)\n",
             command.err,
         )
-        assert not list(place(at).glob("*"))
+        assert not list(storage_path(at).glob("*"))
     finally:
         cluster.shutdown()

@@ -17,19 +17,20 @@ import pytest
 from small_runs import TUNED, assert_same_outcome, contents, settings
 from started_commands import SLOW, Command, finish, killed, process_on, wait_for
 
+from sign_ensemble.core.atomic_files import read_arrays, write_arrays
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import RunFolder, read_arrays, write_arrays
+from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data.backbone import load
-from sign_ensemble.learning.end_to_end import read_by
-from sign_ensemble.pipeline.fold_models import unseen
+from sign_ensemble.learning.end_to_end import logits_and_features
+from sign_ensemble.pipeline.fold_models import read_out_of_fold
 from sign_ensemble.rejection import rule_file
 from sign_ensemble.rejection.candidates import USUAL_FINETUNED
 from sign_ensemble.rejection.class_gaussians import relative_distance
-from sign_ensemble.rejection.gda_predictions import Readings
-from sign_ensemble.rejection.member_gda import away
+from sign_ensemble.rejection.gda_predictions import GdaPredictions
+from sign_ensemble.rejection.member_gda import gda_distances
 from sign_ensemble.rejection.norms import Norms
-from sign_ensemble.rejection.predictor import load_reader
-from sign_ensemble.rejection.regional_mahalanobis import part_distance
+from sign_ensemble.rejection.predictor import load_predictor
+from sign_ensemble.rejection.regional_mahalanobis import regional_distance
 
 TUNED_TRIALS = 6
 
@@ -68,7 +69,7 @@ def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
     assert rule["readings"] is None or rule["readings"]["own"]
     both = f"{USUAL_FINETUNED.name}, and total_uncertainty by itself"
     assert rule["strange_share"] == 0.5  # distances without some labels ask no network
-    belief = load_reader(RunFolder(tuned)).rule.belief
+    belief = load_predictor(RunFolder(tuned)).rule.belief
     assert belief and 0 < belief.sign_B[-1] < belief.sign_B[0] < 1
     assert (rule["choice"]["chosen"], rule["unsure"]) == (both, 0.5)
     assert "of fine-tuned members" in rule["choice"]["by"]
@@ -77,15 +78,15 @@ def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
 
 @pytest.mark.timeout(SLOW)
 def test_each_members_clouds_are_of_what_it_sees(tuned: Path) -> None:
-    reader = load_reader(RunFolder(tuned))
+    reader = load_predictor(RunFolder(tuned))
     images = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), np.uint8)
     seen = []
     for member, own in zip(reader.ensemble.members, reader.rule.own, strict=True):
-        ((_, seen_NE),) = read_by(member, [images], reader.weights)
-        seen.append(away(seen_NE, own, len(reader.ensemble.labels)))
+        ((_, seen_NE),) = logits_and_features(member, [images], reader.weights)
+        seen.append(gda_distances(seen_NE, own, len(reader.ensemble.labels)))
     distances = [each.to_labels_NK for each in seen]
     assert np.abs(distances[0] - distances[1]).max() > 1e-3
-    readings = replace(reader.rule.readings or Readings((5.0,), 1.0, own=True), weight=2.0)
+    readings = replace(reader.rule.readings or GdaPredictions((5.0,), 1.0, own=True), weight=2.0)
     found = replace(reader, rule=replace(reader.rule, readings=readings)).evidence(images)
     assert found.clouds == 2
     expected = -np.stack(distances) / 2 / readings.temperatures[0]
@@ -96,7 +97,7 @@ def test_each_members_clouds_are_of_what_it_sees(tuned: Path) -> None:
     frozen = load(reader.weights).of_images(images)
     whole_N = relative_distance(frozen.middle_NC, reader.rule.clouds)
     assert found.cloud_N == pytest.approx(whole_N)
-    parts_N = part_distance((frozen.middle_NC, frozen.fourth_NF), reader.rule.parts, whole_N)
+    parts_N = regional_distance((frozen.middle_NC, frozen.fourth_NF), reader.rule.parts, whole_N)
     assert found.part_N == pytest.approx(parts_N)
     assert found.norm_N == pytest.approx(Norms.of(reader.rule.bank).of_images(frozen.deep_ND))
 
@@ -107,11 +108,11 @@ def test_a_rule_of_other_members_is_refused(tuned: Path, tmp_path: Path) -> None
     rule = rule_file.load(run.rule)
     rule_file.save(replace(rule, own=rule.own[:1]), run.rule)
     with pytest.raises(UserError, match=r"it has clouds of 1 members, and the run has 2"):
-        load_reader(run)
+        load_predictor(run)
     before = {k: v for k, v in rule.calibration.items() if k != "own_mahalanobis"}
     rule_file.save(replace(rule, calibration=before), run.rule)
     with pytest.raises(UserError, match=r"of an earlier version; run tune anew"):
-        load_reader(run)
+        load_predictor(run)
 
 
 @pytest.mark.timeout(SLOW)
@@ -120,7 +121,7 @@ def test_what_an_earlier_version_asked_judges_is_refused(tuned: Path, tmp_path: 
     arrays, _ = read_arrays(run.unseen)
     write_arrays(run.unseen, {k: v for k, v in arrays.items() if "logits" in k})
     with pytest.raises(UserError, match=r"of an earlier version; remove .* and tune"):
-        unseen(run)
+        read_out_of_fold(run)
 
 
 @pytest.mark.timeout(SLOW)
