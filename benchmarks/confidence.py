@@ -83,13 +83,13 @@ def by_distances(run: RunFolder, rule: Rule, seen: Columns) -> Columns:
         rule,
         witnesses=USUAL_FINETUNED.witnesses,
         joined=USUAL_FINETUNED.joined,
-        unsure=settings.unsure,
-        belief=believed(USUAL_FINETUNED, left_out, settings.strange_share),
+        unsure=settings.uncertainty_share,
+        belief=believed(USUAL_FINETUNED, left_out, settings.ood_prior),
     )
     assert other.belief  # as the run's own rule has one
     sign_N = other.belief.of(other.statistic(scores))
     return seen | {
-        "accepted": accepts(other.p_values(scores), other.keep),
+        "accepted": accepts(other.p_values(scores), other.target_coverage),
         "sign": sign_N,
         "confidence": seen["confidence"] / seen["sign"] * sign_N,
     }

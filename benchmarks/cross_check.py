@@ -39,7 +39,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 RECIPE = Recipe(seed=0, spread=1.0, width=256, height=192)  # 192 rows: half of them a cropped hand
 SIGNERS, EACH = 12, 4  # many people matter more than many pictures of each
 VIEWS = 3
-HEAD = MemberConfig(view_share=0.75, label_smoothing=0.1, epochs=12, stop_share=0.0)
+HEAD = MemberConfig(augment_prob=0.75, label_smoothing=0.1, epochs=12, stop_share=0.0)
 SEEDS = (0, 1, 2)
 SIDE, PAPER = 224, 235  # pixels; level of the white
 DARK = 28  # level below which a pixel of the real set is its background
@@ -105,12 +105,12 @@ def framed(rgb_HW3: Images, level: int) -> Images:
     return fit_square(square, SIDE, "pad")
 
 
-def with_views(images_NSS3: Images, keys: list[str]) -> NDArray[np.float16]:
+def with_views(images_NHW3: Images, keys: list[str]) -> NDArray[np.float16]:
     """Features of images and of their views (N, 1 + V, E)."""
-    each = [features_of_images(images_NSS3, "shipped").both_NE]
-    for view in range(1, VIEWS + 1):
-        views = augment(images_NSS3, keys, view, mirror=False)
-        each.append(features_of_images(views, "shipped").both_NE)
+    each = [features_of_images(images_NHW3, "shipped").head_ND]
+    for augmentation in range(1, VIEWS + 1):
+        augmentations = augment(images_NHW3, keys, augmentation, mirror=False)
+        each.append(features_of_images(augmentations, "shipped").head_ND)
     return np.stack(each, 1)
 
 
@@ -191,7 +191,7 @@ def main() -> None:
         "training": f"{len(labels_N)} pictures of {SIGNERS} built-in signers",
     }
     for name in BACKGROUNDS:
-        values = features_of_images(squares[name], "shipped").both_NE
+        values = features_of_images(squares[name], "shipped").head_ND
         logits_HNK = np.stack([logits_of(head, values) for head in heads])
         results[name] = figures(logits_HNK, labels_real_N, people_N)
     write_json(RESULTS / "cross_check.json", results)

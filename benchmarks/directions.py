@@ -30,7 +30,7 @@ from sign_ensemble.learning.task import seed_of
 from sign_ensemble.pipeline.preparation import Prepared, prepare
 
 RESULTS = Path(__file__).parent / "results"
-RECIPE = MemberConfig(view_share=0.7, epochs=15)
+RECIPE = MemberConfig(augment_prob=0.7, epochs=15)
 FIFTH = "512 directions of the fifth layer alone"
 CASES = {  # what the first layer learns along, and how many directions that is (0: all)
     "all 12,672 features": 0, "512 directions": 512, "128 directions": 128, FIFTH: 512,
@@ -61,7 +61,7 @@ def measured(prepared: Prepared, seeds: list[int]) -> dict[str, dict[str, list[f
     for fold in range(prepared.task.folds):
         for seed in seeds:
             for case, count in CASES.items():
-                recipe, of = replace(RECIPE, directions=count), fifth if case == FIFTH else task
+                recipe, of = replace(RECIPE, components=count), fifth if case == FIFTH else task
                 none = NONE_GE[:, : of.features.shape[1]]
                 result, _ = fit_fold(of, recipe, fold, seed_of(seed, 0, fold), none)
                 for name, values in found[case].items():

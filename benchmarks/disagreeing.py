@@ -44,9 +44,9 @@ class WithPrior(nn.Module):
         with torch.no_grad():
             self.scale = PRIOR / float(drawn.logits(own_NE).std())
 
-    def forward(self, features_NE: torch.Tensor) -> torch.Tensor:
+    def forward(self, features_ND: torch.Tensor) -> torch.Tensor:
         """Logits."""
-        return self.head.logits(features_NE) + self.scale * self.drawn.logits(features_NE)
+        return self.head.logits(features_ND) + self.scale * self.drawn.logits(features_ND)
 
 
 class Several:

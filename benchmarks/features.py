@@ -63,12 +63,12 @@ def make_images(folder: Path, count: int, size: tuple[int, int]) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def first_pass(rows: pa.Table, root: Path, views: int) -> float:
+def first_pass(rows: pa.Table, root: Path, augmentations: int) -> float:
     """Pictures per second of the stage, into a new cache."""
     with TemporaryDirectory(dir=root.parent) as cache:
         began = time.perf_counter()
-        features_of_rows(rows, root, DataConfig(views=views), Path(cache))
-        return len(rows) * (1 + views) / (time.perf_counter() - began)
+        features_of_rows(rows, root, DataConfig(augmentations=augmentations), Path(cache))
+        return len(rows) * (1 + augmentations) / (time.perf_counter() - began)
 
 
 def limit(pictures: int, threads: int = 1) -> float:
@@ -140,14 +140,16 @@ def second_run(folder: Path, keys: Sequence[str], forgotten: bool) -> float:
 def read_all(found: CachedArray) -> int:
     """Bytes copied out of the file, a few hundred rows at a time."""
     rows, read = found.open(), 0
-    for start in range(0, len(found.slots_N), 512):
-        read += rows[found.slots_N[start : start + 512]].nbytes
+    for start in range(0, len(found.row_N), 512):
+        read += rows[found.row_N[start : start + 512]].nbytes
     return read
 
 
 def measure(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """A figure per round of everything."""
-    cases = [(size, views) for size in chosen.sizes for views in chosen.views]
+    cases = [
+        (size, augmentations) for size in chosen.sizes for augmentations in chosen.augmentations
+    ]
     files = {size: make_images(folder / size, chosen.images, pixels(size)) for size in chosen.sizes}
     keys = write_cache(folder / "cache", chosen.cache_gb)
     limit(backbone.BATCH)  # to warm up
@@ -155,11 +157,13 @@ def measure(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
     cores = torch.get_num_threads()
     reads: dict[str, list[float]] = {"from the page cache": [], "from the disk": []}
     for number in range(chosen.rounds):
-        for size, views in cases:
-            found = passes.setdefault(f"{size}, {views} views", {PASS: [], LIMIT: [], EACH: []})
-            count = chosen.images * (1 + views)
+        for size, augmentations in cases:
+            found = passes.setdefault(
+                f"{size}, {augmentations} views", {PASS: [], LIMIT: [], EACH: []}
+            )
+            count = chosen.images * (1 + augmentations)
             alone = [(limit(count // 2), limit(count // 2, cores))]
-            found[PASS].append(first_pass(files[size], folder / size, views))
+            found[PASS].append(first_pass(files[size], folder / size, augmentations))
             alone += [(limit(count // 2), limit(count // 2, cores))]
             for name, rates in zip((LIMIT, EACH), zip(*alone, strict=True), strict=True):
                 found[name].append(2 / sum(1 / rate for rate in rates))
@@ -227,8 +231,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.images < 64 or chosen.images % 64:
         parser.error(f"--images {chosen.images}: must be a multiple of 64, the size of a batch")
-    if chosen.rounds < 1 or min(chosen.views) < 0:
-        parser.error(f"--rounds {chosen.rounds} --views {chosen.views}: from 1 and from 0")
+    if chosen.rounds < 1 or min(chosen.augmentations) < 0:
+        parser.error(f"--rounds {chosen.rounds} --views {chosen.augmentations}: from 1 and from 0")
     if rows_in(chosen.cache_gb) < 512:
         parser.error(f"--cache-gb {chosen.cache_gb}: must hold 512 rows of {KIND.bytes} bytes")
     if chosen.float32:

@@ -158,8 +158,8 @@ def shared(
     own = network(settings)
     net = DistributedDataParallel(own, gradient_as_bucket_view=True)  # as the worker has it
     given = Gated(batches(task_in(Path(folder)), settings, rank, workers), gate)
-    course = finetuning_schedule(replace(settings, epochs=turns), 0.0)
-    fit(net, given, course, optimizer_of(own, settings), CPU)
+    schedule = finetuning_schedule(replace(settings, epochs=turns), 0.0)
+    fit(net, given, schedule, optimizer_of(own, settings), CPU)
     distributed.destroy_process_group()
 
 
@@ -179,13 +179,13 @@ def turns_of(
     for worker in workers:
         worker.start()
     net = network(settings)
-    optimiser, course = (
+    optimizer, schedule = (
         optimizer_of(net, settings),
         finetuning_schedule(replace(settings, epochs=1), 0.0),
     )
     for turn in range(turns + 1):
         given = ByTurns(batches(task, settings, 0, 1))
-        fit(net, given, course, optimiser, CPU)
+        fit(net, given, schedule, optimizer, CPU)
         gate.wait()
         began = time.perf_counter()
         gate.wait()
@@ -221,16 +221,16 @@ def tutorial(folder: Path) -> Iterator[float]:
     net = nn.Sequential(
         Convolutions(), Head(backbone.HEAD_FEATURES, RECIPE.widths, LABELS, RECIPE.dropout)
     )
-    optimiser = torch.optim.Adam(net.parameters(), lr=1e-4)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
     loader = DataLoader(
         Folder(folder / "images"), BATCH, shuffle=True, num_workers=2, persistent_workers=True
     )
     for number in count():
         began = time.perf_counter()
         for images, labels in loader:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             nn.functional.nll_loss(net(images), labels).backward()
-            optimiser.step()
+            optimizer.step()
         if number:
             yield IMAGES / (time.perf_counter() - began)
 

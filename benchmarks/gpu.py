@@ -64,7 +64,7 @@ def timed(work: Callable[[], object], repeats: int) -> list[float]:
 
 
 def blobs(count: int) -> NDArray[np.uint8]:
-    """Images of smooth random shapes (N, S, S, 3)."""
+    """Images of smooth random shapes (N, H, W, 3)."""
     coarse = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 3, 9, 9), np.uint8))
     fine = torch.nn.functional.interpolate(coarse.float(), SIDE, mode="bicubic").clamp(0, 255)
     return fine.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
@@ -77,8 +77,8 @@ def agreement(images: NDArray[np.uint8], folder: Path) -> dict[str, float]:
     layers = Convolutions()
     layers.load_state_dict(shipped.layers.state_dict())
     plain = replace(shipped, layers=layers.eval().requires_grad_(False), device=CPU, half=False)
-    exact, half = plain.of_images(some).both_NE, shipped.of_images(some).both_NE
-    again = shipped.of_images(some).both_NE
+    exact, half = plain.of_images(some).head_ND, shipped.of_images(some).head_ND
+    again = shipped.of_images(some).head_ND
     keys = [str(i) for i in range(len(some))]
     drawn = augmentation.augment(some, keys, 1, False)
     by_gpu = augmentation.augment(torch.from_numpy(some).to(GPU), keys, 1, False).cpu().numpy()
@@ -89,7 +89,7 @@ def agreement(images: NDArray[np.uint8], folder: Path) -> dict[str, float]:
         "views, mean difference in levels": float(off.mean()),
         "views, share of pixels off by more than a level": float((off > 1).mean()),
         "weights after a pass in pieces of 16 instead of 64, relative distance": relative(
-            *(learned(folder, micro) for micro in (16, 64))
+            *(learned(folder, micro_batch_size) for micro_batch_size in (16, 64))
         ),
     }
 
@@ -100,12 +100,12 @@ def relative(found: NDArray[Any], right: NDArray[Any]) -> float:
     return float(np.linalg.norm(found - right) / np.linalg.norm(right))
 
 
-def learned(folder: Path, micro: int) -> NDArray[np.float32]:
+def learned(folder: Path, micro_batch_size: int) -> NDArray[np.float32]:
     """What one pass changed of the weights, in one row."""
     settings = FinetuneConfig(layers="all", epochs=1)
     net = tuning.network(settings).to(GPU)
     before = torch.cat([value.flatten() for value in net.learned().values()]).clone()
-    given = batches(folder, settings, micro)
+    given = batches(folder, settings, micro_batch_size)
     fit(net, given, finetuning_schedule(settings, 0.0), optimizer_of(net, settings), GPU)
     after = torch.cat([value.flatten() for value in net.learned().values()])
     return (after - before).cpu().numpy()
@@ -117,19 +117,21 @@ class Resident:
     steps = tuning.IMAGES // tuning.BATCH
 
     def __init__(self, of: PixelBatches) -> None:
-        (self.pieces, *_) = of.epoch(1, 0)
+        (self.micro_batches, *_) = of.epoch(1, 0)
 
     def epoch(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
         """The same batch in every step."""
         for _ in range(begin, self.steps):
-            yield self.pieces
+            yield self.micro_batches
 
 
-def batches(folder: Path, settings: FinetuneConfig, micro: int) -> PixelBatches:
+def batches(folder: Path, settings: FinetuneConfig, micro_batch_size: int) -> PixelBatches:
     """This loop's batches for one worker with the GPU."""
     task, recipe = tuning.task_in(folder), tuning.RECIPE
     rows = np.arange(tuning.IMAGES)
-    return PixelBatches(task, rows, settings, micro, recipe.widths, recipe.dropout, 0, 0, 1, GPU)
+    return PixelBatches(
+        task, rows, settings, micro_batch_size, recipe.widths, recipe.dropout, 0, 0, 1, GPU
+    )
 
 
 def convolutions(images: NDArray[np.uint8], folder: Path, repeats: int) -> dict[str, list[float]]:
@@ -171,11 +173,11 @@ def heads(repeats: int) -> dict[str, list[float]]:
             recipe = replace(MemberConfig(), batch_size=size, epochs=1)
             head = Head(DIRECTIONS, recipe.widths, LABELS, recipe.dropout).to(device)
             given = FeatureBatches(rows, np.arange(len(rows)), labels, size, 1.0, rng)
-            optimiser = adamw_for((head, 1e-4), weight_decay=0.01)
+            optimizer = adamw_for((head, 1e-4), weight_decay=0.01)
             threads = torch.get_num_threads()
             torch.set_num_threads(1)
 
-            work = partial(fit, head, given, head_course(recipe), optimiser, device)
+            work = partial(fit, head, given, head_course(recipe), optimizer, device)
             seconds = timed(work, repeats)
             torch.set_num_threads(threads)
             where = "GPU" if device == GPU else "one core"
@@ -193,8 +195,8 @@ def finetuning(folder: Path, repeats: int) -> dict[str, list[float]]:
             given: Any = batches(folder, settings, 64)
             if name == "limit":
                 given = Resident(given)
-            optimiser, course = optimizer_of(net, settings), finetuning_schedule(settings, 0.0)
-            work = partial(fit, net, given, course, optimiser, GPU)
+            optimizer, schedule = optimizer_of(net, settings), finetuning_schedule(settings, 0.0)
+            work = partial(fit, net, given, schedule, optimizer, GPU)
             found[f"{layers}, {name}"] = [tuning.IMAGES / s for s in timed(work, repeats)]
     return found
 

@@ -61,13 +61,13 @@ def job(root: Path, work: Path, trials: int) -> dict[str, Any]:
     """Seconds of a whole command and of its stages."""
     command = [
         sys.executable, "-m", "sign_ensemble.tune", "--data.root", str(root),
-        "--data.test_signers", "[signer-4]", "--data.views", str(VIEWS),
+        "--data.test_signers", "[signer-4]", "--data.augmentations", str(VIEWS),
         "--data.cache", str(work / "features"), "--run.root", str(work / "runs"),
         "--run.name", "job", "--search.trials", str(trials), "--search.epochs", f"[{EPOCHS}]",
         "--member.epochs", str(EPOCHS), "--member.stop_share", "0", "--ensemble.size", "3",
         "--evaluate.near={}", "--evaluate.far={}", "--evaluate.images", "50",
         "--evaluate.bootstrap", "100", "--rejection.negatives", "10",
-        "--rejection.left_out", "1", "--finetune.layers", "none", "--wandb.mode", "disabled",
+        "--rejection.held_out_groups", "1", "--finetune.layers", "none", "--wandb.mode", "disabled",
     ]  # fmt: skip
     taken = seconds_of(command)
     run = RunFolder(work / "runs" / "job")

@@ -20,7 +20,7 @@ def fifth_alone(features: CachedArray, path: Path) -> CachedArray:
     """The fifth layer's features, which torchvision's classifier is given, in a file of their own:
     each image's, and its views'.
     """
-    fifth_NVD = np.ascontiguousarray(features.open()[features.slots_N, :, :FIFTH_FEATURES])
+    fifth_NVD = np.ascontiguousarray(features.open()[features.row_N, :, :FIFTH_FEATURES])
     fifth_NVD.tofile(path)
     return CachedArray(str(path), np.arange(len(fifth_NVD)), fifth_NVD.shape[1:], "float16")
 
@@ -28,18 +28,18 @@ def fifth_alone(features: CachedArray, path: Path) -> CachedArray:
 def trained(
     recipe: MemberConfig,
     labels: int,
-    features_RVE: NDArray[np.float16],
+    features_RVD: NDArray[np.float16],
     labels_R: NDArray[np.int64],
     seed: int,
 ) -> Head:
     """A head for so many labels, fitted on all of these images and their views."""
     torch.manual_seed(seed)
-    head = Head(features_RVE.shape[2], recipe.widths, labels, recipe.dropout)
+    head = Head(features_RVD.shape[2], recipe.widths, labels, recipe.dropout)
     rows = np.arange(len(labels_R))
     rng = np.random.default_rng(seed)
     batches = FeatureBatches(
-        features_RVE, rows, labels_R, recipe.batch_size, recipe.view_share, rng
+        features_RVD, rows, labels_R, recipe.batch_size, recipe.augment_prob, rng
     )
-    optimiser = adamw_for((head, recipe.learning_rate), weight_decay=recipe.weight_decay)
-    fit(head, batches, head_schedule(recipe), optimiser, torch.device("cpu"))
+    optimizer = adamw_for((head, recipe.learning_rate), weight_decay=recipe.weight_decay)
+    fit(head, batches, head_schedule(recipe), optimizer, torch.device("cpu"))
     return head

@@ -38,7 +38,7 @@ RECIPE = Recipe(seed=0, spread=1.0, width=640, height=480)
 SIGNERS, EACH, STRANGE_EACH = 5, 100, 100
 LEARNED = (1, 2, 3)  # the other two are strangers
 HELD_BACK = 5  # one in so many pictures of each label and signer
-HEAD = MemberConfig(view_share=0.0)  # the seed's recipe: no views
+HEAD = MemberConfig(augment_prob=0.0)  # the seed's recipe: no views
 SEEDS = (0, 1, 2)
 SURE = 0.90
 AT_ONCE = 256
@@ -55,14 +55,14 @@ def features_of(folder: Path, pictures: list[Picture]) -> Features:
         for start in range(0, len(pictures), AT_ONCE):
             some = [folder / p.path for p in pictures[start : start + AT_ONCE]]
             squares = np.stack(list(readers.map(load, some)))
-            found.append(features_of_images(squares, "shipped").both_NE)
+            found.append(features_of_images(squares, "shipped").head_ND)
             step(start + len(some), len(pictures))
     return np.concatenate(found)
 
 
-def probabilities(head: Head, features_NE: Features) -> NDArray[np.float32]:
+def probabilities(head: Head, features_ND: Features) -> NDArray[np.float32]:
     """Softmax of the head's logits (N, K)."""
-    return torch.softmax(torch.from_numpy(logits_of(head, features_NE)), -1).numpy()
+    return torch.softmax(torch.from_numpy(logits_of(head, features_ND)), -1).numpy()
 
 
 def of(values: list[float]) -> dict[str, float]:

@@ -113,23 +113,23 @@ def slept(
     """In place of ``fit_fold``: a share of a second, and no label likelier than another."""
     began = time.monotonic()
     time.sleep(SLEEP / task.folds)
-    labels_F = task.labels_N[task.folds_N == fold]
-    same = np.zeros((len(labels_F), len(task.labels)), np.float32)
+    labels_N = task.labels_N[task.folds_N == fold]
+    same = np.zeros((len(labels_N), len(task.labels)), np.float32)
     negative = np.zeros((len(negatives_GE), len(task.labels)), np.float32)
-    return fold_result(fold, labels_F, same, negative, (1, 1), began), None
+    return fold_result(fold, labels_N, same, negative, (1, 1), began), None
 
 
 def sleeping_trial(
     config: dict[str, Any],
     run: RunFolder,
     task: Task,
-    entered: Mapping[str, ProjectedImages],
+    projected: Mapping[str, ProjectedImages],
     default: MemberConfig,
     threads: int,
 ) -> None:
     """``run_trial``, whose folds sleep."""
     with patch.object(records, "fit_fold", slept):
-        run_trial(config, run, task, entered, default, threads)
+        run_trial(config, run, task, projected, default, threads)
 
 
 def searched(count: int, sleeping: bool) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def searched(count: int, sleeping: bool) -> dict[str, Any]:
         task = tiny_task(run)
         began = time.perf_counter()
         with redirect_stdout(nowhere), connected_ray():
-            ready, at_once = time.perf_counter(), concurrent_trials(search)
+            ready, concurrent = time.perf_counter(), concurrent_trials(search)
             table = Watched(count)
             with table:
                 given = sleeping_trial if sleeping else run_trial
@@ -153,7 +153,7 @@ def searched(count: int, sleeping: bool) -> dict[str, Any]:
     return {
         "start": ready - began,
         "seconds": done - ready,
-        "at_once": at_once,
+        "concurrent": concurrent,
         "own": own,
         "folds": [len(record.folds) for record in table.records],
         "ends": [end - ready for end in table.ends],
@@ -165,7 +165,7 @@ def beyond(found: dict[str, Any], count: int) -> list[float]:
     """Seconds a place spent per trial beyond the heads, at each trial from the first that follows
     another in its place: (e_k − e_{k−p}) less the mean of those p trials' own seconds.
     """
-    places, ends, own = found["at_once"], found["ends"], found["own"]
+    places, ends, own = found["concurrent"], found["ends"], found["own"]
     return [
         ends[k] - ends[k - places] - float(np.mean(own[k - places + 1 : k + 1]))
         for k in range(places, count)
@@ -187,9 +187,9 @@ def growth(mebibytes: list[float]) -> float:
 
 def figures(tiny: dict[str, Any], asleep: dict[str, Any]) -> dict[str, Any]:
     """What the table says."""
-    n, places = len(tiny["own"]), tiny["at_once"]
+    n, places = len(tiny["own"]), tiny["concurrent"]
     each, early = beyond(tiny, n), max(places + 1, n // 10)
-    least = len(asleep["own"]) * SLEEP / asleep["at_once"]
+    least = len(asleep["own"]) * SLEEP / asleep["concurrent"]
     return {
         "per_place": (places * tiny["seconds"] - sum(tiny["own"])) / n,
         "by_the_clock": (tiny["seconds"] - sum(tiny["own"]) / places) / n,
@@ -264,7 +264,7 @@ def main() -> None:
         "hardware": hardware(),
         "trials": chosen.trials,
         "sleeping": chosen.sleeping,
-        "places": first["at_once"],
+        "places": first["concurrent"],
         "folds_mean": float(np.mean(first["folds"])),
         "start": first["start"],
         "figures": [figures(*pair) for pair in seen],

@@ -28,16 +28,16 @@ WAYS = ("as it is", "spared")
 FIRST = 3  # steps before those that are counted
 
 
-def training(network: Any, optimiser: Any, inputs: Any, labels: Any) -> Callable[[int], object]:
+def training(network: Any, optimizer: Any, inputs: Any, labels: Any) -> Callable[[int], object]:
     """A step of a network on one batch, again and again."""
     import torch
 
     from sign_ensemble.learning.training_loop import MicroBatch, backward
 
     def step(_: int) -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         backward(network, [MicroBatch((inputs,), labels)], 0.0, torch.device("cpu"))
-        optimiser.step()
+        optimizer.step()
 
     return step
 
@@ -54,11 +54,11 @@ def head_step() -> Callable[[int], object]:
 
     recipe = MemberConfig()
     head = Head(HEAD_FEATURES, recipe.widths, 26, recipe.dropout)
-    optimiser = adamw_for((head, recipe.learning_rate), weight_decay=0.0)
+    optimizer = adamw_for((head, recipe.learning_rate), weight_decay=0.0)
     rng = np.random.default_rng(0)
     values = torch.from_numpy(rng.random((32, HEAD_FEATURES)).astype(np.float16))
     labels = torch.from_numpy(rng.integers(0, 26, 32))
-    return training(head, optimiser, values, labels)
+    return training(head, optimizer, values, labels)
 
 
 def finetuning_step() -> Callable[[int], object]:
@@ -75,10 +75,10 @@ def finetuning_step() -> Callable[[int], object]:
     for weight in network[0].parameters():
         if weight.ndim == 4:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-    optimiser = adamw_for((network, 1e-4), weight_decay=0.0)
+    optimizer = adamw_for((network, 1e-4), weight_decay=0.0)
     images = torch.rand(16, 3, 224, 224).to(memory_format=torch.channels_last)
     labels = torch.randint(0, 26, (16,))
-    return training(network, optimiser, images, labels)
+    return training(network, optimizer, images, labels)
 
 
 def convolutions() -> Callable[[int], object]:

@@ -68,11 +68,14 @@ def on_training_signers(run: RunFolder, candidate: Candidate) -> dict[str, float
 def on_strangers(run: RunFolder, candidate: Candidate) -> dict[str, float]:
     """Figures of the run's answers with another rule over the same scores."""
     own = rule_file.load(run.rule)
-    second = 0.0 if UNSURE in candidate.witnesses else RejectionConfig().unsure
+    second = 0.0 if UNSURE in candidate.witnesses else RejectionConfig().uncertainty_share
     rule = replace(own, witnesses=candidate.witnesses, joined=candidate.joined, unsure=second)
     seen = columns_of(run, own)
     scores = scores_of(seen)
-    strange_N, accepted_N = rule.statistic(scores), accepts(rule.p_values(scores), rule.keep)
+    strange_N, accepted_N = (
+        rule.statistic(scores),
+        accepts(rule.p_values(scores), rule.target_coverage),
+    )
     known_N, near_N = (seen["kind"] == kind for kind in (KNOWN, "near"))
     failed_N = ~seen["right"]
     both_N = known_N | near_N

@@ -96,7 +96,7 @@ def drawn_reader(size: int) -> Predictor:
     from drawn_runs import drawn_rule
 
     labels_B = np.arange(size) % len(LABELS)
-    deep_BVD = drawn_features(size, backbone.FIFTH_FEATURES)[:, None]
+    fifth_BVD = drawn_features(size, backbone.FIFTH_FEATURES)[:, None]
     hands = HandCountImages(
         drawn_features(800, backbone.FIFTH_FEATURES), np.arange(800) % 3, np.arange(800) % 4
     )
@@ -104,11 +104,11 @@ def drawn_reader(size: int) -> Predictor:
         drawn_features(size, backbone.THIRD_FEATURES),
         drawn_features(size, backbone.FOURTH_FEATURES),
     )
-    bank = ReferenceSet(deep_BVD, *places, labels_B, labels_B % 4, hands)
+    bank = ReferenceSet(fifth_BVD, *places, labels_B, labels_B % 4, hands)
     atlas = fit_distance_models(bank, True)
     rule = replace(
         drawn_rule(np.random.default_rng(0)),
-        bank=bank.deep_BVD[:, 0],
+        bank=bank.fifth_BVD[:, 0],
         clouds=atlas.third,
         parts=atlas.parts,
         hands=atlas.hands,
@@ -127,7 +127,7 @@ def answering(images: int, bank: int) -> dict[str, Any]:
     shown = rng.integers(0, 256, (BLOCK, SIDE, SIDE, 3), np.uint8)
 
     def votes(reader: Predictor) -> Callable[[NDArray[np.uint8]], Any]:
-        return lambda some: reader.ensemble.logits(net.of_images(some).both_NE)
+        return lambda some: reader.ensemble.logits(net.of_images(some).head_ND)
 
     ways: dict[str, Callable[[NDArray[np.uint8]], Any]] = {
         BASE: net.of_images,

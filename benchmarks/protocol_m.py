@@ -41,11 +41,11 @@ from sign_ensemble.rejection.scores import disagreement, max_prob, total_uncerta
 RESULTS = Path(__file__).parent / "results"
 COVERAGE = 0.88
 ORDINARY = [
-    MemberConfig(stop_share=0.0, directions=0),
-    MemberConfig(widths=(512, 256), learning_rate=2e-4, stop_share=0.0, directions=0),
-    MemberConfig(widths=(1024, 256), dropout=0.3, stop_share=0.0, directions=0),
-    MemberConfig(widths=(512, 512), dropout=0.6, stop_share=0.0, directions=0),
-    MemberConfig(widths=(256, 128), dropout=0.4, learning_rate=3e-4, stop_share=0.0, directions=0),
+    MemberConfig(stop_share=0.0, components=0),
+    MemberConfig(widths=(512, 256), learning_rate=2e-4, stop_share=0.0, components=0),
+    MemberConfig(widths=(1024, 256), dropout=0.3, stop_share=0.0, components=0),
+    MemberConfig(widths=(512, 512), dropout=0.6, stop_share=0.0, components=0),
+    MemberConfig(widths=(256, 128), dropout=0.4, learning_rate=3e-4, stop_share=0.0, components=0),
 ]
 
 
@@ -69,7 +69,7 @@ def main_job(
 def ordinary(run: RunFolder, data: Path, runs: Path) -> dict[str, Any]:
     """The ordinary implementation on the run's own split: figures per row of the table."""
     config = load_config(run)
-    data_alone = replace(config.data, views=0)
+    data_alone = replace(config.data, augmentations=0)
     listed = manifest.read(run.manifest)
     rows = listed.rows("train")
     both = features_of_rows(rows, listed.root, data_alone, runs / "features")
@@ -82,7 +82,7 @@ def ordinary(run: RunFolder, data: Path, runs: Path) -> dict[str, Any]:
     ]
 
     def evidence(images: np.ndarray) -> EnsembleOutput:
-        values = features_of_images(images, data_alone.weights).deep_ND
+        values = features_of_images(images, data_alone.weights).fifth_ND
         logits = np.stack([logits_of(head, values) for head in heads])
         return EnsembleOutput(logits, np.ones(len(heads)), *np.zeros((4, len(values))))
 

@@ -93,7 +93,7 @@ def measure(
     prepared = prepare(load_config(run))
     weights = prepared.config.data.weights
     images, truth_N = images_of_stranger(run, data)
-    features = {name: features_of_images(x, weights).both_NE for name, x in images.items()}
+    features = {name: features_of_images(x, weights).head_ND for name, x in images.items()}
     plain_NE = plain_features(prepared.task.features)
     member = load_ensemble(run.members, weights).members[0]
     made, _ = read_arrays(run.negatives)

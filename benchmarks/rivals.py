@@ -34,7 +34,7 @@ from sign_ensemble.learning.training_loop import FeatureBatches
 from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.scores import disagreement, energy, total_uncertainty
 
-RECIPE = MemberConfig(stop_share=0.0, view_share=0.8, directions=0)
+RECIPE = MemberConfig(stop_share=0.0, augment_prob=0.8, components=0)
 RECIPES = [
     RECIPE,
     replace(RECIPE, widths=(512, 256), learning_rate=2e-4),
@@ -239,17 +239,17 @@ def trained(
 ) -> None:
     """Train a network by the members' recipe, in bf16 if wanted."""
     batches = FeatureBatches(
-        shown.task.features.open(), shown.task.features.slots_N, shown.task.labels_N,
-        RECIPE.batch_size, RECIPE.view_share, np.random.default_rng(shown.seed),
+        shown.task.features.open(), shown.task.features.row_N, shown.task.labels_N,
+        RECIPE.batch_size, RECIPE.augment_prob, np.random.default_rng(shown.seed),
     )  # fmt: skip
-    optimiser = torch.optim.Adam(network.parameters(), rate or RECIPE.learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), rate or RECIPE.learning_rate)
     for epoch in range(1, RECIPE.epochs + 1):
         for (piece,) in batches.epoch(epoch, 0):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
                 found = loss(piece.inputs[0].float(), piece.labels_N)
             found.backward()
-            optimiser.step()
+            optimizer.step()
     network.eval()
 
 
@@ -263,9 +263,9 @@ class Entered(nn.Module):
         self.mean_E = torch.from_numpy(pca.mean_).float()
         self.onto_EP = torch.from_numpy(pca.components_.T / found_NP.std(0).mean()).float()
 
-    def forward(self, features_NE: torch.Tensor) -> torch.Tensor:
+    def forward(self, features_ND: torch.Tensor) -> torch.Tensor:
         """Coordinates."""
-        return (features_NE - self.mean_E) @ self.onto_EP
+        return (features_ND - self.mean_E) @ self.onto_EP
 
 
 def bayes_by_backprop(shown: Shown) -> dict[str, NDArray[np.float32]]:
@@ -316,10 +316,10 @@ def monte_carlo_batch_norm(shown: Shown) -> dict[str, NDArray[np.float32]]:
 def another_class(shown: Shown) -> Found:
     """One model with a class more, learned from self-made negatives; its probability rejects."""
     task = shown.task
-    features_RVE = task.features.open()
-    own = features_RVE[task.features.slots_N]
-    views = own.shape[1]
-    both = np.concatenate([own, np.repeat(shown.negatives_GE[:, None], views, 1)])
+    features_RVD = task.features.open()
+    own = features_RVD[task.features.row_N]
+    augmentations = own.shape[1]
+    both = np.concatenate([own, np.repeat(shown.negatives_GE[:, None], augmentations, 1)])
     with NamedTemporaryFile() as file:
         both.tofile(file.name)
         more = len(shown.negatives_GE)
@@ -341,8 +341,8 @@ def finetuned(
 ) -> Iterator[tuple[str, Found]]:
     """pytorch-ood's detectors on one of the run's own fine-tuned members."""
     layers, head = network_parts(member, task.weights)
-    seen = [layers.of_images(some).both_NE for some in images_of_rows(task, shown.rows)]
-    sets = {name: layers.of_images(some).both_NE for name, some in images.items()}
+    seen = [layers.of_images(some).head_ND for some in images_of_rows(task, shown.rows)]
+    sets = {name: layers.of_images(some).head_ND for name, some in images.items()}
     as_seen = replace(shown, features=sets, plain_NE=np.concatenate(seen))
     yield from of_one_model(as_seen, head, "one fine-tuned model")
 

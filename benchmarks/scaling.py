@@ -55,7 +55,7 @@ class Measured:
 
     Args:
         image: Seconds of a core to read, decode and square an image of 640 × 480.
-        view: Seconds of a core to draw a view.
+        augmentation: Seconds of a core to draw a view.
         passes: Passes of a head over its images.
         heads: Heads per trial; others were given up.
         trial: Seconds by the clock that a trial takes beyond its heads, on one driver.
@@ -67,7 +67,7 @@ class Measured:
     """
 
     image: float
-    view: float
+    augmentation: float
     passes: float
     heads: float
     trial: float
@@ -95,7 +95,7 @@ def measured(found: dict[str, Any]) -> Measured:
     witnesses = sum(seconds["five members, all witnesses"]) - sum(seconds["five members"])
     return Measured(
         image=image,
-        view=max(0.0, with_view - image),
+        augmentation=max(0.0, with_view - image),
         passes=shown / learned,
         heads=searched["heads"] / found["search"]["trials"],
         trial=found["overhead"]["figures"][0]["by_the_clock"],
@@ -109,24 +109,24 @@ def measured(found: dict[str, Any]) -> Measured:
 
 def demands(of: Measured, gpus: int, on: Assumed, config: Config) -> dict[str, dict[str, float]]:
     """Seconds that each stage would take if one thing alone set its pace."""
-    views, folds = config.data.views, config.search.folds
-    directions, batch = config.member.directions, config.member.batch_size
-    rows = on.images * (1 + views) * ALL_FEATURES * 2.0  # bytes of all features
+    augmentations, folds = config.data.augmentations, config.search.folds
+    directions, batch = config.member.components, config.member.batch_size
+    rows = on.images * (1 + augmentations) * ALL_FEATURES * 2.0  # bytes of all features
     learned = on.images * (folds - 1) / folds
-    entered = folds * learned * (1 + views) * directions * 2.0
+    projected = folds * learned * (1 + augmentations) * directions * 2.0
     cores, nodes = on.cores * gpus, max(1, gpus // on.node)
     steps = on.trials * of.heads * of.passes * learned / batch
     networks = config.ensemble.size + folds  # a judge per fold
     shown = networks * config.finetune.epochs * on.images
     return {
         "features": {
-            "convolutions": on.images * (1 + views) / of.pictures / gpus,
-            "decoding and views": on.images * (of.image + views * of.view) / cores,
+            "convolutions": on.images * (1 + augmentations) / of.pictures / gpus,
+            "decoding and views": on.images * (of.image + augmentations * of.augmentation) / cores,
             "storage": (on.images * on.image_bytes + rows) / on.storage,
         },
         "directions": {
-            "storage": folds * learned * (1 + views) * HEAD_FEATURES * 2.0 / on.storage,
-            "network": entered / on.network if nodes > 1 else 0.0,
+            "storage": folds * learned * (1 + augmentations) * HEAD_FEATURES * 2.0 / on.storage,
+            "network": projected / on.network if nodes > 1 else 0.0,
         },
         "search": {
             "heads' steps": steps * of.step / gpus,
@@ -169,18 +169,28 @@ def table(found: dict[str, Any], on: Assumed = ASSUMED, config: Config | None = 
             lines.append(f"| {stage}: {what} | " + " | ".join(cells) + " |")
     totals = [sum(max(stage.values()) for stage in one.values()) for one in every]
     lines.append("| together | " + " | ".join(words(total) for total in totals) + " |")
-    rows = on.images * (1 + config.data.views) * ALL_FEATURES * 2
+    rows = on.images * (1 + config.data.augmentations) * ALL_FEATURES * 2
     learned = on.images * (config.search.folds - 1) / config.search.folds
-    entered = config.search.folds * learned * (1 + config.data.views) * config.member.directions * 2
-    view = f"{1000 * of.view:.1f} ms" if of.view > 1e-4 else "too little to be told from that"
+    projected = (
+        config.search.folds
+        * learned
+        * (1 + config.data.augmentations)
+        * config.member.components
+        * 2
+    )
+    augmentation = (
+        f"{1000 * of.augmentation:.1f} ms"
+        if of.augmentation > 1e-4
+        else "too little to be told from that"
+    )
     lines += [
         "",
         f"Bold is what sets a stage's pace. Storage: {on.images * on.image_bytes / 1e9:.0f} GB of "
-        f"images, {rows / 1e9:.0f} GB of features; {entered / 1e9:.0f} GB of folds along their "
+        f"images, {rows / 1e9:.0f} GB of features; {projected / 1e9:.0f} GB of folds along their "
         "directions in each node's shared memory; the driver holds "
         f"{on.trials * of.mebibytes / 1024:.1f} GiB for its trials. Measured, on two "
         "cores: an image read, decoded and squared "
-        f"{1000 * of.image:.1f} ms of a core, a view {view}, its distances to "
+        f"{1000 * of.image:.1f} ms of a core, a view {augmentation}, its distances to "
         f"training images {1000 * of.witness:.1f} ms; {of.heads:.1f} heads per trial of "
         f"{of.passes:.1f} passes; {of.trial:.2f} s a trial on the driver. Measured on one GPU "
         f"({found['gpu']['hardware']}): {of.pictures:,.0f} pictures convolved a second, "

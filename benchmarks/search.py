@@ -119,9 +119,9 @@ def tutorial(
     }
 
 
-def scaled(whole: float, search: float, times: float) -> float:
+def scaled(end_to_end: float, search: float, times: float) -> float:
     """Seconds of a command whose search, a part of it, would be so many times as long."""
-    return whole - search + times * search
+    return end_to_end - search + times * search
 
 
 _task: Task
@@ -153,7 +153,7 @@ def one_head(job: Job) -> None:
 def undirected(job: Job, epochs: int) -> Job:
     """The same head on the features as they are, for as many epochs as it had."""
     recipe, fold, seed = job
-    return replace(recipe, directions=0, epochs=epochs, patience=epochs), fold, seed
+    return replace(recipe, components=0, epochs=epochs, patience=epochs), fold, seed
 
 
 def seconds_of_heads(task: Task, jobs: list[Job], before: MemberConfig | None) -> float:
@@ -190,7 +190,7 @@ def limits(run: RunFolder, task: Task) -> dict[str, dict[str, float]]:
             "seconds": seconds_of_heads(task, jobs, default),
             "started": seconds_of_heads(task, jobs, None),
         },
-        UNDIRECTED: {"seconds": seconds_of_heads(task, without, replace(default, directions=0))},
+        UNDIRECTED: {"seconds": seconds_of_heads(task, without, replace(default, components=0))},
     }
 
 
@@ -215,9 +215,9 @@ def judged_tutorial(best: dict[str, Any], epochs: int, task: Task, seed: int) ->
         others: Any = DataLoader(TensorDataset(features_ND[~mine], labels_N[~mine]), BATCH, True)
         shown: Any = DataLoader(TensorDataset(features_ND[mine], labels_N[mine]), BATCH)
         head = make_head(best)
-        optimiser = torch.optim.Adam(head.parameters(), lr=best["learning_rate"])
+        optimizer = torch.optim.Adam(head.parameters(), lr=best["learning_rate"])
         for _ in range(epochs):
-            learn(head, optimiser, nn.Identity(), others)
+            learn(head, optimizer, nn.Identity(), others)
         losses.append(loss_on(head, nn.Identity(), shown))
     return float(np.mean(losses))
 
@@ -274,11 +274,11 @@ def ratios_of(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
             if name in found and other in found
         ]
 
-    def whole(part: dict[str, Any]) -> float:
+    def end_to_end(part: dict[str, Any]) -> float:
         return float(part["seconds"])
 
     def with_convolutions(part: dict[str, Any]) -> float:
-        return whole(part) + float(part["convolutions"])
+        return end_to_end(part) + float(part["convolutions"])
 
     def of_trials(part: dict[str, Any]) -> float:
         return float(part["stages"]["search"])
@@ -287,19 +287,19 @@ def ratios_of(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
         return [ours(found[OURS]) / limit(found[name]) for found in rounds if name in found]
 
     def per_image(part: dict[str, Any]) -> float:
-        return whole(part) / part["shown"]
+        return end_to_end(part) / part["shown"]
 
     return {
-        "tutorial over this search, whole commands": each(TUTORIAL, OURS, whole),
+        "tutorial over this search, whole commands": each(TUTORIAL, OURS, end_to_end),
         "tutorial over this search, per image shown to a head": each(TUTORIAL, OURS, per_image),
-        "tutorial without Ray over this search, whole commands": each(PLAIN, OURS, whole),
+        "tutorial without Ray over this search, whole commands": each(PLAIN, OURS, end_to_end),
         "tutorial without Ray over this search, per image shown": each(PLAIN, OURS, per_image),
-        "this search over the limit, whole command": each(OURS, LIMIT, whole),
+        "this search over the limit, whole command": each(OURS, LIMIT, end_to_end),
         **{
             f"this search over the {name}{what}": over(name, ours, limit)
             for what, ours, limit in (
-                (" and its convolutions, whole command", whole, with_convolutions),
-                (", its stage of trials alone", of_trials, whole),
+                (" and its convolutions, whole command", end_to_end, with_convolutions),
+                (", its stage of trials alone", of_trials, end_to_end),
             )
             for name in (LIMIT, UNDIRECTED)
         },

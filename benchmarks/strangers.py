@@ -1,6 +1,6 @@
 """What protocol M shows of one stranger, for benchmarks that measure other methods on it.
 
-Letters: S side in pixels.
+Letters: H and W rows and columns.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def error_at(run: RunFolder, coverage: float) -> float:
 def images_of_stranger(
     run: RunFolder, data: Path
 ) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.int64]]:
-    """Images (N, S, S, 3) by set, the stranger's signs (KNOWN) first; and the signs' labels.
+    """Images (N, H, W, 3) by set, the stranger's signs (KNOWN) first; and the signs' labels.
 
     The sets are those that ``evaluate`` makes for the run.
 
@@ -45,7 +45,7 @@ def images_of_stranger(
         run: A run of protocol M.
         data: The folder that holds ``asl-digits``.
     """
-    settings, plain = EvaluateConfig(), replace(load_config(run).data, views=0)
+    settings, plain = EvaluateConfig(), replace(load_config(run).data, augmentations=0)
     listed = manifest.read(run.manifest)
     test = listed.rows("test")
     truth = np.array([listed.labels.index(label) for label in test.column("label").to_pylist()])

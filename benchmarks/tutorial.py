@@ -61,9 +61,9 @@ class Hands(Dataset[tuple[torch.Tensor, int]]):
 class Plain(Convolutions):
     """What torchvision's classifier is given, and no more."""
 
-    def forward(self, images_N3SS: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, S, S) to the fifth layer's features (N, D)."""
-        return self.avgpool(self.features(images_N3SS)).flatten(1)
+    def forward(self, images_N3HW: torch.Tensor) -> torch.Tensor:
+        """Normalised images (N, 3, H, W) to the fifth layer's features (N, D)."""
+        return self.avgpool(self.features(images_N3HW)).flatten(1)
 
 
 def convolutions() -> nn.Module:
@@ -88,16 +88,16 @@ def make_head(config: dict[str, Any]) -> nn.Module:
     )
 
 
-def learn(head: nn.Module, optimiser: torch.optim.Optimizer, frozen: nn.Module, to: Loader) -> None:
+def learn(head: nn.Module, optimizer: torch.optim.Optimizer, frozen: nn.Module, to: Loader) -> None:
     """One epoch."""
     head.train()
     for images, labels in to:
         with torch.no_grad():
             features = frozen(images)
         loss = nn.functional.nll_loss(head(features), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
 
 def loss_on(head: nn.Module, frozen: nn.Module, shown: Loader) -> float:
@@ -119,10 +119,10 @@ def train(config: dict[str, Any], report: Callable[[float], None]) -> float:
     learned = DataLoader(Hands(data, others), BATCH, shuffle=True)
     shown = DataLoader(Hands(data, [config["judge"]]), BATCH)
     frozen, head = convolutions(), make_head(config)
-    optimiser = torch.optim.Adam(head.parameters(), lr=config["learning_rate"])
+    optimizer = torch.optim.Adam(head.parameters(), lr=config["learning_rate"])
     nll = float("nan")
     for _ in range(config["epochs"]):
-        learn(head, optimiser, frozen, learned)
+        learn(head, optimizer, frozen, learned)
         nll = loss_on(head, frozen, shown)
         report(nll)
     return nll

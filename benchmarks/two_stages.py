@@ -123,7 +123,7 @@ def main() -> None:
             if stage == WITH_BUILT_IN:
                 if signer not in built_in:
                     continue
-                settings = [*settings, "--data.more", str(pictures / "signs")]
+                settings = [*settings, "--data.extra_signers", str(pictures / "signs")]
             root = (known.runs / stage.replace(" ", "-")).resolve()
             run, _ = main_job(known.data, root, signer, [*settings, *cache, *more])
             runs[stage][str(signer)] = figures_of(run)

@@ -33,7 +33,7 @@ MEASURED = "what W&B took: "
 KINDS = ("held", "thread_cpu", "process_cpu")
 TIMED = f"""
 import json, resource, sys, time
-from sign_ensemble.tracking.worker_thread import Background
+from sign_ensemble.tracking.worker_thread import WorkerThread
 from sign_ensemble.tracking.tracker import Tracker
 
 spent = dict.fromkeys({KINDS}, 0.0)
@@ -53,7 +53,7 @@ def adding(kind, clock, method):
 
 for name in ("connect", "trial", "evaluation", "close"):
     setattr(Tracker, name, adding("held", time.perf_counter, getattr(Tracker, name)))
-Background._work = adding("thread_cpu", time.thread_time, Background._work)
+WorkerThread._work = adding("thread_cpu", time.thread_time, Background._work)
 # Where wandb's process is ended and waited for; Ray's have ended by then.
 Tracker._end_service = adding("process_cpu", children, Tracker._end_service)
 

@@ -175,12 +175,12 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
         ["--search.trials=2", "--ensemble.size=3"],
         ["ensemble.size is 3", "search.trials, which is 2"],
     ),
-    "keep out of range": (["--rejection.keep=1.5"], ["rejection.keep is 1.5", "below 1"]),
+    "keep out of range": (["--rejection.target_coverage=1.5"], ["rejection.target_coverage is 1.5", "below 1"]),
     "no error at all": (["--rejection.max_error=0"], ["rejection.max_error is 0.0", "above 0"]),
     "everything strange": (
-        ["--rejection.strange_share=1"], ["rejection.strange_share is 1", "below 1"]
+        ["--rejection.ood_prior=1"], ["rejection.ood_prior is 1", "below 1"]
     ),
-    "keep no number": (["--rejection.keep=.nan"], ["rejection.keep is nan"]),
+    "keep no number": (["--rejection.target_coverage=.nan"], ["rejection.target_coverage is nan"]),
     "range from high to low": (["--search.dropout=[0.8, 0.2]"], ["search.dropout is [0.8, 0.2]"]),
     "range with logarithm of zero": (
         ["--search.learning_rate=[0, 0.1]"],
@@ -283,9 +283,9 @@ def test_more_than_the_cluster_has(
 
 
 SMALL = [
-    "--data.near_labels=[wave]", "--data.test_signers=[dan]", "--data.views=0", "--data.size=96",
+    "--data.near_labels=[wave]", "--data.test_signers=[dan]", "--data.augmentations=0", "--data.size=96",
     "--member.widths=[16, 8]", "--member.epochs=1", "--rejection.negatives=10",
-    "--rejection.bank=100", "--evaluate.images=10", "--evaluate.bootstrap=10",
+    "--rejection.reference_images=100", "--evaluate.images=10", "--evaluate.bootstrap=10",
     "--finetune.layers=none", "--wandb.mode=disabled",
 ]  # fmt: skip
 

@@ -77,14 +77,14 @@ def test_a_model_of_scale_by_hand() -> None:
         },
     }
     of = scaling.measured(found)
-    assert (of.image, of.view) == pytest.approx((0.02, 0.02))
+    assert (of.image, of.augmentation) == pytest.approx((0.02, 0.02))
     assert (of.passes, of.heads) == (10.0, 2.0)  # 150 shown to a head of 15 images
     assert of.witness == pytest.approx(0.04)
     on = replace(scaling.ASSUMED, images=6000, trials=100, cores=4)
     config = Config()
     config = replace(
         config,
-        data=replace(config.data, views=1),
+        data=replace(config.data, augmentations=1),
         search=replace(config.search, folds=6),
         member=replace(config.member, batch_size=50),
         ensemble=replace(config.ensemble, size=2),

@@ -27,7 +27,7 @@ class DataConfig:
             groups ``label`` and ``signer``. Overrides preset.
         table: CSV or Parquet file with the columns path (relative to root, or to the table's own
             folder if no root is given), label and signer. Overrides pattern and preset.
-        more: Folder of further signers, ``<signer>/<label>/<file>``, such as built-in ones, whose
+        extra_signers: Folder of further signers, ``<signer>/<label>/<file>``, such as built-in ones, whose
             images fine-tuning learns from too. Nobody is judged on them, and nothing is chosen or
             calibrated by them.
         labels: The labels to learn; null learns every label found.
@@ -42,7 +42,7 @@ class DataConfig:
             convolutions were trained on.
         fit: How an image becomes a square: ``pad`` keeps all of it and its proportions, filling
             with the border's colour; ``squash`` stretches it; ``crop`` takes the middle.
-        views: Augmented copies of each training image (rotation, scale, shift, light, small
+        augmentations: Augmented copies of each training image (rotation, scale, shift, light, small
             perspective), computed once. More views cost disk (25 kB each) and one convolution.
         mirror: Whether views may be mirrored. Off: handedness can be meaning.
         max_pixels: Images with more pixels are set aside unread; guards against decompression
@@ -61,7 +61,7 @@ class DataConfig:
     preset: Literal["massey", "surrey", "isl-hs", "signer-label", "label"] = "signer-label"
     pattern: Optional[str] = None
     table: Optional[str] = None
-    more: Optional[str] = None
+    extra_signers: Optional[str] = None
     labels: Optional[list[Name]] = None
     near_labels: list[Name] = field(default_factory=list)
     signers: Literal["known", "none"] = "known"
@@ -70,7 +70,7 @@ class DataConfig:
     seed: int = 0
     size: int = 224
     fit: Literal["pad", "squash", "crop"] = "pad"
-    views: int = 4
+    augmentations: int = 4
     mirror: bool = False
     max_pixels: int = 64_000_000
     min_side: int = 16
@@ -89,13 +89,13 @@ class MemberConfig:
         learning_rate: Adam's step size.
         weight_decay: Decoupled decay per step, on weight matrices only; 0 is plain Adam.
         label_smoothing: Share of the target spread evenly over all labels, 0 to below 1.
-        view_share: Share of images that each epoch replaces by one of their augmented views; 0 is
+        augment_prob: Share of images that each epoch replaces by one of their augmented views; 0 is
             the plain images, as in the default recipe.
         batch_size: Images per step.
         epochs: Passes over the training images, at most.
         stop_share: Share of training images kept back to stop early; 0 trains all epochs.
         patience: Epochs without a better loss on those images before training stops.
-        directions: The first layer learns along at most so many principal directions of the
+        components: The first layer learns along at most so many principal directions of the
             training features, which a few hundred images span anyway; 0 learns along all features,
             which takes longer and reads strangers no better.
         bootstrapped: Whether each network learns from as many of its training images drawn with
@@ -108,12 +108,12 @@ class MemberConfig:
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
-    view_share: float = 0.0
+    augment_prob: float = 0.0
     batch_size: int = 32
     epochs: int = 10
     stop_share: float = 0.1
     patience: int = 3
-    directions: int = 512
+    components: int = 512
     bootstrapped: bool = False
     seed: int = 0
 
@@ -147,7 +147,7 @@ class SearchConfig:
         learning_rate: Range tried, log-uniform.
         weight_decay: Range tried, log-uniform.
         label_smoothing: Range tried, uniform; more than 0.1 hides how sure a member is.
-        view_share: Range tried, uniform; views are what a new signer's tilt and light look like.
+        augment_prob: Range tried, uniform; views are what a new signer's tilt and light look like.
         backbone_rate: Range tried for the convolutions' step size, log-uniform (trial finetune).
         epochs: Numbers tried; with views it takes more than the default recipe's to learn them.
         batch_size: Sizes tried.
@@ -170,7 +170,7 @@ class SearchConfig:
     learning_rate: tuple[float, float] = (3e-5, 1e-3)
     weight_decay: tuple[float, float] = (1e-6, 1e-1)
     label_smoothing: tuple[float, float] = (0.0, 0.1)
-    view_share: tuple[float, float] = (0.3, 1.0)
+    augment_prob: tuple[float, float] = (0.3, 1.0)
     backbone_rate: tuple[float, float] = (5e-5, 5e-4)
     epochs: tuple[int, ...] = (15, 25)
     batch_size: tuple[int, ...] = (32, 64)
@@ -198,7 +198,7 @@ class EnsembleConfig:
             were best in its folds; ``folds`` uses the models of the trials' own folds, each of
             which has missed a signer. Fine-tuned members are likewise trained on all training
             signers, or are the networks, one per fold, that the rule is calibrated on anyway.
-        clouds: Whether Gaussians of each label in frozen features read beside the members:
+        gda: Whether Gaussians of each label in frozen features read beside the members:
             ``auto`` lets them count as much as lowers the loss on unseen signers most, perhaps
             nothing; ``none`` leaves the members alone. They cost seconds, and on few signers they
             read strangers better than heads do.
@@ -208,7 +208,7 @@ class EnsembleConfig:
     method: Literal["top_k", "greedy"] = "top_k"
     lowers: Literal["nll", "augrc"] = "nll"
     members: Literal["refit", "folds"] = "refit"
-    clouds: Literal["auto", "none"] = "auto"
+    gda: Literal["auto", "none"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class FinetuneConfig:
             nothing along a cosine.
         clip: Longest gradient over all weights; longer ones are shortened to it.
         batch_size: Images per step over all workers together.
-        view_share: Share of images that each epoch replaces by a fresh augmented view.
+        augment_prob: Share of images that each epoch replaces by a fresh augmented view.
     """
 
     layers: Literal["none", "last", "conv3+", "all"] = "all"
@@ -238,7 +238,7 @@ class FinetuneConfig:
     warmup: float = 0.1
     clip: float = 5.0
     batch_size: int = 64
-    view_share: float = 1.0
+    augment_prob: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ class ScaleConfig:
             at once.
         gpus_per_worker: GPU share of one, for example 1 or 0.5; 0 trains on the CPU. null is a GPU
             each where the cluster has any, or an even share of them where they are too few.
-        at_once: Members trained side by side; null is as many as there are GPUs for, on CPUs one.
+        concurrent: Members trained side by side; null is as many as there are GPUs for, on CPUs one.
         micro_batch: Images of a step that one worker holds at a time; less needs less memory.
         checkpoint_minutes: A checkpoint is written after every epoch, and whenever the last is
             this old.
@@ -262,7 +262,7 @@ class ScaleConfig:
     workers: str = "1"
     cpus_per_worker: Optional[int] = None
     gpus_per_worker: Optional[float] = None
-    at_once: Optional[int] = None
+    concurrent: Optional[int] = None
     micro_batch: int = 64
     checkpoint_minutes: float = 5.0
     max_failures: int = 3
@@ -282,11 +282,11 @@ class RejectionConfig:
     """When an image gets no answer.
 
     Args:
-        keep: Share of a new signer's real signs that should be answered, 0 to 1 exclusive.
+        target_coverage: Share of a new signer's real signs that should be answered, 0 to 1 exclusive.
         max_error: Largest share of errors among the answered, 0 to 1 exclusive; signs that are not
             read surely enough for it are refused too, beyond what keep refuses. null promises
             nothing of errors: how many signs it costs depends on how well strangers are read.
-        unsure: Share of what keep refuses that goes to signs which are read unsurely (by total
+        uncertainty_share: Share of what keep refuses that goes to signs which are read unsurely (by total
             uncertainty); the rest goes to what is strange. 0 asks only whether an image is strange.
             Where total_uncertainty is among the witnesses it speaks there, and this is not used.
         combination: ``auto`` chooses on training signers and self-made negatives; otherwise
@@ -298,30 +298,30 @@ class RejectionConfig:
             ``fisher`` sum of logs, or ``guarded``: as smallest, but the last one named is a guard
             that counts only what lies beyond all calibration images; so are no_hand and two_hands.
         neighbours: The k of the k-th nearest training image.
-        bank: Most training images kept for the witnesses that measure distances; a stratified draw
+        reference_images: Most training images kept for the witnesses that measure distances; a stratified draw
             of more.
         negatives: Self-made negatives of each kind, at most, per training signer.
-        hands: Pictures without a sign, with one and with two, so many of each, made of each
+        hand_count_images: Pictures without a sign, with one and with two, so many of each, made of each
             training signer's signs, that no_hand and two_hands learn from; 0: neither is there.
-        left_out: Times that a fifth of the labels is left out of the training, so that those
+        held_out_groups: Times that a fifth of the labels is left out of the training, so that those
             labels' images stand for wrong gestures when the witnesses are chosen and confidence is
             worked out; 0 to 5. Each trains one network per fold, unless only distances decide.
-        strange_share: Share of the images shown that are no sign, as the confidence of an answer
+        ood_prior: Share of the images shown that are no sign, as the confidence of an answer
             assumes it, 0 to 1 exclusive: nobody knows it beforehand. 0 leaves confidence what it
             is if every image is a sign.
     """
 
-    keep: float = 0.95
+    target_coverage: float = 0.95
     max_error: Optional[float] = None
-    unsure: float = 0.5
+    uncertainty_share: float = 0.5
     combination: str = "auto"
     joined: Literal["smallest", "fisher", "guarded"] = "smallest"
     neighbours: int = 5
-    bank: int = 4000
+    reference_images: int = 4000
     negatives: int = 60
-    hands: int = 100
-    left_out: int = 3
-    strange_share: float = 0.5
+    hand_count_images: int = 100
+    held_out_groups: int = 3
+    ood_prior: float = 0.5
 
 
 @dataclass(frozen=True)

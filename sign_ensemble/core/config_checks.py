@@ -41,7 +41,7 @@ def check(config: Config) -> None:
     rules: list[tuple[str, object, bool, str]] = [
         ("data.test_share", data.test_share, 0 < data.test_share < 1, "above 0 and below 1"),
         ("data.size", data.size, 63 <= data.size <= 1024, "63 to 1024 pixels"),
-        ("data.views", data.views, data.views >= 0, "0 or more"),
+        ("data.augmentations", data.augmentations, data.augmentations >= 0, "0 or more"),
         ("member.widths", member.widths, min(member.widths) >= 1, "two whole numbers from 1"),
         ("member.dropout", member.dropout, 0 <= member.dropout < 1, "0 to below 1"),
         (
@@ -62,12 +62,12 @@ def check(config: Config) -> None:
             0 <= member.label_smoothing < 1,
             "0 to below 1",
         ),
-        ("member.view_share", member.view_share, 0 <= member.view_share <= 1, "0 to 1"),
+        ("member.augment_prob", member.augment_prob, 0 <= member.augment_prob <= 1, "0 to 1"),
         ("member.batch_size", member.batch_size, member.batch_size >= 1, "1 or more"),
         ("member.epochs", member.epochs, member.epochs >= 1, "1 or more"),
         ("member.stop_share", member.stop_share, 0 <= member.stop_share <= 0.5, "0 to 0.5"),
         ("member.patience", member.patience, member.patience >= 1, "1 or more"),
-        ("member.directions", member.directions, member.directions >= 0, "0 or more"),
+        ("member.components", member.components, member.components >= 0, "0 or more"),
         ("search.trials", search.trials, search.trials >= 1, "1 or more"),
         (
             "search.time_budget",
@@ -127,7 +127,7 @@ def check(config: Config) -> None:
         ("finetune.warmup", finetune.warmup, 0 <= finetune.warmup <= 1, "0 to 1"),
         ("finetune.clip", finetune.clip, finetune.clip > 0, "above 0"),
         ("finetune.batch_size", finetune.batch_size, finetune.batch_size >= 1, "1 or more"),
-        ("finetune.view_share", finetune.view_share, 0 <= finetune.view_share <= 1, "0 to 1"),
+        ("finetune.augment_prob", finetune.augment_prob, 0 <= finetune.augment_prob <= 1, "0 to 1"),
         (
             "scale.workers",
             scale.workers,
@@ -147,9 +147,9 @@ def check(config: Config) -> None:
             "0 or more",
         ),
         (
-            "scale.at_once",
-            scale.at_once,
-            scale.at_once is None or scale.at_once >= 1,
+            "scale.concurrent",
+            scale.concurrent,
+            scale.concurrent is None or scale.concurrent >= 1,
             "1 or more, or null",
         ),
         ("scale.micro_batch", scale.micro_batch, scale.micro_batch >= 1, "1 or more"),
@@ -160,8 +160,18 @@ def check(config: Config) -> None:
             "above 0",
         ),
         ("scale.max_failures", scale.max_failures, scale.max_failures >= 0, "0 or more"),
-        ("rejection.keep", rejection.keep, 0 < rejection.keep < 1, "above 0 and below 1"),
-        ("rejection.unsure", rejection.unsure, 0 <= rejection.unsure < 1, "0 or more and below 1"),
+        (
+            "rejection.target_coverage",
+            rejection.target_coverage,
+            0 < rejection.target_coverage < 1,
+            "above 0 and below 1",
+        ),
+        (
+            "rejection.uncertainty_share",
+            rejection.uncertainty_share,
+            0 <= rejection.uncertainty_share < 1,
+            "0 or more and below 1",
+        ),
         (
             "rejection.max_error",
             rejection.max_error,
@@ -169,19 +179,29 @@ def check(config: Config) -> None:
             "above 0 and below 1, or null",
         ),
         ("rejection.neighbours", rejection.neighbours, rejection.neighbours >= 1, "1 or more"),
-        ("rejection.bank", rejection.bank, rejection.bank >= 100, "100 or more"),
         (
-            "rejection.strange_share",
-            rejection.strange_share,
-            0 <= rejection.strange_share < 1,
+            "rejection.reference_images",
+            rejection.reference_images,
+            rejection.reference_images >= 100,
+            "100 or more",
+        ),
+        (
+            "rejection.ood_prior",
+            rejection.ood_prior,
+            0 <= rejection.ood_prior < 1,
             "0 or more and below 1",
         ),
-        ("rejection.left_out", rejection.left_out, 0 <= rejection.left_out <= 5, "0 to 5"),
+        (
+            "rejection.held_out_groups",
+            rejection.held_out_groups,
+            0 <= rejection.held_out_groups <= 5,
+            "0 to 5",
+        ),
         ("rejection.negatives", rejection.negatives, rejection.negatives >= 10, "10 or more"),
         (
-            "rejection.hands",
-            rejection.hands,
-            rejection.hands >= 10 or rejection.hands == 0,
+            "rejection.hand_count_images",
+            rejection.hand_count_images,
+            rejection.hand_count_images >= 10 or rejection.hand_count_images == 0,
             "10 or more, or 0",
         ),
         ("member.seed", member.seed, member.seed >= 0, "0 or more"),
@@ -196,7 +216,7 @@ def check(config: Config) -> None:
         ("search.backbone_rate", search.backbone_rate, lambda v: 0 < v < inf, "above 0"),
         ("search.weight_decay", search.weight_decay, lambda v: 0 <= v < inf, "0 or more"),
         ("search.label_smoothing", search.label_smoothing, lambda v: 0 <= v < 1, "0 to below 1"),
-        ("search.view_share", search.view_share, lambda v: 0 <= v <= 1, "0 to 1"),
+        ("search.augment_prob", search.augment_prob, lambda v: 0 <= v <= 1, "0 to 1"),
     ):
         holds = low <= high and within(low) and within(high)
         rules.append((name, [low, high], holds, f"low to high, each {rule}"))
@@ -220,9 +240,9 @@ def check(config: Config) -> None:
                     f"rejection.combination names {witness!r}: it must be auto or join, with +, "
                     f"some of {', '.join(WITNESS_NAMES)}"
                 )
-            if witness in HANDS and not rejection.hands:
+            if witness in HANDS and not rejection.hand_count_images:
                 raise UserError(
-                    f"rejection.combination names {witness}: it needs rejection.hands, and that is "
+                    f"rejection.combination names {witness}: it needs rejection.hand_count_images, and that is "
                     "0"
                 )
             if witness == OWN and (finetune.layers == "none" or search.trial != "head"):
@@ -243,7 +263,7 @@ def check_places(config: Config) -> None:
         "run.storage": config.run.storage,
         "data.root": config.data.root,
         "data.table": config.data.table,
-        "data.more": config.data.more,
+        "data.extra_signers": config.data.extra_signers,
         "data.cache": config.data.cache,
         **{f"evaluate.near.{name}": path for name, path in config.evaluate.near.items()},
         **{f"evaluate.far.{name}": path for name, path in config.evaluate.far.items()},

@@ -3,7 +3,7 @@
 A view depends on its image's key and its number alone, so the same image gets the same view in any
 batch, order or process, to the bit on one kind of device.
 
-Letters: N images, S side in pixels, T the 256 levels of a pixel.
+Letters: N images, H and W rows and columns, T the 256 levels of a pixel.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def range_settings(ranges: AugmentationRanges = RANGES) -> dict[str, object]:
     return {"version": VERSION, **asdict(ranges)}
 
 
-def uniforms(keys: Sequence[str], view: int) -> NDArray[np.float64]:
+def uniforms(keys: Sequence[str], augmentation: int) -> NDArray[np.float64]:
     """DRAWS numbers in [0, 1) per key, the SHAKE-256 stream of ``<key>:<view>``.
 
     A hash instead of a library's generator: the same on every machine and in every version.
@@ -73,7 +73,9 @@ def uniforms(keys: Sequence[str], view: int) -> NDArray[np.float64]:
     Returns:
         float64 (N, DRAWS).
     """
-    stream = b"".join(hashlib.shake_256(f"{key}:{view}".encode()).digest(8 * DRAWS) for key in keys)
+    stream = b"".join(
+        hashlib.shake_256(f"{key}:{augmentation}".encode()).digest(8 * DRAWS) for key in keys
+    )
     words = np.frombuffer(stream, dtype="<u8").reshape(len(keys), DRAWS)
     return (words >> np.uint64(11)).astype(np.float64) / 2.0**53
 
@@ -159,7 +161,7 @@ def tone_curves(
 
 def decided(
     keys: Sequence[str],
-    view: int,
+    augmentation: int,
     mirror: bool,
     ranges: AugmentationRanges,
     mean_N: NDArray[np.float64],
@@ -167,7 +169,7 @@ def decided(
     """Tables of levels (N, T, 3) and homographies (N, 3, 3) of one view of each image, from the
     images' mean levels, 0 to 1.
     """
-    draws_ND = uniforms(keys, view)
+    draws_ND = uniforms(keys, augmentation)
     curves_NT, gains_N3 = tone_curves(draws_ND, mean_N, ranges)
     lit_NT3 = np.clip(curves_NT[:, :, None] * gains_N3[:, None], 0, 255)
     return (lit_NT3 + 0.5).astype(np.uint8), homographies(draws_ND, mirror, ranges)
@@ -176,7 +178,7 @@ def decided(
 def by_opencv(
     images: Sequence[NDArray[np.uint8]],
     keys: Sequence[str],
-    view: int,
+    augmentation: int,
     mirror: bool,
     ranges: AugmentationRanges,
     into: Sequence[NDArray[Any]],
@@ -185,9 +187,9 @@ def by_opencv(
     """Draw one view of each image, the fastest way on a processor.
 
     Args:
-        images: N of (S, S, 3).
+        images: N of (H, W, 3).
         keys: See :func:`augment`.
-        view: See :func:`augment`.
+        augmentation: See :func:`augment`.
         mirror: See :func:`augment`.
         ranges: How far views may lie from their image.
         into: What takes each view.
@@ -197,8 +199,10 @@ def by_opencv(
     if not keys:
         return
     cv2, side = opencv(), len(images[0])
-    total_N = np.array([sum(cv2.sumElems(image_SS3)) for image_SS3 in images])
-    lit_NT3, places_N33 = decided(keys, view, mirror, ranges, total_N / (255 * 3 * side * side))
+    total_N = np.array([sum(cv2.sumElems(image_HW3)) for image_HW3 in images])
+    lit_NT3, places_N33 = decided(
+        keys, augmentation, mirror, ranges, total_N / (255 * 3 * side * side)
+    )
     if table_1T3 is not None:
         lit_NT3 = table_1T3[0][lit_NT3, np.arange(3)]
     # from a pixel's number to its middle's place in -1 .. 1, through the homography, and back
@@ -207,47 +211,49 @@ def by_opencv(
     # what lies beyond its input, and with a margin of a fifth little does
     margin = side // 5
     to_pixel_33 = np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1]]) @ np.linalg.inv(to_place_33)
-    four_SS4, moved_SS4 = (np.empty((side, side, 4), np.uint8) for _ in range(2))
-    wide_SS4 = np.empty((side + 2 * margin, side + 2 * margin, 4), np.uint8)
-    moved_SS3 = np.empty((side, side, 3), np.uint8)
-    for image_SS3, lit_T3, place_33, view_SS3 in zip(
+    four_HW4, moved_HW4 = (np.empty((side, side, 4), np.uint8) for _ in range(2))
+    wide_HW4 = np.empty((side + 2 * margin, side + 2 * margin, 4), np.uint8)
+    moved_HW3 = np.empty((side, side, 3), np.uint8)
+    for image_HW3, lit_T3, place_33, augmented_HW3 in zip(
         images, lit_NT3, places_N33, into, strict=True
     ):
-        cv2.cvtColor(image_SS3, cv2.COLOR_RGB2RGBA, four_SS4)  # sampled twice as fast as three
+        cv2.cvtColor(image_HW3, cv2.COLOR_RGB2RGBA, four_HW4)  # sampled twice as fast as three
         cv2.copyMakeBorder(
-            four_SS4, margin, margin, margin, margin, cv2.BORDER_REPLICATE, dst=wide_SS4
+            four_HW4, margin, margin, margin, margin, cv2.BORDER_REPLICATE, dst=wide_HW4
         )
         cv2.warpPerspective(
-            wide_SS4,
+            wide_HW4,
             to_pixel_33 @ place_33 @ to_place_33,
             (side, side),
-            dst=moved_SS4,
+            dst=moved_HW4,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        cv2.cvtColor(moved_SS4, cv2.COLOR_RGBA2RGB, moved_SS3)
-        cv2.LUT(moved_SS3, lit_T3[None], view_SS3)
+        cv2.cvtColor(moved_HW4, cv2.COLOR_RGBA2RGB, moved_HW3)
+        cv2.LUT(moved_HW3, lit_T3[None], augmented_HW3)
 
 
 def by_torch(
-    images_NSS3: torch.Tensor,
+    images_NHW3: torch.Tensor,
     keys: Sequence[str],
-    view: int,
+    augmentation: int,
     mirror: bool,
     ranges: AugmentationRanges,
 ) -> torch.Tensor:
-    """What :func:`by_opencv` draws, on any device: uint8 (N, S, S, 3).
+    """What :func:`by_opencv` draws, on any device: uint8 (N, H, W, 3).
 
     Alike but where a sampled level lies within a few thousandths of halfway between two: it may be
     rounded to the other one before light is looked up.
     """
-    n, side = images_NSS3.shape[:2]
-    device = images_NSS3.device
+    n, side = images_NHW3.shape[:2]
+    device = images_NHW3.device
 
     # Every operation on pixels below is one multiplication, addition, division, table lookup or
     # the sampler: all exact or rounded alike wherever a pixel lies in a batch.
-    total_N = images_NSS3.view(n, -1).sum(1, dtype=torch.int64).cpu().numpy()
-    lit_NT3, places_N33 = decided(keys, view, mirror, ranges, total_N / (255 * 3 * side * side))
+    total_N = images_NHW3.view(n, -1).sum(1, dtype=torch.int64).cpu().numpy()
+    lit_NT3, places_N33 = decided(
+        keys, augmentation, mirror, ranges, total_N / (255 * 3 * side * side)
+    )
 
     # rows a, b, c of h give numerators and denominator as a x + b y + c
     h = torch.from_numpy(places_N33.astype(np.float32)).to(device)
@@ -258,22 +264,22 @@ def by_torch(
         for i in range(3)
     )
     places = torch.stack([u / w, v / w], -1)
-    read_N3SS = images_NSS3.permute(0, 3, 1, 2).float()
-    moved_N3SS = grid_sample(read_N3SS, places, padding_mode="border", align_corners=False)
-    levels_NSS3 = moved_N3SS.add_(0.5).int().permute(0, 2, 3, 1)
+    read_N3HW = images_NHW3.permute(0, 3, 1, 2).float()
+    moved_N3HW = grid_sample(read_N3HW, places, padding_mode="border", align_corners=False)
+    levels_NHW3 = moved_N3HW.add_(0.5).int().permute(0, 2, 3, 1)
     tables = torch.from_numpy(lit_NT3).to(device)
     channel = torch.arange(3, device=device, dtype=torch.int32)
-    rows_NSS3 = (
-        256 * torch.arange(n, device=device, dtype=torch.int32).view(n, 1, 1, 1) + levels_NSS3
+    rows_NHW3 = (
+        256 * torch.arange(n, device=device, dtype=torch.int32).view(n, 1, 1, 1) + levels_NHW3
     )
-    places_NSS3 = 3 * rows_NSS3 + channel  # of each pixel's level in the tables, laid out (N, T, 3)
-    return tables.view(-1).index_select(0, places_NSS3.reshape(-1)).view(images_NSS3.shape)
+    places_NHW3 = 3 * rows_NHW3 + channel  # of each pixel's level in the tables, laid out (N, T, 3)
+    return tables.view(-1).index_select(0, places_NHW3.reshape(-1)).view(images_NHW3.shape)
 
 
 def augment(
-    images_NSS3: Images,
+    images_NHW3: Images,
     keys: Sequence[str],
-    view: int,
+    augmentation: int,
     mirror: bool,
     ranges: AugmentationRanges = RANGES,
 ) -> Images:
@@ -282,28 +288,30 @@ def augment(
     Beyond the image's edge a view repeats the edge's pixels; between pixels it is bilinear.
 
     Args:
-        images_NSS3: uint8 images (N, S, S, 3), a numpy array or a tensor on any device.
+        images_NHW3: uint8 images (N, H, W, 3), a numpy array or a tensor on any device.
         keys: Each image's content hash; with the view's number it seeds all that is random.
-        view: 0 is the image itself, returned as it came; 1 and above are drawn.
+        augmentation: 0 is the image itself, returned as it came; 1 and above are drawn.
         mirror: Whether views may be mirrored.
         ranges: How far views may lie from their image.
 
     Returns:
-        uint8 views (N, S, S, 3), of the kind and on the device of images_NSS3.
+        uint8 views (N, H, W, 3), of the kind and on the device of images_NSS3.
 
     Raises:
         ValueError: keys and images differ in number, or view is below 0.
     """
-    if len(keys) != len(images_NSS3):
-        raise ValueError(f"{len(keys)} keys for {len(images_NSS3)} images: one each")
-    if view < 0:
-        raise ValueError(f"view is {view}: it must be 0 or more")
-    if view == 0:
-        return images_NSS3
-    if isinstance(images_NSS3, torch.Tensor):
-        if images_NSS3.device.type == "cpu":
-            return torch.from_numpy(augment(images_NSS3.numpy(), keys, view, mirror, ranges))
-        return by_torch(images_NSS3.contiguous(), keys, view, mirror, ranges)
-    views_NSS3 = np.empty(images_NSS3.shape, np.uint8)
-    by_opencv(list(images_NSS3), keys, view, mirror, ranges, list(views_NSS3))
-    return views_NSS3
+    if len(keys) != len(images_NHW3):
+        raise ValueError(f"{len(keys)} keys for {len(images_NHW3)} images: one each")
+    if augmentation < 0:
+        raise ValueError(f"view is {augmentation}: it must be 0 or more")
+    if augmentation == 0:
+        return images_NHW3
+    if isinstance(images_NHW3, torch.Tensor):
+        if images_NHW3.device.type == "cpu":
+            return torch.from_numpy(
+                augment(images_NHW3.numpy(), keys, augmentation, mirror, ranges)
+            )
+        return by_torch(images_NHW3.contiguous(), keys, augmentation, mirror, ranges)
+    augmented_NHW3 = np.empty(images_NHW3.shape, np.uint8)
+    by_opencv(list(images_NHW3), keys, augmentation, mirror, ranges, list(augmented_NHW3))
+    return augmented_NHW3

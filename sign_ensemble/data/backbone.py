@@ -1,6 +1,6 @@
 """AlexNet's five convolution layers, frozen: uint8 images in, float16 features out.
 
-Letters: N images, S side in pixels, D deep features, C features of the third layer, E = D + C both,
+Letters: N images, H and W rows and columns, D deep features, C features of the third layer, E = D + C both,
 F features of the fourth, A = E + F all.
 """
 
@@ -42,40 +42,40 @@ class Features:
     """What the convolutions make of N images.
 
     Args:
-        every_NA: float16.
+        all_ND: float16.
     """
 
-    every_NA: NDArray[np.float16]
+    all_ND: NDArray[np.float16]
 
     @property
-    def both_NE(self) -> NDArray[np.float16]:
+    def head_ND(self) -> NDArray[np.float16]:
         """The fifth layer's and the third's, which heads read."""
-        return self.every_NA[:, :HEAD_FEATURES]
+        return self.all_ND[:, :HEAD_FEATURES]
 
     @property
-    def deep_ND(self) -> NDArray[np.float16]:
+    def fifth_ND(self) -> NDArray[np.float16]:
         """The fifth layer's, which neighbours are about."""
-        return self.every_NA[:, :FIFTH_FEATURES]
+        return self.all_ND[:, :FIFTH_FEATURES]
 
     @property
-    def middle_NC(self) -> NDArray[np.float16]:
+    def third_ND(self) -> NDArray[np.float16]:
         """The third layer's, which clouds are about, see ``gaussians.py``."""
-        return self.every_NA[:, FIFTH_FEATURES:HEAD_FEATURES]
+        return self.all_ND[:, FIFTH_FEATURES:HEAD_FEATURES]
 
     @property
-    def fourth_NF(self) -> NDArray[np.float16]:
+    def fourth_ND(self) -> NDArray[np.float16]:
         """The fourth layer's, which parts are about beside the third's, see ``parts.py``."""
-        return self.every_NA[:, HEAD_FEATURES:]
+        return self.all_ND[:, HEAD_FEATURES:]
 
     def rows(self, chosen: NDArray[np.int64]) -> Features:
         """Those of some of the images."""
-        return Features(self.every_NA[chosen])
+        return Features(self.all_ND[chosen])
 
 
 def concatenate(parts: Sequence[Features]) -> Features:
     """Features of some images after those of others."""
     none = np.zeros((0, ALL_FEATURES), np.float16)
-    return Features(np.concatenate([none, *(part.every_NA for part in parts)]))
+    return Features(np.concatenate([none, *(part.all_ND for part in parts)]))
 
 
 @lru_cache(maxsize=1)
@@ -98,63 +98,63 @@ class Backbone:
         """Features of each batch, each of at most 64 images.
 
         Args:
-            batches: uint8 images (N, S, S, 3), N from 1 to 64.
+            batches: uint8 images (N, H, W, 3), N from 1 to 64.
 
         Yields:
             The features of one batch, in order.
         """
         return map(self.of_batch, batches)
 
-    def of_batch(self, images_NSS3: NDArray[np.uint8]) -> Features:
+    def of_batch(self, images_NHW3: NDArray[np.uint8]) -> Features:
         """Features of 1 to 64 images, in one pass."""
-        n = len(images_NSS3)
+        n = len(images_NHW3)
         if n < BATCH:
-            short = np.zeros((BATCH - n, *images_NSS3.shape[1:]), np.uint8)
-            images_NSS3 = np.concatenate([images_NSS3, short])
-        own_NSS3 = np.require(images_NSS3, requirements="W")  # or torch warns
-        return self.convolved(as_input(torch.from_numpy(own_NSS3).to(self.device), self.half), n)
+            short = np.zeros((BATCH - n, *images_NHW3.shape[1:]), np.uint8)
+            images_NHW3 = np.concatenate([images_NHW3, short])
+        own_NHW3 = np.require(images_NHW3, requirements="W")  # or torch warns
+        return self.convolved(as_input(torch.from_numpy(own_NHW3).to(self.device), self.half), n)
 
-    def convolved(self, pixels_N3SS: torch.Tensor, n: int) -> Features:
+    def convolved(self, pixels_N3HW: torch.Tensor, n: int) -> Features:
         """The first n of a whole pass of 64, by :func:`as_input`."""
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
         ):
-            every_NA = self.layers.every(pixels_N3SS)[:n]
-        return Features(every_NA.clamp(max=65504).to(torch.float16).cpu().numpy())
+            all_ND = self.layers.every(pixels_N3HW)[:n]
+        return Features(all_ND.clamp(max=65504).to(torch.float16).cpu().numpy())
 
     def of_images(
-        self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
+        self, images_NHW3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
     ) -> Features:
         """Features of images in memory; progress is called with (images done, images).
 
         A processor makes a pass on each of its threads, a GPU one after the other.
         """
-        passes = -(-len(images_NSS3) // BATCH)
+        passes = -(-len(images_NHW3) // BATCH)
 
         def make(number: int) -> Features:
-            return self.of_batch(images_NSS3[number * BATCH : (number + 1) * BATCH])
+            return self.of_batch(images_NHW3[number * BATCH : (number + 1) * BATCH])
 
         here = self.device.type == "cpu"
         parts: list[Features] = []
         for part in map_on_threads(passes, make) if here else map(make, range(passes)):
             parts.append(part)
             if progress:
-                progress(min(len(parts) * BATCH, len(images_NSS3)), len(images_NSS3))
+                progress(min(len(parts) * BATCH, len(images_NHW3)), len(images_NHW3))
         return concatenate(parts)
 
 
-def normalised(levels_N3SS: torch.Tensor) -> torch.Tensor:
-    """Levels from 0 to 255 (N, 3, S, S) as the convolutions take them, float32: each channel minus
+def normalised(levels_N3HW: torch.Tensor) -> torch.Tensor:
+    """Levels from 0 to 255 (N, 3, H, W) as the convolutions take them, float32: each channel minus
     ImageNet's mean, over its standard deviation.
     """
-    mean, std = (torch.tensor(x, device=levels_N3SS.device) for x in SCALE)
-    if levels_N3SS.is_contiguous(memory_format=torch.channels_last):  # whole rows at a time
-        side = levels_N3SS.shape[3]
-        rows_NSR = levels_N3SS.permute(0, 2, 3, 1).flatten(2).to(torch.float32, copy=True)
+    mean, std = (torch.tensor(x, device=levels_N3HW.device) for x in SCALE)
+    if levels_N3HW.is_contiguous(memory_format=torch.channels_last):  # whole rows at a time
+        side = levels_N3HW.shape[3]
+        rows_NSR = levels_N3HW.permute(0, 2, 3, 1).flatten(2).to(torch.float32, copy=True)
         rows_NSR = rows_NSR.sub_(mean.repeat(side)).div_(std.repeat(side))
         return rows_NSR.unflatten(2, (side, 3)).permute(0, 3, 1, 2)
-    return (levels_N3SS - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
+    return (levels_N3HW - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
 
 
 @lru_cache(maxsize=2)
@@ -167,32 +167,32 @@ def table_of_levels(half: bool) -> NDArray[Any]:
     return (table_1T3.to(torch.bfloat16).view(torch.int16) if half else table_1T3).numpy().copy()
 
 
-def as_input(images_NSS3: torch.Tensor, half: bool) -> torch.Tensor:
-    """uint8 images as the convolutions take them (N, 3, S, S): normalised, and on a processor
+def as_input(images_NHW3: torch.Tensor, half: bool) -> torch.Tensor:
+    """uint8 images as the convolutions take them (N, 3, H, W): normalised, and on a processor
     rounded to bf16 where they would round it.
 
     There read from a table of the 256 levels, to the same bits, by torch's number of threads.
 
     Args:
-        images_NSS3: On the device of the convolutions.
+        images_NHW3: On the device of the convolutions.
         half: Whether they compute in bf16.
     """
-    if images_NSS3.device.type != "cpu":
-        return normalised(images_NSS3.permute(0, 3, 1, 2))
-    cv2, table_1T3, read_NSS3 = opencv(), table_of_levels(half), images_NSS3.numpy()
-    pixels_NSS3 = np.empty(read_NSS3.shape, table_1T3.dtype)
+    if images_NHW3.device.type != "cpu":
+        return normalised(images_NHW3.permute(0, 3, 1, 2))
+    cv2, table_1T3, read_NHW3 = opencv(), table_of_levels(half), images_NHW3.numpy()
+    pixels_NHW3 = np.empty(read_NHW3.shape, table_1T3.dtype)
 
     def look_up(part: slice) -> None:
-        for image_SS3, into_SS3 in zip(read_NSS3[part], pixels_NSS3[part], strict=True):
-            cv2.LUT(image_SS3, table_1T3, into_SS3)
+        for image_HW3, into_HW3 in zip(read_NHW3[part], pixels_NHW3[part], strict=True):
+            cv2.LUT(image_HW3, table_1T3, into_HW3)
 
-    slices_on_threads(len(read_NSS3), look_up)
-    return from_bits(pixels_NSS3, half)
+    slices_on_threads(len(read_NHW3), look_up)
+    return from_bits(pixels_NHW3, half)
 
 
-def from_bits(pixels_NSS3: NDArray[Any], half: bool) -> torch.Tensor:
-    """Pixels by :func:`table_of_levels` as the convolutions take them (N, 3, S, S)."""
-    found = torch.from_numpy(pixels_NSS3)
+def from_bits(pixels_NHW3: NDArray[Any], half: bool) -> torch.Tensor:
+    """Pixels by :func:`table_of_levels` as the convolutions take them (N, 3, H, W)."""
+    found = torch.from_numpy(pixels_NHW3)
     return (found.view(torch.bfloat16) if half else found).permute(0, 3, 1, 2)
 
 

@@ -1,6 +1,6 @@
 """AlexNet's five convolution layers as torch modules.
 
-Letters: N images, S side in pixels, D features of the fifth layer, E those and the third layer's,
+Letters: N images, H and W rows and columns, D features of the fifth layer, E those and the third layer's,
 A all; C channels, H and W rows and columns within the layers.
 """
 
@@ -67,36 +67,36 @@ class Convolutions(nn.Module):
         )
         self.avgpool = nn.AdaptiveAvgPool2d(6)
 
-    def forward(self, images_N3SS: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, S, S) to features (N, E).
+    def forward(self, images_N3HW: torch.Tensor) -> torch.Tensor:
+        """Normalised images (N, 3, H, W) to features (N, E).
 
         The first 9,216 are what torchvision's classifier is given; after them, of the third layer
         (384 maps), the highest value in each of 3 x 3 places: 3,456.
         """
-        return self.every(images_N3SS, beside=False)
+        return self.every(images_N3HW, beside=False)
 
-    def through(self, first: int, end: int, images_N3SS: torch.Tensor) -> torch.Tensor:
+    def through(self, first: int, end: int, images_N3HW: torch.Tensor) -> torch.Tensor:
         """What some of the layers make of what those before them gave."""
-        if torch.is_grad_enabled() or images_N3SS.device.type != "cpu":
-            found: torch.Tensor = self.features[first:end](images_N3SS)
+        if torch.is_grad_enabled() or images_N3HW.device.type != "cpu":
+            found: torch.Tensor = self.features[first:end](images_N3HW)
             return found
         layers = list(self.features.children())[first:end]
         for layer, then in zip(layers, [*layers[1:], None], strict=True):
             if isinstance(then, nn.MaxPool2d):
                 continue  # a ReLU, which ``pooled`` does
             pools = isinstance(layer, nn.MaxPool2d)
-            images_N3SS = pooled(images_N3SS) if pools else layer(images_N3SS)
-        return images_N3SS
+            images_N3HW = pooled(images_N3HW) if pools else layer(images_N3HW)
+        return images_N3HW
 
-    def every(self, images_N3SS: torch.Tensor, beside: bool = True) -> torch.Tensor:
+    def every(self, images_N3HW: torch.Tensor, beside: bool = True) -> torch.Tensor:
         """The features (N, E) and, beside them, the highest value in each of 3 x 3 places of the
         fourth layer's 256 maps: (N, A). Heads do not read those.
         """
-        third = self.through(0, THIRD, images_N3SS)
-        middle_NC = adaptive_max_pool2d(third, PLACES).flatten(1)
+        third = self.through(0, THIRD, images_N3HW)
+        third_ND = adaptive_max_pool2d(third, PLACES).flatten(1)
         fourth = self.through(THIRD, FOURTH, third)
-        deep_ND = self.avgpool(self.through(FOURTH, LAYERS, fourth)).flatten(1)
-        each = [deep_ND, middle_NC]
+        fifth_ND = self.avgpool(self.through(FOURTH, LAYERS, fourth)).flatten(1)
+        each = [fifth_ND, third_ND]
         if beside:
             each.append(adaptive_max_pool2d(fourth, PLACES).flatten(1))
         return torch.cat(each, 1)

@@ -3,7 +3,7 @@
 No set here, and no set of the same kind, may be used to train or to choose anything;
 ``negatives.py`` makes other kinds for that.
 
-Letters: N images, S side in pixels, P pixels.
+Letters: N images, H and W rows and columns, P pixels.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def enlarged(cells: Images, size: int, how: Resampling) -> Images:
     return np.asarray(Image.fromarray(cells).resize((size, size), how))
 
 
-def blank(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Images:
+def blank(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
     """One flat colour plus sensor noise of standard deviation 0 to 8 levels.
 
     White, grey, black, skin and any colour follow each other in equal parts.
@@ -91,7 +91,7 @@ def blank(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Im
     return images
 
 
-def noise(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Images:
+def noise(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
     """White noise whose cells are 1 to 32 224ths of the side wide, scale after scale.
 
     Colour or grey, square cells or smooth blobs, by chance; uniform about mid-grey with a range of
@@ -110,7 +110,7 @@ def noise(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Im
     return images
 
 
-def smooth_fields(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Images:
+def smooth_fields(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
     """Slowly varying colour: enlarged grids of 2 to 5 cells, straight and round gradients."""
     images = np.empty((n, size, size, 3), np.uint8)
     y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
@@ -155,24 +155,24 @@ def crops(names: tuple[str, ...], n: int, size: int, rng: np.random.Generator) -
     return images
 
 
-def photographs(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Images:
+def photographs(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
     """Crops of ten photographs: people, an animal, things, machines, a retina, moon and stars."""
     return crops(PHOTOGRAPHS, n, size, rng)
 
 
-def textures(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Images:
+def textures(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
     """Crops of brick, grass and gravel."""
     return crops(TEXTURES, n, size, rng)
 
 
-def no_hand(n: int, size: int, rng: np.random.Generator, signs_NSS3: Images) -> Images:
+def no_hand(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
     """Sign images with the hand cut out and filled with their background.
 
     There must be at least one sign, with S = size; each is used once before any is used again.
     """
-    order = rng.permutation(len(signs_NSS3))
-    chosen = (signs_NSS3[order[i % len(order)]] for i in range(n))
-    return np.stack([without_hand(image_SS3, rng) for image_SS3 in chosen])
+    order = rng.permutation(len(signs_NHW3))
+    chosen = (signs_NHW3[order[i % len(order)]] for i in range(n))
+    return np.stack([without_hand(image_HW3, rng) for image_HW3 in chosen])
 
 
 FAR_SETS: dict[str, FarSet] = {
@@ -185,7 +185,7 @@ FAR_SETS: dict[str, FarSet] = {
 }
 
 
-def far_images(name: str, n: int, size: int, seed: int, signs_NSS3: Images) -> Images:
+def far_images(name: str, n: int, size: int, seed: int, signs_NHW3: Images) -> Images:
     """The first n images of a built-in far set.
 
     Args:
@@ -193,13 +193,13 @@ def far_images(name: str, n: int, size: int, seed: int, signs_NSS3: Images) -> I
         n: How many, 1 or more; fewer are the start of more.
         size: Side S in pixels.
         seed: With the name, decides every draw.
-        signs_NSS3: Held-out signers' sign images with that side; only ``no-hand`` reads them.
+        signs_NHW3: Held-out signers' sign images with that side; only ``no-hand`` reads them.
 
     Returns:
-        uint8 (n, S, S, 3).
+        uint8 (n, H, W, 3).
     """
     rng = np.random.default_rng(list(f"{seed}:{name}".encode()))
-    return FAR_SETS[name](n, size, rng, signs_NSS3)
+    return FAR_SETS[name](n, size, rng, signs_NHW3)
 
 
 def image_files(path_or_glob: str | Path) -> list[Path]:
@@ -236,7 +236,7 @@ def folder_images(
         min_side: Images with a shorter side are set aside.
 
     Returns:
-        uint8 (N, S, S, 3), their files in sorted order, and each file set aside with its reason.
+        uint8 (N, H, W, 3), their files in sorted order, and each file set aside with its reason.
 
     Raises:
         UserError: no image file there, or none that can be read.

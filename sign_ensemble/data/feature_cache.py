@@ -4,7 +4,7 @@ A cache folder belongs to one set of weights and one way of making images and vi
 ``features.f16`` holds a slot per image content, see ``slots.py``: 1 + V float16 rows of E values,
 the image and its V views.
 
-Letters: N images, V views, E features of both layers, S side in pixels.
+Letters: N images, V views, E features of both layers, H and W rows and columns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.opencv_module import opencv
 from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.core.threads import map_on_threads
-from sign_ensemble.data import augmentation, backbone, convolutions
+from sign_ensemble.data import backbone, convolutions
+from sign_ensemble.data.augmentation import RANGES, by_opencv, range_settings
 from sign_ensemble.data.images import geometry, read_image
 from sign_ensemble.data.row_cache import CachedArray, RowSchema, cached_rows
 from sign_ensemble.data.shards import Progress
@@ -32,7 +33,7 @@ from sign_ensemble.data.shards import Progress
 
 def plain_features(features: CachedArray) -> NDArray[np.float16]:
     """The features of the images themselves, without views: (N, E)."""
-    values: NDArray[np.float16] = features.open()[features.slots_N, 0]
+    values: NDArray[np.float16] = features.open()[features.row_N, 0]
     return values
 
 
@@ -44,7 +45,7 @@ class CachedFeatures:
 
     def rows(self, chosen: NDArray[np.int64]) -> backbone.Features:
         """Those of some of the images."""
-        some = replace(self.features, slots_N=self.features.slots_N[chosen])
+        some = replace(self.features, row_N=self.features.row_N[chosen])
         return backbone.Features(plain_features(all_layers(some)))
 
 
@@ -79,9 +80,9 @@ def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
     return {
         **preprocessing_of(data, weights_sha256),
         "beside": [convolutions.FOURTH, backbone.FOURTH_FEATURES],
-        "views": data.views,
-        "ranges": augmentation.range_settings() if data.views else None,
-        "mirror": data.mirror if data.views else None,
+        "augmentations": data.augmentations,
+        "ranges": range_settings() if data.augmentations else None,
+        "mirror": data.mirror if data.augmentations else None,
         "dtype": "float16",
     }
 
@@ -95,36 +96,34 @@ def pictures(
         works: The images.
         data: How they are read, and V.
         chosen: The pictures' numbers, at most 64: image i is i (1 + V), its first view the next.
-        table_1T3: See :func:`augmentation.by_opencv`; None leaves levels as they are.
+        table_1T3: See :func:`by_opencv`; None leaves levels as they are.
 
     Returns:
-        (P, S, S, 3) of uint8, or of the table's type and a whole pass of 64, zeros at its end.
+        (P, H, W, 3) of uint8, or of the table's type and a whole pass of 64, zeros at its end.
     """
-    each = 1 + data.views
+    each = 1 + data.augmentations
     first = chosen.start // each
     some = works[first : (chosen.stop - 1) // each + 1]
     images = [read_image(Path(work.path), data) for work in some]
     count, dtype = (
         (len(chosen), np.uint8) if table_1T3 is None else (backbone.BATCH, table_1T3.dtype)
     )
-    found_PSS3 = np.empty((count, data.size, data.size, 3), dtype)
-    found_PSS3[len(chosen) :] = 0
-    for view in range(each):
-        numbers = [number for number in chosen if number % each == view]
-        into = [found_PSS3[number - chosen.start] for number in numbers]
+    found_NHW3 = np.empty((count, data.size, data.size, 3), dtype)
+    found_NHW3[len(chosen) :] = 0
+    for augmentation in range(each):
+        numbers = [number for number in chosen if number % each == augmentation]
+        into = [found_NHW3[number - chosen.start] for number in numbers]
         shown = [images[number // each - first] for number in numbers]
-        if view:
+        if augmentation:
             keys = [works[number // each].sha256 for number in numbers]
-            augmentation.by_opencv(
-                shown, keys, view, data.mirror, augmentation.RANGES, into, table_1T3
-            )
+            by_opencv(shown, keys, augmentation, data.mirror, RANGES, into, table_1T3)
             continue
-        for image_SS3, into_SS3 in zip(shown, into, strict=True):
+        for image_HW3, into_HW3 in zip(shown, into, strict=True):
             if table_1T3 is None:
-                into_SS3[:] = image_SS3
+                into_HW3[:] = image_HW3
             else:
-                opencv().LUT(image_SS3, table_1T3, into_SS3)
-    return found_PSS3
+                opencv().LUT(image_HW3, table_1T3, into_HW3)
+    return found_NHW3
 
 
 def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.float16]]:
@@ -134,7 +133,7 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
     whole pass, from files to features; for a GPU threads draw the pictures of the next passes.
     """
     net = backbone.load(data.weights)
-    each, size = 1 + data.views, backbone.BATCH
+    each, size = 1 + data.augmentations, backbone.BATCH
     total = len(works) * each
     here = net.device.type == "cpu"
     table_1T3 = backbone.table_of_levels(net.half) if here else None
@@ -144,8 +143,8 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
         return pictures(works, data, chosen, table_1T3)
 
     def convolved(number: int) -> backbone.Features:
-        pixels_N3SS = backbone.from_bits(drawn(number), net.half)
-        return net.convolved(pixels_N3SS, min(size, total - number * size))
+        pixels_N3HW = backbone.from_bits(drawn(number), net.half)
+        return net.convolved(pixels_N3HW, min(size, total - number * size))
 
     passes = -(-total // size)
     parts: Iterator[backbone.Features]
@@ -155,7 +154,7 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
         parts = net.features(map_on_threads(passes, drawn, most=passes))
     rest_NA = np.zeros((0, backbone.ALL_FEATURES), np.float16)
     for part in parts:
-        rows_NA = np.concatenate([rest_NA, part.every_NA])
+        rows_NA = np.concatenate([rest_NA, part.all_ND])
         whole = len(rows_NA) // each
         yield from rows_NA[: whole * each].reshape(whole, each, backbone.ALL_FEATURES)
         rest_NA = rows_NA[whole * each :]
@@ -165,10 +164,10 @@ Compute = Callable[[Sequence[Work], DataConfig], Iterator[NDArray[np.float16]]]
 
 
 def features_of_images(
-    images_NSS3: NDArray[np.uint8], weights: str, progress: Progress | None = None
+    images_NHW3: NDArray[np.uint8], weights: str, progress: Progress | None = None
 ) -> backbone.Features:
     """Features of images that are already in memory, for strange sets and predictions."""
-    return backbone.load(weights).of_images(images_NSS3, progress)
+    return backbone.load(weights).of_images(images_NHW3, progress)
 
 
 def features_of_rows(
@@ -204,6 +203,8 @@ def features_of_rows(
         works = [Work(str(root / path_of[sha]), sha, slot) for sha, slot in missing]
         return (compute or compute_here)(works, data)
 
-    kind = RowSchema("features.f16", (1 + data.views, backbone.ALL_FEATURES), "float16", key)
+    kind = RowSchema(
+        "features.f16", (1 + data.augmentations, backbone.ALL_FEATURES), "float16", key
+    )
     found = cached_rows(cache / name, kind, wanted, make, progress)
     return replace(found, columns=backbone.HEAD_FEATURES)

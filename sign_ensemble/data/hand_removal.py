@@ -4,7 +4,7 @@ The background is known best at the image's border, where a hand covers least. I
 clean (segmented images) or pale and unevenly lit (photographs), so it is followed inwards block by
 block as long as it changes slowly; the hand is whatever leaves the surface through those blocks.
 
-Letters: S side in pixels, B blocks along a side, C chosen blocks, p pixels along a block's side.
+Letters: H and W rows and columns, B blocks along a side, C chosen blocks, p pixels along a block's side.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ PLAIN = 0.9  # share of a block's pixels that are its median but for noise: no e
 TOLD = 0.4  # share of the border that has to be one background: a hand covers up to half of it
 
 
-def tiles(image_SS3: Array) -> Array:
+def tiles(image_HW3: Array) -> Array:
     """A view of the image as blocks (B, B, p, p, 3); the side is a multiple of BLOCKS."""
-    p = len(image_SS3) // BLOCKS
-    return image_SS3.reshape(BLOCKS, p, BLOCKS, p, 3).transpose(0, 2, 1, 3, 4)
+    p = len(image_HW3) // BLOCKS
+    return image_HW3.reshape(BLOCKS, p, BLOCKS, p, 3).transpose(0, 2, 1, 3, 4)
 
 
 def untiled(tiles_BBpp3: Array) -> Array:
-    """Blocks back to an image (S, S, 3)."""
+    """Blocks back to an image (H, W, 3)."""
     side = BLOCKS * tiles_BBpp3.shape[2]
     return tiles_BBpp3.transpose(0, 2, 1, 3, 4).reshape(side, side, 3)
 
@@ -107,7 +107,7 @@ def noise_like(left_Cpp3: Array, rng: np.random.Generator) -> Array:
     The plainer half, because folds and shadows in the others would be seen as a pattern.
 
     Returns:
-        (S, S, 3), each block with mean 0.
+        (H, W, 3), each block with mean 0.
     """
     noise_Cpp3 = left_Cpp3 - left_Cpp3.mean((1, 2), keepdims=True)
     order = noise_Cpp3.std((1, 2, 3)).argsort(kind="stable")
@@ -115,15 +115,15 @@ def noise_like(left_Cpp3: Array, rng: np.random.Generator) -> Array:
     return untiled(noise_Cpp3[order[chosen]])
 
 
-def hand_mask(image_SS3: Array, ground_SS3: Array, limit: float) -> Mask:
+def hand_mask(image_HW3: Array, ground_HW3: Array, limit: float) -> Mask:
     """Pixels that leave the ground by more than limit, what they enclose and a margin."""
-    p = len(image_SS3) // BLOCKS
-    hand = np.abs(image_SS3 - ground_SS3).max(-1) > limit
+    p = len(image_HW3) // BLOCKS
+    hand = np.abs(image_HW3 - ground_HW3).max(-1) > limit
     hand = ndimage.binary_fill_holes(ndimage.binary_closing(hand, iterations=max(1, p // 2)))
     return np.asarray(ndimage.binary_dilation(hand, iterations=round(MARGIN * p)), bool)
 
 
-def without_hand(image_SS3: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def without_hand(image_HW3: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """The image with its hand replaced by background.
 
     The hand is what differs from the background's surface by more than 8 levels and five noise
@@ -133,17 +133,17 @@ def without_hand(image_SS3: NDArray[np.uint8], rng: np.random.Generator) -> NDAr
     image becomes a surface through its border's blocks.
 
     Args:
-        image_SS3: uint8 (S, S, 3).
+        image_HW3: uint8 (H, W, 3).
         rng: Draws the noise.
 
     Returns:
-        uint8 (S, S, 3).
+        uint8 (H, W, 3).
     """
-    original = len(image_SS3)
+    original = len(image_HW3)
     p = -(-original // BLOCKS)
     side = p * BLOCKS
     short = side - original
-    image = np.pad(image_SS3, ((0, short), (0, short), (0, 0)), "edge").astype(float)
+    image = np.pad(image_HW3, ((0, short), (0, short), (0, 0)), "edge").astype(float)
     colours_BB3 = np.median(tiles(image), (2, 3))
     border_BB, same_BB = border_background(colours_BB3)
     own_BBpp = np.abs(tiles(image) - colours_BB3[:, :, None, None]).max(-1)

@@ -4,7 +4,7 @@ Fine-tuning passes over the images many times; decoding a JPEG costs more than a
 folder belongs to one way of making images. In it, ``pixels.u8`` holds a slot of S · S · 3 bytes per
 image content, see ``slots.py``.
 
-Letters: N images, S side in pixels.
+Letters: N images, H and W rows and columns.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def pixels_of_rows(
 
 
 def decoded(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.uint8]]:
-    """Each image in turn, (S, S, 3), decoding a few ahead."""
+    """Each image in turn, (H, W, 3), decoding a few ahead."""
 
     def square(work: Work) -> NDArray[np.uint8]:
         return read_image(Path(work.path), data)

@@ -3,7 +3,7 @@
 They are made of training signers' images and random numbers alone, and none is of the kind of a
 test set in ``strange.py``, so that what the rule was chosen on says nothing about those.
 
-Letters: N images, S side in pixels, G cells along a side of a grid.
+Letters: N images, H and W rows and columns, G cells along a side of a grid.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def negatives_of_fold(
         fold: The fold.
         most: Negatives of each kind.
         seed: Of this fold.
-        read: Images (B, S, S, 3) of the rows given.
+        read: Images (B, H, W, 3) of the rows given.
     """
     chosen = signs_of_fold(folds_N, fold, seed)
     signs, labels = read(chosen), labels_N[chosen]
@@ -74,22 +74,22 @@ def pairs(n: int, rng: np.random.Generator, labels_N: Labels) -> Iterator[tuple[
         yield first, int(rng.choice(np.flatnonzero(labels_N != labels_N[first])))
 
 
-def hand_box(image_SS3: Images) -> tuple[int, int, int, int]:
+def hand_box(image_HW3: Images) -> tuple[int, int, int, int]:
     """Rows and columns (top, bottom, left, right) between which the hand lies, roughly.
 
     The hand is what differs from the border's median colour; its outermost 2 % are left out, and
     where nothing differs the box is the whole image.
     """
     border = np.concatenate(
-        [image_SS3[[0, -1]].reshape(-1, 3), image_SS3[:, [0, -1]].reshape(-1, 3)]
+        [image_HW3[[0, -1]].reshape(-1, 3), image_HW3[:, [0, -1]].reshape(-1, 3)]
     )
     middle_3 = np.median(border, 0)
     low, high = np.ceil(middle_3 - FROM_BORDER), np.floor(middle_3 + FROM_BORDER)
-    ground_SS = opencv().inRange(image_SS3, low.clip(0, 255), high.clip(0, 255)) > 0
-    side = len(image_SS3)
-    if ground_SS.size - ground_SS.sum() < side:  # less than one pixel per row: specks, no hand
+    ground_HW = opencv().inRange(image_HW3, low.clip(0, 255), high.clip(0, 255)) > 0
+    side = len(image_HW3)
+    if ground_HW.size - ground_HW.sum() < side:  # less than one pixel per row: specks, no hand
         return 0, side, 0, side
-    (top, bottom), (left, right) = (extent(side - ground_SS.sum(axis)) for axis in (1, 0))
+    (top, bottom), (left, right) = (extent(side - ground_HW.sum(axis)) for axis in (1, 0))
     return top, bottom, left, right
 
 
@@ -101,59 +101,59 @@ def extent(counts_S: NDArray[np.int64]) -> tuple[int, int]:
     return int(first), int(last) + 1
 
 
-def halves(n: int, rng: np.random.Generator, signs_NSS3: Images, labels_N: Labels) -> Images:
+def halves(n: int, rng: np.random.Generator, signs_NHW3: Images, labels_N: Labels) -> Images:
     """One side of a sign joined to the other side of a sign with another label.
 
     The cut is upright, level or along a diagonal, through the middle of the first one's hand.
     """
-    images = np.empty((n, *signs_NSS3.shape[1:]), np.uint8)
-    y, x = np.indices(signs_NSS3.shape[1:3])
+    images = np.empty((n, *signs_NHW3.shape[1:]), np.uint8)
+    y, x = np.indices(signs_NHW3.shape[1:3])
     for i, (first, second) in enumerate(pairs(n, rng, labels_N)):
-        top, bottom, left, right = hand_box(signs_NSS3[first])
+        top, bottom, left, right = hand_box(signs_NHW3[first])
         down, along = y - (top + bottom - 1) / 2, x - (left + right - 1) / 2
         cut = (along, down, along - down, along + down)[rng.integers(4)]
         beyond = np.asarray(cut > 0 if rng.random() < 0.5 else cut < 0)
-        images[i] = np.where(beyond[:, :, None], signs_NSS3[second], signs_NSS3[first])
+        images[i] = np.where(beyond[:, :, None], signs_NHW3[second], signs_NHW3[first])
     return images
 
 
-def blends(n: int, rng: np.random.Generator, signs_NSS3: Images, labels_N: Labels) -> Images:
+def blends(n: int, rng: np.random.Generator, signs_NHW3: Images, labels_N: Labels) -> Images:
     """Two signs with different labels seen through each other, 40 to 60 % of each."""
-    images = np.empty((n, *signs_NSS3.shape[1:]), np.uint8)
+    images = np.empty((n, *signs_NHW3.shape[1:]), np.uint8)
     for i, (first, second) in enumerate(pairs(n, rng, labels_N)):
         share = rng.uniform(0.4, 0.6)
-        images[i] = np.rint(share * signs_NSS3[first] + (1 - share) * signs_NSS3[second])
+        images[i] = np.rint(share * signs_NHW3[first] + (1 - share) * signs_NHW3[second])
     return images
 
 
-def shuffled(n: int, rng: np.random.Generator, signs_NSS3: Images, labels_N: Labels) -> Images:
+def shuffled(n: int, rng: np.random.Generator, signs_NHW3: Images, labels_N: Labels) -> Images:
     """A sign cut into 3 x 3 to 6 x 6 patches that change places.
 
     Where the side is no multiple of the cells, the right and lower rest stays as it is.
     """
-    order = rng.permutation(len(signs_NSS3))
-    images = signs_NSS3[order[np.arange(n) % len(order)]]
-    for image_SS3 in images:
+    order = rng.permutation(len(signs_NHW3))
+    images = signs_NHW3[order[np.arange(n) % len(order)]]
+    for image_HW3 in images:
         across = int(rng.integers(3, 7))
-        p = len(image_SS3) // across
-        inner = image_SS3[: across * p, : across * p]
+        p = len(image_HW3) // across
+        inner = image_HW3[: across * p, : across * p]
         patches = inner.reshape(across, p, across, p, 3).transpose(0, 2, 1, 3, 4)
         mixed = rng.permutation(patches.reshape(across * across, p, p, 3)).reshape(patches.shape)
         inner[:] = mixed.transpose(0, 2, 1, 3, 4).reshape(inner.shape)
     return images
 
 
-def swaps(n: int, rng: np.random.Generator, signs_NSS3: Images, labels_N: Labels) -> Images:
+def swaps(n: int, rng: np.random.Generator, signs_NHW3: Images, labels_N: Labels) -> Images:
     """A sign with the region around its fingers replaced by that of another label.
 
     The region is a rectangle of 25 to 40 % of the hand's box, as wide as the box or less, at its
     top; what replaces it is a rectangle of the same size at the top of the other hand's box.
     """
-    side = signs_NSS3.shape[1]
-    images = np.empty((n, *signs_NSS3.shape[1:]), np.uint8)
+    side = signs_NHW3.shape[1]
+    images = np.empty((n, *signs_NHW3.shape[1:]), np.uint8)
     for i, (first, second) in enumerate(pairs(n, rng, labels_N)):
-        top, bottom, left, right = hand_box(signs_NSS3[first])
-        other_top, _, other_left, other_right = hand_box(signs_NSS3[second])
+        top, bottom, left, right = hand_box(signs_NHW3[first])
+        other_top, _, other_left, other_right = hand_box(signs_NHW3[second])
         wide = rng.uniform(0.7, 1.0)
         height = round((bottom - top) * rng.uniform(*SWAP_SHARE) / wide)
         width = round((right - left) * wide)
@@ -161,46 +161,46 @@ def swaps(n: int, rng: np.random.Generator, signs_NSS3: Images, labels_N: Labels
         # the same place relative to the other hand's middle, kept inside the picture
         other_x = min(max(x + (other_left + other_right - left - right) // 2, 0), side - width)
         other_y = min(other_top, side - height)
-        images[i] = signs_NSS3[first]
-        images[i, top : top + height, x : x + width] = signs_NSS3[
+        images[i] = signs_NHW3[first]
+        images[i, top : top + height, x : x + width] = signs_NHW3[
             second, other_y : other_y + height, other_x : other_x + width
         ]
     return images
 
 
-def phases(n: int, rng: np.random.Generator, signs_NSS3: Images, labels_N: Labels) -> Images:
+def phases(n: int, rng: np.random.Generator, signs_NHW3: Images, labels_N: Labels) -> Images:
     """A sign whose Fourier phases are turned by random angles, so that only its spectrum is left.
 
     The three channels are turned alike, which keeps how they go together (the colour of skin), and
     the mean stays. Amplitudes stay too, but for rounding and clipping to 0..255.
     """
-    side = signs_NSS3.shape[1]
-    order = rng.permutation(len(signs_NSS3))
-    images = np.empty((n, *signs_NSS3.shape[1:]), np.uint8)
+    side = signs_NHW3.shape[1]
+    order = rng.permutation(len(signs_NHW3))
+    images = np.empty((n, *signs_NHW3.shape[1:]), np.uint8)
     for i in range(n):
         # The phases of real white noise are uniform and have the symmetry that keeps images real.
         turn = np.fft.rfft2(rng.normal(size=(side, side)))
         turn /= np.abs(turn)
         turn[0, 0] = 1
-        spectrum = np.fft.rfft2(signs_NSS3[order[i % len(order)]], axes=(0, 1))
+        spectrum = np.fft.rfft2(signs_NHW3[order[i % len(order)]], axes=(0, 1))
         values = np.fft.irfft2(spectrum * turn[:, :, None], (side, side), axes=(0, 1))
         images[i] = np.clip(np.rint(values), 0, 255)
     return images
 
 
-def polygons(n: int, rng: np.random.Generator, signs_NSS3: Images, labels_N: Labels) -> Images:
+def polygons(n: int, rng: np.random.Generator, signs_NHW3: Images, labels_N: Labels) -> Images:
     """One large to twelve small flat polygons on a flat ground, colours and corners at random.
 
     Pictures that are almost of one colour are drawn again.
     """
-    side = signs_NSS3.shape[1]
+    side = signs_NHW3.shape[1]
     images = np.empty((n, side, side, 3), np.uint8)
     for i in range(n):
         flat = 1.0
         while flat > MOST_FLAT or images[i].std((0, 1)).max() < LEAST_SD:
-            which_SS = polygon_map(side, rng)
-            flat = np.bincount(which_SS.ravel()).max() / which_SS.size
-            images[i] = rng.integers(0, 256, (1 + POLYGONS, 3), dtype=np.uint8)[which_SS]
+            which_HW = polygon_map(side, rng)
+            flat = np.bincount(which_HW.ravel()).max() / which_HW.size
+            images[i] = rng.integers(0, 256, (1 + POLYGONS, 3), dtype=np.uint8)[which_HW]
     return images
 
 
@@ -233,17 +233,17 @@ NEGATIVES: dict[str, Negatives] = {
 NO_HAND = ("shuffled", "phases", "polygons")  # of them; the others are joined from two hands
 
 
-def negative_images(n: int, seed: int, signs_NSS3: Images, labels_N: Labels) -> dict[str, Images]:
+def negative_images(n: int, seed: int, signs_NHW3: Images, labels_N: Labels) -> dict[str, Images]:
     """Make n negatives of each kind.
 
     Args:
         n: How many of each; fewer are the start of more, the same signs given.
         seed: With the kind's name, decides every draw.
-        signs_NSS3: uint8 sign images of training signers.
+        signs_NHW3: uint8 sign images of training signers.
         labels_N: Their labels, at least two different ones.
 
     Returns:
-        Kind to uint8 images (n, S, S, 3).
+        Kind to uint8 images (n, H, W, 3).
 
     Raises:
         ValueError: there is only one label.
@@ -251,5 +251,5 @@ def negative_images(n: int, seed: int, signs_NSS3: Images, labels_N: Labels) -> 
     images = {}
     for name, make in NEGATIVES.items():
         rng = np.random.default_rng(list(f"{seed}:{name}".encode()))
-        images[name] = make(n, rng, signs_NSS3, labels_N)
+        images[name] = make(n, rng, signs_NHW3, labels_N)
     return images

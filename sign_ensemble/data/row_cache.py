@@ -59,7 +59,7 @@ class CachedArray:
 
     Args:
         path: The file.
-        slots_N: The row of each key.
+        row_N: The row of each key.
         shape: Shape of a row.
         dtype: Its numpy type's name.
         copy: Makes the file on a machine that lacks it, where it is a copy from an object store.
@@ -67,7 +67,7 @@ class CachedArray:
     """
 
     path: str
-    slots_N: NDArray[np.int64]
+    row_N: NDArray[np.int64]
     shape: tuple[int, ...]
     dtype: str
     copy: LocalCopy | None = None
@@ -75,7 +75,7 @@ class CachedArray:
 
     def open(self) -> NDArray[Any]:
         """The memory-mapped file as (rows, *shape), the last axis cut to ``columns``; index it with
-        ``slots_N``.
+        ``row_N``.
 
         Raises:
             UserError: this machine cannot read it.
@@ -124,8 +124,8 @@ def cached_rows(
     except OSError as fault:
         what = kind.file.partition(".")[0]
         raise UserError(f"{folder}: {what} cannot be written ({fault})") from None
-    slots_N = np.array([slot_of[key] for key in keys], np.int64)
-    return CachedArray(str(path), slots_N, kind.shape, kind.dtype, copy)
+    row_N = np.array([slot_of[key] for key in keys], np.int64)
+    return CachedArray(str(path), row_N, kind.shape, kind.dtype, copy)
 
 
 def _in_one_file(

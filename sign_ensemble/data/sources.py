@@ -94,15 +94,15 @@ def find_extra(data: DataConfig) -> list[Row]:
     Raises:
         UserError: the folder is missing or holds no image in the layout it must have.
     """
-    if data.more is None:
+    if data.extra_signers is None:
         return []
-    root = _existing_folder(data.more, "data.more")
-    layout = DataConfig(root=data.more)
+    root = _existing_folder(data.extra_signers, "data.extra_signers")
+    layout = DataConfig(root=data.extra_signers)
     try:
         found = _find_in_folder(layout, root).rows
     except UserError:
         raise UserError(
-            f"data.more is {data.more}: it holds no image <signer>/<label>/<file>"
+            f"data.extra_signers is {data.extra_signers}: it holds no image <signer>/<label>/<file>"
         ) from None
     return [replace(row, path=(root / row.path).as_posix()) for row in found]
 

@@ -95,7 +95,7 @@ def assign_extra(more: list[Row], own: list[Row], data: DataConfig) -> list[Row]
     known = {row.signer for row in own if row.signer}
     if both := known & {row.signer for row in more}:
         raise UserError(
-            f"data.more is {data.more}: {_listed(both)} is also the name of a signer of your own "
+            f"data.extra_signers is {data.extra_signers}: {_listed(both)} is also the name of a signer of your own "
             "images; nobody may be both learned from and judged on"
         )
     learned = {row.label for row in own if row.split == "train"}
@@ -110,7 +110,7 @@ def assign_extra(more: list[Row], own: list[Row], data: DataConfig) -> list[Row]
     split = [decide(row) for row in more]
     if more and not any(row.split == "further" for row in split):
         raise UserError(
-            f"data.more is {data.more}: it shows none of the labels learned ({_listed(learned)}) "
+            f"data.extra_signers is {data.extra_signers}: it shows none of the labels learned ({_listed(learned)}) "
             f"but {_listed({row.label for row in more if row.label})}"
         )
     return split

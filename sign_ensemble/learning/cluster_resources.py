@@ -47,9 +47,9 @@ def resources_for(
             "CPUs, and a worker is on one"
         )
     fit_in = int(gpus / (most * share)) if share else 1
-    at_once = min(scale.at_once or max(1, fit_in), members)
-    each = scale.cpus_per_worker or max(1, min(largest, cpus // (at_once * most)))
-    return Resources(at_once, least, most, each, share)
+    concurrent = min(scale.concurrent or max(1, fit_in), members)
+    each = scale.cpus_per_worker or max(1, min(largest, cpus // (concurrent * most)))
+    return Resources(concurrent, least, most, each, share)
 
 
 def gpus() -> float:
@@ -114,9 +114,9 @@ def trial_resources(search: SearchConfig, scale: ScaleConfig) -> Resources:
     Raises:
         UserError: the cluster does not hold the workers of one.
     """
-    at_once = concurrent_trainings(search, scale)
-    beside = replace(scale, at_once=at_once)
-    return resources_for(beside, ray.cluster_resources(), at_once, largest_node())
+    concurrent = concurrent_trainings(search, scale)
+    beside = replace(scale, concurrent=concurrent)
+    return resources_for(beside, ray.cluster_resources(), concurrent, largest_node())
 
 
 def check_room(scale: ScaleConfig) -> None:

@@ -26,7 +26,7 @@ AT_ONCE = 512  # images in memory: 77 MB
 
 
 def fit_end_to_end_fold(
-    task: Task, whole: EndToEnd, recipe: MemberConfig, number: int, fold: int, seed: int
+    task: Task, end_to_end: EndToEnd, recipe: MemberConfig, number: int, fold: int, seed: int
 ) -> FoldResult:
     """Train head and convolutions on all folds but one, with Ray Train, and look at that one.
 
@@ -34,7 +34,7 @@ def fit_end_to_end_fold(
 
     Args:
         task: Features, labels and folds.
-        whole: Images and means, the trial's settings put in.
+        end_to_end: Images and means, the trial's settings put in.
         recipe: Of the head.
         number: The trial's number.
         fold: The fold left out.
@@ -44,24 +44,24 @@ def fit_end_to_end_fold(
     from sign_ensemble.learning.train_worker import Job, finished_sha256
 
     began = time.monotonic()
-    folder = storage_path(whole.folder) / f"trial-{number:04d}-fold-{fold}"
+    folder = storage_path(end_to_end.folder) / f"trial-{number:04d}-fold-{fold}"
     card = Card(task.labels, recipe, seed, number, fold, 1, 0.0, {}, "")
     first = Job(card, str(folder / "head.safetensors"))
     if not finished_sha256(first):
         head, _ = fit_rows(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
         tensors = {name: tensor.cpu().numpy() for name, tensor in head.state_dict().items()}
         save(Member(card, tensors), storage_path(first.path))
-    card = replace(card, finetune=whole.settings)
+    card = replace(card, finetune=end_to_end.settings)
     job = Job(card, str(folder / "network.safetensors"), first.path)
-    finetune_one(job, whole.pixels, whole.means, folder, whole.scale)
-    network, pixels = load(storage_path(job.path)), whole.pixels
-    unlike = negatives_of(pixels, fold, whole.negatives, task.seed)
+    finetune_one(job, end_to_end.pixels, end_to_end.resources, folder, end_to_end.scale)
+    network, pixels = load(storage_path(job.path)), end_to_end.pixels
+    unlike = negatives_of(pixels, fold, end_to_end.negatives, task.seed)
     result = fold_result(
         fold=fold,
-        labels_F=task.labels_N[task.folds_N == fold],
-        logits_FK=member_logits(network, images_of_fold(pixels, fold), pixels.weights),
+        labels_N=task.labels_N[task.folds_N == fold],
+        logits_NK=member_logits(network, images_of_fold(pixels, fold), pixels.weights),
         negative_logits_GK=member_logits(network, unlike, pixels.weights),
-        epochs=(whole.settings.epochs, whole.settings.epochs),
+        epochs=(end_to_end.settings.epochs, end_to_end.settings.epochs),
         began=began,
     )
     remove_folder(folder)
@@ -69,14 +69,14 @@ def fit_end_to_end_fold(
 
 
 def images_of_rows(pixels: PixelTask, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-    """The images of these rows, some hundred (N, S, S, 3) at a time."""
-    images_RSS3 = pixels.pixels.open()
+    """The images of these rows, some hundred (N, H, W, 3) at a time."""
+    images_RHW3 = pixels.pixels.open()
     for start in range(0, len(rows), AT_ONCE):
-        yield images_RSS3[pixels.pixels.slots_N[rows[start : start + AT_ONCE]]]
+        yield images_RHW3[pixels.pixels.row_N[rows[start : start + AT_ONCE]]]
 
 
 def images_of_fold(pixels: PixelTask, fold: int) -> Iterator[NDArray[np.uint8]]:
-    """A fold's images in the order of the task, some hundred (N, S, S, 3) at a time."""
+    """A fold's images in the order of the task, some hundred (N, H, W, 3) at a time."""
     return images_of_rows(pixels, np.flatnonzero(pixels.folds_N == fold))
 
 
@@ -87,7 +87,7 @@ def negatives_of(pixels: PixelTask, fold: int, most: int, seed: int) -> Iterator
     """
 
     def read(chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
-        images: NDArray[np.uint8] = pixels.pixels.open()[pixels.pixels.slots_N[chosen]]
+        images: NDArray[np.uint8] = pixels.pixels.open()[pixels.pixels.row_N[chosen]]
         return images
 
     seed = seed_of(seed, fold)
@@ -114,13 +114,13 @@ def logits_and_features(
 
     Args:
         member: With convolutions of its own or without.
-        images: Some (N, S, S, 3) at a time.
+        images: Some (N, H, W, 3) at a time.
         weights: The convolutions that its own began as, see data.weights.
     """
     layers, head = network_parts(member, weights)
     for some in images:
-        seen_NE = layers.of_images(some).both_NE
-        yield logits_of(head, seen_NE), seen_NE
+        features_ND = layers.of_images(some).head_ND
+        yield logits_of(head, features_ND), features_ND
 
 
 def member_logits(

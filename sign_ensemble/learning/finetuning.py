@@ -4,7 +4,7 @@ All that is random follows from the seed, the pass and the step, never from what
 from how many workers share a step: so a training goes on from a checkpoint as if nothing had been,
 and one worker and several give the same weights but for the order of sums.
 
-Letters: B images of a step, H units of a hidden layer, S side in pixels.
+Letters: B images of a step, H units of a hidden layer, H and W rows and columns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from sign_ensemble.core.device import bf16_is_fast
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.opencv_module import opencv
 from sign_ensemble.core.threads import slices_on_threads
-from sign_ensemble.data import augmentation, backbone
+from sign_ensemble.data import backbone
+from sign_ensemble.data.augmentation import RANGES, augment, by_opencv
 from sign_ensemble.data.backbone import as_input, from_bits, table_of_levels
 from sign_ensemble.data.convolutions import Convolutions
 from sign_ensemble.learning.member import Member
@@ -41,7 +42,7 @@ class PixelBatches:
         task: Images and labels.
         rows_N: Which of them are learned from.
         settings: Batch size and share of views.
-        micro: Images that are held at a time.
+        micro_batch_size: Images that are held at a time.
         widths: Units of the hidden layers that get dropout masks.
         dropout: Share of units dropped.
         seed: Of this training.
@@ -53,7 +54,7 @@ class PixelBatches:
     task: PixelTask
     rows_N: NDArray[np.int64]
     settings: FinetuneConfig
-    micro: int
+    micro_batch_size: int
     widths: Sequence[int]
     dropout: float
     seed: int
@@ -67,34 +68,34 @@ class PixelBatches:
         return ceil(len(self.rows_N) / self.settings.batch_size)
 
     def epoch(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
-        """Normalised images (B, 3, S, S) with dropout masks, and labels; each image once."""
+        """Normalised images (B, 3, H, W) with dropout masks, and labels; each image once."""
         return prefetch(self.made(number, begin), self.device)
 
     def made(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
         """The pieces of each step, made when they are asked for."""
         rng = np.random.default_rng([self.seed, number])
         order = rng.permutation(self.rows_N)
-        viewed = rng.random(len(order)) < self.settings.view_share
-        images_RSS3 = np.asarray(self.task.pixels.open())  # views of a memmap would be slower
+        augmented = rng.random(len(order)) < self.settings.augment_prob
+        images_RHW3 = np.asarray(self.task.pixels.open())  # views of a memmap would be slower
         size = self.settings.batch_size
         for step in range(begin, self.steps):
             batch = slice(step * size, (step + 1) * size)
-            chosen, turned = order[batch], viewed[batch]
-            masks_BH = self.masks(len(chosen), number, step)
+            chosen, turned = order[batch], augmented[batch]
+            masks_BU = self.masks(len(chosen), number, step)
             mine = np.arange(len(chosen))[self.rank :: self.workers]
             weight = 1.0
             if not len(mine):  # the workers wait for each other: this one takes part with nothing
                 mine, weight = np.zeros(1, np.int64), 0.0
-            pieces = []
-            for start in range(0, len(mine), self.micro):
-                part = mine[start : start + self.micro]
-                images = self.images(images_RSS3, chosen[part], turned[part], number)
-                masks = tuple(mask_BH[torch.from_numpy(part)] for mask_BH in masks_BH)
+            micro_batches = []
+            for start in range(0, len(mine), self.micro_batch_size):
+                part = mine[start : start + self.micro_batch_size]
+                images = self.images(images_RHW3, chosen[part], turned[part], number)
+                masks = tuple(mask_BU[torch.from_numpy(part)] for mask_BU in masks_BU)
                 labels = torch.from_numpy(self.task.labels_N[chosen[part]])
-                pieces.append(
+                micro_batches.append(
                     MicroBatch((images, *masks), labels, weight * len(part) / len(chosen))
                 )
-            yield pieces
+            yield micro_batches
 
     def masks(self, images: int, number: int, step: int) -> tuple[torch.Tensor, ...]:
         """Dropout masks (B, H) of one step for all workers: 0, or 1 / (1 - dropout)."""
@@ -108,48 +109,48 @@ class PixelBatches:
 
     def images(
         self,
-        images_RSS3: NDArray[np.uint8],
+        images_RHW3: NDArray[np.uint8],
         rows: NDArray[np.int64],
-        viewed: NDArray[np.bool_],
+        augmented: NDArray[np.bool_],
         number: int,
     ) -> torch.Tensor:
         """Images of these rows, some of them in a view drawn for this pass, normalised."""
-        slots_N = self.task.pixels.slots_N[rows]
-        view, some = 1 + seed_of(self.seed, number), np.flatnonzero(viewed)
+        row_N = self.task.pixels.row_N[rows]
+        augmentation, some = 1 + seed_of(self.seed, number), np.flatnonzero(augmented)
         keys = [self.task.keys[row] for row in rows]
         if self.device.type != "cuda":
-            return self.on_processor([images_RSS3[slot] for slot in slots_N], keys, view, viewed)
-        read_NSS3 = images_RSS3[slots_N]
-        sent_NSS3 = torch.from_numpy(read_NSS3).pin_memory().to(self.device, non_blocking=True)
+            return self.on_processor(
+                [images_RHW3[slot] for slot in row_N], keys, augmentation, augmented
+            )
+        read_NHW3 = images_RHW3[row_N]
+        sent_NHW3 = torch.from_numpy(read_NHW3).pin_memory().to(self.device, non_blocking=True)
         if len(some):
             turn = torch.from_numpy(some).to(self.device)
             mine = [keys[i] for i in some]
-            sent_NSS3[turn] = augmentation.augment(sent_NSS3[turn], mine, view, self.task.mirror)
-        return as_input(sent_NSS3, bf16_is_fast(self.device))
+            sent_NHW3[turn] = augment(sent_NHW3[turn], mine, augmentation, self.task.mirror)
+        return as_input(sent_NHW3, bf16_is_fast(self.device))
 
     def on_processor(
         self,
         read: Sequence[NDArray[np.uint8]],
         keys: Sequence[str],
-        view: int,
-        viewed: NDArray[np.bool_],
+        augmentation: int,
+        augmented: NDArray[np.bool_],
     ) -> torch.Tensor:
         """The same by torch's number of threads, each image read where it lies."""
         cv2, half = opencv(), bf16_is_fast(self.device)
         table_1T3 = table_of_levels(half)
-        pixels_NSS3 = np.empty((len(read), *read[0].shape), table_1T3.dtype)
+        pixels_NHW3 = np.empty((len(read), *read[0].shape), table_1T3.dtype)
 
         def look_up(part: slice) -> None:
-            turned = part.start + np.flatnonzero(viewed[part])
-            mine, shown, into = ([of[i] for i in turned] for of in (keys, read, pixels_NSS3))
-            augmentation.by_opencv(
-                shown, mine, view, self.task.mirror, augmentation.RANGES, into, table_1T3
-            )
-            for i in part.start + np.flatnonzero(~viewed[part]):
-                cv2.LUT(read[i], table_1T3, pixels_NSS3[i])
+            turned = part.start + np.flatnonzero(augmented[part])
+            mine, shown, into = ([of[i] for i in turned] for of in (keys, read, pixels_NHW3))
+            by_opencv(shown, mine, augmentation, self.task.mirror, RANGES, into, table_1T3)
+            for i in part.start + np.flatnonzero(~augmented[part]):
+                cv2.LUT(read[i], table_1T3, pixels_NHW3[i])
 
         slices_on_threads(len(keys), look_up)
-        return from_bits(pixels_NSS3, half)
+        return from_bits(pixels_NHW3, half)
 
 
 def finetuning_schedule(settings: FinetuneConfig, label_smoothing: float) -> Schedule:
@@ -185,11 +186,11 @@ def optimizer_of(network: Network, settings: FinetuneConfig) -> Adam:
     )
 
 
-def checkpoint_tensors(network: Network, optimiser: Adam) -> dict[str, torch.Tensor]:
+def checkpoint_tensors(network: Network, optimizer: Adam) -> dict[str, torch.Tensor]:
     """What a checkpoint holds: learned weights, and Adam's moments and steps of each."""
     tensors = {f"network.{name}": value for name, value in network.learned().items()}
     names = {id(value): name for name, value in named_parameters(network).items()}
-    for parameter, moments in optimiser.state.items():
+    for parameter, moments in optimizer.state.items():
         for kind, value in moments.items():
             tensors[f"{kind}.{names[id(parameter)]}"] = value
     return {name: value.cpu().contiguous() for name, value in tensors.items()}
@@ -202,7 +203,7 @@ def named_parameters(network: Network) -> dict[str, torch.nn.Parameter]:
     return {name: named[name] for name in network.learned()}
 
 
-def restore(network: Network, optimiser: Adam, tensors: dict[str, torch.Tensor]) -> None:
+def restore(network: Network, optimizer: Adam, tensors: dict[str, torch.Tensor]) -> None:
     """Put a checkpoint's tensors back.
 
     Raises:
@@ -219,12 +220,12 @@ def restore(network: Network, optimiser: Adam, tensors: dict[str, torch.Tensor])
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"network.{name}"])
             moments = {k: tensors[f"{k}.{name}"] for k in ("exp_avg", "exp_avg_sq")}
-            optimiser.state[parameter] = {
+            optimizer.state[parameter] = {
                 "step": tensors[f"step.{name}"].to(parameter.device, copy=True),  # fused Adam's own
                 **{k: torch.empty_like(parameter).copy_(v) for k, v in moments.items()},
             }
 
 
-def checkpoint_header(position: TrainingState) -> dict[str, object]:
+def checkpoint_header(state: TrainingState) -> dict[str, object]:
     """A position as JSON values."""
-    return {"epoch": position.epoch, "step": position.step, "losses": list(position.losses)}
+    return {"epoch": state.epoch, "step": state.step, "losses": list(state.losses)}

@@ -83,46 +83,48 @@ def train_head(
     device = best_device()
     rng = np.random.default_rng(seed)
     labels_N = task.labels_N[rows]
-    slots_N = task.features.slots_N[rows]
-    features_RVE = task.features.open()
-    stop_N = validation_mask(labels_N, recipe.stop_share, rng)
+    row_N = task.features.row_N[rows]
+    features_RVD = task.features.open()
+    validation_N = validation_mask(labels_N, recipe.stop_share, rng)
     space, key = None, ""
-    if 0 < recipe.directions < HEAD_FEATURES:
-        about = (task.features, slots_N, recipe.directions)
+    if 0 < recipe.components < HEAD_FEATURES:
+        about = (task.features, row_N, recipe.components)
         key = projection_key(*about)
-        entered = task.entered.get(key) or cached_projection(*about, device)
-        space, features_RVE, slots_N = (
-            entered.subspace,
-            entered.coordinates_NVK,
+        projected = task.projected.get(key) or cached_projection(*about, device)
+        space, features_RVD, row_N = (
+            projected.subspace,
+            projected.coordinates_NVP,
             np.arange(len(rows)),
         )
-    stop_features = features_RVE[slots_N[stop_N], 0]
+    validation_features = features_RVD[row_N[validation_N], 0]
 
-    def stop_nll(head: torch.nn.Module) -> float:
+    def validation_nll(head: torch.nn.Module) -> float:
         assert isinstance(head, Head)
-        return float(metrics.nll(softmax(logits_of(head, stop_features)), labels_N[stop_N]))
+        return float(
+            metrics.nll(softmax(logits_of(head, validation_features)), labels_N[validation_N])
+        )
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        head = Head(features_RVE.shape[2], recipe.widths, len(task.labels), recipe.dropout)
+        head = Head(features_RVD.shape[2], recipe.widths, len(task.labels), recipe.dropout)
         head = head.to(device)
-        shown_N = bootstrap_rows(np.flatnonzero(~stop_N), recipe, seed)
+        shown_N = bootstrap_rows(np.flatnonzero(~validation_N), recipe, seed)
         batches = FeatureBatches(
-            features_RVE,
-            slots_N[shown_N],
+            features_RVD,
+            row_N[shown_N],
             labels_N[shown_N],
             recipe.batch_size,
-            recipe.view_share,
+            recipe.augment_prob,
             rng,
         )
         rate = recipe.learning_rate
-        optimiser = adamw_for(
+        optimizer = adamw_for(
             (head.layers[1:], rate),
-            (head.layers[0], rate * (space.pace if space else 1.0)),
+            (head.layers[0], rate * (space.rate_factor if space else 1.0)),
             weight_decay=recipe.weight_decay,
         )
-        stop = stop_nll if stop_N.any() else None
-        fitted = fit(head, batches, head_schedule(recipe), optimiser, device, stop)
+        stop = validation_nll if validation_N.any() else None
+        fitted = fit(head, batches, head_schedule(recipe), optimizer, device, stop)
     return ProjectedHead(head, fitted, space, key)
 
 
@@ -141,12 +143,12 @@ def fit_fold(
     began = time.monotonic()
     learned = train_head(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
     out_N = task.folds_N == fold
-    slots_F = task.features.slots_N[out_N]
+    row_N = task.features.row_N[out_N]
     result = fold_result(
         fold=fold,
-        labels_F=task.labels_N[out_N],
-        logits_FK=learned.logits(
-            projection_key(task.features, slots_F, 0), lambda: task.features.open()[slots_F, 0]
+        labels_N=task.labels_N[out_N],
+        logits_NK=learned.logits(
+            projection_key(task.features, row_N, 0), lambda: task.features.open()[row_N, 0]
         ),
         negative_logits_GK=learned.logits(content_key(negatives_GE), lambda: negatives_GE),
         epochs=(learned.fitted.epochs, learned.fitted.best_epoch),
@@ -157,8 +159,8 @@ def fit_fold(
 
 def fold_result(
     fold: int,
-    labels_F: NDArray[np.int64],
-    logits_FK: NDArray[np.float32],
+    labels_N: NDArray[np.int64],
+    logits_NK: NDArray[np.float32],
     negative_logits_GK: NDArray[np.float32],
     epochs: tuple[int, int],
     began: float,
@@ -167,24 +169,24 @@ def fold_result(
 
     Args:
         fold: The fold.
-        labels_F: Its labels.
-        logits_FK: What the network said of its images.
+        labels_N: Its labels.
+        logits_NK: What the network said of its images.
         negative_logits_GK: And of its negatives.
         epochs: Passes that were run, and the best of them.
         began: When, by the monotonic clock.
     """
-    probs_FK = softmax(logits_FK)
+    probs_NK = softmax(logits_NK)
     return FoldResult(
         fold=fold,
-        n=len(labels_F),
-        nll=float(metrics.nll(probs_FK, labels_F)),
-        accuracy=float(metrics.accuracy(probs_FK, labels_F)),
-        ece=float(metrics.ece(*metrics.top_class(probs_FK, labels_F))),
-        augrc=unsure_risk(probs_FK, labels_F, softmax(negative_logits_GK)),
+        n=len(labels_N),
+        nll=float(metrics.nll(probs_NK, labels_N)),
+        accuracy=float(metrics.accuracy(probs_NK, labels_N)),
+        ece=float(metrics.ece(*metrics.top_class(probs_NK, labels_N))),
+        augrc=unsure_risk(probs_NK, labels_N, softmax(negative_logits_GK)),
         epochs=epochs[0],
         best_epoch=epochs[1],
         seconds=time.monotonic() - began,
-        logits_FK=logits_FK,
+        logits_NK=logits_NK,
         negative_logits_GK=negative_logits_GK,
     )
 
@@ -198,17 +200,17 @@ def softmax(logits_NK: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def unsure_risk(
-    probs_FK: NDArray[np.float64],
-    labels_F: NDArray[np.int64],
+    probs_NK: NDArray[np.float64],
+    labels_N: NDArray[np.int64],
     negative_probs_GK: NDArray[np.float64],
 ) -> float:
     """AUGRC of signs and negatives, rejected by the entropy of their probabilities; failures are
     misread signs and all negatives.
     """
-    probs_NK = np.concatenate([probs_FK, negative_probs_GK])
-    scores = torch.special.entr(torch.from_numpy(probs_NK)).sum(-1).numpy()
+    every_NK = np.concatenate([probs_NK, negative_probs_GK])
+    scores = torch.special.entr(torch.from_numpy(every_NK)).sum(-1).numpy()
     failed = np.ones(len(scores), bool)
-    failed[: len(labels_F)] = probs_FK.argmax(-1) != labels_F
+    failed[: len(labels_N)] = probs_NK.argmax(-1) != labels_N
     return float(metrics.augrc(scores, failed))
 
 

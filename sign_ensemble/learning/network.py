@@ -1,7 +1,7 @@
 """The head on AlexNet's features: E → h1 → h2 → labels, ReLU, dropout, LogSoftmax; and the whole
 network, of whose convolutions some or all learn too.
 
-Letters: N images, S side in pixels, E features, H units of a hidden layer, K labels.
+Letters: N images, H and W rows and columns, E features, H units of a hidden layer, K labels.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ class Head(nn.Module):
             nn.Linear(h2, labels),
         )
 
-    def logits(self, features_NE: torch.Tensor) -> torch.Tensor:
+    def logits(self, features_ND: torch.Tensor) -> torch.Tensor:
         """Scores before LogSoftmax, (N, K): what energy and max-logit are computed from."""
-        return self.layers(features_NE)
+        return self.layers(features_ND)
 
-    def forward(self, features_NE: torch.Tensor, *masks_NH: torch.Tensor) -> torch.Tensor:
+    def forward(self, features_ND: torch.Tensor, *masks_NU: torch.Tensor) -> torch.Tensor:
         """Log-probabilities, (N, K).
 
         Args:
-            features_NE: The features.
-            masks_NH: For each hidden layer, what dropout multiplies it by; drawn by torch if none
+            features_ND: The features.
+            masks_NU: For each hidden layer, what dropout multiplies it by; drawn by torch if none
                 are given. Workers that share a step give theirs, so that the masks do not depend
                 on how many share it.
         """
-        if not masks_NH:
-            return torch.log_softmax(self.logits(features_NE), -1)
-        masks = iter(masks_NH)
-        hidden = features_NE
+        if not masks_NU:
+            return torch.log_softmax(self.logits(features_ND), -1)
+        masks = iter(masks_NU)
+        hidden = features_ND
         for layer in self.layers:
             hidden = hidden * next(masks) if isinstance(layer, nn.Dropout) else layer(hidden)
         return torch.log_softmax(hidden, -1)
@@ -79,9 +79,9 @@ class Network(nn.Module):
         for number, layer in enumerate(convolutions.features):
             layer.requires_grad_(number >= FROZEN[layers])
 
-    def forward(self, images_N3SS: torch.Tensor, *masks_NH: torch.Tensor) -> torch.Tensor:
+    def forward(self, images_N3HW: torch.Tensor, *masks_NU: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (N, K) of normalised images; for the masks see the head."""
-        return self.head(self.convolutions(images_N3SS), *masks_NH)
+        return self.head(self.convolutions(images_N3HW), *masks_NU)
 
     def learned(self) -> dict[str, torch.Tensor]:
         """What training changed, by the names of a member's file: ``features.*``, ``layers.*``."""
@@ -94,14 +94,14 @@ class Network(nn.Module):
         }
 
 
-def logits_of(head: Head, features_NE: NDArray[np.float16]) -> NDArray[np.float32]:
+def logits_of(head: Head, features_ND: NDArray[np.float16]) -> NDArray[np.float32]:
     """Logits (N, K) in float32, a thousand images at a time."""
     device = next(head.parameters()).device
-    if not len(features_NE):
+    if not len(features_ND):
         return np.zeros((0, head.labels), np.float32)
     with torch.inference_mode():
         parts = [
-            head.logits(torch.from_numpy(np.asarray(features_NE[i : i + 1000])).to(device).float())
-            for i in range(0, len(features_NE), 1000)
+            head.logits(torch.from_numpy(np.asarray(features_ND[i : i + 1000])).to(device).float())
+            for i in range(0, len(features_ND), 1000)
         ]
     return torch.cat(parts).cpu().numpy()

@@ -30,16 +30,16 @@ Result = TypeVar("Result")
 
 
 def with_threads(
-    threads: int, work: Callable[[Piece, Shared], Result], piece: Piece, shared: Shared
+    threads: int, work: Callable[[Piece, Shared], Result], micro_batch: Piece, shared: Shared
 ) -> Result:
     """The work's result, found by so many threads of this process."""
     compute_with(threads)
-    return work(piece, shared)
+    return work(micro_batch, shared)
 
 
 def map_over_cluster(
     work: Callable[[Piece, Shared], Result],
-    pieces: Sequence[Piece],
+    micro_batches: Sequence[Piece],
     shared: Shared,
     cpus: int,
     gpus: float,
@@ -48,7 +48,7 @@ def map_over_cluster(
 
     Args:
         work: Called in a worker with a piece and ``shared``.
-        pieces: What differs.
+        micro_batches: What differs.
         shared: What all of them need.
         cpus: CPU threads of one piece.
         gpus: GPU share of one piece.
@@ -59,7 +59,10 @@ def map_over_cluster(
     # Told of the GPUs here, Ray has a process do one piece: it stays on the GPU it began on.
     remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=2)(with_threads)
     kept = ray.put(shared)
-    waiting = {remote.remote(cpus, work, piece, kept): i for i, piece in enumerate(pieces)}
+    waiting = {
+        remote.remote(cpus, work, micro_batch, kept): i
+        for i, micro_batch in enumerate(micro_batches)
+    }
     while waiting:
         ready, _ = ray.wait(list(waiting))
         for reference in ready:
@@ -115,13 +118,16 @@ def project_fold(fold: int, shared: tuple[Task, int]) -> tuple[str, ProjectedIma
     key.
     """
     device = best_device()
-    task, directions = shared
-    about = (task.features, task.features.slots_N[task.folds_N != fold], directions)
+    task, components = shared
+    about = (task.features, task.features.row_N[task.folds_N != fold], components)
     return projection_key(*about), project_images(*about, device)
 
 
 def map_in_process(
-    work: Callable[[Piece, Shared], Result], pieces: Sequence[Piece], shared: Shared, cpus: int
+    work: Callable[[Piece, Shared], Result],
+    micro_batches: Sequence[Piece],
+    shared: Shared,
+    cpus: int,
 ) -> Iterator[tuple[int, Result]]:
     """:func:`map_over_cluster` for a cluster of this machine alone, by this process, which has loaded
     all that it needs: as many pieces side by side in threads, each of which computes with as many,
@@ -131,8 +137,8 @@ def map_in_process(
     try:
         with ThreadPoolExecutor(max(1, most)) as pool:
             waiting = {
-                pool.submit(with_threads, cpus, work, piece, shared): i
-                for i, piece in enumerate(pieces)
+                pool.submit(with_threads, cpus, work, micro_batch, shared): i
+                for i, micro_batch in enumerate(micro_batches)
             }
             for future in as_completed(waiting):
                 yield waiting[future], future.result()
@@ -142,7 +148,7 @@ def map_in_process(
 
 def project_folds(
     task: Task,
-    directions: int,
+    components: int,
     cpus: int,
     gpus: float,
     many_nodes: bool,
@@ -152,7 +158,7 @@ def project_folds(
 
     Args:
         task: Features and folds.
-        directions: K, at most; 0 or all features need nothing.
+        components: K, at most; 0 or all features need nothing.
         cpus: CPU threads for one fold.
         gpus: GPU share for one fold.
         many_nodes: Whether the cluster is more than this machine.
@@ -162,18 +168,18 @@ def project_folds(
         By :func:`projection_key`; empty where nothing is needed, or where it would take too much of the
         workers' shared memory: each of them then finds its own.
     """
-    images, views = len(task.labels_N), task.features.shape[0]
-    size = task.folds * images * views * directions * np.dtype(np.float16).itemsize
+    images, augmentations = len(task.labels_N), task.features.shape[0]
+    size = task.folds * images * augmentations * components * np.dtype(np.float16).itemsize
     room = ROOM * ray.cluster_resources().get("object_store_memory", 0.0)
-    if not 0 < directions < HEAD_FEATURES or size > room:
+    if not 0 < components < HEAD_FEATURES or size > room:
         return {}
     found = {}
-    pieces, shared = range(task.folds), (task, directions)
+    micro_batches, shared = range(task.folds), (task, components)
     if many_nodes or gpus:
-        ended = map_over_cluster(project_fold, pieces, shared, cpus, gpus)
+        ended = map_over_cluster(project_fold, micro_batches, shared, cpus, gpus)
     else:
-        ended = map_in_process(project_fold, pieces, shared, cpus)
-    for done, (_, (key, entered)) in enumerate(ended, 1):
-        found[key] = entered
+        ended = map_in_process(project_fold, micro_batches, shared, cpus)
+    for done, (_, (key, projected)) in enumerate(ended, 1):
+        found[key] = projected
         progress(done, task.folds)
     return found

@@ -28,20 +28,20 @@ def prefetch(steps: Iterator[list[MicroBatch]], device: torch.device) -> Iterato
 
     def make() -> tuple[list[MicroBatch] | None, torch.cuda.Event]:
         with torch.cuda.stream(side):
-            pieces = next(steps, None)
-            return pieces, side.record_event()
+            micro_batches = next(steps, None)
+            return micro_batches, side.record_event()
 
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(make)
         while True:
-            pieces, made = waiting.result()
-            if pieces is None:
+            micro_batches, made = waiting.result()
+            if micro_batches is None:
                 return
             waiting = thread.submit(make)
             network = torch.cuda.current_stream(device)
             network.wait_event(made)
-            for piece in pieces:
-                for tensor in (*piece.inputs, piece.labels_N):
+            for micro_batch in micro_batches:
+                for tensor in (*micro_batch.inputs, micro_batch.labels_N):
                     if tensor.is_cuda:  # its memory is the side stream's: not to be used again yet
                         tensor.record_stream(network)
-            yield pieces
+            yield micro_batches

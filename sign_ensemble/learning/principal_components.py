@@ -38,47 +38,47 @@ class PrincipalComponents:
 
     Args:
         mean_D: The training images' mean, float32.
-        directions_KD: Orthonormal rows, largest variance first, float32.
+        components_PD: Orthonormal rows, largest variance first, float32.
     """
 
     mean_D: NDArray[np.float32]
-    directions_KD: NDArray[np.float32]
+    components_PD: NDArray[np.float32]
 
     @property
-    def pace(self) -> float:
+    def rate_factor(self) -> float:
         """√(D/K), what multiplies the first layer's step size.
 
         A step of Adam moves every weight by as much, so what K weights do to a unit is √(K/D) of
         what D weights would.
         """
-        directions, features = self.directions_KD.shape
-        return float(np.sqrt(features / directions))
+        components, features = self.components_PD.shape
+        return float(np.sqrt(features / components))
 
-    def enter(self, features_ND: torch.Tensor) -> torch.Tensor:
+    def project(self, features_ND: torch.Tensor) -> torch.Tensor:
         """Coordinates along the directions, (N, K): (x − mean) · directionsᵀ, float32."""
-        mean_D, directions_KD = self.on(features_ND.device)
-        return (features_ND.float() - mean_D) @ directions_KD.T
+        mean_D, components_PD = self.on(features_ND.device)
+        return (features_ND.float() - mean_D) @ components_PD.T
 
-    def leave(self, head: Head) -> Head:
+    def unproject(self, head: Head) -> Head:
         """The head on features that answers as the given one does on coordinates.
 
         W (H, K) becomes W · directions (H, D), and its bias loses W · directions · mean.
         """
         with torch.device("meta"):  # weights are neither drawn nor filled: all of them are given
-            whole = Head(len(self.mean_D), head.widths, head.labels, head.dropout)
+            end_to_end = Head(len(self.mean_D), head.widths, head.labels, head.dropout)
         tensors = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-        mean_D, directions_KD = self.on(tensors["layers.0.weight"].device)
-        weight_HD = tensors["layers.0.weight"] @ directions_KD
-        tensors["layers.0.bias"] = tensors["layers.0.bias"] - weight_HD @ mean_D
-        tensors["layers.0.weight"] = weight_HD
-        whole.load_state_dict(tensors, assign=True)
-        return whole.train(head.training)
+        mean_D, components_PD = self.on(tensors["layers.0.weight"].device)
+        weight_UD = tensors["layers.0.weight"] @ components_PD
+        tensors["layers.0.bias"] = tensors["layers.0.bias"] - weight_UD @ mean_D
+        tensors["layers.0.weight"] = weight_UD
+        end_to_end.load_state_dict(tensors, assign=True)
+        return end_to_end.train(head.training)
 
     def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and directions as tensors; what other processes may see too is copied first."""
-        both = (self.mean_D, self.directions_KD)
-        mean_D, directions_KD = (torch.from_numpy(np.require(x, requirements="W")) for x in both)
-        return mean_D.to(device), directions_KD.to(device)
+        both = (self.mean_D, self.components_PD)
+        mean_D, components_PD = (torch.from_numpy(np.require(x, requirements="W")) for x in both)
+        return mean_D.to(device), components_PD.to(device)
 
 
 @dataclass(frozen=True)
@@ -87,19 +87,19 @@ class ProjectedImages:
 
     Args:
         subspace: The directions.
-        coordinates_NVK: Each image and its views, float16.
+        coordinates_NVP: Each image and its views, float16.
     """
 
     subspace: PrincipalComponents
-    coordinates_NVK: NDArray[np.float16]
+    coordinates_NVP: NDArray[np.float16]
 
     @property
     def nbytes(self) -> int:
         """Bytes of the coordinates."""
-        return self.coordinates_NVK.nbytes
+        return self.coordinates_NVP.nbytes
 
 
-def fit_principal_components(features_ND: torch.Tensor, directions: int) -> PrincipalComponents:
+def fit_principal_components(features_ND: torch.Tensor, components: int) -> PrincipalComponents:
     """The principal directions of some images' features.
 
     From the eigenvectors u of the centred images' Gram matrix (N, N) with eigenvalue λ:
@@ -107,20 +107,20 @@ def fit_principal_components(features_ND: torch.Tensor, directions: int) -> Prin
 
     Args:
         features_ND: The images, float32.
-        directions: K, at most.
+        components: K, at most.
     """
     mean_D = features_ND.mean(0)
     centred_ND = features_ND - mean_D
     values_N, vectors_NN = torch.linalg.eigh(centred_ND @ centred_ND.T)
     spans = values_N > 1e-5 * values_N[-1].clamp(min=1e-12)
-    spans[: max(0, len(spans) - directions)] = False
-    chosen_NK = vectors_NN[:, spans].flip(1)
-    directions_KD = (chosen_NK / values_N[spans].flip(0).sqrt()).T @ centred_ND
-    return PrincipalComponents(mean_D.cpu().numpy(), directions_KD.cpu().numpy())
+    spans[: max(0, len(spans) - components)] = False
+    axes_NP = vectors_NN[:, spans].flip(1)
+    components_PD = (axes_NP / values_N[spans].flip(0).sqrt()).T @ centred_ND
+    return PrincipalComponents(mean_D.cpu().numpy(), components_PD.cpu().numpy())
 
 
 def project_images(
-    features: CachedArray, slots_N: NDArray[np.int64], directions: int, device: torch.device
+    features: CachedArray, row_N: NDArray[np.int64], components: int, device: torch.device
 ) -> ProjectedImages:
     """Find the directions of training images and enter them with their views.
 
@@ -130,32 +130,32 @@ def project_images(
 
     Args:
         features: The cached features.
-        slots_N: The row of each training image in them.
-        directions: K, at most.
+        row_N: The row of each training image in them.
+        components: K, at most.
         device: Where to compute.
     """
     features_RVD = features.open()
-    every = max(1, -(-len(slots_N) // MOST))
-    some_N = slots_N[::every]
+    every = max(1, -(-len(row_N) // MOST))
+    some_N = row_N[::every]
     turns_N = np.arange(len(some_N)) % features_RVD.shape[1]
     some_ND = torch.from_numpy(features_RVD[some_N, turns_N]).to(device).float()
-    subspace = fit_principal_components(some_ND, directions)
-    shape = (len(slots_N), features_RVD.shape[1], len(subspace.directions_KD))
-    entered_NVK = np.empty(shape, np.float16)
-    mean_D, directions_KD = subspace.on(device)
-    directions_KD = bf16_if_fast(directions_KD)
+    subspace = fit_principal_components(some_ND, components)
+    shape = (len(row_N), features_RVD.shape[1], len(subspace.components_PD))
+    projected_NVP = np.empty(shape, np.float16)
+    mean_D, components_PD = subspace.on(device)
+    components_PD = bf16_if_fast(components_PD)
     images = max(1, PART // (4 * features_RVD[0].size))
-    for start in range(0, len(slots_N), images):
-        rows_NVD = torch.from_numpy(np.asarray(features_RVD[slots_N[start : start + images]]))
-        part_NVK = bf16_if_fast(rows_NVD.to(device).float().sub_(mean_D)) @ directions_KD.T
-        entered_NVK[start : start + images] = part_NVK.half().cpu().numpy()
-    return ProjectedImages(subspace, entered_NVK)
+    for start in range(0, len(row_N), images):
+        rows_NVD = torch.from_numpy(np.asarray(features_RVD[row_N[start : start + images]]))
+        part_NVP = bf16_if_fast(rows_NVD.to(device).float().sub_(mean_D)) @ components_PD.T
+        projected_NVP[start : start + images] = part_NVP.half().cpu().numpy()
+    return ProjectedImages(subspace, projected_NVP)
 
 
-def projection_key(features: CachedArray, slots_N: NDArray[np.int64], directions: int) -> str:
+def projection_key(features: CachedArray, row_N: NDArray[np.int64], components: int) -> str:
     """What images along so many directions are known by."""
-    about = f"{features.path} {directions} ".encode()
-    return hashlib.sha256(about + slots_N.tobytes()).hexdigest()
+    about = f"{features.path} {components} ".encode()
+    return hashlib.sha256(about + row_N.tobytes()).hexdigest()
 
 
 def content_key(features_ND: NDArray[np.float16]) -> str:
@@ -194,12 +194,12 @@ _UNSEEN: OrderedDict[str, torch.Tensor] = OrderedDict()
 
 
 def cached_projection(
-    features: CachedArray, slots_N: NDArray[np.int64], directions: int, device: torch.device
+    features: CachedArray, row_N: NDArray[np.int64], components: int, device: torch.device
 ) -> ProjectedImages:
     """:func:`project_images`, kept by this process for its next trainings on the same images."""
-    key = projection_key(features, slots_N, directions)
+    key = projection_key(features, row_N, components)
     return cached_or_made(
-        _KEPT, key, lambda: project_images(features, slots_N, directions, device), CACHED
+        _KEPT, key, lambda: project_images(features, row_N, components, device), CACHED
     )
 
 
@@ -222,12 +222,12 @@ def project_unseen(
         device: Where to compute.
     """
 
-    def entered() -> torch.Tensor:
+    def projected() -> torch.Tensor:
         features_ND = read()
-        parts = [torch.zeros((0, len(subspace.directions_KD)), device=device)]
+        parts = [torch.zeros((0, len(subspace.components_PD)), device=device)]
         for start in range(0, len(features_ND), AT_ONCE):
             rows = torch.from_numpy(np.asarray(features_ND[start : start + AT_ONCE]))
-            parts.append(subspace.enter(rows.to(device)))
+            parts.append(subspace.project(rows.to(device)))
         return torch.cat(parts)
 
-    return cached_or_made(_UNSEEN, f"{key} {device}", entered, CACHED_UNSEEN)
+    return cached_or_made(_UNSEEN, f"{key} {device}", projected, CACHED_UNSEEN)

@@ -35,7 +35,7 @@ class ProjectedHead:
 
     def on_features(self) -> Head:
         """The head as a member has it."""
-        return self.space.leave(self.head) if self.space else self.head
+        return self.space.unproject(self.head) if self.space else self.head
 
     def logits(self, unseen: str, read: Callable[[], NDArray[np.float16]]) -> NDArray[np.float32]:
         """Logits (N, K) of images that it has not learned from and that the next trials read too.
@@ -47,7 +47,7 @@ class ProjectedHead:
         if self.space is None:
             return logits_of(self.head, read())
         device = next(self.head.parameters()).device
-        unseen_NK = project_unseen(f"{self.key} {unseen}", self.space, read, device)
+        unseen_NP = project_unseen(f"{self.key} {unseen}", self.space, read, device)
         with torch.inference_mode():
-            parts = [self.head.logits(some_NK) for some_NK in unseen_NK.split(AT_ONCE)]
+            parts = [self.head.logits(some_NP) for some_NP in unseen_NP.split(AT_ONCE)]
         return torch.cat(parts).cpu().numpy()

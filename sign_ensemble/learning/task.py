@@ -27,11 +27,11 @@ def seed_of(*parts: int) -> int:
 
 @dataclass(frozen=True)
 class Resources:
-    """How trainings share a cluster: ``at_once`` of them, each with ``least`` to ``most`` workers
+    """How trainings share a cluster: ``concurrent`` of them, each with ``least`` to ``most`` workers
     of so many CPUs and GPUs.
     """
 
-    at_once: int
+    concurrent: int
     least: int
     most: int
     cpus: int
@@ -67,7 +67,7 @@ class EndToEnd:
         pixels: The images.
         settings: How convolutions learn.
         scale: Workers of a training.
-        means: Their resources.
+        resources: Their resources.
         negatives: Most negatives of each kind from a fold.
         folder: Where trainings under way keep their files.
     """
@@ -75,7 +75,7 @@ class EndToEnd:
     pixels: PixelTask
     settings: FinetuneConfig
     scale: ScaleConfig
-    means: Resources
+    resources: Resources
     negatives: int
     folder: str
 
@@ -102,8 +102,8 @@ class Task:
         negatives: Path of the self-made negatives' features, safetensors with ``features`` and
             ``folds``: a negative made from a signer's images belongs to that signer's fold.
         seed: The search's seed.
-        whole: Images and means, where a trial's convolutions learn too.
-        entered: Training images along their directions, by :func:`key_of`, as far as that was done
+        end_to_end: Images and means, where a trial's convolutions learn too.
+        projected: Training images along their directions, by :func:`key_of`, as far as that was done
             before; a process finds the rest itself.
     """
 
@@ -114,8 +114,8 @@ class Task:
     labels: tuple[str, ...]
     negatives: str
     seed: int
-    whole: EndToEnd | None = None
-    entered: Mapping[str, ProjectedImages] = field(default_factory=dict, repr=False)
+    end_to_end: EndToEnd | None = None
+    projected: Mapping[str, ProjectedImages] = field(default_factory=dict, repr=False)
 
     @property
     def folds(self) -> int:
@@ -128,7 +128,7 @@ class FoldResult:
     """How one setting did on one fold that it had not seen.
 
     ``nll`` is in nats per image; ``augrc`` is the chance that a misread sign or a self-made
-    negative is answered, over all thresholds on the network's own entropy; ``logits_FK`` follow the
+    negative is answered, over all thresholds on the network's own entropy; ``logits_NK`` follow the
     order of the fold's images in the task, ``negative_logits_GK`` that of its negatives.
     """
 
@@ -141,7 +141,7 @@ class FoldResult:
     epochs: int
     best_epoch: int
     seconds: float
-    logits_FK: NDArray[np.float32]
+    logits_NK: NDArray[np.float32]
     negative_logits_GK: NDArray[np.float32]
 
     def figures(self) -> dict[str, Any]:

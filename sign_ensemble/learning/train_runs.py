@@ -53,19 +53,21 @@ class ProgressActor:
 def run_training(
     jobs: Sequence[Job],
     task: PixelTask,
-    means: Resources,
+    resources: Resources,
     folder: str,
     name: str,
     scale: ScaleConfig,
-    board: Any,
+    progress_actor: Any,
 ) -> None:
-    """One Ray Train run over some members, one after another; ``board`` may be None."""
-    workers = means.least if means.least == means.most else (means.least, means.most)
+    """One Ray Train run over some members, one after another; ``progress_actor`` may be None."""
+    workers = (
+        resources.least if resources.least == resources.most else (resources.least, resources.most)
+    )
     training = f"{folder}/{name}"
     release_resources(training)
-    resources: dict[str, float] = {"CPU": means.cpus, "memory": memory_mark(training)}
-    resources |= {"GPU": means.gpus} if means.gpus else {}
-    one_each = means.gpus >= 1  # NCCL refuses two workers on one GPU
+    per_worker: dict[str, float] = {"CPU": resources.cpus, "memory": memory_mark(training)}
+    per_worker |= {"GPU": resources.gpus} if resources.gpus else {}
+    one_each = resources.gpus >= 1  # NCCL refuses two workers on one GPU
     files, where = filesystem_and_path(storage_path(folder))
     ray.train.torch.TorchTrainer(
         worker_loop,
@@ -73,12 +75,12 @@ def run_training(
             "jobs": jobs,
             "task": task,
             "scale": scale,
-            "board": board,
-            "threads": means.cpus,
+            "board": progress_actor,
+            "threads": resources.cpus,
         },
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if one_each else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=bool(means.gpus), resources_per_worker=resources
+            num_workers=workers, use_gpu=bool(resources.gpus), resources_per_worker=per_worker
         ),
         run_config=ray.train.RunConfig(
             name=name,
@@ -160,11 +162,13 @@ def this_node() -> NodeAffinitySchedulingStrategy:
 
 
 def finetune_one(
-    job: Job, task: PixelTask, means: Resources, folder: StoragePath, scale: ScaleConfig
+    job: Job, task: PixelTask, resources: Resources, folder: StoragePath, scale: ScaleConfig
 ) -> None:
     """Fine-tune one network with Ray Train, unless an interrupted call has done so."""
     if not finished_sha256(job):
-        ray.get(training_task().remote([job], task, means, str(folder), "training", scale, None))
+        ray.get(
+            training_task().remote([job], task, resources, str(folder), "training", scale, None)
+        )
 
 
 def finetune_members(
@@ -194,21 +198,21 @@ def finetune_members(
     before = passes - sum(job.card.finetune.epochs for job in missing)
     progress(before, passes)
     if missing:
-        means = resources_for(scale, ray.cluster_resources(), len(missing), largest_node())
-        board = ProgressActor.options(scheduling_strategy=this_node()).remote()  # type: ignore[attr-defined]  # Ray adds it
+        resources = resources_for(scale, ray.cluster_resources(), len(missing), largest_node())
+        progress_actor = ProgressActor.options(scheduling_strategy=this_node()).remote()  # type: ignore[attr-defined]  # Ray adds it
         shared = ray.put(task)
         training = training_task()
         waiting = [
             training.remote(
-                missing[i :: means.at_once], shared, means, str(folder), f"lane-{i}",
-                scale, board,
+                missing[i :: resources.concurrent], shared, resources, str(folder), f"lane-{i}",
+                scale, progress_actor,
             )
-            for i in range(means.at_once)
+            for i in range(resources.concurrent)
         ]  # fmt: skip
         try:
             while waiting:
                 ready, waiting = ray.wait(waiting, timeout=1)
-                progress(before + int(ray.get(board.read.remote())), passes)
+                progress(before + int(ray.get(progress_actor.read.remote())), passes)
                 for reference in ready:
                     ray.get(reference)
         except ray.exceptions.RayTaskError as fault:

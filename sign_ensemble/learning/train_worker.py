@@ -112,9 +112,9 @@ def finetune_member(
     settings, recipe = job.card.finetune, job.card.recipe
     torch.manual_seed(job.card.seed)
     network = network_of(load(storage_path(job.head)), settings, task.weights).to(device)
-    optimiser = optimizer_of(network, settings)
+    optimizer = optimizer_of(network, settings)
     if tensors:
-        restore(network, optimiser, tensors)
+        restore(network, optimizer, tensors)
     in_place = {"gradient_as_bucket_view": True}  # else 60 MB are copied in every step
     shared = ray.train.torch.prepare_model(network, parallel_strategy_kwargs=in_place)
     batches = PixelBatches(
@@ -131,17 +131,15 @@ def finetune_member(
     )
     clock = Clock(60 * scale.checkpoint_minutes, workers, device)
 
-    def after_step(position: TrainingState) -> None:
-        if rank == 0 and config["board"] and position.step % ASK_EVERY == 0:
-            config["board"].tell.remote(
-                job.path, position.epoch - 1 + position.step / batches.steps
-            )
-        if position.step == 0 or (position.step % ASK_EVERY == 0 and clock.rang()):
-            write_checkpoint(job, position, network, optimiser, rank)
+    def after_step(state: TrainingState) -> None:
+        if rank == 0 and config["board"] and state.step % ASK_EVERY == 0:
+            config["board"].tell.remote(job.path, state.epoch - 1 + state.step / batches.steps)
+        if state.step == 0 or (state.step % ASK_EVERY == 0 and clock.expired()):
+            write_checkpoint(job, state, network, optimizer, rank)
             clock.begin()
 
-    course = finetuning_schedule(settings, recipe.label_smoothing)
-    fit(shared, batches, course, optimiser, device, None, begin, after_step)
+    schedule = finetuning_schedule(settings, recipe.label_smoothing)
+    fit(shared, batches, schedule, optimizer, device, None, begin, after_step)
     if rank == 0:
         learned = {
             name: value.cpu().contiguous().numpy() for name, value in network.learned().items()
@@ -161,26 +159,26 @@ class Clock:
         """Start anew."""
         self.began = time.monotonic()
 
-    def rang(self) -> bool:
+    def expired(self) -> bool:
         """Whether the time is over; all workers must ask together."""
-        rang = torch.tensor(
+        expired = torch.tensor(
             [float(time.monotonic() - self.began > self.seconds)], device=self.device
         )
         if self.workers > 1:
-            torch.distributed.broadcast(rang, 0)
-        return bool(rang)
+            torch.distributed.broadcast(expired, 0)
+        return bool(expired)
 
 
 def write_checkpoint(
     job: Job,
-    position: TrainingState,
+    state: TrainingState,
     network: Network,
-    optimiser: Adam,
+    optimizer: Adam,
     rank: int,
 ) -> None:
     """Report where a training stands, with all that it needs to go on."""
-    tensors = checkpoint_tensors(network, optimiser) if rank == 0 else {}
-    report({"key": job.key, "done": False, **checkpoint_header(position)}, tensors, rank)
+    tensors = checkpoint_tensors(network, optimizer) if rank == 0 else {}
+    report({"key": job.key, "done": False, **checkpoint_header(state)}, tensors, rank)
 
 
 def report(header: dict[str, Any], tensors: dict[str, torch.Tensor], rank: int) -> None:

@@ -71,20 +71,20 @@ class FeatureBatches:
     """Cached features in batches; every epoch draws, for some images, one of their views.
 
     Args:
-        features_RVE: All cached features, memory-mapped.
+        features_RVD: All cached features, memory-mapped.
         rows_N: The row of each training image in them.
         labels_N: Its label.
         size: Images per batch.
-        view_share: Share of images that an epoch replaces by a view.
+        augment_prob: Share of images that an epoch replaces by a view.
         rng: Order of images and views. Its state moves on, so a training of a head, which takes
             seconds, begins at the beginning.
     """
 
-    features_RVE: NDArray[np.float16]
+    features_RVD: NDArray[np.float16]
     rows_N: NDArray[np.int64]
     labels_N: NDArray[np.int64]
     size: int
-    view_share: float
+    augment_prob: float
     rng: np.random.Generator
 
     @property
@@ -95,13 +95,13 @@ class FeatureBatches:
     def epoch(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
         """Features (B, E) in float16 and labels (B,), each image once."""
         order = self.rng.permutation(len(self.rows_N))
-        views = np.zeros(len(order), np.int64)
-        if self.features_RVE.shape[1] > 1:
-            drawn = self.rng.integers(1, self.features_RVE.shape[1], size=len(order))
-            views = np.where(self.rng.random(len(order)) < self.view_share, drawn, 0)
+        augmentations = np.zeros(len(order), np.int64)
+        if self.features_RVD.shape[1] > 1:
+            drawn = self.rng.integers(1, self.features_RVD.shape[1], size=len(order))
+            augmentations = np.where(self.rng.random(len(order)) < self.augment_prob, drawn, 0)
         for start in range(begin * self.size, len(order), self.size):
             chosen = order[start : start + self.size]
-            values = self.features_RVE[self.rows_N[chosen], views[chosen]]
+            values = self.features_RVD[self.rows_N[chosen], augmentations[chosen]]
             yield [MicroBatch((torch.from_numpy(values),), torch.from_numpy(self.labels_N[chosen]))]
 
 
@@ -125,7 +125,7 @@ class Schedule:
     cosine: bool = False
     clip: float = inf
 
-    def pace(self, step: int, steps: int) -> float:
+    def rate_factor(self, step: int, steps: int) -> float:
         """What step ``step`` (from 0) of ``steps`` multiplies the highest step size by.
 
         (step + 1) / w in the first w = warmup · steps; then 1, or (1 + cos(π t)) / 2 with t from 0
@@ -155,12 +155,12 @@ class FitResult:
     """What a training came to.
 
     ``epochs`` were run; the network holds the weights after ``best_epoch`` (from 1), whose loss on
-    the images kept back was ``stop_nll`` (nats per image; None if none were kept back).
+    the images kept back was ``validation_nll`` (nats per image; None if none were kept back).
     """
 
     epochs: int
     best_epoch: int
-    stop_nll: float | None
+    validation_nll: float | None
     losses: tuple[float, ...]
 
 
@@ -187,7 +187,7 @@ def without_gradient_sync(network: nn.Module) -> AbstractContextManager[None]:
 
 
 def backward(
-    network: nn.Module, pieces: list[MicroBatch], smoothing: float, device: torch.device
+    network: nn.Module, micro_batches: list[MicroBatch], smoothing: float, device: torch.device
 ) -> torch.Tensor:
     """Gradients of one step's loss, summed over its pieces and, by the last one, over workers.
 
@@ -198,13 +198,13 @@ def backward(
     shared = isinstance(network, DistributedDataParallel)
     workers = torch.distributed.get_world_size() if shared else 1
     total = torch.zeros((), device=device)
-    for left, piece in zip(range(len(pieces) - 1, -1, -1), pieces, strict=True):
-        first, *others = (each.to(device, non_blocking=True) for each in piece.inputs)
-        labels_N = piece.labels_N.to(device, non_blocking=True)
+    for left, micro_batch in zip(range(len(micro_batches) - 1, -1, -1), micro_batches, strict=True):
+        first, *others = (each.to(device, non_blocking=True) for each in micro_batch.inputs)
+        labels_N = micro_batch.labels_N.to(device, non_blocking=True)
         with without_gradient_sync(network) if left else nullcontext():
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 log_probs_NK = network(first if half else first.float(), *others)
-            loss = smoothed_nll(log_probs_NK.float(), labels_N, smoothing) * piece.weight
+            loss = smoothed_nll(log_probs_NK.float(), labels_N, smoothing) * micro_batch.weight
             (loss * workers).backward()  # of which DistributedDataParallel takes the mean
         total += loss.detach()
     return total
@@ -213,10 +213,10 @@ def backward(
 def fit(
     network: nn.Module,
     batches: Batches,
-    course: Schedule,
-    optimiser: Optimizer,
+    schedule: Schedule,
+    optimizer: Optimizer,
     device: torch.device,
-    stop_nll: Callable[[nn.Module], float] | None = None,
+    validation_nll: Callable[[nn.Module], float] | None = None,
     begin: TrainingState | None = None,
     after_step: Callable[[TrainingState], None] | None = None,
 ) -> FitResult:
@@ -225,10 +225,10 @@ def fit(
     Args:
         network: Maps inputs to log-probabilities.
         batches: Training data.
-        course: Passes, pace, smoothing, clipping.
-        optimiser: Over the network's parameters, with their highest step sizes.
+        schedule: Passes, pace, smoothing, clipping.
+        optimizer: Over the network's parameters, with their highest step sizes.
         device: Where to train; the network is there already.
-        stop_nll: Loss on images kept back, asked after every pass. Training ends when it has not
+        validation_nll: Loss on images kept back, asked after every pass. Training ends when it has not
             fallen for ``course.patience`` passes, and the best pass's weights are kept.
         begin: Where an interrupted training stood; network and optimiser are as they were then.
         after_step: Told where the training stands.
@@ -237,21 +237,21 @@ def fit(
         FloatingPointError: the loss is no number any more.
     """
     at = begin or TrainingState()
-    steps, highest = batches.steps, [group["lr"] for group in optimiser.param_groups]
+    steps, highest = batches.steps, [group["lr"] for group in optimizer.param_groups]
     losses = list(at.losses)
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
-    for epoch in range(at.epoch, course.epochs + 1):
+    for epoch in range(at.epoch, schedule.epochs + 1):
         network.train()
         total = torch.zeros((), device=device)
-        for step, pieces in enumerate(batches.epoch(epoch, at.step), at.step):
-            pace = course.pace((epoch - 1) * steps + step, course.epochs * steps)
-            for group, rate in zip(optimiser.param_groups, highest, strict=True):
-                group["lr"] = rate * pace
-            optimiser.zero_grad()
-            total += backward(network, pieces, course.label_smoothing, device)
-            if course.clip < inf:
-                nn.utils.clip_grad_norm_(network.parameters(), course.clip)
-            optimiser.step()
+        for step, micro_batches in enumerate(batches.epoch(epoch, at.step), at.step):
+            rate_factor = schedule.rate_factor((epoch - 1) * steps + step, schedule.epochs * steps)
+            for group, rate in zip(optimizer.param_groups, highest, strict=True):
+                group["lr"] = rate * rate_factor
+            optimizer.zero_grad()
+            total += backward(network, micro_batches, schedule.label_smoothing, device)
+            if schedule.clip < inf:
+                nn.utils.clip_grad_norm_(network.parameters(), schedule.clip)
+            optimizer.step()
             if after_step and step + 1 < steps:
                 after_step(TrainingState(epoch, step + 1, tuple(losses)))
         losses.append(sum_over_workers(total, network) / (steps - at.step))
@@ -263,16 +263,16 @@ def fit(
         at = TrainingState(epoch + 1, 0, tuple(losses))
         if after_step:
             after_step(at)
-        if stop_nll is None:
+        if validation_nll is None:
             continue
         network.eval()
-        value = stop_nll(network)
+        value = validation_nll(network)
         if best is None or value < best[0]:
             best = (value, epoch, {k: v.clone() for k, v in network.state_dict().items()})
-        elif epoch - best[1] >= course.patience:
+        elif epoch - best[1] >= schedule.patience:
             break
     network.eval()
-    for group, rate in zip(optimiser.param_groups, highest, strict=True):
+    for group, rate in zip(optimizer.param_groups, highest, strict=True):
         group["lr"] = rate
     done = len(losses)
     if best is None:

@@ -152,12 +152,12 @@ def fpr95(
     known_weights: Counts | None = None,
     strange_weights: Counts | None = None,
     *,
-    keep: float = 0.95,
+    target_coverage: float = 0.95,
 ) -> Values:
-    """Share of strange images accepted when the threshold keeps ``keep`` of the known ones.
+    """Share of strange images accepted when the threshold keeps ``target_coverage`` of the known ones.
 
     The threshold is the smallest known score t such that the share of known scores ≤ t is at least
-    ``keep``; an image is accepted if its score ≤ t. It is an oracle's threshold, read off the very
+    ``target_coverage``; an image is accepted if its score ≤ t. It is an oracle's threshold, read off the very
     images it is judged on: for comparing scores, never for a shipped rule. 0.95 is protocol M's.
 
     Other tools swap the classes: OpenOOD and pytorch-ood take strange images as the positives, so
@@ -166,15 +166,15 @@ def fpr95(
     torch-uncertainty is this one.
 
     Raises:
-        ValueError: Also for ``keep`` outside 0 < keep ≤ 1.
+        ValueError: Also for ``target_coverage`` outside 0 < keep ≤ 1.
     """
-    if not 0 < keep <= 1:
-        raise ValueError(f"fpr95: keep must lie in 0 < keep <= 1, not {keep}")
+    if not 0 < target_coverage <= 1:
+        raise ValueError(f"fpr95: keep must lie in 0 < keep <= 1, not {target_coverage}")
     known, known_w = samples.ordered(known_scores, known_weights, "fpr95")
     strange, strange_w = samples.ordered(strange_scores, strange_weights, "fpr95")
     kept = np.cumsum(known_w, axis=-1)
     # 19 / 20 >= 0.95 holds in float64, where 0.95 * 20 <= 19 need not: divide, never multiply
-    threshold = known[(kept / kept[..., -1:] >= keep).argmax(-1)]
+    threshold = known[(kept / kept[..., -1:] >= target_coverage).argmax(-1)]
     last = np.searchsorted(strange, threshold, side="right")
     below = samples.sums_before(strange_w)
     if below.ndim == 1:

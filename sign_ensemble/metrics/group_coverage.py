@@ -31,23 +31,23 @@ class UnderCoveredGroup:
 
 
 def under_covered_groups(
-    answered_N: NDArray[np.bool_], groups_N: NDArray[np.str_], keep: float
+    answered_N: NDArray[np.bool_], groups_N: NDArray[np.str_], target_coverage: float
 ) -> list[UnderCoveredGroup]:
-    """Groups of which fewer are answered than ``keep`` and chance explain, most affected first.
+    """Groups of which fewer are answered than ``target_coverage`` and chance explain, most affected first.
 
     Named is a group with P(Bin(n, keep) ≤ answered) ≤ CHANCE / G (Bonferroni).
 
     Args:
         answered_N: Whether each sign is answered.
         groups_N: Its signer, or its label.
-        keep: Share of signs that should be.
+        target_coverage: Share of signs that should be.
     """
     names = np.unique(groups_N)
     found = []
     for name in names:
         mine = answered_N[groups_N == name]
         answered, n = int(mine.sum()), len(mine)
-        chance = float(bdtr(answered, n, keep))
+        chance = float(bdtr(answered, n, target_coverage))
         if chance <= CHANCE / len(names):
             found.append((chance, UnderCoveredGroup(str(name), answered, n)))
     return [payer for _, payer in sorted(found, key=lambda pair: (pair[0], pair[1].name))]

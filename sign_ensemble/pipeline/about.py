@@ -46,7 +46,7 @@ def about(
         )
     return {
         "combination": rule.choice["chosen"],
-        "keep": rule.keep,
+        "target_coverage": rule.target_coverage,
         "members": len(reader.ensemble.members),
         "labels": list(reader.ensemble.labels),
         "images": listed.counts(),

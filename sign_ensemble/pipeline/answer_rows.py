@@ -55,9 +55,9 @@ def galleries(
     return found
 
 
-def jpeg(image_SS3: NDArray[np.uint8]) -> bytes:
+def jpeg(image_HW3: NDArray[np.uint8]) -> bytes:
     """The image, at most 112 pixels wide."""
-    made = Image.fromarray(image_SS3)
+    made = Image.fromarray(image_HW3)
     made.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     with io.BytesIO() as buffer:
         made.save(buffer, "JPEG", quality=QUALITY)

@@ -112,7 +112,7 @@ def out_of_signer_of(
         bank: The training images that distances are measured to.
         votes: Votes of each member's trial.
     """
-    run, task, reads = prepared.run, prepared.task, prepared.config.ensemble.clouds == "auto"
+    run, task, reads = prepared.run, prepared.task, prepared.config.ensemble.gda == "auto"
     judged = read_out_of_fold(run)
     negatives, header = read_arrays(run.negatives)
     at, made = distances_to_other_signers(prepared, bank, negatives, reads and not judged)
@@ -154,7 +154,7 @@ def signs_of_left_out(
     """
     config = prepared.config
     candidate = named(prepared) or (USUAL_FINETUNED if seen.judged else None)
-    if candidate and not config.rejection.strange_share:
+    if candidate and not config.rejection.ood_prior:
         return []  # nothing is to be chosen, and confidence does not ask
     if candidate and set(candidate.witnesses) <= DISTANCES:
         return left_out_distances(prepared, bank, chosen)
@@ -196,7 +196,7 @@ def chosen_candidate(
     if judged:  # joined hands alone do not tell candidates apart: their seams betray them
         best, why = usual, f"the usual {usual.name} of fine-tuned members"
     best = named(prepared) or best
-    second = prepared.config.rejection.unsure and UNSURE not in best.witnesses
+    second = prepared.config.rejection.uncertainty_share and UNSURE not in best.witnesses
     return best, {
         "chosen": best.name + (f", and {UNSURE} by itself" if second else ""),
         "by": f"{why}; better: AUGRC, signer by signer, of misread signs and {gestures}, plus the "
@@ -215,7 +215,7 @@ def build_rule(prepared: Prepared) -> None:
     bank = reference_set_of(task, chosen, hand_count_images(prepared))
     seen = out_of_signer_of(prepared, bank, votes)
     readings = None
-    if config.ensemble.clouds == "auto":
+    if config.ensemble.gda == "auto":
         to_labels, logits = seen.at.to_labels_RNK, seen.signs_RNK
         readings = fit_gda_predictions(
             to_labels, logits, seen.votes_R, task.labels_N, weights_N, seen.judged
@@ -234,13 +234,13 @@ def build_rule(prepared: Prepared) -> None:
     rule = Rule(
         witnesses=best.witnesses,
         joined=best.joined,
-        keep=settings.keep,
-        unsure=0.0 if UNSURE in best.witnesses else settings.unsure,
+        target_coverage=settings.target_coverage,
+        unsure=0.0 if UNSURE in best.witnesses else settings.uncertainty_share,
         calibration=dict(calibration.scores),
         groups_C=task.folds_N,
         single_C=max_prob(softmax(seen.signs_RNK[seen.single].astype(np.float64), -1)),
         neighbours=settings.neighbours,
-        bank=bank.deep_BVD[:, 0],
+        bank=bank.fifth_BVD[:, 0],
         clouds=atlas.third,
         parts=atlas.parts,
         hands=atlas.hands,
@@ -249,7 +249,7 @@ def build_rule(prepared: Prepared) -> None:
         fifth=atlas.fifth,
         readings=readings,
         own=tuple(own),
-        belief=believed(best, left_out, settings.strange_share),
+        belief=believed(best, left_out, settings.ood_prior),
     )
     say(f"rejection: {rule.choice['chosen']}")
     if settings.max_error is not None:

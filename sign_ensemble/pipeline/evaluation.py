@@ -210,7 +210,9 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, readings: int) -> dict[s
     tree["about"]["notes"] += [
         payer.words(kind)
         for kind, groups in (("signer", signers), ("label", test.column("label").to_pylist()))
-        for payer in under_covered_groups(known.accepted_N, np.array(groups), reader.rule.keep)
+        for payer in under_covered_groups(
+            known.accepted_N, np.array(groups), reader.rule.target_coverage
+        )
     ]
     run.report.unlink(missing_ok=True)  # an earlier reading's; if this call stops here, it is due
     write_json(run.metrics, tree)

@@ -85,8 +85,8 @@ def predict_with(
     labels = len(member.card.labels)
     said, clouds = [np.zeros((0, labels), np.float32)], [np.zeros(0)]
     to_labels = [np.zeros((0, labels))]
-    for logits_NK, features_NE in logits_and_features(member, images, weights):
-        seen = gda_distances(features_NE, own, labels)
+    for logits_NK, features_ND in logits_and_features(member, images, weights):
+        seen = gda_distances(features_ND, own, labels)
         said.append(logits_NK)
         clouds.append(seen.cloud_N)
         to_labels.append(seen.to_labels_NK)

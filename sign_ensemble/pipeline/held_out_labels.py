@@ -59,7 +59,7 @@ def logits_without(
     mine_N = task.folds_N == fold
     rows = np.flatnonzero(~mine_N & np.isin(task.labels_N, kept))
     head, _ = fit_rows(smaller, recipe, rows, seed_of(task.seed, part, fold))
-    return logits_of(head, task.features.open()[task.features.slots_N[mine_N], 0])
+    return logits_of(head, task.features.open()[task.features.row_N[mine_N], 0])
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def logits_of_parts(
         ways = map_over_cluster(
             _logits, networks, (task, recipe), search.cpus_per_trial, search.gpus_per_trial
         )
-        for done, (place, logits_FK) in enumerate(ways, 1):
+        for done, (place, logits_NK) in enumerate(ways, 1):
             network = networks[place]
-            found[network.part][task.folds_N == network.fold] = logits_FK
+            found[network.part][task.folds_N == network.fold] = logits_NK
             ended[network.part] += 1
             if ended[network.part] == task.folds:
                 write_arrays(run.left_out(network.part), {"logits": found.pop(network.part)})
@@ -108,7 +108,7 @@ def logits_of_parts(
 
 def parts_of(prepared: Prepared) -> list[NDArray[np.int64]]:
     """The parts of a run's labels that are left out."""
-    task, most = prepared.task, prepared.config.rejection.left_out
+    task, most = prepared.task, prepared.config.rejection.held_out_groups
     return label_parts(len(task.labels), most, task.seed)
 
 

@@ -72,7 +72,7 @@ def ensemble_method(answers: Answers, rule: Rule) -> Method:
 def score_method(answers: Answers, rule: Rule, name: str) -> Method:
     """The ensemble rejecting by one score alone, its threshold calibrated in the same way."""
     scores = answers.scores[name]
-    accepted = accepts_score(scores, rule.calibration[name], rule.groups_C, rule.keep)
+    accepted = accepts_score(scores, rule.calibration[name], rule.groups_C, rule.target_coverage)
     probs_NK = answers.evidence.probs_NK
     return Method(probs_NK, answers.probability_N, scores, scores, accepted, accepted)
 
@@ -81,7 +81,7 @@ def single_method(answers: Answers, rule: Rule, best: int) -> Method:
     """The best member with max-prob."""
     probs_NK = np.exp(answers.evidence.log_probs_MNK[best])
     scores = max_prob(probs_NK)
-    accepted = accepts_score(scores, rule.single_C, rule.groups_C, rule.keep)
+    accepted = accepts_score(scores, rule.single_C, rule.groups_C, rule.target_coverage)
     return Method(probs_NK, probs_NK.max(-1), scores, scores, accepted, np.ones(len(scores), bool))
 
 
@@ -100,23 +100,23 @@ class Bootstrap:
 
 
 def known_tree(
-    view: Method, labels_N: NDArray[np.int64], near: list[Method], bootstrap: Bootstrap
+    method: Method, labels_N: NDArray[np.int64], near: list[Method], bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """The figures on known signs."""
     n = len(labels_N)
-    probability, correct = metrics.top_class(view.probs_NK, labels_N)
-    rejects = np.concatenate([view.rejects, *[each.rejects for each in near]])
+    probability, correct = metrics.top_class(method.probs_NK, labels_N)
+    rejects = np.concatenate([method.rejects, *[each.rejects for each in near]])
     failures = np.concatenate([~correct, *[np.ones(len(each.rejects), bool) for each in near]])
     figure = bootstrap.figure
     return {
-        "accuracy": figure(partial(metrics.accuracy, view.probs_NK, labels_N), n),
-        "coverage": figure(partial(metrics.coverage, view.accepted), n),
-        "error_accepted": figure(partial(metrics.error_accepted, view.accepted, ~correct), n),
-        "sure": figure(partial(metrics.overconfident, view.confidence, view.claimed), n),
+        "accuracy": figure(partial(metrics.accuracy, method.probs_NK, labels_N), n),
+        "coverage": figure(partial(metrics.coverage, method.accepted), n),
+        "error_accepted": figure(partial(metrics.error_accepted, method.accepted, ~correct), n),
+        "sure": figure(partial(metrics.overconfident, method.confidence, method.claimed), n),
         "ece": figure(partial(metrics.ece, probability, correct), n, centred=True),
         "aurc": figure(partial(metrics.aurc, rejects, failures), len(rejects)),
         "augrc": figure(partial(metrics.augrc, rejects, failures), len(rejects)),
-        "nll": figure(partial(metrics.nll, view.probs_NK, labels_N), n),
+        "nll": figure(partial(metrics.nll, method.probs_NK, labels_N), n),
     }
 
 
@@ -158,17 +158,17 @@ def evaluate(
         draws: Bootstrap draws over images behind each interval.
         seed: Seeds them.
     """
-    views: dict[str, Callable[[Answers], Method]] = {
+    methods: dict[str, Callable[[Answers], Method]] = {
         "": partial(ensemble_method, rule=rule),
         "single": partial(single_method, rule=rule, best=best),
     }
     for name in known.scores:
-        views[f"scores.{name}"] = partial(score_method, rule=rule, name=name)
+        methods[f"scores.{name}"] = partial(score_method, rule=rule, name=name)
     bootstrap = Bootstrap(draws, seed)
     tree: dict[str, Any] = {"known": {}, "sets": {}, "single": {}, "scores": {}, "signers": {}}
-    for path, view in views.items():
-        of_known = view(known)
-        of_sets = {name: view(each.answers) for name, each in strange.items()}
+    for path, method in methods.items():
+        of_known = method(known)
+        of_sets = {name: method(each.answers) for name, each in strange.items()}
         near = [of_sets[name] for name, each in strange.items() if each.kind == "near"]
         place = tree
         for step in filter(None, path.split(".")):

@@ -26,7 +26,7 @@ from sign_ensemble.rejection.reference_set import (
 def reference_rows(prepared: Prepared) -> NDArray[np.int64]:
     """The training images that distances are measured to, sorted; no label lacks one."""
     task = prepared.task
-    most = max(prepared.config.rejection.bank, len(task.labels) * task.folds)
+    most = max(prepared.config.rejection.reference_images, len(task.labels) * task.folds)
     return draw_reference_rows(task.labels_N, task.folds_N, most, task.seed)
 
 
@@ -34,15 +34,15 @@ def reference_set_of(
     task: Task, chosen: NDArray[np.int64], hands: HandCountImages | None = None
 ) -> ReferenceSet:
     """The training images of these rows, with their views; and pictures made of their signs."""
-    slots_B = task.features.slots_N[chosen]
+    row_B = task.features.row_N[chosen]
     every_RVA = all_layers(task.features).open()
-    deep_BVD = every_RVA[slots_B, :, :FIFTH_FEATURES]
-    middle_BC, fourth_BF = (
-        every_RVA[slots_B, 0, FIFTH_FEATURES:HEAD_FEATURES],
-        every_RVA[slots_B, 0, HEAD_FEATURES:],
+    fifth_BVD = every_RVA[row_B, :, :FIFTH_FEATURES]
+    third_BD, fourth_BD = (
+        every_RVA[row_B, 0, FIFTH_FEATURES:HEAD_FEATURES],
+        every_RVA[row_B, 0, HEAD_FEATURES:],
     )
     return ReferenceSet(
-        deep_BVD, middle_BC, fourth_BF, task.labels_N[chosen], task.folds_N[chosen], hands
+        fifth_BVD, third_BD, fourth_BD, task.labels_N[chosen], task.folds_N[chosen], hands
     )
 
 

@@ -48,7 +48,7 @@ class Prepared:
 def read_images(
     rows: pa.Table, root: Path, data: DataConfig, chosen: Sequence[int] | None = None
 ) -> NDArray[np.uint8]:
-    """Decoded images (N, S, S, 3) of manifest rows.
+    """Decoded images (N, H, W, 3) of manifest rows.
 
     Raises:
         UserError: an image was there when the manifest was made and cannot be read now.
@@ -169,8 +169,8 @@ def make_negatives(
     names = sorted(set(kinds))
     found = concatenate(parts)
     arrays: dict[str, NDArray[Any]] = {
-        "features": found.both_NE,
-        "fourth": found.fourth_NF,
+        "features": found.head_ND,
+        "fourth": found.fourth_ND,
         "folds": np.array(folds, np.int64),
         "kinds": np.array([names.index(kind) for kind in kinds], np.int64),
     }

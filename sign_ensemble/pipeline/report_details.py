@@ -104,10 +104,10 @@ def pooled(
     n = sum(len(each.accepted_N) for each in sets)
     found: dict[str, Any] = {"n": n}
     for name, side in sides.items():
-        views = [side(each) for each in sets]
-        confidence = np.concatenate([view.confidence for view in views])
-        claimed = np.concatenate([view.claimed for view in views])
-        accepted = np.concatenate([view.accepted for view in views])
+        methods = [side(each) for each in sets]
+        confidence = np.concatenate([method.confidence for method in methods])
+        claimed = np.concatenate([method.claimed for method in methods])
+        accepted = np.concatenate([method.accepted for method in methods])
         found[name] = {
             "overconfident": bootstrap.figure(
                 partial(metrics.overconfident, confidence, claimed), n
@@ -158,13 +158,13 @@ def operating(
 
 
 def label_figures(
-    view: Method, labels_N: NDArray[np.int64], label: int, bootstrap: Bootstrap
+    method: Method, labels_N: NDArray[np.int64], label: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """The figures on one label's signs."""
     mine = labels_N == label
     n = int(mine.sum())
-    right = (view.probs_NK[mine].argmax(-1) == label).astype(int)
-    accepted = view.accepted[mine]
+    right = (method.probs_NK[mine].argmax(-1) == label).astype(int)
+    accepted = method.accepted[mine]
     figure = bootstrap.figure
     return {
         "accuracy": figure(partial(metrics.coverage, right), n),

@@ -28,7 +28,7 @@ def projected_folds(prepared: Prepared) -> dict[str, ProjectedImages]:
     with progress("folds along their directions") as step:
         return project_folds(
             prepared.task,
-            config.member.directions,
+            config.member.components,
             config.search.cpus_per_trial,
             config.search.gpus_per_trial,
             many_nodes(),
@@ -42,8 +42,8 @@ def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
 
     config, run, task = prepared.config, prepared.run, prepared.task
     if config.search.trial == "finetune":
-        task = replace(task, whole=end_to_end_of(prepared))
-    entered = projected_folds(prepared)
+        task = replace(task, end_to_end=end_to_end_of(prepared))
+    projected = projected_folds(prepared)
     ended = [record for record in read_records(run) if record.status != "failed"]
     if ended:
         say(f"{len(ended)} trials are kept from before")
@@ -53,7 +53,7 @@ def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
 
     with SearchTable(config.search.trials, task.folds, ended, log) as table:
         records = search_trials(
-            run, task, entered, config.member, config.search, config.ensemble.size, table
+            run, task, projected, config.member, config.search, config.ensemble.size, table
         )
     say(f"search: {table.summary()}")
     return records

@@ -1,6 +1,6 @@
 """Members side by side: images and their features in, evidence out.
 
-Letters: M members, N images, S side in pixels, K labels, E features.
+Letters: M members, N images, H and W rows and columns, K labels, E features.
 """
 
 from __future__ import annotations
@@ -125,26 +125,26 @@ class Ensemble:
         return np.array([member.card.weight for member in self.members], np.float64)
 
     def seen(
-        self, features_NE: NDArray[np.float16], images_NSS3: NDArray[np.uint8] | None = None
+        self, features_ND: NDArray[np.float16], images_NHW3: NDArray[np.uint8] | None = None
     ) -> Iterator[tuple[Heads, NDArray[np.float16]]]:
         """The heads of each part and the features (N, E) that they read.
 
         Args:
-            features_NE: Frozen features of the images.
-            images_NSS3: The images; needed if a member has convolutions of its own.
+            features_ND: Frozen features of the images.
+            images_NHW3: The images; needed if a member has convolutions of its own.
         """
         for part in self.parts:
-            features = features_NE
+            features = features_ND
             if part.backbone is not None:
-                assert images_NSS3 is not None
-                features = part.backbone.of_images(images_NSS3).both_NE
+                assert images_NHW3 is not None
+                features = part.backbone.of_images(images_NHW3).head_ND
             yield part.heads, features
 
     def logits(
-        self, features_NE: NDArray[np.float16], images_NSS3: NDArray[np.uint8] | None = None
+        self, features_ND: NDArray[np.float16], images_NHW3: NDArray[np.uint8] | None = None
     ) -> NDArray[np.float32]:
         """Every member's logits (M, N, K); arguments as of :meth:`seen`."""
-        seen = self.seen(features_NE, images_NSS3)
+        seen = self.seen(features_ND, images_NHW3)
         return np.concatenate([heads.logits(features) for heads, features in seen])
 
 

@@ -40,12 +40,12 @@ class HandCountImages:
     """Pictures made from training signers' signs.
 
     Args:
-        deep_PD: Their features, of the fifth layer.
+        fifth_ND: Their features, of the fifth layer.
         signs_P: How many signs each shows: 0, 1 or 2.
         groups_P: The signer (fold) whose signs each was made from.
     """
 
-    deep_PD: NDArray[np.float16]
+    fifth_ND: NDArray[np.float16]
     signs_P: NDArray[np.int64]
     groups_P: NDArray[np.int64]
 
@@ -122,7 +122,7 @@ class HandCountTraining:
         check_training(signs_BD)
         some = slice(None, None, max(1, -(-len(signs_BD) // MOST)))
         signs_I = np.concatenate([np.ones(len(signs_BD[some]), np.int64), hands.signs_P])
-        both_ID = np.concatenate([signs_BD[some], hands.deep_PD])
+        both_ID = np.concatenate([signs_BD[some], hands.fifth_ND])
         x_ID = hellinger(both_ID)
         groups_I = np.concatenate([groups_B[some], hands.groups_P])
         return cls(x_ID, (x_ID @ x_ID.T).double(), signs_I, groups_I)

@@ -79,12 +79,12 @@ class GdaDistances:
     to_labels_NK: Floats
 
 
-def gda_distances(features_NE: NDArray[np.float16], own: MemberGda, labels: int) -> GdaDistances:
+def gda_distances(features_ND: NDArray[np.float16], own: MemberGda, labels: int) -> GdaDistances:
     """Distances of images, as the same network sees them, to its clouds.
 
     A label without a cloud is as far as the farthest with one.
     """
-    to_clouds_NL, to_all_N = label_distances(features_NE[:, :FIFTH_FEATURES], own.clouds)
+    to_clouds_NL, to_all_N = label_distances(features_ND[:, :FIFTH_FEATURES], own.clouds)
     to_labels_NK = of_all_labels(to_clouds_NL, own.labels_L, labels)
     return GdaDistances(relative(to_clouds_NL, to_all_N), to_labels_NK)
 

@@ -9,7 +9,7 @@ So an answer's confidence is
 with p the probabilities at the rule's temperature, t its statistic, and P(sign | t) from training
 signers alone: of signs that the models had not seen (their signers were left out), and of signs
 whose labels were left out too, which stand for gestures that are none. What share of the images
-shown are such gestures nobody can measure beforehand: it is assumed (``rejection.strange_share``).
+shown are such gestures nobody can measure beforehand: it is assumed (``rejection.ood_prior``).
 
 Source: isotonic regression as calibration, Zadrozny & Elkan 2002, "Transforming Classifier Scores
 into Accurate Multiclass Probability Estimates"; by pool adjacent violators (scipy).

@@ -3,7 +3,7 @@
 evaluate, predict and whatever else answers calls :func:`answer`; so what is measured is what is
 shipped.
 
-Letters: M members, N images, S side in pixels.
+Letters: M members, N images, H and W rows and columns.
 """
 
 from __future__ import annotations
@@ -66,36 +66,36 @@ class Predictor:
         return Norms.of(self.rule.bank)
 
     def evidence(
-        self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
+        self, images_NHW3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
     ) -> EnsembleOutput:
         """What members and training images say of N images.
 
         Args:
-            images_NSS3: The images.
+            images_NHW3: The images.
             progress: Called with (images whose frozen features are there, images).
         """
-        found = backbone.load(self.weights).of_images(images_NSS3, progress)
+        found = backbone.load(self.weights).of_images(images_NHW3, progress)
         rule, labels, votes_M = self.rule, len(self.ensemble.labels), self.ensemble.votes_M
         logits, from_own, own_N = [], [], None
-        for i, (heads, seen_NE) in enumerate(self.ensemble.seen(found.both_NE, images_NSS3)):
-            logits.append(heads.logits(seen_NE))
+        for i, (heads, features_ND) in enumerate(self.ensemble.seen(found.head_ND, images_NHW3)):
+            logits.append(heads.logits(features_ND))
             if rule.own:
-                from_own.append(gda_distances(seen_NE, rule.own[i], labels))
+                from_own.append(gda_distances(features_ND, rule.own[i], labels))
         atlas = DistanceModels(np.arange(labels), rule.clouds, rule.parts, rule.fifth)
         cloud_N, part_N, to_labels_RNK = distances(found, atlas, labels)
         if from_own:
             own_N, to_labels_RNK = of_members(from_own, votes_M)
-        near_N = self.near.distances(found.deep_ND, rule.neighbours)
-        norm_N = self.norms.of_images(found.deep_ND)
-        hands_NG = rule.hands.scores(found.deep_ND) if rule.hands else None
+        near_N = self.near.distances(found.fifth_ND, rule.neighbours)
+        norm_N = self.norms.of_images(found.fifth_ND)
+        hands_NG = rule.hands.scores(found.fifth_ND) if rule.hands else None
         at = Distances(near_N, cloud_N, part_N, norm_N, to_labels_RNK, own_N, hands_NG)
         return ensemble_output(np.concatenate(logits), votes_M, at, rule.readings)
 
     def answer(
-        self, images_NSS3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
+        self, images_NHW3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
     ) -> Answers:
         """Label or refusal for N images."""
-        return answer(self.evidence(images_NSS3, progress), self.rule)
+        return answer(self.evidence(images_NHW3, progress), self.rule)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def answer(evidence: EnsembleOutput, rule: Rule) -> Answers:
     by_question = rule.p_of_questions(scores)
     p_values = by_question.min(0)
     surprises_WN = rule.surprises(scores)
-    strange_N, unsure_N = ~accepts(p_values, rule.keep), rule.too_unsure(scores)
+    strange_N, unsure_N = ~accepts(p_values, rule.target_coverage), rule.too_unsure(scores)
     witness_N = np.where(
         (by_question.argmin(0) == 1) | (unsure_N & ~strange_N),
         UNSURE,

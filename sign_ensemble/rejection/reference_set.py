@@ -55,17 +55,17 @@ class ReferenceSet:
     """Training images that distances are measured to.
 
     Args:
-        deep_BVD: Features of the fifth layer, of each image and its views.
-        middle_BC: Features of the third layer.
-        fourth_BF: Of the fourth.
+        fifth_BVD: Features of the fifth layer, of each image and its views.
+        third_BD: Features of the third layer.
+        fourth_BD: Of the fourth.
         labels_B: Their labels.
         groups_B: The signer (fold) of each.
         hands: Pictures made of their signs; None where nobody asks for the guards of HANDS.
     """
 
-    deep_BVD: NDArray[np.float16]
-    middle_BC: NDArray[np.float16]
-    fourth_BF: NDArray[np.float16]
+    fifth_BVD: NDArray[np.float16]
+    third_BD: NDArray[np.float16]
+    fourth_BD: NDArray[np.float16]
     labels_B: NDArray[np.int64]
     groups_B: NDArray[np.int64]
     hands: HandCountImages | None = None
@@ -77,9 +77,9 @@ class ReferenceSet:
     def rows(self, chosen_B: NDArray[np.bool_]) -> ReferenceSet:
         """Some of the images, without pictures."""
         return ReferenceSet(
-            self.deep_BVD[chosen_B],
-            self.middle_BC[chosen_B],
-            self.fourth_BF[chosen_B],
+            self.fifth_BVD[chosen_B],
+            self.third_BD[chosen_B],
+            self.fourth_BD[chosen_B],
             self.labels_B[chosen_B],
             self.groups_B[chosen_B],
         )
@@ -89,7 +89,7 @@ class ReferenceSet:
         """What the guards of HANDS learn from, made ready once."""
         if self.hands is None:
             return None
-        return HandCountTraining.of(self.deep_BVD[:, 0], self.groups_B, self.hands)
+        return HandCountTraining.of(self.fifth_BVD[:, 0], self.groups_B, self.hands)
 
 
 @dataclass(frozen=True)
@@ -140,15 +140,15 @@ def fit_distance_models(
     """The clouds of training images, of the fifth layer too if clouds read; and, unless that is
     given, what no sign looks like, and two.
     """
-    labels_L, third = np.unique(bank.labels_B), fit_class_gaussians(bank.middle_BC, bank.labels_B)
-    parts = fit_regional((bank.middle_BC, bank.fourth_BF), bank.labels_B)
+    labels_L, third = np.unique(bank.labels_B), fit_class_gaussians(bank.third_BD, bank.labels_B)
+    parts = fit_regional((bank.third_BD, bank.fourth_BD), bank.labels_B)
     if bank.lessons and hands is None:
         hands = bank.lessons.fit()
     if not reads:
         return DistanceModels(labels_L, third, parts, None, hands)
-    views = max(0, min(bank.deep_BVD.shape[1], MOST_ROWS // len(bank.labels_B)) - 1)
-    some_BVD = bank.deep_BVD[:, 1 : 1 + views] if views else None
-    fifth = fit_class_gaussians(bank.deep_BVD[:, 0], bank.labels_B, DIRECTIONS, some_BVD)
+    views = max(0, min(bank.fifth_BVD.shape[1], MOST_ROWS // len(bank.labels_B)) - 1)
+    some_BVD = bank.fifth_BVD[:, 1 : 1 + views] if views else None
+    fifth = fit_class_gaussians(bank.fifth_BVD[:, 0], bank.labels_B, DIRECTIONS, some_BVD)
     return DistanceModels(labels_L, third, parts, fifth, hands)
 
 
@@ -203,12 +203,12 @@ def distances(found: Features, atlas: DistanceModels, labels: int) -> tuple[Floa
     """Relative distance to the third layer's clouds (N,), ``part_distance`` (N,), and the distances
     to all K labels (R, N, K).
     """
-    to_clouds_NL, to_all_N = label_distances(found.middle_NC, atlas.third)
+    to_clouds_NL, to_all_N = label_distances(found.third_ND, atlas.third)
     clouds = [to_clouds_NL]
     if atlas.fifth is not None:
-        clouds.append(label_distances(found.deep_ND, atlas.fifth)[0])
+        clouds.append(label_distances(found.fifth_ND, atlas.fifth)[0])
     to_labels_RNK = np.stack([of_all_labels(each, atlas.labels_L, labels) for each in clouds])
-    whole_N, layers = relative(to_clouds_NL, to_all_N), (found.middle_NC, found.fourth_NF)
+    whole_N, layers = relative(to_clouds_NL, to_all_N), (found.third_ND, found.fourth_ND)
     return whole_N, regional_distance(layers, atlas.parts, whole_N), to_labels_RNK
 
 
@@ -235,18 +235,18 @@ def measure_distances(
     asks = all(atlas.hands for atlas in others.values())
     hands_NG = np.zeros((len(groups_N), len(HANDS)))
     to_labels_RNK = np.zeros((layers, len(groups_N), labels))
-    near = NearestNeighbours.of(bank.deep_BVD[:, 0])
+    near = NearestNeighbours.of(bank.fifth_BVD[:, 0])
     for group in np.unique(groups_N):
         mine = np.flatnonzero(groups_N == group)
-        usual = Norms.of(bank.deep_BVD[bank.groups_B != group, 0])
+        usual = Norms.of(bank.fifth_BVD[bank.groups_B != group, 0])
         for start in range(0, len(mine), AT_ONCE):
             chosen = mine[start : start + AT_ONCE]
             some = found.rows(chosen)
-            near_N[chosen] = near.distances(some.deep_ND, k, groups_N[chosen], bank.groups_B)
+            near_N[chosen] = near.distances(some.fifth_ND, k, groups_N[chosen], bank.groups_B)
             found_of = distances(some, others[int(group)], labels)
             cloud_N[chosen], part_N[chosen], to_labels_RNK[:, chosen] = found_of
-            norm_N[chosen] = usual.of_images(some.deep_ND)
+            norm_N[chosen] = usual.of_images(some.fifth_ND)
             if (hands := others[int(group)].hands) and asks:
-                hands_NG[chosen] = hands.scores(some.deep_ND)
+                hands_NG[chosen] = hands.scores(some.fifth_ND)
     asked = hands_NG if asks else None
     return Distances(near_N, cloud_N, part_N, norm_N, to_labels_RNK, hands_NG=asked)

@@ -126,7 +126,7 @@ class Rule:
     Args:
         witnesses: Those that decide.
         joined: How, see :func:`join`.
-        keep: Share of a new signer's signs to answer.
+        target_coverage: Share of a new signer's signs to answer.
         unsure: Share of what is refused that the second question may refuse; 0: it is not asked.
         calibration: Every witness's scores (C,) on calibration images, also of those that do not
             decide, for comparison.
@@ -151,7 +151,7 @@ class Rule:
 
     witnesses: tuple[str, ...]
     joined: Joined
-    keep: float
+    target_coverage: float
     calibration: dict[str, Floats]
     groups_C: NDArray[np.int64]
     single_C: Floats
@@ -262,7 +262,7 @@ class Rule:
         """Which calibration images the rule answers, (C,)."""
         own = self.own_statistic()
         strange_C = conformal_p(own, own, self.weights_C)
-        return accepts(self._over_shares(strange_C, self.calibration).min(0), self.keep)
+        return accepts(self._over_shares(strange_C, self.calibration).min(0), self.target_coverage)
 
     def too_unsure(self, scores: Mapping[str, Floats]) -> NDArray[np.bool_]:
         """Which images are refused for what was promised of errors; none if nothing was."""
@@ -270,16 +270,16 @@ class Rule:
         return unsure_N > (self.promise.sure if self.promise else np.inf)
 
 
-def accepts(p_values_N: Floats, keep: float) -> NDArray[np.bool_]:
+def accepts(p_values_N: Floats, target_coverage: float) -> NDArray[np.bool_]:
     """Answer where p > 1 − keep; what differs from it by rounding alone (1e-9) equals it."""
-    return p_values_N > 1 - keep + 1e-9
+    return p_values_N > 1 - target_coverage + 1e-9
 
 
 def accepts_score(
-    scores_N: Floats, calibration_C: Floats, groups_C: NDArray[np.int64], keep: float
+    scores_N: Floats, calibration_C: Floats, groups_C: NDArray[np.int64], target_coverage: float
 ) -> NDArray[np.bool_]:
     """The same decision from one score alone."""
-    return accepts(conformal_p(scores_N, calibration_C, signer_weights(groups_C)), keep)
+    return accepts(conformal_p(scores_N, calibration_C, signer_weights(groups_C)), target_coverage)
 
 
 def resolution(groups_C: NDArray[np.int64]) -> float:

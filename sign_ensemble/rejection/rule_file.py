@@ -46,11 +46,11 @@ def save(rule: Rule, path: StoragePath) -> None:
         {
             "witnesses": rule.witnesses,
             "joined": rule.joined,
-            "keep": rule.keep,
+            "target_coverage": rule.target_coverage,
             "unsure": rule.unsure,
             "neighbours": rule.neighbours,
             "temperature": rule.temperature,
-            "strange_share": rule.belief.share if rule.belief else None,
+            "ood_prior": rule.belief.share if rule.belief else None,
             "readings": vars(rule.readings) if rule.readings else None,
             "promise": rule.promise.as_dict() if rule.promise else None,
             "own": len(rule.own),
@@ -92,7 +92,7 @@ def load(path: StoragePath) -> Rule:
         return Rule(
             witnesses=tuple(values["witnesses"]),
             joined=values["joined"],
-            keep=values["keep"],
+            target_coverage=values["target_coverage"],
             unsure=values.get("unsure", 0.0),
             calibration=part(arrays, "scores."),
             groups_C=arrays["groups"],
@@ -106,7 +106,7 @@ def load(path: StoragePath) -> Rule:
             choice=values["choice"],
             temperature=values["temperature"],
             promise=risk_control_of(values["promise"]),
-            belief=belief_of(values["strange_share"], arrays),
+            belief=belief_of(values["ood_prior"], arrays),
             hands=HandCountDetector.of_arrays(hands) if (hands := part(arrays, "hands.")) else None,
             own=tuple(MemberGda.of_arrays(part(arrays, f"own.{i}.")) for i in range(values["own"])),
         )

@@ -29,28 +29,28 @@ class Heads:
     """
 
     labels: int
-    first_HE: torch.Tensor
-    first_bias_H: torch.Tensor
-    second_MHH: torch.Tensor
-    second_bias_MH: torch.Tensor
-    third_MHK: torch.Tensor
+    first_UD: torch.Tensor
+    first_bias_U: torch.Tensor
+    second_MUU: torch.Tensor
+    second_bias_MU: torch.Tensor
+    third_MUK: torch.Tensor
     third_bias_MK: torch.Tensor
 
-    def logits(self, features_NE: NDArray[np.float16]) -> NDArray[np.float32]:
+    def logits(self, features_ND: NDArray[np.float16]) -> NDArray[np.float32]:
         """Every member's logits (M, N, K) for features (N, E)."""
         parts = []
-        m = len(self.third_MHK)
+        m = len(self.third_MUK)
         with torch.inference_mode():
-            for start in range(0, len(features_NE), CHUNK):
-                x_NE = to_float32(
-                    features_NE[start : start + CHUNK]
+            for start in range(0, len(features_ND), CHUNK):
+                x_ND = to_float32(
+                    features_ND[start : start + CHUNK]
                 )  # straight to bf16 takes thrice
-                x_NE = x_NE.to(self.first_HE.device).to(self.first_HE.dtype)
-                hidden_NH = (x_NE @ self.first_HE.T).float().add_(self.first_bias_H).relu_()
-                hidden_MNH = hidden_NH.to(x_NE.dtype).view(len(x_NE), m, -1).transpose(0, 1)
-                hidden_MNH = torch.bmm(hidden_MNH, self.second_MHH).float()
-                hidden_MNH = hidden_MNH.add_(self.second_bias_MH[:, None]).relu_()
-                parts.append(torch.baddbmm(self.third_bias_MK[:, None], hidden_MNH, self.third_MHK))
+                x_ND = x_ND.to(self.first_UD.device).to(self.first_UD.dtype)
+                hidden_NU = (x_ND @ self.first_UD.T).float().add_(self.first_bias_U).relu_()
+                hidden_MNU = hidden_NU.to(x_ND.dtype).view(len(x_ND), m, -1).transpose(0, 1)
+                hidden_MNU = torch.bmm(hidden_MNU, self.second_MUU).float()
+                hidden_MNU = hidden_MNU.add_(self.second_bias_MU[:, None]).relu_()
+                parts.append(torch.baddbmm(self.third_bias_MK[:, None], hidden_MNU, self.third_MUK))
         if not parts:
             return np.zeros((m, 0, self.labels), np.float32)
         return torch.cat(parts, 1).cpu().numpy()
@@ -63,26 +63,26 @@ def stack_heads(members: Sequence[Member]) -> Heads:
     h1 = max(member.card.recipe.widths[0] for member in members)
     h2 = max(member.card.recipe.widths[1] for member in members)
     e = members[0].tensors["layers.0.weight"].shape[1]
-    first_MHE = torch.zeros(m, h1, e)
-    first_bias_MH = torch.zeros(m, h1)
-    second_MHH, second_bias_MH = torch.zeros(m, h1, h2), torch.zeros(m, h2)
-    third_MHK, third_bias_MK = torch.zeros(m, h2, k), torch.zeros(m, k)
+    first_MUD = torch.zeros(m, h1, e)
+    first_bias_MU = torch.zeros(m, h1)
+    second_MUU, second_bias_MU = torch.zeros(m, h1, h2), torch.zeros(m, h2)
+    third_MUK, third_bias_MK = torch.zeros(m, h2, k), torch.zeros(m, k)
     for i, member in enumerate(members):
         w1, w2 = member.card.recipe.widths
         part = {name: torch.from_numpy(value) for name, value in member.tensors.items()}
-        first_MHE[i, :w1] = part["layers.0.weight"]
-        first_bias_MH[i, :w1] = part["layers.0.bias"]
-        second_MHH[i, :w1, :w2] = part["layers.3.weight"].T
-        second_bias_MH[i, :w2] = part["layers.3.bias"]
-        third_MHK[i, :w2] = part["layers.6.weight"].T
+        first_MUD[i, :w1] = part["layers.0.weight"]
+        first_bias_MU[i, :w1] = part["layers.0.bias"]
+        second_MUU[i, :w1, :w2] = part["layers.3.weight"].T
+        second_bias_MU[i, :w2] = part["layers.3.bias"]
+        third_MUK[i, :w2] = part["layers.6.weight"].T
         third_bias_MK[i] = part["layers.6.bias"]
     device = best_device()
     return Heads(
         k,
-        bf16_if_fast(first_MHE.flatten(0, 1).to(device)),
-        first_bias_MH.flatten().to(device),
-        bf16_if_fast(second_MHH.to(device)),
-        second_bias_MH.to(device),
-        third_MHK.to(device),
+        bf16_if_fast(first_MUD.flatten(0, 1).to(device)),
+        first_bias_MU.flatten().to(device),
+        bf16_if_fast(second_MUU.to(device)),
+        second_bias_MU.to(device),
+        third_MUK.to(device),
         third_bias_MK.to(device),
     )

@@ -63,14 +63,14 @@ def veto_excess(name: str, scores_N: Floats, calibration_C: Floats) -> Floats:
     let .48 of two hands pass without that and .07 with it, keeping .954 and .951 of signs. FAR
     would keep .943.)
     """
-    return at_once(name, beyond(scores_N, calibration_C), len(calibration_C) + 1)
+    return starting_at_log_n(name, beyond(scores_N, calibration_C), len(calibration_C) + 1)
 
 
 def loo_veto_excess(name: str, calibration_C: Floats) -> Floats:
     """:func:`veto_excess` of each calibration image among the *others*."""
-    return at_once(name, loo_beyond(calibration_C), len(calibration_C))
+    return starting_at_log_n(name, loo_beyond(calibration_C), len(calibration_C))
 
 
-def at_once(name: str, beyond_N: Floats, images: int) -> Floats:
+def starting_at_log_n(name: str, beyond_N: Floats, images: int) -> Floats:
     """With log(images) to begin with where that is so."""
     return np.where(beyond_N > 0, np.log(images) + beyond_N, 0.0) if name in HANDS else beyond_N

@@ -35,7 +35,7 @@ from sign_ensemble.learning.end_to_end import fit_end_to_end_fold
 from sign_ensemble.learning.head_training import fit_fold, recipe_of
 from sign_ensemble.learning.task import FoldResult, Task, seed_of
 
-OF_IMAGES = {"logits_FK", "negative_logits_GK"}
+OF_IMAGES = {"logits_NK", "negative_logits_GK"}
 FIGURES = [each.name for each in fields(FoldResult) if each.name not in OF_IMAGES]  # of a fold
 
 
@@ -77,8 +77,8 @@ class TrialRecord:
 def fold_key(task: Task, recipe: MemberConfig, fold: int, seed: int) -> str:
     """What a fold's result depends on; a file with another key is computed anew."""
     parts = [asdict(recipe), fold, seed, task.fold_names, task.labels, FIGURES]
-    if task.whole:
-        parts.append(asdict(task.whole.settings))
+    if task.end_to_end:
+        parts.append(asdict(task.end_to_end.settings))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -119,13 +119,13 @@ def evaluate_fold(
             header = {}
         if header.get("key") == key:
             return dict(header["figures"])
-    if task.whole:
-        result = fit_end_to_end_fold(task, task.whole, recipe, number, fold, seed)
+    if task.end_to_end:
+        result = fit_end_to_end_fold(task, task.end_to_end, recipe, number, fold, seed)
     else:
         negatives = negatives_of(task)
         mine = negatives["features"][negatives["folds"] == fold]
         result, _ = fit_fold(task, recipe, fold, seed, mine)
-    arrays = {"logits": result.logits_FK, "negative_logits": result.negative_logits_GK}
+    arrays = {"logits": result.logits_NK, "negative_logits": result.negative_logits_GK}
     write_arrays(path, arrays, {"key": key, "figures": result.figures()})
     return result.figures()
 

@@ -39,21 +39,21 @@ def run_trial(
     config: dict[str, Any],
     run: RunFolder,
     task: Task,
-    entered: Mapping[str, ProjectedImages],
+    projected: Mapping[str, ProjectedImages],
     default: MemberConfig,
     threads: int,
 ) -> None:
     """One trial in a worker: fold after fold, a report after each."""
     compute_with(threads)
     number, params = config["trial"]["number"], config["trial"]["params"]
-    whole = task.whole.of(params) if task.whole else None
-    task = replace(task, whole=whole, entered=entered)
+    end_to_end = task.end_to_end.of(params) if task.end_to_end else None
+    task = replace(task, end_to_end=end_to_end, projected=projected)
     recipe = recipe_of(default, params)
     found: list[dict[str, Any]] = []
     for fold in range(task.folds):
         found.append(evaluate_fold(run, task, recipe, number, fold))
-        means = {name: float(np.mean([each[name] for each in found])) for name in ("nll", "augrc")}
-        tune.report({"fold": fold + 1, **means})  # as its record has them
+        mean = {name: float(np.mean([each[name] for each in found])) for name in ("nll", "augrc")}
+        tune.report({"fold": fold + 1, **mean})  # as its record has them
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def journal(run: RunFolder) -> Iterator[Path]:
 def search_trials(
     run: RunFolder,
     task: Task,
-    entered: Mapping[str, ProjectedImages],
+    projected: Mapping[str, ProjectedImages],
     default: MemberConfig,
     search: SearchConfig,
     size: int,
@@ -86,9 +86,9 @@ def search_trials(
     Args:
         run: Where records are read and written.
         task: Features, labels, folds.
-        entered: Training images along their directions, as far as they were found before.
+        projected: Training images along their directions, as far as they were found before.
         default: The recipe that trial 0 has and the others start from.
-        search: Ranges, number, means.
+        search: Ranges, number, resources.
         size: Complete trials needed.
         observer: Told of every event.
 
@@ -105,7 +105,7 @@ def search_trials(
         run_trial,
         run=run,
         task=task,
-        entered=entered,
+        projected=projected,
         default=default,
         threads=search.cpus_per_trial,
     )
@@ -138,14 +138,14 @@ def _try_missing(
     """
     began, ended = time.monotonic(), read_records(run)
     space = distributions(search)
-    first = default_params(default, task.whole.settings if task.whole else None)
+    first = default_params(default, task.end_to_end.settings if task.end_to_end else None)
     while len(ended) < search.trials:
         pruned: set[str] = set()
         given_up: list[TrialRecord] = []
         recorder = Recorder(run, task, observer, pruned, given_up)
         with journal(run) as file:
             storage = JournalStorage(JournalFileBackend(str(file)))
-            means = {
+            tune_settings = {
                 "search_alg": RecordedOptuna(
                     space,
                     storage,
@@ -160,7 +160,7 @@ def _try_missing(
                 "num_samples": search.trials - len(ended),
                 "time_budget_s": seconds_left(search.time_budget, time.monotonic() - began),
             }
-            _tune(run, task, search, work, recorder, {}, means)
+            _tune(run, task, search, work, recorder, {}, tune_settings)
         before, ended = len(ended), read_records(run)
         left = seconds_left(search.time_budget, time.monotonic() - began)
         if not is_worth_another_call(len(given_up), len(ended) - before, left):
@@ -206,7 +206,7 @@ def _tune(
     work: Trainable,
     recorder: Recorder,
     space: dict[str, Any],
-    means: dict[str, Any],
+    tune_settings: dict[str, Any],
 ) -> None:
     """One call of Ray Tune; its own files go to a new folder below ``ray``, for TensorBoard."""
     for name in ("ray.tune", "ray.train._internal.storage"):
@@ -215,13 +215,15 @@ def _tune(
     name = f"search-{len(list(attempts.glob('search-*')))}"
     files, where = filesystem_and_path(attempts)
     resources: dict[str, float] = {"CPU": search.cpus_per_trial, "GPU": search.gpus_per_trial}
-    at_once = concurrent_trials(search)
-    if task.whole:  # its workers are Ray Train's, which Tune does not count
-        resources, at_once = {"memory": 1}, concurrent_trainings(search, task.whole.scale)
+    concurrent = concurrent_trials(search)
+    if task.end_to_end:  # its workers are Ray Train's, which Tune does not count
+        resources, concurrent = {"memory": 1}, concurrent_trainings(search, task.end_to_end.scale)
     tuner = tune.Tuner(
         tune.with_resources(work, resources),
         param_space=space,
-        tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=True, **means),
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=concurrent, reuse_actors=True, **tune_settings
+        ),
         run_config=tune.RunConfig(
             name=name,
             storage_path=where,

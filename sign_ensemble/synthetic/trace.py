@@ -154,11 +154,11 @@ def _finer(shape: Shape, camera: Camera, blocks: Blocks, side: int, far: float) 
     rows = (rows[:, None, None] + offset[:, None]).expand(-1, parts, parts).flatten()
     columns = (columns[:, None, None] + offset[None, :]).expand(-1, parts, parts).flatten()
     depth_BN = depth_BN.repeat_interleave(parts * parts, 1)
-    keep = (rows < camera.height) & (columns < camera.width)
+    target_coverage = (rows < camera.height) & (columns < camera.width)
     if side > 1:
         depth_BN = _clear(shape, camera, (rows, columns, depth_BN), side, far, FINER_STEPS)
-        keep = keep & (depth_BN < far).any(0)
-    return _those((rows, columns, depth_BN), keep)
+        target_coverage = target_coverage & (depth_BN < far).any(0)
+    return _those((rows, columns, depth_BN), target_coverage)
 
 
 @dataclass(frozen=True)

@@ -168,10 +168,10 @@ def main_job(home: Path, images: str) -> list[str]:
     """A small search on the drawn shapes."""
     given = {
         "data.root": images, "data.test_signers": "[dan]", "data.near_labels": "[wave]",
-        "data.views": 1, "data.size": 96, "member.widths": "[16, 8]", "member.epochs": 2,
+        "data.augmentations": 1, "data.size": 96, "member.widths": "[16, 8]", "member.epochs": 2,
         "search.trials": TRIALS, "search.epochs": "[2, 3]", "search.h1": "[16, 32]",
         "search.h2": "[8, 16]", "ensemble.size": 2, "finetune.layers": "none",
-        "rejection.negatives": 10, "rejection.bank": 100, "evaluate.images": 10,
+        "rejection.negatives": 10, "rejection.reference_images": 100, "evaluate.images": 10,
         "evaluate.bootstrap": 20, "run.root": home, "run.name": "job", "wandb.mode": "disabled",
     }  # fmt: skip
     settings = [f"--{key}={value}" for key, value in given.items()]

@@ -57,7 +57,7 @@ from pathlib import Path
 
 import ray
 
-from sign_ensemble.core.ray_cluster import starting
+from sign_ensemble.core.ray_cluster import starting_ray
 
 
 def running():
@@ -88,20 +88,20 @@ assert still_running() == []
 print("ended")
 """
 WHOLE = """
-with starting() as up:
+with starting_ray() as up:
     assert not up.done()
     up.result()
     assert ray.get(ray.put(3)) == 3
     lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in running()]
     assert any(b"raylet" in line for line in lines)
     assert not any(b"monitor.py" in line or b"dashboard.py" in line for line in lines)
-    with starting() as again:  # what is there is taken, and stays
+    with starting_ray() as again:  # what is there is taken, and stays
         assert again.done()
     assert ray.is_initialized()
 """
 INTERRUPTED = """
 with contextlib.suppress(KeyboardInterrupt):
-    with starting() as up:
+    with starting_ray() as up:
         assert not up.done()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
@@ -113,13 +113,13 @@ BESIDE = """
 import subprocess, sys
 OTHER = '''
 import ray
-from sign_ensemble.core.ray_cluster import connected
+from sign_ensemble.core.ray_cluster import connected_ray
 init = ray.init
 ray.init = lambda address, **how: init("{first}" if address == "auto" else address, **how)
-with connected():
+with connected_ray():
     assert ray.get_runtime_context().gcs_address != "{first}"
 '''
-with starting() as up:
+with starting_ray() as up:
     up.result()
     first = ray.get_runtime_context().gcs_address
     env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

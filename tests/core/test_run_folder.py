@@ -193,7 +193,7 @@ def test_a_name_changes_with_what_changes_the_result_and_with_nothing_else() -> 
     )
     assert default_name(same) == default_name(here)
     others = [
-        replace(here, data=replace(here.data, views=5)),
+        replace(here, data=replace(here.data, augmentations=5)),
         replace(here, member=MemberConfig(epochs=11)),
         replace(here, search=SearchConfig(seed=1)),
         replace(here, search=SearchConfig(h1=(256, 512))),
@@ -237,7 +237,7 @@ def test_the_same_settings_open_the_run_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        ({"data": DataConfig(views=5)}, r"data\.views 4, now it is 5"),
+        ({"data": DataConfig(augmentations=5)}, r"data\.augmentations 4, now it is 5"),
         ({"member": MemberConfig(dropout=0.25)}, r"member\.dropout 0\.5, now it is 0\.25"),
         ({"search": SearchConfig(h1=(8,))}, r"search\.h1 \[256, 512, 1024\], now it is \[8\]"),
         ({"data": DataConfig(test_signers=[Name("eve")])}, r"test_signers \[\], now it is \['eve'"),

@@ -254,8 +254,8 @@ def test_a_run_is_opened_again(s3: S3) -> None:
     assert names(run.path) == ["config.yaml"]
     assert open_run(config) == run
     assert load_config(run) == config
-    with pytest.raises(UserError, match=r"was made with data\.views 4, now it is 3"):
-        open_run(Config(data=DataConfig(views=3), run=config.run))
+    with pytest.raises(UserError, match=r"was made with data\.augmentations 4, now it is 3"):
+        open_run(Config(data=DataConfig(augmentations=3), run=config.run))
     with pytest.raises(UserError, match="not a run folder"):
         load_config(RunFolder(run.path / "other"))
 

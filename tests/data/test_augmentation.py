@@ -148,7 +148,7 @@ def test_places_are_read_where_geometry_says(
 
 def test_a_shift_moves_pixels_and_repeats_the_edge(monkeypatch: pytest.MonkeyPatch) -> None:
     x = images(1, 60)
-    monkeypatch.setattr(augmentation, "uniforms", lambda keys, view: drawn(d2=1.0))
+    monkeypatch.setattr(augmentation, "uniforms", lambda keys, augmentation: drawn(d2=1.0))
     moved = augment(x, ["k"], 1, False, replace(STILL, translation=0.1))
     assert np.array_equal(moved[:, :, 6:], x[:, :, :-6])
     assert np.array_equal(moved[:, :, :6], np.repeat(x[:, :, :1], 6, 2))

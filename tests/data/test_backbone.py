@@ -1,6 +1,6 @@
 """AlexNet's convolutions: torchvision's to the bit, and a feature is its image's own.
 
-Letters: N images, S side in pixels, D features.
+Letters: N images, H and W rows and columns, D features.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def images(n: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
 
 
 def features(*batches: np.ndarray, of: Backbone | None = None) -> np.ndarray:
-    return concatenate(list((of or backbone.load("random")).features(batches))).both_NE
+    return concatenate(list((of or backbone.load("random")).features(batches))).head_ND
 
 
 @pytest.mark.usefixtures("torchvision_loads")
@@ -56,10 +56,10 @@ def test_the_layers_are_torchvisions() -> None:
     assert list(part) == list(ours.state_dict())
     ours.load_state_dict(part)
     for side in (63, 224, 256):
-        x_N3SS = torch.randn(2, 3, side, side)
+        x_N3HW = torch.randn(2, 3, side, side)
         with torch.inference_mode():
-            expected = torch.flatten(theirs.avgpool(theirs.features(x_N3SS)), 1)
-            found = ours(x_N3SS)[:, :FIFTH_FEATURES]
+            expected = torch.flatten(theirs.avgpool(theirs.features(x_N3HW)), 1)
+            found = ours(x_N3HW)[:, :FIFTH_FEATURES]
         assert found.shape == (2, FIFTH_FEATURES)
         assert torch.equal(found, expected)
 
@@ -84,21 +84,21 @@ def test_random_weights_are_one_fixed_draw() -> None:
 
 def test_features_are_the_layers_answer_to_normalised_pixels() -> None:
     plain = Backbone(backbone.load("shipped").layers, "", backbone.load("shipped").device, False)
-    x_NSS3 = images(3)
-    normal = (x_NSS3 / 255 - np.array(MEAN)) / np.array(STD)
-    x_N3SS = torch.from_numpy(normal).float().permute(0, 3, 1, 2).to(plain.device)
+    x_NHW3 = images(3)
+    normal = (x_NHW3 / 255 - np.array(MEAN)) / np.array(STD)
+    x_N3HW = torch.from_numpy(normal).float().permute(0, 3, 1, 2).to(plain.device)
     with torch.inference_mode():
-        third = plain.layers.features[:7](x_N3SS).relu()
+        third = plain.layers.features[:7](x_N3HW).relu()
         rows = [third[:, :, i, j].reshape(3, -1) for i in range(3) for j in range(3)]
         middle = torch.stack(rows, 2).flatten(1)  # images this small have 3 x 3 places there
         deep = plain.layers.avgpool(plain.layers.features[7:](third)).flatten(1)
         expected = torch.cat([deep, middle], 1).cpu().numpy()
-    found = features(x_NSS3, of=plain)
+    found = features(x_NHW3, of=plain)
     assert found.dtype == np.float16
     assert found.shape == (3, FIFTH_FEATURES + THIRD_FEATURES)
     assert found == pytest.approx(expected, rel=2e-3, abs=1e-3)  # float16 holds three digits
     assert expected.max() > 1
-    quick = features(x_NSS3, of=backbone.load("shipped"))  # in bf16 where that is fast
+    quick = features(x_NHW3, of=backbone.load("shipped"))  # in bf16 where that is fast
     cosine = (quick.astype(float) * expected).sum(1) / (
         np.linalg.norm(quick.astype(float), axis=1) * np.linalg.norm(expected, axis=1)
     )
@@ -106,21 +106,21 @@ def test_features_are_the_layers_answer_to_normalised_pixels() -> None:
 
 
 def test_red_and_blue_are_told_apart() -> None:
-    x_NSS3 = images(1)
+    x_NHW3 = images(1)
     shipped = backbone.load("shipped")
-    turned = np.ascontiguousarray(x_NSS3[..., ::-1])
-    assert not np.array_equal(features(x_NSS3, of=shipped), features(turned, of=shipped))
+    turned = np.ascontiguousarray(x_NHW3[..., ::-1])
+    assert not np.array_equal(features(x_NHW3, of=shipped), features(turned, of=shipped))
 
 
 def test_a_feature_does_not_depend_on_its_neighbours() -> None:
-    x_NSS3 = images(BATCH)
-    together = features(x_NSS3)
+    x_NHW3 = images(BATCH)
+    together = features(x_NHW3)
     for i in (0, 37, 63):
-        assert np.array_equal(features(x_NSS3[i : i + 1])[0], together[i])
+        assert np.array_equal(features(x_NHW3[i : i + 1])[0], together[i])
     others = images(BATCH, seed=1)
-    others[5] = x_NSS3[20]
+    others[5] = x_NHW3[20]
     assert np.array_equal(features(others)[5], together[20])
-    assert np.array_equal(features(x_NSS3[:7], x_NSS3[7:8], x_NSS3[8:]), together)
+    assert np.array_equal(features(x_NHW3[:7], x_NHW3[7:8], x_NHW3[8:]), together)
 
 
 def test_every_pass_has_as_many_images() -> None:
@@ -130,7 +130,7 @@ def test_every_pass_has_as_many_images() -> None:
     hook = first.register_forward_pre_hook(lambda _, x: shapes.append(tuple(x[0].shape)))
     try:
         parts = random.features([images(1), images(BATCH), images(7)])
-        found = [len(part.both_NE) for part in parts]
+        found = [len(part.head_ND) for part in parts]
     finally:
         hook.remove()
     assert shapes == [(BATCH, 3, SIDE, SIDE)] * 3
@@ -139,20 +139,20 @@ def test_every_pass_has_as_many_images() -> None:
 
 def test_the_middle_keeps_the_highest_value_of_each_place() -> None:
     layers = Convolutions().eval().requires_grad_(False)
-    images_N3SS = torch.randn(2, 3, 224, 224)
-    third = layers.features[:8](images_N3SS.clone())
+    images_N3HW = torch.randn(2, 3, 224, 224)
+    third = layers.features[:8](images_N3HW.clone())
     assert third.shape == (2, 384, 13, 13)
     edges = [(0, 5), (4, 9), (8, 13)]  # a thirteenth does not divide by three: places overlap
     by_hand = torch.stack(
         [third[:, :, a:b, c:d].amax((2, 3)) for a, b in edges for c, d in edges], 2
     )
-    assert torch.equal(layers(images_N3SS)[:, FIFTH_FEATURES:], by_hand.flatten(1))
+    assert torch.equal(layers(images_N3HW)[:, FIFTH_FEATURES:], by_hand.flatten(1))
 
 
 def test_no_images_have_no_features() -> None:
     none = backbone.load("random").of_images(images(0))
-    assert (none.deep_ND.shape, none.middle_NC.shape) == ((0, FIFTH_FEATURES), (0, THIRD_FEATURES))
-    assert (none.both_NE.shape, none.fourth_NF.shape) == (
+    assert (none.fifth_ND.shape, none.third_ND.shape) == ((0, FIFTH_FEATURES), (0, THIRD_FEATURES))
+    assert (none.head_ND.shape, none.fourth_ND.shape) == (
         (0, FIFTH_FEATURES + THIRD_FEATURES),
         (0, FOURTH_FEATURES),
     )
@@ -176,9 +176,9 @@ def test_the_same_weights_from_a_file(tmp_path: Path) -> None:
     path.write_bytes(weights_bytes("shipped"))
     loaded = backbone.load(str(path))
     assert loaded.sha256 == SHA256
-    x_NSS3 = images(1)
-    expected = features(x_NSS3, of=backbone.load("shipped"))
-    assert np.array_equal(features(x_NSS3, of=loaded), expected)
+    x_NHW3 = images(1)
+    expected = features(x_NHW3, of=backbone.load("shipped"))
+    assert np.array_equal(features(x_NHW3, of=loaded), expected)
 
 
 def test_torchvisions_whole_file_will_do(tmp_path: Path) -> None:
@@ -223,12 +223,12 @@ def test_other_layers_are_refused(change: dict[str, torch.Tensor | None], tmp_pa
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_pixels_are_looked_up_as_they_are_normalised(half: bool, threads: int) -> None:
-    x_NSS3 = np.concatenate(
+    x_NHW3 = np.concatenate(
         [images(5), np.arange(256, dtype=np.uint8).repeat(48).reshape(1, 64, 64, 3)]
     )
-    expected = backbone.normalised(torch.from_numpy(x_NSS3).permute(0, 3, 1, 2))
+    expected = backbone.normalised(torch.from_numpy(x_NHW3).permute(0, 3, 1, 2))
     torch.set_num_threads(threads)
-    found = backbone.as_input(torch.from_numpy(x_NSS3), half)
+    found = backbone.as_input(torch.from_numpy(x_NHW3), half)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert found.dtype == (torch.bfloat16 if half else torch.float32)
     assert torch.equal(found, expected.to(found.dtype))

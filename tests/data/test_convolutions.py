@@ -59,12 +59,12 @@ def test_features_are_those_of_torchs_pooling(half: bool) -> None:
     """As with gradients, where torch's is needed."""
     torch.manual_seed(0)
     layers = Convolutions().eval().requires_grad_(False)
-    images_N3SS = torch.randn(2, 3, 127, 127).contiguous(memory_format=torch.channels_last)
+    images_N3HW = torch.randn(2, 3, 127, 127).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         with torch.enable_grad():
-            slow_NA = layers.every(images_N3SS)
+            slow_NA = layers.every(images_N3HW)
         with torch.inference_mode():
-            quick_NA = layers.every(images_N3SS)
+            quick_NA = layers.every(images_N3HW)
     assert slow_NA.dtype == (torch.bfloat16 if half else torch.float32)
     assert torch.equal(quick_NA, slow_NA)
 

@@ -36,7 +36,7 @@ from sign_ensemble.data.feature_cache import (
 from sign_ensemble.data.images import SetAside, decode_image
 from sign_ensemble.data.row_cache import CachedArray
 
-DATA = DataConfig(size=64, views=2, weights="random")
+DATA = DataConfig(size=64, augmentations=2, weights="random")
 SLOT = 2 * 3 * backbone.ALL_FEATURES  # bytes of an image and two views
 
 
@@ -76,8 +76,11 @@ def expected(root: Path, name: str, data: DataConfig = DATA) -> np.ndarray:
         None
     ]
     key = [hashlib.sha256((root / name).read_bytes()).hexdigest()]
-    each = [augment(image, key, view, data.mirror) for view in range(data.views + 1)]
-    return features_of_images(np.concatenate(each), data.weights).both_NE
+    each = [
+        augment(image, key, augmentation, data.mirror)
+        for augmentation in range(data.augmentations + 1)
+    ]
+    return features_of_images(np.concatenate(each), data.weights).head_ND
 
 
 @pytest.fixture
@@ -109,24 +112,30 @@ def index_of(cache: Path) -> dict[str, int]:
 # --- what is stored -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("views", [0, 2])
-def test_a_slot_holds_the_image_and_then_its_views(views: int, root: Path, tmp_path: Path) -> None:
-    data = replace(DATA, views=views)
+@pytest.mark.parametrize("augmentations", [0, 2])
+def test_a_slot_holds_the_image_and_then_its_views(
+    augmentations: int, root: Path, tmp_path: Path
+) -> None:
+    data = replace(DATA, augmentations=augmentations)
     found = compute(root, tmp_path / "cache", data=data)
-    slots_NVE = found.open()[found.slots_N]
-    assert slots_NVE.shape == (7, 1 + views, backbone.FIFTH_FEATURES + backbone.THIRD_FEATURES)
+    slots_NVE = found.open()[found.row_N]
+    assert slots_NVE.shape == (
+        7,
+        1 + augmentations,
+        backbone.FIFTH_FEATURES + backbone.THIRD_FEATURES,
+    )
     assert slots_NVE.dtype == np.float16
     for i in range(7):
         assert np.array_equal(slots_NVE[i], expected(root, f"{i}.png", data))
     assert np.array_equal(plain_features(found), slots_NVE[:, 0])
     some = CachedFeatures(found).rows(np.array([5, 2]))
-    assert np.array_equal(some.deep_ND, slots_NVE[[5, 2], 0, : backbone.FIFTH_FEATURES])
-    assert np.array_equal(some.middle_NC, slots_NVE[[5, 2], 0, backbone.FIFTH_FEATURES :])
-    whole_NVA = all_layers(found).open()[found.slots_N]
-    assert whole_NVA.shape == (7, 1 + views, backbone.ALL_FEATURES)
+    assert np.array_equal(some.fifth_ND, slots_NVE[[5, 2], 0, : backbone.FIFTH_FEATURES])
+    assert np.array_equal(some.third_ND, slots_NVE[[5, 2], 0, backbone.FIFTH_FEATURES :])
+    whole_NVA = all_layers(found).open()[found.row_N]
+    assert whole_NVA.shape == (7, 1 + augmentations, backbone.ALL_FEATURES)
     assert np.array_equal(whole_NVA[..., : backbone.HEAD_FEATURES], slots_NVE)
-    assert np.array_equal(some.fourth_NF, whole_NVA[[5, 2], 0, backbone.HEAD_FEATURES :])
-    if views:  # they differ, so that an order was tested
+    assert np.array_equal(some.fourth_ND, whole_NVA[[5, 2], 0, backbone.HEAD_FEATURES :])
+    if augmentations:  # they differ, so that an order was tested
         assert not np.array_equal(slots_NVE[0, 1], slots_NVE[0, 2])
 
 
@@ -146,16 +155,16 @@ def test_more_images_than_one_pass_come_out_in_order(
     assert (np.linalg.norm(each[0, :, None] - each[1][None], axis=-1).argmin(1) == range(21)).all()
 
 
-@pytest.mark.parametrize("views", [0, 1, 4])
+@pytest.mark.parametrize("augmentations", [0, 1, 4])
 def test_any_number_of_threads_finds_the_same_bits(
-    views: int, signs_folder: Path, tmp_path: Path
+    augmentations: int, signs_folder: Path, tmp_path: Path
 ) -> None:
     """In passes of 64 pictures, which cut images from their views."""
     root = tmp_path / "images"
     root.mkdir()
     for i, path in enumerate(sorted(signs_folder.rglob("*.png"))[:70]):
         shutil.copy(path, root / f"{i}.png")
-    data = replace(DATA, views=views)
+    data = replace(DATA, augmentations=augmentations)
     found: list[bytes] = []
     for threads in (1, 3):
         torch.set_num_threads(threads)
@@ -165,7 +174,7 @@ def test_any_number_of_threads_finds_the_same_bits(
             torch.set_num_threads(1)
         found.append((folder_of(tmp_path / f"{threads}") / "features.f16").read_bytes())
     assert found[0] == found[1]
-    read = np.frombuffer(found[0], np.float16).reshape(70, 1 + views, backbone.ALL_FEATURES)
+    read = np.frombuffer(found[0], np.float16).reshape(70, 1 + augmentations, backbone.ALL_FEATURES)
     names = sorted(path.name for path in root.iterdir())
     for i in (0, 12, 13, 31, 32, 63, 64, 69):
         assert np.array_equal(read[i, :, : backbone.HEAD_FEATURES], expected(root, names[i], data))
@@ -180,10 +189,10 @@ def test_pictures_drawn_for_a_gpu_are_those_that_a_processor_convolves(
     net = backbone.load("random")
     drawn = [feature_cache.pictures(works, DATA, range(i, min(i + 4, 21))) for i in range(0, 21, 4)]
     assert [(len(each), each.dtype) for each in drawn] == [(4, np.uint8)] * 5 + [(1, np.uint8)]
-    each_NA = backbone.concatenate(list(net.features(drawn))).every_NA.reshape(
+    each_NA = backbone.concatenate(list(net.features(drawn))).all_ND.reshape(
         7, 3, backbone.ALL_FEATURES
     )
-    assert np.array_equal(each_NA, all_layers(found).open()[found.slots_N])
+    assert np.array_equal(each_NA, all_layers(found).open()[found.row_N])
 
 
 def test_an_image_that_goes_is_named_and_what_was_found_is_kept(
@@ -202,8 +211,8 @@ def test_rows_are_answered_in_their_own_order(root: Path, tmp_path: Path) -> Non
     names = ["5.png", "0.png", "3.png"]
     first = compute(root, tmp_path / "cache", ["3.png"])
     found = compute(root, tmp_path / "cache", names)
-    assert first.slots_N.tolist() == [0]
-    assert found.slots_N.tolist() == [1, 2, 0]
+    assert first.row_N.tolist() == [0]
+    assert found.row_N.tolist() == [1, 2, 0]
     for name, values in zip(names, plain_features(found), strict=True):
         assert np.array_equal(values, expected(root, name)[0])
 
@@ -211,12 +220,12 @@ def test_rows_are_answered_in_their_own_order(root: Path, tmp_path: Path) -> Non
 def test_equal_files_share_a_slot(root: Path, tmp_path: Path, computed: list[str]) -> None:
     shutil.copy(root / "0.png", root / "copy.png")
     found = compute(root, tmp_path / "cache", ["0.png", "1.png", "copy.png"])
-    assert found.slots_N.tolist() == [0, 1, 0]
+    assert found.row_N.tolist() == [0, 1, 0]
     assert len(computed) == 2
 
 
 def test_images_in_memory_are_the_same_images(root: Path) -> None:
-    data = replace(DATA, views=0)
+    data = replace(DATA, augmentations=0)
     squares = np.concatenate(
         [
             decode_image(root / f"{i}.png", size=64, fit="pad", max_pixels=10**6, min_side=16)[None]
@@ -230,9 +239,9 @@ def test_images_in_memory_are_the_same_images(root: Path) -> None:
     assert done == [(64, 70), (70, 70)]
     for i in range(7):
         alone = expected(root, f"{i}.png", data)[0]
-        assert np.array_equal(found.both_NE[i], alone)
-        assert np.array_equal(found.both_NE[63 + i], alone)
-    assert features_of_images(squares[:0], "random").both_NE.shape == (0, backbone.HEAD_FEATURES)
+        assert np.array_equal(found.head_ND[i], alone)
+        assert np.array_equal(found.head_ND[63 + i], alone)
+    assert features_of_images(squares[:0], "random").head_ND.shape == (0, backbone.HEAD_FEATURES)
 
 
 # --- what is computed, and what is not ------------------------------------------------------------
@@ -249,9 +258,9 @@ def test_a_second_call_computes_nothing(
 
     monkeypatch.setattr(feature_cache, "compute_here", never)
     again = compute(root, tmp_path / "cache")
-    assert again.slots_N.tolist() == first.slots_N.tolist()
+    assert again.row_N.tolist() == first.row_N.tolist()
     assert np.array_equal(plain_features(again), values)
-    assert compute(root, tmp_path / "cache", ["4.png", "2.png"]).slots_N.tolist() == [4, 2]
+    assert compute(root, tmp_path / "cache", ["4.png", "2.png"]).row_N.tolist() == [4, 2]
 
 
 def test_a_changed_image_computes_itself_alone(
@@ -263,7 +272,7 @@ def test_a_changed_image_computes_itself_alone(
     (root / "5.png").rename(root / "six.png")  # the same content elsewhere is known
     after = compute(root, tmp_path / "cache", [f"{i}.png" for i in range(5)] + ["six.png"])
     assert computed == ["3.png"]
-    assert after.slots_N.tolist() == [0, 1, 2, 7, 4, 5]
+    assert after.row_N.tolist() == [0, 1, 2, 7, 4, 5]
     assert np.array_equal(np.delete(plain_features(after), 3, 0), np.delete(before, [3, 6], 0))
     assert np.array_equal(plain_features(after)[3], expected(root, "3.png")[0])
 
@@ -277,7 +286,13 @@ def test_progress_counts_what_is_missing(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"size": 72}, {"fit": "squash"}, {"views": 1}, {"mirror": True}, {"weights": "shipped"}],
+    [
+        {"size": 72},
+        {"fit": "squash"},
+        {"augmentations": 1},
+        {"mirror": True},
+        {"weights": "shipped"},
+    ],
 )
 def test_other_pictures_have_another_folder(
     change: dict[str, Any], root: Path, tmp_path: Path
@@ -293,7 +308,7 @@ def test_settings_that_change_no_picture_share_the_folder() -> None:
     other = replace(DATA, root="/x", engine="ray", max_pixels=5, test_share=0.5, cache="/y")
     assert cache_key(other, "abc") == key
     assert cache_key(DATA, "abd") != key
-    plain = replace(DATA, views=0)
+    plain = replace(DATA, augmentations=0)
     assert cache_key(replace(plain, mirror=True), "abc") == cache_key(plain, "abc")
     assert json.loads(json.dumps(key))["size"] == 64
 
@@ -421,7 +436,7 @@ def test_the_cluster_computes_the_same_values(signs_folder: Path, tmp_path: Path
         compute=compute_on_cluster,
     )
     here = features_of_rows(table, signs_folder, DATA, tmp_path / "here")
-    assert spread.slots_N.tolist() == here.slots_N.tolist() == list(range(70))
+    assert spread.row_N.tolist() == here.row_N.tolist() == list(range(70))
     assert np.array_equal(spread.open(), here.open())
     assert done[-1] == (70, 70)
     assert len(done) == 70

@@ -200,8 +200,8 @@ def test_several_frames_are_set_aside(kind: str) -> None:
 
 
 def test_a_phone_photo_with_a_second_view_is_one_image() -> None:
-    views = [Image.new("RGB", (32, 32), colour) for colour in (RED, BLUE)]
-    content = encoded(views[0], "MPO", save_all=True, append_images=views[1:])
+    augmentations = [Image.new("RGB", (32, 32), colour) for colour in (RED, BLUE)]
+    content = encoded(augmentations[0], "MPO", save_all=True, append_images=augmentations[1:])
     np.testing.assert_allclose(decoded(content)[9, 9], RED, atol=3)
 
 

@@ -239,7 +239,7 @@ def test_further_signers_are_listed_for_fine_tuning_alone(tmp_path: Path) -> Non
     found = reasons(manifest)
     assert found[str(more / "8/x/0.png")] == ("unused", "label not learned")
     assert found[str(more / "8/b/cut.png")][0] == "set-aside"
-    assert manifest.sha256 != build(replace(data, more=None)).sha256
+    assert manifest.sha256 != build(replace(data, extra_signers=None)).sha256
     assert changed(manifest) == []
     (more / "9/c/0.png").write_bytes(png(2))
     assert changed(manifest) == [str(more / "9/c/0.png")]
@@ -268,7 +268,7 @@ def test_further_signers_that_cannot_help_are_refused(
     tmp_path: Path, signers: str, labels: str, says: str
 ) -> None:
     own, more = fill(tmp_path / "own"), fill(tmp_path / "more", signers, labels)
-    assert f"data.more {says.format(more=more)}" in refusal(settings(own, more=str(more)))
+    assert f"data.extra_signers {says.format(more=more)}" in refusal(settings(own, more=str(more)))
 
 
 def test_further_signers_in_another_layout_are_refused(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def rows_of(found: CachedArray) -> np.ndarray:
     path = found.path if found.copy is None else found.copy.file()
-    return np.memmap(path, np.uint8, "r").reshape(-1, 2, 3)[found.slots_N]
+    return np.memmap(path, np.uint8, "r").reshape(-1, 2, 3)[found.row_N]
 
 
 def expected(keys: Sequence[str]) -> np.ndarray:

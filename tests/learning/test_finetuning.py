@@ -1,6 +1,6 @@
 """Fine-tuning: what is random follows from seed, pass and step, however the work is shared.
 
-Letters: N images, B images of a step, S side in pixels.
+Letters: N images, B images of a step, H and W rows and columns.
 """
 
 from __future__ import annotations
@@ -58,7 +58,12 @@ def task(tmp_path: Path) -> PixelTask:
 
 
 def batches(task: PixelTask, rank: int = 0, workers: int = 1, **changed: Any) -> PixelBatches:
-    given: dict[str, Any] = {"settings": SETTINGS, "micro": 64, "rows_N": np.arange(N), "seed": 7}
+    given: dict[str, Any] = {
+        "settings": SETTINGS,
+        "micro_batch_size": 64,
+        "rows_N": np.arange(N),
+        "seed": 7,
+    }
     given |= {"widths": WIDTHS, "dropout": 0.5, **changed}
     return PixelBatches(task=task, rank=rank, workers=workers, device=CPU, **given)
 
@@ -81,9 +86,9 @@ def weights(net: Network) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in net.learned().items()}
 
 
-def normal(images_NSS3: np.ndarray) -> torch.Tensor:
+def normal(images_NHW3: np.ndarray) -> torch.Tensor:
     """As the network is shown them: rounded where it would round them."""
-    exact = backbone.normalised(torch.from_numpy(np.array(images_NSS3)).permute(0, 3, 1, 2))
+    exact = backbone.normalised(torch.from_numpy(np.array(images_NHW3)).permute(0, 3, 1, 2))
     return exact.to(torch.bfloat16 if bf16_is_fast(CPU) else torch.float32)
 
 
@@ -91,14 +96,14 @@ def normal(images_NSS3: np.ndarray) -> torch.Tensor:
 
 
 def test_a_pass_shows_each_image_once_normalised(task: PixelTask) -> None:
-    plain = batches(task, settings=replace(SETTINGS, view_share=0.0), widths=())
+    plain = batches(task, settings=replace(SETTINGS, augment_prob=0.0), widths=())
     assert plain.steps == 3
     steps = list(plain.epoch(1, 0))
-    assert [len(piece.labels_N) for (piece,) in steps] == [4, 4, 2]
-    shown = torch.cat([piece.inputs[0] for (piece,) in steps])
-    images = task.pixels.open()[task.pixels.slots_N]
+    assert [len(micro_batch.labels_N) for (micro_batch,) in steps] == [4, 4, 2]
+    shown = torch.cat([micro_batch.inputs[0] for (micro_batch,) in steps])
+    images = task.pixels.open()[task.pixels.row_N]
     every = normal(images)
-    labels = torch.cat([piece.labels_N for (piece,) in steps])
+    labels = torch.cat([micro_batch.labels_N for (micro_batch,) in steps])
     places = [next(i for i in range(N) if torch.equal(every[i], one)) for one in shown]
     assert sorted(places) == list(range(N))
     assert [int(task.labels_N[place]) for place in places] == labels.tolist()
@@ -106,11 +111,11 @@ def test_a_pass_shows_each_image_once_normalised(task: PixelTask) -> None:
 
 def test_views_are_drawn_anew_in_every_pass(task: PixelTask) -> None:
     one, two, again = (
-        torch.cat([piece.inputs[0] for (piece,) in batches(task).epoch(number, 0)])
+        torch.cat([micro_batch.inputs[0] for (micro_batch,) in batches(task).epoch(number, 0)])
         for number in (1, 2, 1)
     )
     assert torch.equal(one, again)
-    images = task.pixels.open()[task.pixels.slots_N]
+    images = task.pixels.open()[task.pixels.row_N]
     every = normal(images)
     assert not any(torch.equal(a, b) for a in one for b in [*every, *two])
 
@@ -118,7 +123,7 @@ def test_views_are_drawn_anew_in_every_pass(task: PixelTask) -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
 def test_views_in_training_are_those_of_the_cache(task: PixelTask, threads: int) -> None:
     seen = batches(task)
-    images = np.array(task.pixels.open()[task.pixels.slots_N])
+    images = np.array(task.pixels.open()[task.pixels.row_N])
     expected = normal(augmentation.augment(images, task.keys, 1 + seed_of(seen.seed, 2), False))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -130,49 +135,57 @@ def test_views_in_training_are_those_of_the_cache(task: PixelTask, threads: int)
 
 
 def test_some_images_are_shown_as_they_are(task: PixelTask) -> None:
-    half = batches(task, settings=replace(SETTINGS, view_share=0.5))
-    every = normal(task.pixels.open()[task.pixels.slots_N])
+    half = batches(task, settings=replace(SETTINGS, augment_prob=0.5))
+    every = normal(task.pixels.open()[task.pixels.row_N])
     plain = sum(
         any(torch.equal(one, image) for image in every)
         for number in range(1, 11)
-        for (piece,) in half.epoch(number, 0)
-        for one in piece.inputs[0]
+        for (micro_batch,) in half.epoch(number, 0)
+        for one in micro_batch.inputs[0]
     )
     assert 30 <= plain <= 70  # of 100
 
 
 @pytest.mark.parametrize("begin", [0, 1, 2, 3])
 def test_a_pass_goes_on_at_any_step_as_if_nothing_had_been(task: PixelTask, begin: int) -> None:
-    whole = list(batches(task).epoch(2, 0))[begin:]
+    end_to_end = list(batches(task).epoch(2, 0))[begin:]
     rest = list(batches(task).epoch(2, begin))
-    assert len(rest) == len(whole)
-    for (a,), (b,) in zip(whole, rest, strict=True):
+    assert len(rest) == len(end_to_end)
+    for (a,), (b,) in zip(end_to_end, rest, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a.inputs, b.inputs, strict=True))
         assert torch.equal(a.labels_N, b.labels_N)
 
 
-@pytest.mark.parametrize(("workers", "micro"), [(1, 64), (1, 3), (2, 64), (3, 1), (5, 64)])
+@pytest.mark.parametrize(
+    ("workers", "micro_batch_size"), [(1, 64), (1, 3), (2, 64), (3, 1), (5, 64)]
+)
 def test_workers_and_pieces_share_a_step_without_loss(
-    task: PixelTask, workers: int, micro: int
+    task: PixelTask, workers: int, micro_batch_size: int
 ) -> None:
     """Rows, masks and labels of all workers together are those of one; weights sum to 1."""
-    one = [piece for (piece,) in batches(task).epoch(1, 0)]
+    one = [micro_batch for (micro_batch,) in batches(task).epoch(1, 0)]
     shared = [
-        list(batches(task, rank, workers, micro=micro).epoch(1, 0)) for rank in range(workers)
+        list(batches(task, rank, workers, micro_batch_size=micro_batch_size).epoch(1, 0))
+        for rank in range(workers)
     ]
-    for step, whole in enumerate(one):
-        pieces = [piece for rank in range(workers) for piece in shared[rank][step]]
-        counted = [piece for piece in pieces if piece.weight]
-        assert sum(piece.weight for piece in pieces) == pytest.approx(1)
-        assert all(len(piece.labels_N) <= micro for piece in pieces)
+    for step, end_to_end in enumerate(one):
+        micro_batches = [
+            micro_batch for rank in range(workers) for micro_batch in shared[rank][step]
+        ]
+        counted = [micro_batch for micro_batch in micro_batches if micro_batch.weight]
+        assert sum(micro_batch.weight for micro_batch in micro_batches) == pytest.approx(1)
+        assert all(len(micro_batch.labels_N) <= micro_batch_size for micro_batch in micro_batches)
         parts = [torch.cat(each) for each in zip(*(p.inputs for p in counted), strict=True)]
         order = [
-            next(i for i, a in enumerate(whole.inputs[0]) if torch.equal(a, b)) for b in parts[0]
+            next(i for i, a in enumerate(end_to_end.inputs[0]) if torch.equal(a, b))
+            for b in parts[0]
         ]
-        assert sorted(order) == list(range(len(whole.labels_N)))
-        for part, expected in zip(parts, whole.inputs, strict=True):
+        assert sorted(order) == list(range(len(end_to_end.labels_N)))
+        for part, expected in zip(parts, end_to_end.inputs, strict=True):
             assert torch.equal(part, expected[order])
-        assert torch.cat([p.labels_N for p in counted]).tolist() == whole.labels_N[order].tolist()
+        assert (
+            torch.cat([p.labels_N for p in counted]).tolist() == end_to_end.labels_N[order].tolist()
+        )
         assert all(shared[rank][step] for rank in range(workers))  # all take part in every step
 
 
@@ -189,27 +202,27 @@ def test_masks_drop_the_share_that_was_asked_for(task: PixelTask) -> None:
 
 
 def test_the_pace_by_hand() -> None:
-    course = Schedule(epochs=1, warmup=0.4, cosine=True)
-    assert [course.pace(step, 10) for step in range(5)] == pytest.approx(
+    schedule = Schedule(epochs=1, warmup=0.4, cosine=True)
+    assert [schedule.rate_factor(step, 10) for step in range(5)] == pytest.approx(
         [0.25, 0.5, 0.75, 1.0, 1.0]
     )
-    assert course.pace(7, 10) == pytest.approx(0.5)
-    assert course.pace(9, 10) == pytest.approx(0.0669873)
-    assert [Schedule(epochs=1).pace(step, 10) for step in range(10)] == [1.0] * 10
-    assert Schedule(epochs=1, warmup=1.0, cosine=True).pace(9, 10) == 1.0
+    assert schedule.rate_factor(7, 10) == pytest.approx(0.5)
+    assert schedule.rate_factor(9, 10) == pytest.approx(0.0669873)
+    assert [Schedule(epochs=1).rate_factor(step, 10) for step in range(10)] == [1.0] * 10
+    assert Schedule(epochs=1, warmup=1.0, cosine=True).rate_factor(9, 10) == 1.0
 
 
 def test_a_long_gradient_is_clipped(task: PixelTask) -> None:
     net = network()
-    (pieces, *_) = list(batches(task).epoch(1, 0))
-    backward(net, pieces, 0.0, CPU)
+    (micro_batches, *_) = list(batches(task).epoch(1, 0))
+    backward(net, micro_batches, 0.0, CPU)
     length = torch.nn.utils.clip_grad_norm_(net.parameters(), inf)
     seen: list[float] = []
-    optimiser = torch.optim.SGD(net.parameters(), lr=0.0)
-    optimiser.register_step_pre_hook(
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    optimizer.register_step_pre_hook(
         lambda *_: seen.append(float(torch.nn.utils.clip_grad_norm_(net.parameters(), inf)))
     )
-    fit(net, batches(task), Schedule(1, clip=float(length) / 10), optimiser, CPU)
+    fit(net, batches(task), Schedule(1, clip=float(length) / 10), optimizer, CPU)
     assert max(seen) <= float(length) / 10 * 1.001
 
 
@@ -237,12 +250,12 @@ def test_only_what_was_asked_for_learns(task: PixelTask, layers: Any, learn: set
 
 def test_untouched_it_says_what_its_head_says_on_frozen_features(task: PixelTask) -> None:
     images = np.array(task.pixels.open()[:3])
-    features = backbone.load("shipped").of_images(images).both_NE
+    features = backbone.load("shipped").of_images(images).head_ND
     net = network().eval()
     with torch.inference_mode():
-        whole = net(normal(images).float())
+        end_to_end = net(normal(images).float())
         alone = net.head(torch.from_numpy(features).float())
-    assert torch.allclose(whole, alone, atol=0.05)  # features are bf16 or fp16
+    assert torch.allclose(end_to_end, alone, atol=0.05)  # features are bf16 or fp16
 
 
 def test_head_and_convolutions_have_step_sizes_of_their_own() -> None:
@@ -261,27 +274,27 @@ def test_head_and_convolutions_have_step_sizes_of_their_own() -> None:
 @pytest.mark.parametrize("stop", [1, 3, 4])
 def test_going_on_from_a_checkpoint_gives_the_same_bits(task: PixelTask, stop: int) -> None:
     """Six steps in all: a checkpoint after the first, at the end of a pass, after the fourth."""
-    course = finetuning_schedule(SETTINGS, 0.01)
-    whole = network()
-    fit(whole, batches(task), course, optimizer_of(whole, SETTINGS), CPU)
+    schedule = finetuning_schedule(SETTINGS, 0.01)
+    end_to_end = network()
+    fit(end_to_end, batches(task), schedule, optimizer_of(end_to_end, SETTINGS), CPU)
 
     first = network()
-    optimiser = optimizer_of(first, SETTINGS)
+    optimizer = optimizer_of(first, SETTINGS)
     kept: list[tuple[TrainingState, dict[str, torch.Tensor]]] = []
 
-    def after_step(position: TrainingState) -> None:
+    def after_step(state: TrainingState) -> None:
         kept.append(
-            (position, {k: v.clone() for k, v in checkpoint_tensors(first, optimiser).items()})
+            (state, {k: v.clone() for k, v in checkpoint_tensors(first, optimizer).items()})
         )
 
-    fit(first, batches(task), course, optimiser, CPU, None, None, after_step)
-    position, tensors = kept[stop - 1]
-    assert (position.epoch - 1) * 3 + position.step == stop
+    fit(first, batches(task), schedule, optimizer, CPU, None, None, after_step)
+    state, tensors = kept[stop - 1]
+    assert (state.epoch - 1) * 3 + state.step == stop
     second = network()
-    optimiser = optimizer_of(second, SETTINGS)
-    restore(second, optimiser, tensors)
-    fit(second, batches(task), course, optimiser, CPU, None, position)
-    for name, value in weights(whole).items():
+    optimizer = optimizer_of(second, SETTINGS)
+    restore(second, optimizer, tensors)
+    fit(second, batches(task), schedule, optimizer, CPU, None, state)
+    for name, value in weights(end_to_end).items():
         assert torch.equal(value, weights(second)[name]), name
 
 

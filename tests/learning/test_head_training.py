@@ -58,13 +58,13 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     """
     rng = np.random.default_rng(0)
     labels_N, folds_N = np.tile(np.arange(3), 20), np.repeat(np.arange(3), 20)
-    slots_N = rng.permutation(61)[:60]
+    row_N = rng.permutation(61)[:60]
     values = np.full((61, 3, HEAD_FEATURES), 9.0, np.float16)
     middle = rng.normal(size=(3, HEAD_FEATURES))
-    values[slots_N] = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 3, HEAD_FEATURES))
+    values[row_N] = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 3, HEAD_FEATURES))
     path = tmp_path_factory.mktemp("task") / "features.f16"
     path.write_bytes(values.tobytes())
-    features = CachedArray(str(path), slots_N, (3, HEAD_FEATURES), "float16")
+    features = CachedArray(str(path), row_N, (3, HEAD_FEATURES), "float16")
     return Task(features, labels_N, folds_N, ("ada", "ben", "cleo"), ("a", "b", "c"), "", 0)
 
 
@@ -170,18 +170,18 @@ def test_decay_spares_the_biases() -> None:
     assert weights["lr"] == biases["lr"] == 0.01
 
 
-@pytest.mark.parametrize(("view_share", "seen"), [(0.0, {0}), (0.5, {0, 1, 2}), (1.0, {1, 2})])
+@pytest.mark.parametrize(("augment_prob", "seen"), [(0.0, {0}), (0.5, {0, 1, 2}), (1.0, {1, 2})])
 def test_an_epoch_shows_each_image_once_as_itself_or_in_a_view(
-    view_share: float, seen: set[int]
+    augment_prob: float, seen: set[int]
 ) -> None:
     features = np.arange(7 * 3, dtype=np.float16).reshape(7, 3, 1)  # slot 3 r + v
     rows, labels = np.array([6, 0, 2, 5, 1]), np.array([60, 0, 20, 50, 10])
     rng = np.random.default_rng(0)
-    batches = FeatureBatches(features, rows, labels, size=2, view_share=view_share, rng=rng)
+    batches = FeatureBatches(features, rows, labels, size=2, augment_prob=augment_prob, rng=rng)
     assert batches.steps == 3
     epochs = []
     for number in range(1, 201):
-        parts = [piece for (piece,) in batches.epoch(number, 0)]
+        parts = [micro_batch for (micro_batch,) in batches.epoch(number, 0)]
         assert [(len(part.labels_N), part.weight) for part in parts] == [
             (2, 1.0),
             (2, 1.0),
@@ -192,18 +192,20 @@ def test_an_epoch_shows_each_image_once_as_itself_or_in_a_view(
         assert (values // 3 * 10).tolist() == shown.tolist()  # features and labels stay together
         assert sorted(shown) == [0, 10, 20, 50, 60]
         epochs.append(values)
-    views = np.concatenate(epochs) % 3
-    assert set(views) == seen
-    assert np.mean(views > 0) == pytest.approx(view_share, abs=3 * sqrt(0.25 / 1000))
+    augmentations = np.concatenate(epochs) % 3
+    assert set(augmentations) == seen
+    assert np.mean(augmentations > 0) == pytest.approx(augment_prob, abs=3 * sqrt(0.25 / 1000))
     assert len({tuple(each // 3) for each in epochs}) > 80  # of 120 orders
 
 
 def test_images_without_views_are_shown_as_they_are() -> None:
     features = np.arange(4, dtype=np.float16).reshape(4, 1, 1)
     rng = np.random.default_rng(0)
-    batches = FeatureBatches(features, np.arange(4), np.arange(4), size=9, view_share=1.0, rng=rng)
-    (((piece,)),) = batches.epoch(1, 0)
-    assert piece.inputs[0][:, 0].tolist() == piece.labels_N.tolist()
+    batches = FeatureBatches(
+        features, np.arange(4), np.arange(4), size=9, augment_prob=1.0, rng=rng
+    )
+    (((micro_batch,)),) = batches.epoch(1, 0)
+    assert micro_batch.inputs[0][:, 0].tolist() == micro_batch.labels_N.tolist()
 
 
 # --- the training loop ----------------------------------------------------------------------------
@@ -220,9 +222,9 @@ class Line:
 
 
 def fitted_with(
-    net: torch.nn.Module, rate: float, course: Schedule, stop_nll: Any = None
+    net: torch.nn.Module, rate: float, schedule: Schedule, validation_nll: Any = None
 ) -> FitResult:
-    return fit(net, Line(), course, adamw_for((net, rate), weight_decay=0.0), CPU, stop_nll)
+    return fit(net, Line(), schedule, adamw_for((net, rate), weight_decay=0.0), CPU, validation_nll)
 
 
 def network() -> torch.nn.Module:
@@ -234,12 +236,16 @@ def run_with(losses: list[float], patience: int) -> tuple[Any, torch.nn.Module, 
     """A training whose loss on kept-back images is given; also the weights after each epoch."""
     net, seen = network(), []
 
-    def stop_nll(given: torch.nn.Module) -> float:
+    def validation_nll(given: torch.nn.Module) -> float:
         assert not given.training
         seen.append({k: v.clone() for k, v in given.state_dict().items()})
         return losses[len(seen) - 1]
 
-    return fitted_with(net, 0.1, Schedule(len(losses), patience=patience), stop_nll), net, seen
+    return (
+        fitted_with(net, 0.1, Schedule(len(losses), patience=patience), validation_nll),
+        net,
+        seen,
+    )
 
 
 @pytest.mark.parametrize(
@@ -258,7 +264,7 @@ def test_the_best_epochs_weights_are_kept(
 ) -> None:
     fitted, net, seen = run_with(losses, patience)
     assert (fitted.epochs, fitted.best_epoch) == (epochs, best)
-    assert fitted.stop_nll == losses[best - 1]
+    assert fitted.validation_nll == losses[best - 1]
     assert len(fitted.losses) == len(seen) == epochs
     for name, kept in net.state_dict().items():
         assert torch.equal(kept, seen[best - 1][name])
@@ -269,16 +275,18 @@ def test_the_best_epochs_weights_are_kept(
 def test_without_images_kept_back_all_epochs_are_run() -> None:
     net = network()
     fitted = fitted_with(net, 0.1, Schedule(7))
-    assert (fitted.epochs, fitted.best_epoch, fitted.stop_nll) == (7, 7, None)
+    assert (fitted.epochs, fitted.best_epoch, fitted.validation_nll) == (7, 7, None)
     assert fitted.losses == tuple(sorted(fitted.losses, reverse=True))
     assert not net.training
 
 
 def test_the_first_loss_is_the_untrained_networks() -> None:
     net = network()
-    ((piece,),) = Line().epoch(1, 0)
+    ((micro_batch,),) = Line().epoch(1, 0)
     with torch.no_grad():
-        untrained = float(torch.nn.functional.nll_loss(net(*piece.inputs), piece.labels_N))
+        untrained = float(
+            torch.nn.functional.nll_loss(net(*micro_batch.inputs), micro_batch.labels_N)
+        )
     fitted = fitted_with(net, 1e-4, Schedule(1))
     assert fitted.losses[0] == pytest.approx(untrained, rel=0.01)  # bf16 where it is fast
 
@@ -316,9 +324,9 @@ def test_a_bootstrapped_network_sees_as_many_images_drawn_with_replacement() -> 
         assert len(set(each)) / 300 == pytest.approx(0.633, abs=0.1)
 
 
-@pytest.mark.parametrize("directions", [0, 4])
+@pytest.mark.parametrize("components", [0, 4])
 def test_what_a_bootstrapped_head_learns_from(
-    task: Task, directions: int, monkeypatch: pytest.MonkeyPatch
+    task: Task, components: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Labels stay with their images, and those kept back to stop are not among them."""
     shown: list[FeatureBatches] = []
@@ -328,12 +336,12 @@ def test_what_a_bootstrapped_head_learns_from(
         return shown[-1]
 
     monkeypatch.setattr(head_training, "FeatureBatches", seen)
-    recipe = replace(QUICK, bootstrapped=True, directions=directions, stop_share=0.2)
+    recipe = replace(QUICK, bootstrapped=True, components=components, stop_share=0.2)
     rows = np.arange(40)
     fit_rows(task, recipe, rows, seed=3)
     fit_rows(task, replace(recipe, bootstrapped=False), rows, seed=3)
     drawn, every = shown
-    slots = np.arange(40) if directions else task.features.slots_N[rows]
+    slots = np.arange(40) if components else task.features.row_N[rows]
     label_of = dict(zip(slots.tolist(), task.labels_N[rows].tolist(), strict=True))
     assert len(drawn.rows_N) == len(every.rows_N)
     assert len(set(drawn.rows_N)) < len(drawn.rows_N)
@@ -352,23 +360,23 @@ def test_a_separable_problem_is_learned(task: Task) -> None:
     assert (result.fold, result.n) == (1, 20)
     assert result.negative_logits_GK.shape == (0, 3)
     values_ND = plain_features(task.features)[task.folds_N == 1]
-    assert np.array_equal(result.logits_FK, learned.logits("the fold", lambda: values_ND))
+    assert np.array_equal(result.logits_NK, learned.logits("the fold", lambda: values_ND))
     finished = logits_of(learned.on_features(), values_ND)
-    assert result.logits_FK == pytest.approx(finished, abs=1e-4)
+    assert result.logits_NK == pytest.approx(finished, abs=1e-4)
 
 
 def test_figures_of_a_fold_are_those_of_its_logits(task: Task) -> None:
     negatives = np.random.default_rng(0).normal(size=(5, HEAD_FEATURES)).astype(np.float16)
     result, learned = fit_fold(task, MemberConfig(widths=(3, 2), epochs=1), 2, 0, negatives)
     truth = task.labels_N[task.folds_N == 2]
-    logits = result.logits_FK.astype(np.float64)
+    logits = result.logits_NK.astype(np.float64)
     log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     assert result.nll == pytest.approx(-log_probs[np.arange(20), truth].mean(), abs=1e-9)
     assert result.accuracy == np.mean(logits.argmax(1) == truth)
     assert np.array_equal(result.negative_logits_GK, learned.logits("others", lambda: negatives))
     finished = logits_of(learned.on_features(), negatives)
     assert result.negative_logits_GK == pytest.approx(finished, abs=1e-4)
-    assert "logits_FK" not in result.figures()
+    assert "logits_NK" not in result.figures()
     assert result.figures()["nll"] == result.nll
     unlike = softmax(result.negative_logits_GK.astype(np.float64), -1)
     assert result.augrc == pytest.approx(unsure_risk(np.exp(log_probs), truth, unlike))
@@ -395,12 +403,12 @@ def test_the_left_out_fold_is_never_seen(task: Task) -> None:
     spoiled = Task(**{**vars(task), "labels_N": turned})
     before, _ = fit_fold(task, QUICK, 0, seed=1, negatives_GE=NONE_G)
     after, _ = fit_fold(spoiled, QUICK, 0, seed=1, negatives_GE=NONE_G)
-    assert before.logits_FK.tobytes() == after.logits_FK.tobytes()
+    assert before.logits_NK.tobytes() == after.logits_NK.tobytes()
     assert before.nll != after.nll
     # another fold's labels do matter
     other, _ = fit_fold(spoiled, QUICK, 1, seed=1, negatives_GE=NONE_G)
     untouched, _ = fit_fold(task, QUICK, 1, seed=1, negatives_GE=NONE_G)
-    assert other.logits_FK.tobytes() != untouched.logits_FK.tobytes()
+    assert other.logits_NK.tobytes() != untouched.logits_NK.tobytes()
 
 
 def test_logits_come_in_thousands_and_in_order() -> None:
@@ -408,8 +416,8 @@ def test_logits_come_in_thousands_and_in_order() -> None:
     head = Head(6, (4, 3), 2, dropout=0.5).eval()
     features = np.random.default_rng(0).normal(size=(2050, 6)).astype(np.float16)
     with torch.no_grad():
-        whole = head.logits(torch.from_numpy(features).float()).numpy()
-    assert logits_of(head, features) == pytest.approx(whole, abs=1e-5)
+        end_to_end = head.logits(torch.from_numpy(features).float()).numpy()
+    assert logits_of(head, features) == pytest.approx(end_to_end, abs=1e-5)
 
 
 def test_a_features_file_is_read_where_the_slots_say(tmp_path: Path) -> None:

@@ -139,9 +139,9 @@ def test_tensors_that_do_not_fit_the_card_are_refused(
 
 @pytest.mark.parametrize("name", TENSORS)
 def test_a_missing_tensor_is_noticed(name: str, tmp_path: Path) -> None:
-    whole = member()
-    tensors = {key: value for key, value in whole.tensors.items() if key != name}
-    save(replace(whole, tensors=tensors), tmp_path / "m.safetensors")
+    end_to_end = member()
+    tensors = {key: value for key, value in end_to_end.tensors.items() if key != name}
+    save(replace(end_to_end, tensors=tensors), tmp_path / "m.safetensors")
     with pytest.raises(UserError, match="do not fit its card"):
         load(tmp_path / "m.safetensors")
 

@@ -13,8 +13,8 @@ ONE_TRAINING = """
 import sys
 import numpy as np, torch
 from sign_ensemble.core.config import MemberConfig
-from sign_ensemble.learning.optimizer import adam
-from sign_ensemble.learning.training_loop import FeatureBatches, course_of, fit
+from sign_ensemble.learning.optimizer import adamw_for
+from sign_ensemble.learning.training_loop import FeatureBatches, fit, head_schedule
 from sign_ensemble.learning.network import Head
 
 recipe = MemberConfig(epochs=2, widths=(8, 4))
@@ -22,7 +22,7 @@ head = Head(6, recipe.widths, 3, 0.2)
 features = np.ones((9, 1, 6), np.float16)
 rows, labels = np.arange(9), np.arange(9) % 3
 batches = FeatureBatches(features, rows, labels, 4, 0.0, np.random.default_rng(0))
-fit(head, batches, course_of(recipe), adam((head, 1e-3), weight_decay=0.1), torch.device("cpu"))
+fit(head, batches, head_schedule(recipe), adamw_for((head, 1e-3), weight_decay=0.1), torch.device("cpu"))
 print(*sys.modules, sep="\\n")
 """
 
@@ -39,12 +39,12 @@ def groups_of(network: nn.Module) -> list[dict[str, object]]:
 @pytest.mark.parametrize("gradient", [0.5, -2.0])
 def test_first_step_by_hand(gradient: float) -> None:
     weight = nn.Parameter(torch.tensor([1.0]))
-    optimiser = Adam([{"params": [weight], "lr": 0.1, "weight_decay": 0.5}])
+    optimizer = Adam([{"params": [weight], "lr": 0.1, "weight_decay": 0.5}])
     weight.grad = torch.tensor([gradient])
-    optimiser.step()
+    optimizer.step()
     # decay takes 0.1 · 0.5 of it; m / (1 - 0.9) = g and √(v / (1 - 0.999)) = |g|: a whole step
     assert weight.item() == pytest.approx(0.95 - 0.1 * (1 if gradient > 0 else -1), abs=1e-6)
-    moments = optimiser.state[weight]
+    moments = optimizer.state[weight]
     assert moments["step"].item() == 1
     assert moments["exp_avg"].item() == pytest.approx(0.1 * gradient)
     assert moments["exp_avg_sq"].item() == pytest.approx(0.001 * gradient**2)
@@ -56,28 +56,28 @@ def test_same_bits_as_torch_s_own() -> None:
     for make in (Adam, lambda groups: torch.optim.AdamW(groups, fused=True)):
         torch.manual_seed(0)
         network = nn.Sequential(nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 5))
-        optimiser = make(groups_of(network))
+        optimizer = make(groups_of(network))
         for step, images_BD in enumerate(images):
-            optimiser.param_groups[0]["lr"] = 1e-3 * (step + 1)
-            optimiser.zero_grad()
+            optimizer.param_groups[0]["lr"] = 1e-3 * (step + 1)
+            optimizer.zero_grad()
             network(images_BD).square().mean().backward()
-            optimiser.step()
+            optimizer.step()
         learned.append([p.detach() for p in network.parameters()])
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*learned, strict=True))
 
 
 def test_what_has_no_gradient_stays() -> None:
     moved, still = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    optimiser = Adam([{"params": [moved, still], "lr": 0.1, "weight_decay": 0.5}])
+    optimizer = Adam([{"params": [moved, still], "lr": 0.1, "weight_decay": 0.5}])
     moved.sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert moved.tolist() != [1, 1]
     assert still.tolist() == [1, 1]
-    assert set(optimiser.state) == {moved}
-    optimiser.zero_grad()
+    assert set(optimizer.state) == {moved}
+    optimizer.zero_grad()
     assert moved.grad is None
     before = moved.tolist()
-    optimiser.step()  # nothing to do at all
+    optimizer.step()  # nothing to do at all
     assert moved.tolist() == before
 
 

@@ -37,7 +37,7 @@ def test_later_threads_compute_with_as_many_as_before() -> None:
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(torch.get_num_threads).result()
 
-    def work(piece: int, shared: None) -> int:
+    def work(micro_batch: int, shared: None) -> int:
         return torch.get_num_threads()
 
     here = torch.get_num_threads()
@@ -58,9 +58,9 @@ def test_the_directions_of_every_fold_are_found_to_the_same_bits(
     by_workers: list[int] = []
     over_cluster = parallel_heads.map_over_cluster
 
-    def counted(work: Any, pieces: Any, *more: Any) -> Any:
-        by_workers.extend(pieces)
-        return over_cluster(work, pieces, *more)
+    def counted(work: Any, micro_batches: Any, *more: Any) -> Any:
+        by_workers.extend(micro_batches)
+        return over_cluster(work, micro_batches, *more)
 
     monkeypatch.setattr(parallel_heads, "map_over_cluster", counted)
     told: list[tuple[int, int]] = []
@@ -70,14 +70,14 @@ def test_the_directions_of_every_fold_are_found_to_the_same_bits(
     assert by_workers == ([] if machines == 1 else [0, 1, 2])
     for fold in range(3):
         key, alone = project_fold(fold, (task, 5))
-        assert np.array_equal(found[key].coordinates_NVK, alone.coordinates_NVK)
-        assert np.array_equal(found[key].subspace.directions_KD, alone.subspace.directions_KD)
+        assert np.array_equal(found[key].coordinates_NVP, alone.coordinates_NVP)
+        assert np.array_equal(found[key].subspace.components_PD, alone.subspace.components_PD)
 
 
 @pytest.mark.usefixtures("ray_two_cpus")
-@pytest.mark.parametrize(("directions", "room"), [(0, 0.2), (HEAD_FEATURES, 0.2), (5, 0.0)])
+@pytest.mark.parametrize(("components", "room"), [(0, 0.2), (HEAD_FEATURES, 0.2), (5, 0.0)])
 def test_directions_are_left_to_workers_where_there_is_no_need_or_no_room(
-    directions: int, room: float, task: Task, monkeypatch: pytest.MonkeyPatch
+    components: int, room: float, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel_heads, "ROOM", room)
-    assert project_folds(task, directions, 1, 0.0, False, lambda done, of: None) == {}
+    assert project_folds(task, components, 1, 0.0, False, lambda done, of: None) == {}

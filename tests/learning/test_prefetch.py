@@ -67,8 +67,8 @@ def test_a_processor_makes_a_step_when_it_is_asked_for() -> None:
 
     found = prefetch(steps(), CPU)
     for number in range(3):
-        (piece,) = next(found)
-        assert int(piece.labels_N) == number and asked == list(range(number + 1))
+        (micro_batch,) = next(found)
+        assert int(micro_batch.labels_N) == number and asked == list(range(number + 1))
     assert next(found, None) is None
 
 
@@ -96,25 +96,25 @@ def test_a_checkpoint_is_put_back_to_the_bit_where_the_network_is(
 
     def train(begin: TrainingState | None) -> dict[str, torch.Tensor]:
         net = network().to(device)
-        optimiser = optimizer_of(net, SETTINGS)
+        optimizer = optimizer_of(net, SETTINGS)
         if begin:
-            restore(net, optimiser, kept)
-            back = checkpoint_tensors(net, optimiser)
+            restore(net, optimizer, kept)
+            back = checkpoint_tensors(net, optimizer)
             assert back.keys() == kept.keys()
             assert all(torch.equal(back[name], value) for name, value in kept.items())
-            steps = [state["step"] for state in optimiser.state.values()]
+            steps = [state["step"] for state in optimizer.state.values()]
             assert {step.device.type for step in steps} == {where}  # fused Adam wants it there
 
-        def after(position: TrainingState) -> None:
-            if (position.epoch, position.step) == (2, 2) and not kept:
-                kept.update({k: v.clone() for k, v in checkpoint_tensors(net, optimiser).items()})
+        def after(state: TrainingState) -> None:
+            if (state.epoch, state.step) == (2, 2) and not kept:
+                kept.update({k: v.clone() for k, v in checkpoint_tensors(net, optimizer).items()})
 
         mine = replace(given, device=device)
-        fit(net, mine, finetuning_schedule(SETTINGS, 0.0), optimiser, device, None, begin, after)
-        return checkpoint_tensors(net, optimiser)
+        fit(net, mine, finetuning_schedule(SETTINGS, 0.0), optimizer, device, None, begin, after)
+        return checkpoint_tensors(net, optimizer)
 
-    whole, again = train(None), train(TrainingState(2, 2, (0.0,)))
-    for name, value in whole.items():
+    end_to_end, again = train(None), train(TrainingState(2, 2, (0.0,)))
+    for name, value in end_to_end.items():
         if name.startswith("step."):
             assert again[name] == value == 2 * given.steps  # it went on, and as far
 

@@ -53,17 +53,17 @@ def test_directions_by_hand() -> None:
     x_ND = torch.tensor([[1.0, 5.0, 3.0], [1.0, -1.0, 3.0], [2.0, 2.0, 3.0], [0.0, 2.0, 3.0]])
     space = fit_principal_components(x_ND, 2)
     assert space.mean_D.tolist() == [1.0, 2.0, 3.0]
-    assert np.abs(space.directions_KD) == pytest.approx(np.array([[0, 1, 0], [1, 0, 0]]), abs=1e-6)
-    assert np.abs(fit_principal_components(x_ND, 1).directions_KD[0]) == pytest.approx(
+    assert np.abs(space.components_PD) == pytest.approx(np.array([[0, 1, 0], [1, 0, 0]]), abs=1e-6)
+    assert np.abs(fit_principal_components(x_ND, 1).components_PD[0]) == pytest.approx(
         [0, 1, 0], abs=1e-6
     )
-    assert space.pace == pytest.approx(sqrt(3 / 2))
+    assert space.rate_factor == pytest.approx(sqrt(3 / 2))
 
 
 def test_images_that_span_less_give_fewer_directions() -> None:
     x_ND = torch.tensor([[1.0, 0.0, 0.0], [2.0, 0.0, 0.0], [4.0, 0.0, 0.0]])
-    assert fit_principal_components(x_ND, 3).directions_KD.shape == (1, 3)
-    assert np.abs(fit_principal_components(x_ND[:, :2], 9).directions_KD[0]) == pytest.approx(
+    assert fit_principal_components(x_ND, 3).components_PD.shape == (1, 3)
+    assert np.abs(fit_principal_components(x_ND[:, :2], 9).components_PD[0]) == pytest.approx(
         [1, 0], abs=1e-6
     )
 
@@ -71,7 +71,7 @@ def test_images_that_span_less_give_fewer_directions() -> None:
 def test_directions_are_numpys_singular_vectors() -> None:
     rng = np.random.default_rng(0)
     x_ND = rng.normal(size=(40, 200)) * np.linspace(5, 0.1, 200)
-    found = fit_principal_components(torch.from_numpy(x_ND).float(), 10).directions_KD
+    found = fit_principal_components(torch.from_numpy(x_ND).float(), 10).components_PD
     assert found @ found.T == pytest.approx(np.eye(10), abs=1e-4)
     *_, right = np.linalg.svd(x_ND - x_ND.mean(0), full_matrices=False)
     assert np.abs(found @ right[:10].T) == pytest.approx(np.eye(10), abs=1e-3)
@@ -81,8 +81,8 @@ def test_what_the_directions_span_is_kept() -> None:
     rng = np.random.default_rng(1)
     x_ND = torch.from_numpy(7 + rng.normal(size=(12, 3)) @ rng.normal(size=(3, 50))).float()
     space = fit_principal_components(x_ND, 8)
-    assert len(space.directions_KD) == 3
-    back_ND = space.enter(x_ND).numpy() @ space.directions_KD + space.mean_D
+    assert len(space.components_PD) == 3
+    back_ND = space.project(x_ND).numpy() @ space.components_PD + space.mean_D
     assert back_ND == pytest.approx(x_ND.numpy(), abs=1e-4)
 
 
@@ -90,16 +90,19 @@ def test_a_head_that_leaves_answers_as_before() -> None:
     rng = np.random.default_rng(2)
     space = fit_principal_components(torch.from_numpy(rng.normal(3, 2, size=(30, 60))).float(), 9)
     head = Head(9, (5, 4), 3, dropout=0.4).eval()
-    whole = space.leave(head)
-    assert not whole.training  # else dropout would speak
-    assert space.leave(head.train()).training
+    end_to_end = space.unproject(head)
+    assert not end_to_end.training  # else dropout would speak
+    assert space.unproject(head.train()).training
     head.eval()
     strange_ND = torch.from_numpy(rng.normal(size=(20, 60))).float()
     with torch.no_grad():
-        said, before = whole.logits(strange_ND), head.logits(space.enter(strange_ND))
+        said, before = end_to_end.logits(strange_ND), head.logits(space.project(strange_ND))
     assert said.numpy() == pytest.approx(before.numpy(), abs=1e-4)
-    assert [layer.p for layer in whole.layers if isinstance(layer, torch.nn.Dropout)] == [0.4, 0.4]
-    assert whole.layers[0].weight.shape == (5, 60)
+    assert [layer.p for layer in end_to_end.layers if isinstance(layer, torch.nn.Dropout)] == [
+        0.4,
+        0.4,
+    ]
+    assert end_to_end.layers[0].weight.shape == (5, 60)
 
 
 # --- training images ------------------------------------------------------------------------------
@@ -117,15 +120,15 @@ def test_images_enter_with_their_views(
     rng = np.random.default_rng(3)
     values = rng.normal(size=(9, 2, 40)).astype(np.float16)
     features = slots(tmp_path, values)
-    chosen = features.slots_N[:7]  # slots 8 to 2: the two others have no say
-    entered = project_images(features, chosen, 4, CPU)
+    chosen = features.row_N[:7]  # slots 8 to 2: the two others have no say
+    projected = project_images(features, chosen, 4, CPU)
     mine = torch.from_numpy(values[chosen])
-    assert entered.coordinates_NVK.shape == (7, 2, 4)
-    assert entered.coordinates_NVK.dtype == np.float16
+    assert projected.coordinates_NVP.shape == (7, 2, 4)
+    assert projected.coordinates_NVP.dtype == np.float16
     in_turn = mine[np.arange(7), np.arange(7) % 2]  # as it is, its view, as it is, ...
     own = fit_principal_components(in_turn.float(), 4)
-    assert np.array_equal(entered.subspace.directions_KD, own.directions_KD)
-    assert entered.coordinates_NVK == pytest.approx(own.enter(mine).numpy(), abs=off)
+    assert np.array_equal(projected.subspace.components_PD, own.components_PD)
+    assert projected.coordinates_NVP == pytest.approx(own.project(mine).numpy(), abs=off)
 
 
 @ROUNDED
@@ -139,11 +142,11 @@ def test_many_images_are_represented_by_some(
     monkeypatch.setattr(
         principal_components, "PART", 2 * 30 * 4
     )  # two images at a time, in six parts
-    entered = project_images(features, features.slots_N, 3, CPU)
-    every_third = torch.from_numpy(values[features.slots_N[::3], 0]).float()
-    assert np.array_equal(entered.subspace.mean_D, every_third.mean(0).numpy())
-    everyone = entered.subspace.enter(torch.from_numpy(values[features.slots_N]))
-    assert entered.coordinates_NVK == pytest.approx(everyone.numpy(), abs=off)
+    projected = project_images(features, features.row_N, 3, CPU)
+    every_third = torch.from_numpy(values[features.row_N[::3], 0]).float()
+    assert np.array_equal(projected.subspace.mean_D, every_third.mean(0).numpy())
+    everyone = projected.subspace.project(torch.from_numpy(values[features.row_N]))
+    assert projected.coordinates_NVP == pytest.approx(everyone.numpy(), abs=off)
 
 
 def test_a_process_keeps_what_entered_within_a_limit(
@@ -154,7 +157,7 @@ def test_a_process_keeps_what_entered_within_a_limit(
         principal_components, "CACHED", 2 * 5 * 3 * 2
     )  # two of five images along three
     monkeypatch.setattr(principal_components, "_KEPT", type(principal_components._KEPT)())
-    rows = [features.slots_N[i : i + 5] for i in range(3)]
+    rows = [features.row_N[i : i + 5] for i in range(3)]
     first, second = (cached_projection(features, each, 3, CPU) for each in rows[:2])
     assert cached_projection(features, rows[0], 3, CPU) is first
     assert cached_projection(features, rows[0], 2, CPU) is not first
@@ -183,22 +186,22 @@ def bits(head: Head) -> bytes:
     return b"".join(tensor.cpu().numpy().tobytes() for tensor in head.state_dict().values())
 
 
-@pytest.mark.parametrize("directions", [0, 10, 512])
-def test_a_separable_problem_is_learned_and_takes_features(task: Task, directions: int) -> None:
+@pytest.mark.parametrize("components", [0, 10, 512])
+def test_a_separable_problem_is_learned_and_takes_features(task: Task, components: int) -> None:
     rows = np.flatnonzero(task.folds_N != 1)
-    head, _ = fit_rows(task, replace(RECIPE, directions=directions), rows, seed=0)
+    head, _ = fit_rows(task, replace(RECIPE, components=components), rows, seed=0)
     assert head.layers[0].in_features == HEAD_FEATURES
     unseen = task.folds_N == 1
-    said = logits_of(head, task.features.open()[task.features.slots_N[unseen], 0])
+    said = logits_of(head, task.features.open()[task.features.row_N[unseen], 0])
     assert np.array_equal(said.argmax(1), task.labels_N[unseen])
 
 
 def test_the_first_layer_stays_within_the_directions(task: Task) -> None:
-    head, _ = fit_rows(task, replace(RECIPE, directions=5), np.arange(40), seed=0)
+    head, _ = fit_rows(task, replace(RECIPE, components=5), np.arange(40), seed=0)
     weights = head.state_dict()["layers.0.weight"].numpy()
     assert np.linalg.matrix_rank(weights, tol=1e-3) == 5
-    space = cached_projection(task.features, task.features.slots_N[:40], 5, CPU).subspace
-    inside = weights @ space.directions_KD.T @ space.directions_KD
+    space = cached_projection(task.features, task.features.row_N[:40], 5, CPU).subspace
+    inside = weights @ space.components_PD.T @ space.components_PD
     assert inside == pytest.approx(weights, abs=1e-5)
 
 
@@ -215,32 +218,32 @@ def test_what_was_found_before_is_used_and_may_be_read_only(
 ) -> None:
     rows = np.flatnonzero(task.folds_N != 1)
     alone, _ = fit_rows(task, RECIPE, rows, seed=3)
-    key, entered = project_fold(1, (task, RECIPE.directions))
+    key, projected = project_fold(1, (task, RECIPE.components))
     arrays = (
-        entered.coordinates_NVK, entered.subspace.mean_D, entered.subspace.directions_KD,
+        projected.coordinates_NVP, projected.subspace.mean_D, projected.subspace.components_PD,
     )  # fmt: skip
     for array in arrays:  # as Ray's shared memory gives them
         array.flags.writeable = False
     monkeypatch.delattr(head_training, "cached_projection")
-    shared, _ = fit_rows(replace(task, entered={key: entered}), RECIPE, rows, seed=3)
+    shared, _ = fit_rows(replace(task, projected={key: projected}), RECIPE, rows, seed=3)
     assert bits(shared) == bits(alone)
 
 
 def test_images_left_out_have_no_say(task: Task, tmp_path: Path) -> None:
     values = np.array(task.features.open())
-    values[task.features.slots_N[40:]] += 5  # cleo's
+    values[task.features.row_N[40:]] += 5  # cleo's
     moved = replace(task, features=slots(tmp_path, values))
     rows = np.arange(40)
     assert bits(fit_rows(task, RECIPE, rows, 0)[0]) == bits(fit_rows(moved, RECIPE, rows, 0)[0])
 
 
-@pytest.mark.parametrize("directions", [0, 5])
+@pytest.mark.parametrize("components", [0, 5])
 def test_a_head_reads_the_unseen_as_it_will_when_it_takes_features(
-    task: Task, directions: int
+    task: Task, components: int
 ) -> None:
     rows = np.arange(40)
-    learned = train_head(task, replace(RECIPE, directions=directions), rows, seed=3)
-    finished, fitted = fit_rows(task, replace(RECIPE, directions=directions), rows, seed=3)
+    learned = train_head(task, replace(RECIPE, components=components), rows, seed=3)
+    finished, fitted = fit_rows(task, replace(RECIPE, components=components), rows, seed=3)
     assert bits(learned.on_features()) == bits(finished)
     assert learned.fitted == fitted
     unseen = np.random.default_rng(1).normal(size=(1100, HEAD_FEATURES)).astype(np.float16)
@@ -260,7 +263,7 @@ def test_the_unseen_are_entered_once_for_each_fold(task: Task) -> None:
 
     for rows in (np.arange(40), np.arange(20, 60)):
         for seed in (3, 4):
-            learned = train_head(task, replace(RECIPE, directions=5), rows, seed)
+            learned = train_head(task, replace(RECIPE, components=5), rows, seed)
             finished = logits_of(learned.on_features(), unseen)
             assert learned.logits("three", read) == pytest.approx(finished, abs=1e-4)
     assert len(times) == 2  # other signers, other directions
@@ -278,5 +281,5 @@ def test_what_is_kept_of_the_unseen_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     images = np.random.default_rng(1).normal(size=(5, 1, 6)).astype(np.float16)
     for number, one in enumerate(images):
         found = principal_components.project_unseen(str(number), space, one.view, CPU)
-        assert torch.equal(found, space.enter(torch.from_numpy(one)))
+        assert torch.equal(found, space.project(torch.from_numpy(one)))
         assert len(kept) <= 2

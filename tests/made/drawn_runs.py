@@ -61,7 +61,7 @@ def drawn_rule(rng: np.random.Generator) -> Rule:
     return Rule(
         witnesses=("total_uncertainty", "neighbour"),
         joined="fisher",
-        keep=0.95,
+        target_coverage=0.95,
         calibration=all_scores(calm),
         groups_C=rng.integers(3, size=600),
         single_C=max_prob(np.exp(calm.log_probs_MNK[0])),
@@ -160,7 +160,7 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
     tree["readings"] = 1
     tree["about"] = {
         "combination": rule.choice["chosen"],
-        "keep": rule.keep,
+        "target_coverage": rule.target_coverage,
         "members": MEMBERS,
         "labels": list(LABELS),
         "images": {"train": 5000, "test": len(labels_N)},

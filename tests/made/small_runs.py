@@ -14,7 +14,7 @@ def settings(home: Path, images: Path, name: str, trials: int, *more: str) -> li
         "data.root": images,
         "data.cache": home / "features",
         "data.near_labels": "[wave]",
-        "data.views": 1,
+        "data.augmentations": 1,
         "data.size": 96,
         "member.widths": "[16, 8]",
         "member.epochs": 2,
@@ -26,7 +26,7 @@ def settings(home: Path, images: Path, name: str, trials: int, *more: str) -> li
         "ensemble.size": 2,
         "finetune.layers": "none",
         "rejection.negatives": 10,
-        "rejection.bank": 100,
+        "rejection.reference_images": 100,
         "evaluate.images": 10,
         "evaluate.bootstrap": 20,
         "run.root": home,
@@ -39,7 +39,7 @@ def settings(home: Path, images: Path, name: str, trials: int, *more: str) -> li
 TUNED = (
     "--finetune.layers=last", "--finetune.epochs=12", "--finetune.batch_size=8",
     "--scale.cpus_per_worker=1",  # as many threads whichever nodes are lost: the same bits
-    "--rejection.left_out=1", "--data.labels=[bar,cross,disc,triangle]",
+    "--rejection.held_out_groups=1", "--data.labels=[bar,cross,disc,triangle]",
 )  # fmt: skip
 
 

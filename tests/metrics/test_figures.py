@@ -107,9 +107,9 @@ def test_auroc_and_fpr95_of_four_rows() -> None:
     known, strange = [0.3, 0.1, 0.4, 0.2], [0.5, 0.2]
     assert auroc(known, strange) == (1.5 + 4) / 8
     assert fpr95(known, strange) == 1 / 2  # t = 0.4
-    assert fpr95(known, strange, keep=0.5) == 1 / 2  # t = 0.2, and 0.2 is accepted
-    assert fpr95(known, strange, keep=0.49) == 1 / 2
-    assert fpr95(known, strange, keep=0.25) == 0  # t = 0.1
+    assert fpr95(known, strange, target_coverage=0.5) == 1 / 2  # t = 0.2, and 0.2 is accepted
+    assert fpr95(known, strange, target_coverage=0.49) == 1 / 2
+    assert fpr95(known, strange, target_coverage=0.25) == 0  # t = 0.1
 
 
 def test_fpr95_keeps_exactly_nineteen_of_twenty() -> None:
@@ -350,7 +350,7 @@ def test_weights_are_repeated_images(name: str) -> None:
     np.testing.assert_allclose(deeper, weighted.reshape(2, 15), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("metric", [auroc, fpr95, partial(fpr95, keep=0.5)])
+@pytest.mark.parametrize("metric", [auroc, fpr95, partial(fpr95, target_coverage=0.5)])
 def test_weights_are_repeated_images_in_two_samples(metric: Callable[..., Any]) -> None:
     rng = np.random.default_rng(2)
     known, strange = rng.integers(0, 12, N) / 11, rng.integers(4, 16, 25) / 11
@@ -415,8 +415,8 @@ def test_empty_sets_and_numbers_that_are_none_are_refused(name: str, bad: list[f
         (lambda: ece([0.5], [1], bins=0), "ece: bins"),
         (lambda: aurc(TWO, [1]), "aurc: 1 marks for 2 images"),
         (lambda: aurc(TWO, [1, 2]), "aurc: marks are 0 or 1"),
-        (lambda: fpr95(TWO, TWO, keep=0.0), "fpr95: keep"),
-        (lambda: fpr95(TWO, TWO, keep=95), "fpr95: keep"),
+        (lambda: fpr95(TWO, TWO, target_coverage=0.0), "fpr95: keep"),
+        (lambda: fpr95(TWO, TWO, target_coverage=95), "fpr95: keep"),
         (lambda: coverage([1, 0], np.array([1, -1])), "coverage: weights"),
         (lambda: coverage([1, 0], np.array([1, 1, 1])), "coverage: weights"),
         (lambda: coverage([1, 0], np.array([0.5, 0.5])), "coverage: weights"),

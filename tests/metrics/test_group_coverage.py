@@ -58,7 +58,7 @@ def test_in_words() -> None:
     assert said == "label m pays for the others: 6 of 10 of its signs are answered (60%)"
 
 
-@pytest.mark.parametrize("keep", [0.5, 0.9, 0.99])
-def test_the_share_that_was_asked_for_decides(keep: float) -> None:
-    named = under_covered_groups(*groups(ada=(80, 100)), keep)
-    assert bool(named) == (keep > 0.87)
+@pytest.mark.parametrize("target_coverage", [0.5, 0.9, 0.99])
+def test_the_share_that_was_asked_for_decides(target_coverage: float) -> None:
+    named = under_covered_groups(*groups(ada=(80, 100)), target_coverage)
+    assert bool(named) == (target_coverage > 0.87)

@@ -42,7 +42,7 @@ def two_labels(signs_folder: Path, home: Path, **more: Any) -> Config:
     """A run on two labels, ada held out."""
     data = DataConfig(
         root=str(signs_folder), labels=[Name("bar"), Name("disc")], test_signers=[Name("ada")],
-        size=63, views=0, weights="random", engine="local", **more,
+        size=63, augmentations=0, weights="random", engine="local", **more,
     )  # fmt: skip
     return Config(
         data=data, run=RunConfig(root=str(home / "runs")), rejection=RejectionConfig(negatives=10)
@@ -56,7 +56,7 @@ def test_further_signers_are_learned_from_and_belong_to_no_fold(
         copy = tmp_path / "more" / "eve" / file.parent.name / file.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         ImageOps.mirror(Image.open(file)).save(copy)
-    config = two_labels(signs_folder, tmp_path, more=str(tmp_path / "more"))
+    config = two_labels(signs_folder, tmp_path, extra_signers=str(tmp_path / "more"))
     prepared = prepare(config)
     own = len(prepared.task.labels_N)
     assert own == 3 * 2 * 6
@@ -64,7 +64,7 @@ def test_further_signers_are_learned_from_and_belong_to_no_fold(
     assert task.folds_N.tolist() == [*prepared.task.folds_N, *[NO_FOLD] * 4]
     assert task.labels_N[own:].tolist() == [0, 0, 1, 1]
     files = [tmp_path / f"more/eve/{name}.png" for name in ("bar/0", "bar/1", "disc/0", "disc/1")]
-    shown = task.pixels.open()[task.pixels.slots_N[own:]]
+    shown = task.pixels.open()[task.pixels.row_N[own:]]
     assert np.array_equal(shown, np.stack([read_image(file, config.data) for file in files]))
     for fold in (-1, 0):  # a member; the judge of fold 0
         learned = set(np.flatnonzero(task.folds_N != fold))
@@ -84,7 +84,7 @@ def test_a_folds_negatives_go_through_the_convolutions_together(
         (images,) = negatives_of(task, fold, 10, prepared.task.seed)
         mine = found["folds"] == fold
         assert len(images) == mine.sum() == 10 * len(NEGATIVES)
-        assert np.array_equal(features_of_images(images, "random").both_NE, found["features"][mine])
+        assert np.array_equal(features_of_images(images, "random").head_ND, found["features"][mine])
         made = negatives_of_prepared(prepared, fold)
         kinds = np.array(header["kinds"])[found["kinds"][mine]].tolist()
         assert kinds == [kind for kind, some in made.items() for _ in some]
@@ -95,20 +95,20 @@ def test_what_an_earlier_version_did_not_look_at_is_made_again(
 ) -> None:
     """The fourth layer of negatives, pictures without a sign: a run begun before goes on."""
     config = two_labels(signs_folder, tmp_path)
-    config = replace(config, rejection=replace(config.rejection, hands=10))
+    config = replace(config, rejection=replace(config.rejection, hand_count_images=10))
     prepared = prepare(config)
     hands = hand_count_images(prepared)
-    whole, header = read_arrays(prepared.run.negatives)
-    earlier = {name: values for name, values in whole.items() if name != "fourth"}
+    end_to_end, header = read_arrays(prepared.run.negatives)
+    earlier = {name: values for name, values in end_to_end.items() if name != "fourth"}
     write_arrays(prepared.run.negatives, earlier, header)
     made, _ = read_arrays(prepared.run.hands)
     write_arrays(prepared.run.hands, {"deep": made["deep"][::2], "two": made["groups"][::2]})
     again = prepare(config)
     found, _ = read_arrays(again.run.negatives)
-    assert found.keys() == whole.keys()
-    assert all(np.array_equal(found[name], values) for name, values in whole.items())
+    assert found.keys() == end_to_end.keys()
+    assert all(np.array_equal(found[name], values) for name, values in end_to_end.items())
     hands_again = hand_count_images(again)
     assert hands is not None
     assert hands_again is not None
-    assert np.array_equal(hands_again.deep_PD, hands.deep_PD)
+    assert np.array_equal(hands_again.fifth_ND, hands.fifth_ND)
     assert np.array_equal(hands_again.signs_P, hands.signs_P)

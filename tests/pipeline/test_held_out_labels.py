@@ -121,7 +121,7 @@ def test_what_was_done_before_an_interruption_is_kept(
 
 
 def test_distances_alone_need_no_network(task: Task) -> None:
-    config = SimpleNamespace(rejection=RejectionConfig(left_out=1))
+    config = SimpleNamespace(rejection=RejectionConfig(held_out_groups=1))
     prepared: Any = SimpleNamespace(task=task, config=config)
     chosen = np.arange(30)
     (found,) = left_out_distances(prepared, reference_set_of(task, chosen), chosen)

@@ -55,7 +55,7 @@ def prepared(tmp_path: Path) -> Any:
         {"kinds": ["joined", "cut"]},
     )
     task = Task(features, labels, folds % 2, ("eve", "fay"), ("a", "b", "c"), "", 0)
-    config = SimpleNamespace(rejection=RejectionConfig(neighbours=1, hands=0))
+    config = SimpleNamespace(rejection=RejectionConfig(neighbours=1, hand_count_images=0))
     return SimpleNamespace(task=task, run=run, config=config)
 
 

@@ -46,7 +46,7 @@ def evidence(right: Any, labels: np.ndarray, near: np.ndarray) -> EnsembleOutput
     )
 
 
-def rule(keep: float = 0.9, unsure: float = 0.0) -> Rule:
+def rule(target_coverage: float = 0.9, unsure: float = 0.0) -> Rule:
     """The distance decides; calibrated on 20 images of two signers, distances up to 0.29."""
     calibration_probs = np.linspace(0.6, 0.999, 20)
     calm = evidence([calibration_probs, calibration_probs], np.zeros(20, int), np.arange(20) / 100)
@@ -59,7 +59,7 @@ def rule(keep: float = 0.9, unsure: float = 0.0) -> Rule:
     return Rule(
         witnesses=("neighbour",),
         joined="smallest",
-        keep=keep,
+        target_coverage=target_coverage,
         calibration=calibration,
         groups_C=np.repeat([0, 1], 10),
         single_C=max_prob(np.stack([calibration_probs, 1 - calibration_probs], -1)),
@@ -73,8 +73,8 @@ def rule(keep: float = 0.9, unsure: float = 0.0) -> Rule:
     )
 
 
-def known(near: np.ndarray = NEAR_KNOWN, keep: float = 0.9) -> Answers:
-    return answer(evidence(RIGHT, LABELS, near), rule(keep))
+def known(near: np.ndarray = NEAR_KNOWN, target_coverage: float = 0.9) -> Answers:
+    return answer(evidence(RIGHT, LABELS, near), rule(target_coverage))
 
 
 def strange(n: int, distance: float, top: float = 0.97, kind: str = "far") -> OodSet:
@@ -83,8 +83,19 @@ def strange(n: int, distance: float, top: float = 0.97, kind: str = "far") -> Oo
     return OodSet(kind, answer(evidence(tops, np.zeros(n, int), np.full(n, distance)), rule()))
 
 
-def tree_of(keep: float = 0.9, near: np.ndarray = NEAR_KNOWN, **sets: OodSet) -> dict[str, Any]:
-    return evaluate(known(near, keep), LABELS, SIGNERS, sets, rule(keep), best=0, draws=20, seed=0)
+def tree_of(
+    target_coverage: float = 0.9, near: np.ndarray = NEAR_KNOWN, **sets: OodSet
+) -> dict[str, Any]:
+    return evaluate(
+        known(near, target_coverage),
+        LABELS,
+        SIGNERS,
+        sets,
+        rule(target_coverage),
+        best=0,
+        draws=20,
+        seed=0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +122,8 @@ def test_the_tree_is_the_one_that_is_documented(tree: dict[str, Any]) -> None:
     assert set(tree) == {"known", "sets", "single", "scores", "signers"}
     assert set(tree["scores"]) == set(WITNESSES) - {"own_mahalanobis", "no_hand", "two_hands"}
     assert set(tree["signers"]) == {"eve", "fay"}
-    whole = [tree, tree["single"], *tree["scores"].values()]
-    for part in whole:
+    end_to_end = [tree, tree["single"], *tree["scores"].values()]
+    for part in end_to_end:
         assert set(part["known"]) == KNOWN
         assert list(part["sets"]) == ["gestures", "blank", "photos"]
         for name, (kind, n) in {
@@ -120,7 +131,7 @@ def test_the_tree_is_the_one_that_is_documented(tree: dict[str, Any]) -> None:
         }.items():  # fmt: skip
             assert set(part["sets"][name]) == OF_SET | {"kind", "n"}
             assert (part["sets"][name]["kind"], part["sets"][name]["n"]) == (kind, n)
-    for part in whole[1:]:
+    for part in end_to_end[1:]:
         assert set(part) == {"known", "sets"}
     for signer in tree["signers"].values():
         assert set(signer) == KNOWN

@@ -46,7 +46,7 @@ def finished(
             root=str(signs_folder),
             near_labels=[Name("wave")],
             test_signers=[Name("dan")],
-            views=0,
+            augmentations=0,
             cache=str(root / "features"),
             engine="local",
         ),
@@ -165,7 +165,7 @@ def test_members_that_learned_from_other_images_are_refused(
     def otherwise(data: DataConfig, weights_sha256: str) -> dict[str, object]:
         return {**preprocessing_of(data, weights_sha256), **changed}
 
-    monkeypatch.setattr(predictor, "preparation", otherwise)
+    monkeypatch.setattr(predictor, "preprocessing_of", otherwise)
     with pytest.raises(UserError, match=said):
         predict.main([str(images), "--run", str(finished.path)])
 

@@ -67,7 +67,7 @@ def test_learned_without_a_signer_as_from_the_others_alone() -> None:
     )
     without = HandCountTraining.of(signs, groups, made).fit(1)
     others = made.groups_P != 1
-    alone = HandCountImages(made.deep_PD[others], made.signs_P[others], made.groups_P[others])
+    alone = HandCountImages(made.fifth_ND[others], made.signs_P[others], made.groups_P[others])
     by_others = HandCountTraining.of(signs[groups != 1], groups[groups != 1], alone).fit()
     assert without.mean_GD == pytest.approx(by_others.mean_GD, abs=1e-6)
     assert without.weights_GD == pytest.approx(by_others.weights_GD, rel=1e-4, abs=1e-5)
@@ -119,7 +119,7 @@ def test_no_sign_and_two_of_people_not_seen_are_told_from_one() -> None:
     net = load()
 
     def seen(images: np.ndarray) -> np.ndarray:
-        return net.of_images(images).deep_ND
+        return net.of_images(images).fifth_ND
 
     people = [drawn_signs(seed, 24) for seed in range(3)]
     made = [pictures_of_fold(24, seed, signs) for seed, signs in enumerate(people)]

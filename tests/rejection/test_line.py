@@ -54,8 +54,8 @@ def trained(seed: int) -> Head:
         features(x_N)[:, None], np.arange(len(x_N)), labels_N, RECIPE.batch_size, 0.0,
         np.random.default_rng(seed),
     )  # fmt: skip
-    optimiser = adamw_for((head, RECIPE.learning_rate), weight_decay=0.0)
-    fit(head, batches, head_schedule(RECIPE), optimiser, torch.device("cpu"))
+    optimizer = adamw_for((head, RECIPE.learning_rate), weight_decay=0.0)
+    fit(head, batches, head_schedule(RECIPE), optimizer, torch.device("cpu"))
     return head
 
 
@@ -90,7 +90,7 @@ def line() -> Line:
     rule = Rule(
         witnesses=("total_uncertainty", "neighbour"),
         joined="smallest",
-        keep=KEEP,
+        target_coverage=KEEP,
         calibration={},
         groups_C=np.arange(400) % SIGNERS,
         single_C=np.zeros(400),

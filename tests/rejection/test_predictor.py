@@ -55,7 +55,7 @@ def rule(*witnesses: str, joined: Any = "smallest") -> Rule:
     return Rule(
         witnesses=witnesses,
         joined=joined,
-        keep=0.9,
+        target_coverage=0.9,
         calibration=calibration,
         groups_C=np.repeat([0, 1], 10),
         single_C=np.arange(20) / 100,

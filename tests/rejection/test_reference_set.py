@@ -40,37 +40,37 @@ def bank(seed: int = 0, people: int = 3, views: int = 2) -> ReferenceSet:
         values[:, :3] = PLACES[labels]
         return values + rng.uniform(0, 0.5, values.shape)
 
-    deep_BVD = np.stack([crowd(12) for _ in range(1 + views)], 1).astype(np.float16)
+    fifth_BVD = np.stack([crowd(12) for _ in range(1 + views)], 1).astype(np.float16)
     made = HandCountImages(
         np.abs(rng.normal(size=(4 * people, 12))).astype(np.float16),
         np.tile([1, 2, 0, 1], people),
         np.repeat(np.arange(people), 4),
     )
-    middle_BC, fourth_BF = (crowd(18).astype(np.float16) for _ in range(2))
-    return ReferenceSet(deep_BVD, middle_BC, fourth_BF, labels, groups, made)
+    third_BD, fourth_BD = (crowd(18).astype(np.float16) for _ in range(2))
+    return ReferenceSet(fifth_BVD, third_BD, fourth_BD, labels, groups, made)
 
 
 class Few(Features):
     """Features of so few values as the bank's."""
 
     @property
-    def deep_ND(self) -> np.ndarray:
-        return self.every_NA[:, :12]
+    def fifth_ND(self) -> np.ndarray:
+        return self.all_ND[:, :12]
 
     @property
-    def middle_NC(self) -> np.ndarray:
-        return self.every_NA[:, 12:30]
+    def third_ND(self) -> np.ndarray:
+        return self.all_ND[:, 12:30]
 
     @property
-    def fourth_NF(self) -> np.ndarray:
-        return self.every_NA[:, 30:]
+    def fourth_ND(self) -> np.ndarray:
+        return self.all_ND[:, 30:]
 
     def rows(self, chosen: np.ndarray) -> Features:
-        return Few(self.every_NA[chosen])
+        return Few(self.all_ND[chosen])
 
 
 def found_in(some: ReferenceSet) -> Features:
-    return Few(np.concatenate([some.deep_BVD[:, 0], some.middle_BC, some.fourth_BF], 1))
+    return Few(np.concatenate([some.fifth_BVD[:, 0], some.third_BD, some.fourth_BD], 1))
 
 
 def test_clouds_read_people_they_never_saw() -> None:
@@ -78,12 +78,12 @@ def test_clouds_read_people_they_never_saw() -> None:
     atlas = fit_distance_models(known, True)
     cloud_N, part_N, to_labels_RNK = distances(found_in(strangers), atlas, 3)
     assert np.array_equal(
-        part_N, regional_distance((strangers.middle_BC, strangers.fourth_BF), atlas.parts, cloud_N)
+        part_N, regional_distance((strangers.third_BD, strangers.fourth_BD), atlas.parts, cloud_N)
     )
     assert to_labels_RNK.shape == (2, len(strangers.labels_B), 3)
     assert (to_labels_RNK.argmin(2) == strangers.labels_B).all()
     expected = relative_distance(
-        strangers.middle_BC, fit_class_gaussians(known.middle_BC, known.labels_B)
+        strangers.third_BD, fit_class_gaussians(known.third_BD, known.labels_B)
     )
     assert np.array_equal(cloud_N, expected)
 
@@ -122,14 +122,14 @@ def test_images_are_strangers_to_their_own_signer() -> None:
         cloud_N, part_N, to_labels_RNK = distances(found, fit_distance_models(others, True), 3)
         assert np.array_equal(at.cloud_N[mine], cloud_N)
         assert np.array_equal(at.part_N[mine], part_N)
-        usual = Norms.of(others.deep_BVD[:, 0])
-        assert np.array_equal(at.norm_N[mine], usual.of_images(found.deep_ND))
+        usual = Norms.of(others.fifth_BVD[:, 0])
+        assert np.array_equal(at.norm_N[mine], usual.of_images(found.fifth_ND))
         assert np.array_equal(at.to_labels_RNK[:, mine], to_labels_RNK)
         assert known.lessons is not None
         assert at.hands_NG is not None
         learned = known.lessons.fit(person)
-        assert np.array_equal(at.hands_NG[mine], learned.scores(found.deep_ND))
-        near = knn_distance(found.deep_ND, others.deep_BVD[:, 0], 2)
+        assert np.array_equal(at.hands_NG[mine], learned.scores(found.fifth_ND))
+        near = knn_distance(found.fifth_ND, others.fifth_BVD[:, 0], 2)
         assert at.neighbour_N[mine] == pytest.approx(near, abs=1e-6)
 
 
@@ -182,7 +182,7 @@ def test_a_signer_without_an_image_in_the_bank_is_compared_with_all() -> None:
 
 def test_views_are_left_out_where_images_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     known = bank()
-    plain = fit_distance_models(replace(known, deep_BVD=known.deep_BVD[:, :1]), True).fifth
+    plain = fit_distance_models(replace(known, fifth_BVD=known.fifth_BVD[:, :1]), True).fifth
     monkeypatch.setattr(bank_module, "MOST_ROWS", 2 * len(known.labels_B) - 1)
     few = fit_distance_models(known, True).fifth
     assert plain is not None and few is not None

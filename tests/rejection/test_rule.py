@@ -47,7 +47,7 @@ def rule(**changed: Any) -> Rule:
     values: dict[str, Any] = {
         "witnesses": ("energy", "neighbour"),
         "joined": "smallest",
-        "keep": 0.95,
+        "target_coverage": 0.95,
         "calibration": {"energy": f(1, 2, 3, 4), "neighbour": f(0.4, 0.3, 0.2, 0.1)},
         "groups_C": np.array([0, 0, 0, 1]),
         "single_C": f(0.1, 0.2, 0.3, 1 / 3),
@@ -302,16 +302,16 @@ def test_the_statistic_of_two_witnesses_by_hand() -> None:
         assert found == pytest.approx(by_hand, **EXACT)
 
 
-@pytest.mark.parametrize("keep", [0.5, 0.7, 0.8, 0.9, 0.95])
+@pytest.mark.parametrize("target_coverage", [0.5, 0.7, 0.8, 0.9, 0.95])
 @pytest.mark.parametrize("n", [9, 19, 39, 79, 99, 199])
-def test_a_p_value_equal_to_what_may_be_lost_is_refused(keep: float, n: int) -> None:
+def test_a_p_value_equal_to_what_may_be_lost_is_refused(target_coverage: float, n: int) -> None:
     # of n + 1 ranks, floor((n + 1)(1 - keep)) are refused; in floating point 1 - 0.9 < 0.1
     scores = np.arange(n, dtype=np.float64)
     p = conformal_p(np.append(scores, n) - 0.5, scores)
     ranks = range(n + 1, 0, -1)
     assert p == pytest.approx([rank / (n + 1) for rank in ranks], **EXACT)
-    whole = [100 * rank > (100 - round(100 * keep)) * (n + 1) for rank in ranks]
-    assert accepts(p, keep).tolist() == whole
+    whole = [100 * rank > (100 - round(100 * target_coverage)) * (n + 1) for rank in ranks]
+    assert accepts(p, target_coverage).tolist() == whole
 
 
 def test_one_score_decides_in_the_same_way() -> None:
@@ -325,7 +325,7 @@ def test_one_score_decides_in_the_same_way() -> None:
 
 
 def test_a_rule_comes_back_to_the_bit(tmp_path: Path) -> None:
-    before = rule(keep=0.1 + 0.2)
+    before = rule(target_coverage=0.1 + 0.2)
     rule_file.save(before, tmp_path / "rule.json")
     after = rule_file.load(tmp_path / "rule.json")
     for field in fields(Rule):
@@ -379,7 +379,7 @@ def test_a_belief_comes_back_to_the_bit(tmp_path: Path) -> None:
     assert after and after.share == before.share
     assert after.strange_B.tobytes() == before.strange_B.tobytes()
     assert after.sign_B.tobytes() == before.sign_B.tobytes()
-    assert json.loads((tmp_path / "rule.json").read_text())["strange_share"] == 0.3
+    assert json.loads((tmp_path / "rule.json").read_text())["ood_prior"] == 0.3
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_a_promise_comes_back(promise: RiskControl, tmp_path: Path) -> None:
 def test_a_rule_answers_the_share_of_its_calibration_images_that_it_was_asked_to() -> None:
     rng = np.random.default_rng(0)
     scores = {"energy": rng.normal(size=400), "neighbour": rng.normal(size=400)}
-    big = rule(keep=0.9, calibration=scores, groups_C=np.arange(400) % 4)
+    big = rule(target_coverage=0.9, calibration=scores, groups_C=np.arange(400) % 4)
     answered = big.answers_own()
     assert answered.mean() == pytest.approx(0.9, abs=0.01)
     assert big.own_statistic()[answered].max() < big.own_statistic()[~answered].min()
@@ -470,7 +470,7 @@ def test_own_surprise_with_ties_and_constants() -> None:
 def asking_both(**changed: Any) -> Rule:
     calibration = {"energy": f(1, 2, 3, 4), "total_uncertainty": f(0.1, 0.4, 0.2, 0.3)}
     given = {"witnesses": ("energy",), "calibration": calibration, "groups_C": np.arange(4)}
-    return rule(**{**given, "unsure": 0.25, "keep": 0.5, **changed})
+    return rule(**{**given, "unsure": 0.25, "target_coverage": 0.5, **changed})
 
 
 def test_each_question_has_its_share_of_what_is_refused() -> None:
@@ -509,16 +509,18 @@ def test_two_questions_refuse_no_more_than_was_allowed() -> None:
         drawn = {name: shared + rng.normal(size=120) for name in ("energy", "total_uncertainty")}
         calibration = {name: values[:99] for name, values in drawn.items()}
         both = asking_both(
-            calibration=calibration, groups_C=np.zeros(99, int), keep=0.9, unsure=0.5
+            calibration=calibration, groups_C=np.zeros(99, int), target_coverage=0.9, unsure=0.5
         )
         asked = {name: values[99:] for name, values in drawn.items()}
-        refused.append(1 - accepts(both.p_values(asked), both.keep).mean())
+        refused.append(1 - accepts(both.p_values(asked), both.target_coverage).mean())
     assert 0.05 < np.mean(refused) < 0.1
 
 
 def test_own_answers_go_by_both_questions() -> None:
     calibration = {"energy": np.arange(40.0), "total_uncertainty": np.arange(40.0)[::-1].copy()}
-    both = asking_both(calibration=calibration, groups_C=np.arange(40), keep=0.9, unsure=0.5)
+    both = asking_both(
+        calibration=calibration, groups_C=np.arange(40), target_coverage=0.9, unsure=0.5
+    )
     refused = np.flatnonzero(~both.answers_own())
     assert refused.tolist() == [0, 39]  # the unsurest and the strangest
 

@@ -63,11 +63,11 @@ def run_on(search: RecordedOptuna, records: list[TrialRecord], until: int) -> li
 def test_interrupted_search_suggests_the_same(
     tmp_path: Path, stop: int, objectives: tuple[str, ...]
 ) -> None:
-    whole = run_on(searcher(tmp_path / "a", [], *objectives), [], 16)
+    end_to_end = run_on(searcher(tmp_path / "a", [], *objectives), [], 16)
     first = run_on(searcher(tmp_path / "b", [], *objectives), [], stop)
     again = run_on(searcher(tmp_path / "c", list(first), *objectives), list(first), 16)
-    assert [record.params for record in again] == [record.params for record in whole]
-    assert len({str(record.params) for record in whole}) == 16
+    assert [record.params for record in again] == [record.params for record in end_to_end]
+    assert len({str(record.params) for record in end_to_end}) == 16
 
 
 def test_a_second_objective_moves_what_is_tried(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_default_recipe_is_first_to_the_letter(tmp_path: Path) -> None:
 def test_sampler_sees_the_default_inside_its_space() -> None:
     moved = clipped_to_space(DEFAULT, SPACE)
     assert moved["weight_decay"] == SEARCH.weight_decay[0]
-    assert moved["view_share"] == SEARCH.view_share[0]
+    assert moved["augment_prob"] == SEARCH.augment_prob[0]
     assert moved["epochs"] == min(SEARCH.epochs)
     for name, spread in SPACE.items():
         assert spread._contains(spread.to_internal_repr(moved[name])), name

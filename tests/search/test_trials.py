@@ -61,20 +61,31 @@ class Played:
         self.clock = 0.0  # seconds; a trial takes one
 
     def __call__(
-        self, run: Any, task: Any, search: Any, work: Any, recorder: Any, space: Any, means: Any
+        self,
+        run: Any,
+        task: Any,
+        search: Any,
+        work: Any,
+        recorder: Any,
+        space: Any,
+        tune_settings: Any,
     ) -> None:
         fates, numbers = self._calls.pop(0), []
-        self.budgets.append(means.get("time_budget_s"))
+        self.budgets.append(tune_settings.get("time_budget_s"))
         for i, fate in enumerate(fates):
-            if means:
-                config = means["search_alg"].suggest(f"t{i}")
+            if tune_settings:
+                config = tune_settings["search_alg"].suggest(f"t{i}")
             else:
                 config = {"trial": space["trial"]["grid_search"][i]}
             number = config["trial"]["number"]
             numbers.append(number)
             self._play(run, recorder, config, number, fate)
-        if means and len(fates) < means["num_samples"] and "lost while idle" in fates:
-            assert means["search_alg"].suggest("one more") == "FINISHED"
+        if (
+            tune_settings
+            and len(fates) < tune_settings["num_samples"]
+            and "lost while idle" in fates
+        ):
+            assert tune_settings["search_alg"].suggest("one more") == "FINISHED"
         self.asked.append(numbers)
 
     def _play(self, run: RunFolder, recorder: Any, config: Any, number: int, fate: Fate) -> None:

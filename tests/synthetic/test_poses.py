@@ -87,7 +87,7 @@ def without_arm(cones: Cones) -> Cones:
 
 
 def relief(label: str, draw: int) -> NDArray[np.float64]:
-    """One signer's image of a pose (S, S): millimetres towards the camera, NaN beside it.
+    """One signer's image of a pose (H, W): millimetres towards the camera, NaN beside it.
 
     The hand without its forearm, upright as the pose is; fingers, thumb and the hand's turn and tip
     vary from draw to draw as they do in a picture.
@@ -112,19 +112,19 @@ def relief(label: str, draw: int) -> NDArray[np.float64]:
 
 @pytest.fixture(scope="module")
 def reliefs() -> NDArray[np.float64]:
-    """Each label's draws, one label after another (27 · DRAWS, S, S)."""
+    """Each label's draws, one label after another (27 · DRAWS, H, W)."""
     return np.stack([relief(label, n) for label in LABELS for n in range(DRAWS)])
 
 
-def outlines_apart(one: NDArray[np.bool_], all_PSS: NDArray[np.bool_]) -> tuple[Array, Array]:
+def outlines_apart(one: NDArray[np.bool_], all_PHW: NDArray[np.bool_]) -> tuple[Array, Array]:
     """1 - IoU of a silhouette and each other at the shift where they share most; those shifts."""
     sides = (2 * SIDE, 2 * SIDE)
-    product = np.fft.rfft2(one, s=sides) * np.fft.rfft2(all_PSS, s=sides).conj()
-    shared = np.fft.irfft2(product, s=sides).reshape(len(all_PSS), -1)
+    product = np.fft.rfft2(one, s=sides) * np.fft.rfft2(all_PHW, s=sides).conj()
+    shared = np.fft.irfft2(product, s=sides).reshape(len(all_PHW), -1)
     most = shared.max(1)
     shifts_P2 = np.stack(np.unravel_index(shared.argmax(1), sides), 1)
     shifts_P2 = np.where(shifts_P2 >= SIDE, shifts_P2 - 2 * SIDE, shifts_P2)
-    return 1 - most / (one.sum() + all_PSS.sum((1, 2)) - most), shifts_P2
+    return 1 - most / (one.sum() + all_PHW.sum((1, 2)) - most), shifts_P2
 
 
 def within_and_between(apart_PP: Array, draws: int) -> tuple[Array, Array]:

@@ -26,7 +26,7 @@ TINY = {
     "data.near_labels": "[wave]",
     "data.test_signers": "[dan]",
     "data.size": "64",
-    "data.views": "1",
+    "data.augmentations": "1",
     "search.folds": "3",
 }
 TUNED = {
@@ -37,7 +37,7 @@ TUNED = {
     "ensemble.size": "2",
     "finetune.layers": "none",
     "rejection.negatives": "10",
-    "rejection.left_out": "0",
+    "rejection.held_out_groups": "0",
     "evaluate.images": "10",
     "evaluate.bootstrap": "10",
 }
@@ -187,7 +187,12 @@ def swept(
     chosen |= {name: each["max"] for name, each in sweep["parameters"].items() if "max" in each}
     # The sizes of this test; the names and the form of all others are the file's.
     chosen |= {"data.root": str(signs_folder), "member.widths": [16, 8], "member.epochs": 2}
-    chosen |= {"search.folds": 3, "data.size": 64, "data.views": 1, "data.test_signers": ["dan"]}
+    chosen |= {
+        "search.folds": 3,
+        "data.size": 64,
+        "data.augmentations": 1,
+        "data.test_signers": ["dan"],
+    }
     args = {name: {"value": value} for name, value in chosen.items()}
     agent._command_run({"run_id": "r1", "program": sweep["program"], "args": args})
     process = agent._run_processes["r1"]

@@ -299,7 +299,7 @@ def test_server_lost_after_the_start_keeps_the_trial(run, monkeypatch, capfd):
     refused(monkeypatch)
     monkeypatch.setattr("sign_ensemble.tracking.wandb_runs.INIT_SECONDS", 1.0)
     monkeypatch.setattr(wandb, "login", lambda **_: True)
-    monkeypatch.setattr("sign_ensemble.tracking.tracker.knock", lambda _: None)
+    monkeypatch.setattr("sign_ensemble.tracking.tracker.probe_server", lambda _: None)
     said: list[str] = []
     tracker = open_tracker(WandbConfig("online"), run, said.append)
     run.members.mkdir()
@@ -361,7 +361,7 @@ def test_a_wandb_that_sleeps_while_it_connects_holds_nobody_up(run, monkeypatch)
         assert awake.wait(60)
         raise TimeoutError
 
-    monkeypatch.setattr("sign_ensemble.tracking.tracker.knock", deaf)
+    monkeypatch.setattr("sign_ensemble.tracking.tracker.probe_server", deaf)
     said: list[str] = []
     tracker = open_tracker(WandbConfig("online"), run, said.append)
     tracker.trial(record(), SIGNERS)

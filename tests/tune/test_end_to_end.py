@@ -28,40 +28,42 @@ TRIALS = 14  # the sampler models losses from the ninth on
 
 
 @pytest.fixture(scope="module")
-def whole(home: Path, signs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def end_to_end(home: Path, signs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    command = Command("tune", *settings(home, signs_folder, "whole", TRIALS), folder=folder)
+    folder = tmp_path_factory.mktemp("end_to_end")
+    command = Command("tune", *settings(home, signs_folder, "end_to_end", TRIALS), folder=folder)
     try:
         finish(command)
     finally:
         command.close()
     (home / "whole-out.txt").write_text(command.out)
-    return home / "whole"
+    return home / "end_to_end"
 
 
 @pytest.mark.timeout(SLOW)
-def test_run_folder_is_complete(whole: Path) -> None:
+def test_run_folder_is_complete(end_to_end: Path) -> None:
     for name in (
         "config.yaml", "manifest.parquet", "negatives.safetensors", "trials.parquet",
         "study.journal", "members/index.json", "rule.json", "rule.safetensors", "metrics.json",
         "answers.parquet", "timings.json", "report.html", "figures/risk-coverage.svg",
     ):  # fmt: skip
-        assert (whole / name).stat().st_size, name
-    index = json.loads((whole / "members/index.json").read_text())["members"]
+        assert (end_to_end / name).stat().st_size, name
+    index = json.loads((end_to_end / "members/index.json").read_text())["members"]
     assert len(index) == 2
     for entry in index:
-        path = whole / "members" / entry["file"]
+        path = end_to_end / "members" / entry["file"]
         assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
-    assert not [path for path in whole.rglob(".*") if "ray" not in path.parts]  # nothing half done
+    assert not [
+        path for path in end_to_end.rglob(".*") if "ray" not in path.parts
+    ]  # nothing half done
 
 
 @pytest.mark.timeout(SLOW)
-def test_every_trial_is_recorded(whole: Path) -> None:
-    found = records(whole)
+def test_every_trial_is_recorded(end_to_end: Path) -> None:
+    found = records(end_to_end)
     assert sorted(found) == list(range(TRIALS))
     assert {record["status"] for record in found.values()} == {"complete", "pruned"}
-    table = pq.read_table(whole / "trials.parquet").to_pydict()
+    table = pq.read_table(end_to_end / "trials.parquet").to_pydict()
     assert sorted(table["number"]) == list(range(TRIALS))
     best = min(
         (record for record in found.values() if record["status"] == "complete"),
@@ -72,9 +74,9 @@ def test_every_trial_is_recorded(whole: Path) -> None:
 
 
 @pytest.mark.timeout(SLOW)
-def test_first_trial_is_the_default_recipe(whole: Path) -> None:
-    member = yaml.safe_load((whole / "config.yaml").read_text())["member"]
-    params = records(whole)[0]["params"]
+def test_first_trial_is_the_default_recipe(end_to_end: Path) -> None:
+    member = yaml.safe_load((end_to_end / "config.yaml").read_text())["member"]
+    params = records(end_to_end)[0]["params"]
     h1, h2 = params.pop("h1"), params.pop("h2")
     assert [h1, h2] == member["widths"] == [16, 8]
     assert params == {name: member[name] for name in params}
@@ -84,36 +86,36 @@ def test_first_trial_is_the_default_recipe(whole: Path) -> None:
 
 
 @pytest.mark.timeout(SLOW)
-def test_output_says_what_was_done(whole: Path) -> None:
-    lines = (whole.parent / "whole-out.txt").read_text().splitlines()
-    assert lines[0] == f"run folder: {whole}"
+def test_output_says_what_was_done(end_to_end: Path) -> None:
+    lines = (end_to_end.parent / "whole-out.txt").read_text().splitlines()
+    assert lines[0] == f"run folder: {end_to_end}"
     assert sum(re.match(r"trial \d+ (complete|pruned) after fold", line) is not None
                for line in lines) == TRIALS  # fmt: skip
-    assert f"metrics: {whole / 'metrics.json'}" in lines
-    assert lines[-1] == f"report: {whole / 'report.html'}"
+    assert f"metrics: {end_to_end / 'metrics.json'}" in lines
+    assert lines[-1] == f"report: {end_to_end / 'report.html'}"
     assert "…" not in "".join(lines)  # no figure is cut off where there is no terminal
 
 
 @pytest.mark.timeout(SLOW)
 def test_same_command_again_changes_no_file(
-    whole: Path, signs_folder: Path, start: Callable[..., Command]
+    end_to_end: Path, signs_folder: Path, start: Callable[..., Command]
 ) -> None:
-    before = contents(whole)
+    before = contents(end_to_end)
     began = time.monotonic()
-    said = finish(start("tune", *settings(whole.parent, signs_folder, "whole", TRIALS)))
+    said = finish(start("tune", *settings(end_to_end.parent, signs_folder, "end_to_end", TRIALS)))
     assert time.monotonic() - began < 30  # Ray is not even started
     assert "kept from before" in said
     assert "read once" in said
-    assert contents(whole) == before
+    assert contents(end_to_end) == before
 
 
 @pytest.mark.long
 @pytest.mark.timeout(2 * SLOW)
 def test_killed_twice_it_ends_as_if_never_interrupted(
-    whole: Path, signs_folder: Path, start: Callable[..., Command]
+    end_to_end: Path, signs_folder: Path, start: Callable[..., Command]
 ) -> None:
-    run = whole.parent / "killed"
-    arguments = settings(whole.parent, signs_folder, "killed", TRIALS)
+    run = end_to_end.parent / "killed"
+    arguments = settings(end_to_end.parent, signs_folder, "killed", TRIALS)
 
     def recorded() -> dict[str, tuple[str, int]]:
         return {k: v for k, v in contents(run).items() if k.endswith("trial.json")}
@@ -135,7 +137,7 @@ def test_killed_twice_it_ends_as_if_never_interrupted(
     assert_kept(run, second)
     assert sorted(records(run)) == list(range(TRIALS))
 
-    assert_same_outcome(run, whole)
+    assert_same_outcome(run, end_to_end)
 
 
 IDLE_WORKER_DIES = """
@@ -158,21 +160,21 @@ Recorder.on_trial_complete = on_trial_complete
 @pytest.mark.long
 @pytest.mark.timeout(2 * SLOW)
 def test_a_worker_that_dies_between_trials_costs_nothing(
-    whole: Path, signs_folder: Path, start: Callable[..., Command]
+    end_to_end: Path, signs_folder: Path, start: Callable[..., Command]
 ) -> None:
     """Ray Tune gives up the trial that was to have this worker next."""
-    arguments = settings(whole.parent, signs_folder, "idle", TRIALS)
+    arguments = settings(end_to_end.parent, signs_folder, "idle", TRIALS)
     said = finish(start("tune", *arguments, before=IDLE_WORKER_DIES))
     assert said.count("a worker was killed") == 1
-    assert_same_outcome(whole.parent / "idle", whole)
+    assert_same_outcome(end_to_end.parent / "idle", end_to_end)
 
 
 @pytest.mark.timeout(SLOW)
 def test_a_report_never_shows_an_earlier_reading(
-    whole: Path, monkeypatch: pytest.MonkeyPatch
+    end_to_end: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = RunFolder(whole.parent / "read-again")
-    shutil.copytree(whole, str(run.path), ignore=shutil.ignore_patterns("ray"))
+    run = RunFolder(end_to_end.parent / "read-again")
+    shutil.copytree(end_to_end, str(run.path), ignore=shutil.ignore_patterns("ray"))
     few = EvaluateConfig(images=10, bootstrap=10, again=True)
     tracker = Tracker(WandbConfig("disabled"), run, pytest.fail)
 

@@ -39,7 +39,7 @@ def test_one_setting_fine_tuned_by_two_workers(
     arguments = settings(
         home, signs_folder, "two", 1, "--ensemble.size=1", "--finetune.layers=conv3+",
         "--finetune.epochs=1", "--finetune.batch_size=16", "--ensemble.members=folds",
-        "--scale.workers=2", "--rejection.left_out=0",
+        "--scale.workers=2", "--rejection.held_out_groups=0",
     )  # fmt: skip
     finish(start("train", *arguments))
     run = home / "two"

@@ -23,7 +23,7 @@ def test_stage_by_stage(home: Path, signs_folder: Path, start: Callable[..., Com
     run = home / "stages"
     more = (
         "--search.objective=nll+augrc", "--ensemble.method=greedy", "--ensemble.lowers=augrc",
-        "--ensemble.clouds=none", "--rejection.max_error=0.9",
+        "--ensemble.gda=none", "--rejection.max_error=0.9",
     )  # fmt: skip
     arguments = settings(home, signs_folder, "stages", 3, *more)
     finish(start("tune", *arguments, "--until", "search"))

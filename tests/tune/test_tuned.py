@@ -68,7 +68,7 @@ def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
     assert rule["own"] == 2
     assert rule["readings"] is None or rule["readings"]["own"]
     both = f"{USUAL_FINETUNED.name}, and total_uncertainty by itself"
-    assert rule["strange_share"] == 0.5  # distances without some labels ask no network
+    assert rule["ood_prior"] == 0.5  # distances without some labels ask no network
     belief = load_predictor(RunFolder(tuned)).rule.belief
     assert belief and 0 < belief.sign_B[-1] < belief.sign_B[0] < 1
     assert (rule["choice"]["chosen"], rule["unsure"]) == (both, 0.5)
@@ -82,8 +82,8 @@ def test_each_members_clouds_are_of_what_it_sees(tuned: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), np.uint8)
     seen = []
     for member, own in zip(reader.ensemble.members, reader.rule.own, strict=True):
-        ((_, seen_NE),) = logits_and_features(member, [images], reader.weights)
-        seen.append(gda_distances(seen_NE, own, len(reader.ensemble.labels)))
+        ((_, features_ND),) = logits_and_features(member, [images], reader.weights)
+        seen.append(gda_distances(features_ND, own, len(reader.ensemble.labels)))
     distances = [each.to_labels_NK for each in seen]
     assert np.abs(distances[0] - distances[1]).max() > 1e-3
     readings = replace(reader.rule.readings or GdaPredictions((5.0,), 1.0, own=True), weight=2.0)
@@ -95,11 +95,11 @@ def test_each_members_clouds_are_of_what_it_sees(tuned: Path) -> None:
     assert found.own_N == pytest.approx((seen[0].cloud_N + seen[1].cloud_N) / 2, rel=1e-6)
     assert "own_mahalanobis" in reader.rule.calibration
     frozen = load(reader.weights).of_images(images)
-    whole_N = relative_distance(frozen.middle_NC, reader.rule.clouds)
+    whole_N = relative_distance(frozen.third_ND, reader.rule.clouds)
     assert found.cloud_N == pytest.approx(whole_N)
-    parts_N = regional_distance((frozen.middle_NC, frozen.fourth_NF), reader.rule.parts, whole_N)
+    parts_N = regional_distance((frozen.third_ND, frozen.fourth_ND), reader.rule.parts, whole_N)
     assert found.part_N == pytest.approx(parts_N)
-    assert found.norm_N == pytest.approx(Norms.of(reader.rule.bank).of_images(frozen.deep_ND))
+    assert found.norm_N == pytest.approx(Norms.of(reader.rule.bank).of_images(frozen.fifth_ND))
 
 
 @pytest.mark.timeout(SLOW)
