@@ -39,7 +39,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 RECIPE = Recipe(seed=0, spread=1.0, width=256, height=192)  # 192 rows: half of them a cropped hand
 SIGNERS, EACH = 12, 4  # many people matter more than many pictures of each
 VIEWS = 3
-HEAD = MemberConfig(augment_prob=0.75, label_smoothing=0.1, epochs=12, stop_share=0.0)
+HEAD = MemberConfig(augment_prob=0.75, label_smoothing=0.1, epochs=12, validation_share=0.0)
 SEEDS = (0, 1, 2)
 SIDE, PAPER = 224, 235  # pixels; level of the white
 DARK = 28  # level below which a pixel of the real set is its background

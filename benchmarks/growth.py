@@ -64,7 +64,7 @@ def job(root: Path, work: Path, trials: int) -> dict[str, Any]:
         "--data.test_signers", "[signer-4]", "--data.augmentations", str(VIEWS),
         "--data.cache", str(work / "features"), "--run.root", str(work / "runs"),
         "--run.name", "job", "--search.trials", str(trials), "--search.epochs", f"[{EPOCHS}]",
-        "--member.epochs", str(EPOCHS), "--member.stop_share", "0", "--ensemble.size", "3",
+        "--member.epochs", str(EPOCHS), "--member.validation_share", "0", "--ensemble.size", "3",
         "--evaluate.near={}", "--evaluate.far={}", "--evaluate.images", "50",
         "--evaluate.bootstrap", "100", "--rejection.negatives", "10",
         "--rejection.held_out_groups", "1", "--finetune.layers", "none", "--wandb.mode", "disabled",

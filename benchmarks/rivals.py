@@ -34,7 +34,7 @@ from sign_ensemble.learning.training_loop import FeatureBatches
 from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.scores import disagreement, energy, total_uncertainty
 
-RECIPE = MemberConfig(stop_share=0.0, augment_prob=0.8, components=0)
+RECIPE = MemberConfig(validation_share=0.0, augment_prob=0.8, components=0)
 RECIPES = [
     RECIPE,
     replace(RECIPE, widths=(512, 256), learning_rate=2e-4),

@@ -36,7 +36,7 @@ AT = f"error where p-values keep {100 * COVERAGE:.0f} %"
 ROWS = {  # row: the figure's place in metrics.json, and whether more is better
     "accuracy": (("known", "accuracy"), True),
     "coverage by the shipped rule": (("known", "coverage"), True),
-    "error among the accepted": (("known", "error_accepted"), False),
+    "error among the accepted": (("known", "selective_risk"), False),
     "NLL": (("known", "nll"), False),
     "wrong-gesture AUROC": (("sets", "wrong-gesture", "auroc"), True),
     "wrong-gesture FPR95": (("sets", "wrong-gesture", "fpr95"), False),

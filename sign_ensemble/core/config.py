@@ -93,7 +93,7 @@ class MemberConfig:
             the plain images, as in the default recipe.
         batch_size: Images per step.
         epochs: Passes over the training images, at most.
-        stop_share: Share of training images kept back to stop early; 0 trains all epochs.
+        validation_share: Share of training images kept back to stop early; 0 trains all epochs.
         patience: Epochs without a better loss on those images before training stops.
         components: The first layer learns along at most so many principal directions of the
             training features, which a few hundred images span anyway; 0 learns along all features,
@@ -111,7 +111,7 @@ class MemberConfig:
     augment_prob: float = 0.0
     batch_size: int = 32
     epochs: int = 10
-    stop_share: float = 0.1
+    validation_share: float = 0.1
     patience: int = 3
     components: int = 512
     bootstrapped: bool = False

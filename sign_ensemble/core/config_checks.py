@@ -65,7 +65,12 @@ def check(config: Config) -> None:
         ("member.augment_prob", member.augment_prob, 0 <= member.augment_prob <= 1, "0 to 1"),
         ("member.batch_size", member.batch_size, member.batch_size >= 1, "1 or more"),
         ("member.epochs", member.epochs, member.epochs >= 1, "1 or more"),
-        ("member.stop_share", member.stop_share, 0 <= member.stop_share <= 0.5, "0 to 0.5"),
+        (
+            "member.validation_share",
+            member.validation_share,
+            0 <= member.validation_share <= 0.5,
+            "0 to 0.5",
+        ),
         ("member.patience", member.patience, member.patience >= 1, "1 or more"),
         ("member.components", member.components, member.components >= 0, "0 or more"),
         ("search.trials", search.trials, search.trials >= 1, "1 or more"),

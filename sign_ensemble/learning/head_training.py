@@ -85,7 +85,7 @@ def train_head(
     labels_N = task.labels_N[rows]
     row_N = task.features.row_N[rows]
     features_RVD = task.features.open()
-    validation_N = validation_mask(labels_N, recipe.stop_share, rng)
+    validation_N = validation_mask(labels_N, recipe.validation_share, rng)
     space, key = None, ""
     if 0 < recipe.components < HEAD_FEATURES:
         about = (task.features, row_N, recipe.components)

@@ -7,10 +7,10 @@ from sign_ensemble.metrics.figures import (
     auroc,
     coverage,
     ece,
-    error_accepted,
     fpr95,
     nll,
     overconfident,
+    selective_risk,
     top_class,
 )
 
@@ -21,7 +21,7 @@ __all__ = [
     "aurc",
     "coverage",
     "ece",
-    "error_accepted",
+    "selective_risk",
     "fpr95",
     "nll",
     "overconfident",

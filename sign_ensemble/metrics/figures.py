@@ -190,14 +190,14 @@ def coverage(accepted_N: ArrayLike, weights: Counts | None = None) -> Values:
 
 
 @overload
-def error_accepted(accepted_N: ArrayLike, wrong_N: ArrayLike) -> float | None: ...
+def selective_risk(accepted_N: ArrayLike, wrong_N: ArrayLike) -> float | None: ...
 
 
 @overload
-def error_accepted(accepted_N: ArrayLike, wrong_N: ArrayLike, weights: Counts) -> Values: ...
+def selective_risk(accepted_N: ArrayLike, wrong_N: ArrayLike, weights: Counts) -> Values: ...
 
 
-def error_accepted(
+def selective_risk(
     accepted_N: ArrayLike, wrong_N: ArrayLike, weights: Counts | None = None
 ) -> Values | float | None:
     """Share of wrong answers among the accepted images; None when nothing is accepted.
@@ -205,9 +205,9 @@ def error_accepted(
     With weights, the rows that accept nothing hold NaN, the mark of "no value" that
     :func:`~sign_ensemble.metrics.intervals.with_interval` leaves out.
     """
-    accepted = samples.checked_marks(accepted_N, None, "error_accepted")
-    wrong = samples.checked_marks(wrong_N, len(accepted), "error_accepted")
-    w = samples.checked_weights(weights, len(accepted), "error_accepted")
+    accepted = samples.checked_marks(accepted_N, None, "selective_risk")
+    wrong = samples.checked_marks(wrong_N, len(accepted), "selective_risk")
+    w = samples.checked_weights(weights, len(accepted), "selective_risk")
     number, errors = w @ accepted, w @ (accepted * wrong)
     if weights is None:
         return float(errors / number) if number > 0 else None

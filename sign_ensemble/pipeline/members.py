@@ -96,9 +96,9 @@ def member_recipe(default: MemberConfig, record: TrialRecord, fold: int) -> Memb
     for as many epochs as were best, on average, in the trial's folds.
     """
     recipe = recipe_of(default, record.params)
-    if fold >= 0 or not recipe.stop_share:
+    if fold >= 0 or not recipe.validation_share:
         return recipe
-    return replace(recipe, epochs=max(1, round(record.mean("best_epoch"))), stop_share=0.0)
+    return replace(recipe, epochs=max(1, round(record.mean("best_epoch"))), validation_share=0.0)
 
 
 def card_of(prepared: Prepared, record: TrialRecord, fold: int, weight: int) -> Card:

@@ -1,6 +1,6 @@
 """What is measured on signers and images that nothing was chosen on: the tree of metrics.json.
 
-    known.{accuracy, coverage, sure, error_accepted, ece, aurc, augrc, nll}
+    known.{accuracy, coverage, sure, selective_risk, ece, aurc, augrc, nll}
     sets.<name>.{kind, n, auroc, fpr95, accepted, overconfident}
 
 for the ensemble with its rule; the same two trees under ``single`` (the best member with max-prob,
@@ -111,7 +111,7 @@ def known_tree(
     return {
         "accuracy": figure(partial(metrics.accuracy, method.probs_NK, labels_N), n),
         "coverage": figure(partial(metrics.coverage, method.accepted), n),
-        "error_accepted": figure(partial(metrics.error_accepted, method.accepted, ~correct), n),
+        "selective_risk": figure(partial(metrics.selective_risk, method.accepted, ~correct), n),
         "sure": figure(partial(metrics.overconfident, method.confidence, method.claimed), n),
         "ece": figure(partial(metrics.ece, probability, correct), n, centred=True),
         "aurc": figure(partial(metrics.aurc, rejects, failures), len(rejects)),

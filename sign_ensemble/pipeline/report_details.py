@@ -4,7 +4,7 @@
     reliability.{before, after}        {ece, bins: [{n, confidence, right}]}
     curve.{ensemble, single}           {coverage: [..], risk: [..]}, and
     curve.operating                    {coverage, risk} of the shipped rule
-    labels.<label>                     {accuracy, coverage, error_accepted}
+    labels.<label>                     {accuracy, coverage, selective_risk}
     confusion.{accepted, refused}      images by true label (rows) and answer (columns)
     strange.{near, far}                {n, single, ensemble}: all sets of a kind as one, of each
                                        {overconfident, accepted}
@@ -152,7 +152,7 @@ def operating(
     failures = np.concatenate([wrong_N, *[np.ones(len(each), bool) for each in near]])
     return {
         "coverage": float(accepted.mean()),
-        "risk": metrics.error_accepted(accepted, failures),
+        "risk": metrics.selective_risk(accepted, failures),
         "n": len(accepted),
     }
 
@@ -169,7 +169,7 @@ def label_figures(
     return {
         "accuracy": figure(partial(metrics.coverage, right), n),
         "coverage": figure(partial(metrics.coverage, accepted), n),
-        "error_accepted": figure(partial(metrics.error_accepted, accepted, 1 - right), n),
+        "selective_risk": figure(partial(metrics.selective_risk, accepted, 1 - right), n),
     }
 
 

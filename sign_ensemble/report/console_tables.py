@@ -29,7 +29,7 @@ def show_metrics(tree: dict[str, Any]) -> None:
         ("accuracy", "right, if all were answered"),
         ("coverage", "answered"),
         ("sure", "answered, and ≥ 90 % sure"),
-        ("error_accepted", "wrong among the answered"),
+        ("selective_risk", "wrong among the answered"),
     ):
         table.add_row(text, percent(alone[name]), percent(known[name]))
     OUT.print(table)

@@ -336,7 +336,7 @@ def test_what_a_bootstrapped_head_learns_from(
         return shown[-1]
 
     monkeypatch.setattr(head_training, "FeatureBatches", seen)
-    recipe = replace(QUICK, bootstrapped=True, components=components, stop_share=0.2)
+    recipe = replace(QUICK, bootstrapped=True, components=components, validation_share=0.2)
     rows = np.arange(40)
     fit_rows(task, recipe, rows, seed=3)
     fit_rows(task, replace(recipe, bootstrapped=False), rows, seed=3)
@@ -351,7 +351,7 @@ def test_what_a_bootstrapped_head_learns_from(
 
 def test_a_separable_problem_is_learned(task: Task) -> None:
     recipe = replace(
-        QUICK, widths=(32, 16), dropout=0.0, learning_rate=1e-3, epochs=10, stop_share=0.0
+        QUICK, widths=(32, 16), dropout=0.0, learning_rate=1e-3, epochs=10, validation_share=0.0
     )
     result, learned = fit_fold(task, recipe, 1, seed=0, negatives_GE=NONE_G)
     assert result.accuracy == 1.0

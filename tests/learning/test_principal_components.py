@@ -31,7 +31,7 @@ from sign_ensemble.learning.task import Task
 
 CPU = torch.device("cpu")
 RECIPE = MemberConfig(
-    widths=(32, 16), dropout=0.0, learning_rate=1e-3, epochs=10, batch_size=8, stop_share=0.0
+    widths=(32, 16), dropout=0.0, learning_rate=1e-3, epochs=10, batch_size=8, validation_share=0.0
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")

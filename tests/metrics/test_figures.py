@@ -27,10 +27,10 @@ from sign_ensemble.metrics.figures import (
     auroc,
     coverage,
     ece,
-    error_accepted,
     fpr95,
     nll,
     overconfident,
+    selective_risk,
     top_class,
 )
 
@@ -120,14 +120,14 @@ def test_fpr95_keeps_exactly_nineteen_of_twenty() -> None:
 def test_figures_of_a_rule_with_four_rows() -> None:
     accepted = [1, 1, 0, 1]
     assert coverage(accepted) == 3 / 4
-    assert error_accepted(accepted, [0, 1, 1, 0]) == 1 / 3
+    assert selective_risk(accepted, [0, 1, 1, 0]) == 1 / 3
     assert overconfident([0.95, 0.90, 0.99, 0.2], accepted) == 2 / 4
     assert overconfident([0.95, 0.90, 0.99, 0.2], accepted, at=0.95) == 1 / 4
 
 
 def test_error_is_none_when_nothing_is_accepted() -> None:
     assert coverage([0, 0]) == 0
-    assert error_accepted([0, 0], [1, 0]) is None
+    assert selective_risk([0, 0], [1, 0]) is None
 
 
 # --- known truth ----------------------------------------------------------------------------------
@@ -329,7 +329,7 @@ ONE_SAMPLE: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     "aurc": (aurc, (_TIED, _MARKS)),
     "augrc": (augrc, (_TIED, _MARKS)),
     "coverage": (coverage, (_MARKS,)),
-    "error_accepted": (error_accepted, (_MARKS, _OTHER)),
+    "selective_risk": (selective_risk, (_MARKS, _OTHER)),
     "overconfident": (overconfident, (_TIED, _MARKS)),
 }
 
@@ -374,7 +374,7 @@ def test_order_of_the_images_never_matters(name: str) -> None:
 
 
 def test_rows_that_accept_nothing_are_marked() -> None:
-    values = error_accepted([1, 0], [1, 0], np.array([[2, 0], [0, 2], [1, 1]]))
+    values = selective_risk([1, 0], [1, 0], np.array([[2, 0], [0, 2], [1, 1]]))
     np.testing.assert_array_equal(values, [1, np.nan, 1])
 
 
@@ -391,7 +391,7 @@ REFUSED: dict[str, Callable[[np.ndarray], Any]] = {
     "auroc": lambda bad: (auroc(TWO, TWO), auroc(bad, TWO)),
     "fpr95": lambda bad: (fpr95(TWO, TWO), fpr95(TWO, bad)),
     "coverage": lambda bad: coverage(bad),
-    "error_accepted": lambda bad: error_accepted(np.zeros(len(bad)), bad),
+    "selective_risk": lambda bad: selective_risk(np.zeros(len(bad)), bad),
     "overconfident": lambda bad: overconfident(bad, np.zeros(len(bad))),
 }
 

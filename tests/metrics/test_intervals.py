@@ -19,9 +19,9 @@ from sign_ensemble.metrics.figures import (
     auroc,
     coverage,
     ece,
-    error_accepted,
     fpr95,
     nll,
+    selective_risk,
 )
 from sign_ensemble.metrics.intervals import Figure, draw_counts, with_interval
 
@@ -43,13 +43,13 @@ def _known_and_strange() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_undefined_figure_has_neither_value_nor_interval() -> None:
-    error = partial(error_accepted, [0, 0], [1, 0])
+    error = partial(selective_risk, [0, 0], [1, 0])
     assert with_interval(error, 2, seed=0) == Figure(None, None, None, 2)
 
 
 def test_draws_without_the_figure_are_left_out() -> None:
     # a quarter of the draws holds no accepted image
-    error = partial(error_accepted, [0, 1], [0, 1])
+    error = partial(selective_risk, [0, 1], [0, 1])
     assert with_interval(error, 2, seed=0) == Figure(1.0, 1.0, 1.0, 2)
 
 

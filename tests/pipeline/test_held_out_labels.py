@@ -73,7 +73,7 @@ def task(tmp_path: Path) -> Task:
 
 
 def test_networks_do_not_know_the_label_left_out(task: Task) -> None:
-    recipe = MemberConfig(widths=(32, 16), dropout=0.0, learning_rate=1e-3, stop_share=0.0)
+    recipe = MemberConfig(widths=(32, 16), dropout=0.0, learning_rate=1e-3, validation_share=0.0)
     for fold in (0, 1):
         logits = logits_without(task, recipe, np.array([1]), 0, fold)
         labels = task.labels_N[task.folds_N == fold]
@@ -91,7 +91,7 @@ def prepared_in(folder: Path, task: Task) -> Any:
 
 @pytest.mark.usefixtures("ray_two_cpus", "one_thread")
 def test_workers_train_them_all(task: Task, tmp_path: Path) -> None:
-    recipe = MemberConfig(widths=(8, 4), epochs=1, stop_share=0.0)
+    recipe = MemberConfig(widths=(8, 4), epochs=1, validation_share=0.0)
     parts = [np.array([1]), np.array([0, 2])]
     found = logits_of_parts(prepared_in(tmp_path, task), recipe, parts)
     for number, (out, logits_NK) in enumerate(zip(parts, found, strict=True)):
@@ -104,7 +104,7 @@ def test_workers_train_them_all(task: Task, tmp_path: Path) -> None:
 def test_what_was_done_before_an_interruption_is_kept(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = MemberConfig(widths=(8, 4), epochs=1, stop_share=0.0)
+    recipe = MemberConfig(widths=(8, 4), epochs=1, validation_share=0.0)
     prepared = prepared_in(tmp_path, task)
     (first,) = logits_of_parts(prepared, recipe, [np.array([1])])
     trained: list[int] = []

@@ -23,7 +23,7 @@ from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.scores import DISTANCES, WITNESSES, all_scores, max_prob
 
-KNOWN = {"accuracy", "coverage", "sure", "error_accepted", "ece", "aurc", "augrc", "nll"}
+KNOWN = {"accuracy", "coverage", "sure", "selective_risk", "ece", "aurc", "augrc", "nll"}
 OF_SET = {"auroc", "fpr95", "accepted", "overconfident"}
 CLOSE: dict[str, Any] = {"abs": 1e-6, "rel": 0}
 
@@ -186,7 +186,7 @@ def test_known_figures_by_hand(tree: dict[str, Any]) -> None:
     assert value(tree, "known.ece") == pytest.approx(by_hand, **CLOSE)
     # only the last image is beyond all calibration distances, and it is the wrong one
     assert value(tree, "known.coverage") == 7 / 8
-    assert value(tree, "known.error_accepted") == 0.0
+    assert value(tree, "known.selective_risk") == 0.0
 
 
 def test_figures_of_the_single_model_by_hand(tree: dict[str, Any]) -> None:
@@ -195,7 +195,7 @@ def test_figures_of_the_single_model_by_hand(tree: dict[str, Any]) -> None:
     assert value(tree, "single.known.accuracy") == 7 / 8
     # it is 0.8 sure of its wrong answer; ten calibration images were less sure
     assert value(tree, "single.known.coverage") == 1.0
-    assert value(tree, "single.known.error_accepted") == 1 / 8
+    assert value(tree, "single.known.selective_risk") == 1 / 8
 
 
 def test_figures_of_each_signer(tree: dict[str, Any]) -> None:
@@ -278,7 +278,7 @@ def test_each_score_has_its_own_threshold(tree: dict[str, Any]) -> None:
 def test_nothing_accepted_leaves_the_error_open() -> None:
     tree = tree_of(near=np.full(8, 5.0))
     assert tree["known"]["coverage"]["value"] == 0.0
-    assert tree["known"]["error_accepted"] == {"value": None, "low": None, "high": None, "n": 8}
+    assert tree["known"]["selective_risk"] == {"value": None, "low": None, "high": None, "n": 8}
     assert tree["sets"] == {}
     json.dumps(tree, allow_nan=False)
 
@@ -299,7 +299,7 @@ def test_strangeness_ranks_sets_and_both_questions_refuse() -> None:
     tree = evaluate(signs["both"], LABELS, SIGNERS, {"odd": odd}, both, best=0, draws=20, seed=0)
     assert tree["sets"]["odd"]["auroc"]["value"] == 1.0
     assert tree["known"]["coverage"]["value"] == 0.75
-    assert tree["known"]["error_accepted"]["value"] == 0.0
+    assert tree["known"]["selective_risk"]["value"] == 0.0
     assert tree["known"]["augrc"]["value"] == pytest.approx(
         float(metrics.augrc(both.doubt(signs["both"].scores), signs["both"].labels_N != LABELS))
     )

@@ -74,11 +74,11 @@ def test_labels(tree: dict[str, Any]) -> None:
         for label, figures in tree["labels"].items()
     }
     assert values == {
-        "nought": {"accuracy": 1.0, "coverage": 1.0, "error_accepted": 0.0},
+        "nought": {"accuracy": 1.0, "coverage": 1.0, "selective_risk": 0.0},
         "one": {
             "accuracy": pytest.approx(2 / 3),
             "coverage": pytest.approx(2 / 3),
-            "error_accepted": 0.0,
+            "selective_risk": 0.0,
         },
     }
     assert tree["labels"]["one"]["accuracy"]["n"] == 3

@@ -27,7 +27,9 @@ from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
 from sign_ensemble.rejection.rule import Rule, accepts_score
 from sign_ensemble.rejection.scores import all_scores
 
-RECIPE = MemberConfig(widths=(16, 16), dropout=0.0, learning_rate=3e-3, epochs=15, stop_share=0.0)
+RECIPE = MemberConfig(
+    widths=(16, 16), dropout=0.0, learning_rate=3e-3, epochs=15, validation_share=0.0
+)
 MEMBERS, SIGNERS, K, KEEP = 5, 4, 5, 0.95
 FAR_AWAY = 10.0
 
