@@ -58,7 +58,7 @@ def figures_of(run: RunFolder) -> dict[str, Any]:
     return {
         "known": {name: tree["known"][name]["value"] for name in ("accuracy", "coverage")},
         "n": tree["known"]["accuracy"]["n"],
-        "combination": tree["about"]["combination"],
+        "combination": tree["about"]["rule"],
         "sets": {
             name: {
                 "n": found["n"],

@@ -135,7 +135,7 @@ def shipped(run: RunFolder) -> dict[str, Any]:
         "single": values(tree["single"]),
         "scores": {name: values(part) for name, part in tree["scores"].items()},
         "error_at": error_at(run, COVERAGE),
-        "combination": tree["about"]["combination"],
+        "combination": tree["about"]["rule"],
         "n": {
             "known": tree["known"]["accuracy"]["n"],
             **{name: figures["n"] for name, figures in tree["sets"].items()},

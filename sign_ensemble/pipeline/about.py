@@ -45,7 +45,7 @@ def about(
             "training and test, and the figures say nothing about new people"
         )
     return {
-        "combination": rule.choice["chosen"],
+        "rule": rule.choice["chosen"],
         "target_coverage": rule.target_coverage,
         "members": len(reader.ensemble.members),
         "labels": list(reader.ensemble.labels),

@@ -125,11 +125,11 @@ def evaluate_run(
     Raises:
         UserError: the run has not come that far, or images have changed or cannot be read.
     """
-    readings = 0
+    evaluations = 0
     if run.metrics.exists():
         tree: dict[str, Any] = read_json(run.metrics)
         try:
-            readings = tree["readings"]
+            evaluations = tree["evaluations"]
             if not settings.again:
                 say(f"{run.metrics} is there; test signers are read once (--evaluate.again true)")
                 show_metrics(tree)
@@ -140,7 +140,7 @@ def evaluate_run(
             raise UserError(f"{run.metrics}: not an evaluation of this version ({fault})") from None
     check_sets(settings)
     with timed(run, "evaluation"):
-        tree = evaluated(run, settings, readings + 1)
+        tree = evaluated(run, settings, evaluations + 1)
     show_metrics(tree)
     say(f"metrics: {run.metrics}")
     report(run)
@@ -150,7 +150,7 @@ def evaluate_run(
     return tree
 
 
-def evaluated(run: RunFolder, settings: EvaluateConfig, readings: int) -> dict[str, Any]:
+def evaluated(run: RunFolder, settings: EvaluateConfig, evaluations: int) -> dict[str, Any]:
     """Read the test signers and the strange sets; write answers.parquet, then metrics.json.
 
     Raises:
@@ -204,7 +204,7 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, readings: int) -> dict[s
         (signers, labels_N),
     )
     answers_table.write(joined_rows([known_rows, *strange_rows]), run.answers)
-    tree["readings"] = readings
+    tree["evaluations"] = evaluations
     tree["about"] = about(config, settings, listed, reader)
     tree["about"]["set_aside"] = set_aside
     tree["about"]["notes"] += [

@@ -1,6 +1,6 @@
 """What is measured on signers and images that nothing was chosen on: the tree of metrics.json.
 
-    known.{accuracy, coverage, sure, selective_risk, ece, aurc, augrc, nll}
+    known.{accuracy, coverage, confident, selective_risk, ece, aurc, augrc, nll}
     sets.<name>.{kind, n, auroc, fpr95, accepted, overconfident}
 
 for the ensemble with its rule; the same two trees under ``single`` (the best member with max-prob,
@@ -12,7 +12,7 @@ alone); ``signers.<id>`` holds the ensemble's known tree for each test signer
 auroc and fpr95 are of how strange an image is; a rule that also asks whether a sign is read surely
 refuses by both, and so do its aurc, augrc, coverage and accepted.
 Failures of aurc and augrc are wrong answers on known images and all near images (protocol M).
-``overconfident`` is the share of a set that is accepted with confidence ≥ 0.90, ``sure`` the same
+``overconfident`` is the share of a set that is accepted with confidence ≥ 0.90, ``confident`` the same
 share of known images: what the former costs. A single model, having no rule, accepts everything
 there, and its confidence is its probability. ``ece`` and ``nll`` are of probabilities.
 
@@ -50,7 +50,7 @@ class Method:
 
     ``strange`` is the score compared by auroc and fpr95; ``rejects`` by aurc and augrc, the same
     unless the rule has a second question; ``accepted`` the decision at the shipped threshold;
-    ``claimed`` what counts as answered for ``overconfident`` and ``sure``, with ``confidence``.
+    ``claimed`` what counts as answered for ``overconfident`` and ``confident``, with ``confidence``.
     """
 
     probs_NK: NDArray[np.float64]
@@ -112,7 +112,7 @@ def known_tree(
         "accuracy": figure(partial(metrics.accuracy, method.probs_NK, labels_N), n),
         "coverage": figure(partial(metrics.coverage, method.accepted), n),
         "selective_risk": figure(partial(metrics.selective_risk, method.accepted, ~correct), n),
-        "sure": figure(partial(metrics.overconfident, method.confidence, method.claimed), n),
+        "confident": figure(partial(metrics.overconfident, method.confidence, method.claimed), n),
         "ece": figure(partial(metrics.ece, probability, correct), n, centred=True),
         "aurc": figure(partial(metrics.aurc, rejects, failures), len(rejects)),
         "augrc": figure(partial(metrics.augrc, rejects, failures), len(rejects)),

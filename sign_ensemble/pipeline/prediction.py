@@ -27,7 +27,7 @@ SCHEMA = pa.schema(
     [
         ("path", pa.string()),
         ("answer", pa.string()),
-        ("why", pa.string()),
+        ("reason", pa.string()),
         ("likeliest", pa.string()),
         ("confidence", pa.float64()),
         ("probability", pa.float64()),
@@ -63,7 +63,7 @@ def answer_files(run: RunFolder, given: Sequence[str]) -> list[dict[str, Any]]:
     """Answers to images; one that cannot be read is rejected with the reason.
 
     Returns:
-        A row per image: path, answer (a label or "rejected"), why, likeliest label, confidence
+        A row per image: path, answer (a label or "rejected"), reason, likeliest label, confidence
         (0 to 1) that it is right, probability of it if the image is a sign, disagreement (nats),
         p_value, votes; the figures are None for unreadable images.
 
@@ -99,14 +99,14 @@ def _answer_some(paths: list[Path], reader: Predictor, data: DataConfig) -> list
     for path, image in zip(paths, read, strict=True):
         if isinstance(image, str):
             blank = dict.fromkeys(SCHEMA.names)
-            rows.append({**blank, "path": str(path), "answer": "rejected", "why": image})
+            rows.append({**blank, "path": str(path), "answer": "rejected", "reason": image})
             continue
         likeliest = labels[answers.labels_N[i]]
         rows.append(
             {
                 "path": str(path),
                 "answer": likeliest if answers.accepted_N[i] else "rejected",
-                "why": answers.why(i, labels),
+                "reason": answers.why(i, labels),
                 "likeliest": likeliest,
                 "confidence": float(answers.confidence_N[i]),
                 "probability": float(answers.probability_N[i]),

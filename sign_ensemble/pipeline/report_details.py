@@ -6,9 +6,9 @@
     curve.operating                    {coverage, risk} of the shipped rule
     labels.<label>                     {accuracy, coverage, selective_risk}
     confusion.{accepted, refused}      images by true label (rows) and answer (columns)
-    strange.{near, far}                {n, single, ensemble}: all sets of a kind as one, of each
+    ood.{near, far}                    {n, single, ensemble}: all sets of a kind as one, of each
                                        {overconfident, accepted}
-    apart                              share of known images that two members name differently, M×M
+    disagreement                       share of known images that two members name differently, M×M
 
 Failures of the curve are wrong answers on known images and all near images, as in aurc.
 
@@ -87,11 +87,11 @@ def details(
             "accepted": confusion(known, labels_N, known.accepted_N, len(names)),
             "refused": confusion(known, labels_N, ~known.accepted_N, len(names)),
         },
-        "strange": {
+        "ood": {
             kind: pooled([s.answers for s in strange.values() if s.kind == kind], sides, bootstrap)
             for kind in dict.fromkeys(each.kind for each in strange.values())
         },
-        "apart": pairwise_disagreement(known.votes_MN).tolist(),
+        "disagreement": pairwise_disagreement(known.votes_MN).tolist(),
     }
 
 

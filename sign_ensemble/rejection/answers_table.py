@@ -19,10 +19,10 @@ from sign_ensemble.core.storage import StoragePath
 
 KNOWN = "known"  # the set, and the kind, of held-out signs
 SCORE = "score."
-MISTAKES = "surest mistakes"
+MISTAKES = "most confident mistakes"
 REFUSED = "rejected real signs"
-ACCEPTED = "accepted strange images"
-CAUGHT = "refused, though one model was sure"
+ACCEPTED = "accepted OOD images"
+CAUGHT = "rejected, though one model was confident"
 GALLERIES = (MISTAKES, REFUSED, ACCEPTED, CAUGHT)  # as they are shown
 
 
@@ -41,9 +41,9 @@ class Row:
         probability: The ensemble's probability of it, given that the image is a sign.
         p_value: Conformal p-value of being a training label signed by a new person.
         accepted: Whether it is answered.
-        witness: The witness that is most surprised.
+        deciding_score: The score that decided, or came closest to rejecting.
         votes: The members' votes, ``3 say U, 2 say V``.
-        why: Why it is refused; empty where it is answered.
+        reason: Why it is rejected; empty where it is answered.
         single_answer: The best member's label.
         single_confidence: The best member's probability of it.
         gallery: The gallery that shows it; empty for most images.
@@ -60,9 +60,9 @@ class Row:
     probability: float
     p_value: float
     accepted: bool
-    witness: str
+    deciding_score: str
     votes: str
-    why: str
+    reason: str
     single_answer: str
     single_confidence: float
     gallery: str

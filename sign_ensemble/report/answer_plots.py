@@ -94,13 +94,13 @@ def answer_plots(results: Results) -> Iterator[Plot]:
         4.4,
         "none",
     )
-    if len(details["apart"]) > 1:
+    if len(details["disagreement"]) > 1:
         yield Plot(
             "members-apart",
             "Members apart",
             "Share of held-out signs, in per cent, that two members name differently; a member "
             "alike to another adds little.",
-            partial(draw_disagreement, details["apart"], readers(results)),
+            partial(draw_disagreement, details["disagreement"], readers(results)),
             4.0,
             "none",
         )

@@ -28,7 +28,7 @@ def show_metrics(tree: dict[str, Any]) -> None:
     for name, text in (
         ("accuracy", "right, if all were answered"),
         ("coverage", "answered"),
-        ("sure", "answered, and ≥ 90 % sure"),
+        ("confident", "answered, and ≥ 90 % sure"),
         ("selective_risk", "wrong among the answered"),
     ):
         table.add_row(text, percent(alone[name]), percent(known[name]))
@@ -55,13 +55,13 @@ def show_answers(rows: list[dict[str, Any]]) -> None:
         for row in rows:
             sure = "" if row["confidence"] is None else f"{row['confidence']:.3f}"
             apart = "" if row["disagreement"] is None else f"{row['disagreement']:.3f}"
-            say("\t".join([row["path"], row["answer"], sure, apart, row["why"]]))
+            say("\t".join([row["path"], row["answer"], sure, apart, row["reason"]]))
         return
     table = Table()
-    for name in ("image", "answer", "confidence", "disagreement, nats", "why"):
+    for name in ("image", "answer", "confidence", "disagreement, nats", "reason"):
         table.add_column(name)
     for row in rows:
         sure = "" if row["confidence"] is None else f"{row['confidence']:.3f}"
         apart = "" if row["disagreement"] is None else f"{row['disagreement']:.3f}"
-        table.add_row(row["path"], row["answer"], sure, apart, row["why"])
+        table.add_row(row["path"], row["answer"], sure, apart, row["reason"])
     OUT.print(table)

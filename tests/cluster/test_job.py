@@ -246,4 +246,4 @@ def test_stopped_and_submitted_again_it_goes_on(
     now = records(run)
     assert len(now) == TRIALS
     assert {name: now[name] for name in kept} == kept
-    assert json.loads((run / "metrics.json").read_text())["readings"] == 1
+    assert json.loads((run / "metrics.json").read_text())["evaluations"] == 1

@@ -157,9 +157,9 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
     bootstrap = Bootstrap(50, seed)
     tree["details"] = details(known, labels_N, strange, rule, 0, LABELS, bootstrap)
     answers_table.write(in_one_table(tables), run.answers)
-    tree["readings"] = 1
+    tree["evaluations"] = 1
     tree["about"] = {
-        "combination": rule.choice["chosen"],
+        "rule": rule.choice["chosen"],
         "target_coverage": rule.target_coverage,
         "members": MEMBERS,
         "labels": list(LABELS),

@@ -23,7 +23,7 @@ from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.scores import DISTANCES, WITNESSES, all_scores, max_prob
 
-KNOWN = {"accuracy", "coverage", "sure", "selective_risk", "ece", "aurc", "augrc", "nll"}
+KNOWN = {"accuracy", "coverage", "confident", "selective_risk", "ece", "aurc", "augrc", "nll"}
 OF_SET = {"auroc", "fpr95", "accepted", "overconfident"}
 CLOSE: dict[str, Any] = {"abs": 1e-6, "rel": 0}
 
@@ -248,14 +248,14 @@ def test_overconfident_counts_everything_for_the_single_model(tree: dict[str, An
 
 def test_sure_is_the_share_of_known_images_that_confidence_leaves(tree: dict[str, Any]) -> None:
     # the ensemble is 0.97 sure six times, all answered; one model 0.99 sure seven times
-    assert value(tree, "known.sure") == 6 / 8
-    assert value(tree, "single.known.sure") == 7 / 8
-    assert value(tree, "scores.neighbour.known.sure") == 6 / 8
+    assert value(tree, "known.confident") == 6 / 8
+    assert value(tree, "single.known.confident") == 7 / 8
+    assert value(tree, "scores.neighbour.known.confident") == 6 / 8
     doubting = replace(rule(), belief=InDistribution(0.5, np.zeros(1), np.array([0.92])))
     shown = answer(known().evidence, doubting)
     doubted = evaluate(shown, LABELS, SIGNERS, {"blank": strange(4, 1.0)}, doubting, 0, 10, 0)
-    assert value(doubted, "known.sure") == 0.0  # .92 · .97
-    assert value(doubted, "single.known.sure") == 7 / 8
+    assert value(doubted, "known.confident") == 0.0  # .92 · .97
+    assert value(doubted, "single.known.confident") == 7 / 8
     assert value(doubted, "known.ece") == value(tree, "known.ece")  # of probabilities
 
 

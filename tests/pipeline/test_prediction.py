@@ -88,13 +88,13 @@ def test_answers_and_refusals(
     assert rows["bar.png"]["likeliest"] == "bar"
     assert rows["disc.png"]["likeliest"] == "disc"
     assert rows["empty.png"]["answer"] == "rejected"
-    assert "says" in rows["empty.png"]["why"] and "clouds say" in rows["empty.png"]["why"]
+    assert "says" in rows["empty.png"]["reason"] and "clouds say" in rows["empty.png"]["why"]
     assert rows["broken.jpg"]["answer"] == "rejected"
     assert rows["broken.jpg"]["confidence"] == ""
-    assert rows["broken.jpg"]["why"]
+    assert rows["broken.jpg"]["reason"]
     for row in rows.values():
         accepted = row["answer"] != "rejected"
-        assert accepted == (row["why"] == "")
+        assert accepted == (row["reason"] == "")
         if row["p_value"]:
             assert accepted == (float(row["p_value"]) > 1 - 0.95)
     assert f"4 answers: {out}" in capsys.readouterr().out

@@ -89,15 +89,15 @@ def test_confusion(tree: dict[str, Any]) -> None:
 
 
 def test_members_apart(tree: dict[str, Any]) -> None:
-    assert np.array(tree["apart"]) == pytest.approx(np.array([[0, 1 / 6], [1 / 6, 0]]))
+    assert np.array(tree["disagreement"]) == pytest.approx(np.array([[0, 1 / 6], [1 / 6, 0]]))
 
 
 def test_kinds_are_pooled_over_their_sets(tree: dict[str, Any]) -> None:
-    near, far = tree["strange"]["near"], tree["strange"]["far"]
+    near, far = tree["ood"]["near"], tree["strange"]["far"]
     assert (near["n"], far["n"]) == (2, 4)
     values = {
         (kind, side): [
-            tree["strange"][kind][side][f]["value"] for f in ("overconfident", "accepted")
+            tree["ood"][kind][side][f]["value"] for f in ("overconfident", "accepted")
         ]
         for kind in ("near", "far")
         for side in ("single", "ensemble")

@@ -22,7 +22,7 @@ def test_rows_say_what_was_answered(wide_run: Path) -> None:
     assert [row["kind"] for row in rows[:521]] == ["known"] * 520 + ["near"]
     for row in rows:
         assert (row["label"] != "") == (row["signer"] != "") == (row["kind"] == "known")
-        assert (row["why"] == "") == row["accepted"]
+        assert (row["reason"] == "") == row["accepted"]
         assert row["accepted"] == (row["p_value"] > 0.05 + 1e-9)
         assert 0 < row["confidence"] <= 1 and 0 < row["probability"] <= 1
         assert 0 < row["single_confidence"] <= 1

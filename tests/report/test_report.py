@@ -131,8 +131,8 @@ def test_every_section_is_there(wide_page: Path, wide_run: Path) -> None:
     text = wide_page.read_text(encoding="utf-8")
     for heading in (
         "Answering and rejecting", "Scores of the witnesses", "Signers, labels, members",
-        "The search", "Gallery", "Data set aside", "How it was made", "Surest mistakes",
-        "Rejected real signs", "Accepted strange images", "Refused, though one model was sure",
+        "The search", "Gallery", "Data set aside", "How it was made", "Most confident mistakes",
+        "Rejected real signs", "Accepted OOD images", "Rejected, though one model was confident",
     ):  # fmt: skip
         assert f">{heading}<" in text, heading
     assert "ada/a/broken.png: it is &lt;empty&gt; &amp; cut" in text

@@ -156,7 +156,7 @@ def test_evaluate_logs_as_tune_does(outage: tuple[RunFolder, str], home: Path) -
     ((kind, (seen,)),) = by_type(run).items()
     assert (kind, seen.run.run_group) == ("evaluate", "again")
     check_evaluation(run, seen)
-    assert seen.summary["readings"] == 2
+    assert seen.summary["evaluations"] == 2
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def test_summary_is_metrics_json(run: RunFolder, seen: Logged) -> None:
     assert len(figures) > 200
     for name, value in figures.items():
         assert seen.summary[name] == value, name
-    assert seen.config["combination"] == "total_uncertainty+neighbour (fisher)"
+    assert seen.config["rule"] == "total_uncertainty+neighbour (fisher)"
 
 
 def test_every_image_has_its_votes_and_verdict(run: RunFolder, seen: Logged) -> None:
@@ -70,7 +70,7 @@ def test_every_image_has_its_votes_and_verdict(run: RunFolder, seen: Logged) -> 
     assert len(found["data"]) == len(rows) == 64
     for row, data in zip(rows, found["data"], strict=True):
         shown = dict(zip(found["columns"], data, strict=True))
-        assert {"votes", "accepted", "witness", "why"} <= set(shown)
+        assert {"votes", "accepted", "deciding_score", "reason"} <= set(shown)
         assert shown == {name: row[name] for name in shown}
 
 

@@ -173,7 +173,7 @@ METRICS: dict[str, Any] = {
         }
     },
     "single": {"known": {"accuracy": figure(0.25)}, "sets": {}},
-    "readings": 1,
+    "evaluations": 1,
     "witnesses": ["energy"],
     "note": None,
 }

@@ -185,7 +185,7 @@ def test_a_report_never_shows_an_earlier_reading(
         patch.setattr("sign_ensemble.pipeline.evaluation.report", interrupted)
         with pytest.raises(KeyboardInterrupt):
             evaluate_run(run, few, tracker)
-    assert read_json(run.metrics)["readings"] == 2
+    assert read_json(run.metrics)["evaluations"] == 2
     assert not run.report.exists()
     evaluate_run(run, replace(few, again=False), tracker)
-    assert read_json(run.metrics)["readings"] == 2 and run.report.is_file()
+    assert read_json(run.metrics)["evaluations"] == 2 and run.report.is_file()

@@ -71,7 +71,7 @@ def test_a_run_on_an_object_store(
     on_another_machine(3)
     few = ("--evaluate.images=10", "--evaluate.bootstrap=20", "--wandb.mode=disabled")
     finish(start("evaluate", "--run", str(run), *few))
-    assert read_json(run / "metrics.json")["readings"] == 1
+    assert read_json(run / "metrics.json")["evaluations"] == 1
     assert (run / "report.html").is_file() and any(run.glob("figures/risk-coverage.svg"))
     said = finish(start("predict", "--run", str(run), str(signs_folder / "dan" / "bar")))
     assert len(said.splitlines()) == 7  # images and how long they took

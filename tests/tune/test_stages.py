@@ -59,7 +59,7 @@ def test_stage_by_stage(home: Path, signs_folder: Path, start: Callable[..., Com
     evaluate = ("--run", str(run), "--evaluate.images=10", "--evaluate.bootstrap=20")
     finish(start("evaluate", *evaluate))
     first = json.loads((run / "metrics.json").read_text())
-    assert first["readings"] == 1
+    assert first["evaluations"] == 1
     assert any("errors among the answered" in note for note in first["about"]["notes"])
     after = contents(run)
     said = finish(start("evaluate", *evaluate))
@@ -67,6 +67,6 @@ def test_stage_by_stage(home: Path, signs_folder: Path, start: Callable[..., Com
     assert contents(run) == after
     finish(start("evaluate", *evaluate, "--evaluate.again", "true"))
     second = json.loads((run / "metrics.json").read_text())
-    assert second["readings"] == 2
-    assert {**second, "readings": 1} == first
+    assert second["evaluations"] == 2
+    assert {**second, "evaluations": 1} == first
     assert_kept(run, before)
