@@ -2,14 +2,14 @@
 PYTHON ?= python3
 VENV := .venv/.installed
 
-.PHONY: demo test test-long lint bench clean need-name
+.PHONY: demo test test-long lint docs bench clean need-name
 
 # Rendered hands unless DATA names a folder of images, laid out SIGNER/LABEL/IMAGE.
 demo: $(VENV)  ## make demo [DATA=FOLDER] [ARGS='--search.trials 40']
 ifdef DATA
 	.venv/bin/python -m sign_ensemble.tune --data.root "$(DATA)" $(ARGS)
 else
-	.venv/bin/python -m sign_ensemble.synthesize --out runs/demo-signs --size 256x192 --images-per-label 8 --strange-per-set 40
+	.venv/bin/python -m sign_ensemble.synthesize --out runs/demo-signs --size 256x192 --images-per-label 8 --ood-per-set 40
 	.venv/bin/python -m sign_ensemble.tune --config configs/demo.yaml $(ARGS)
 endif
 
@@ -26,6 +26,9 @@ lint: $(VENV)
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m mypy sign_ensemble tests $(wildcard benchmarks/*.py)
+
+docs: $(VENV)  ## docs/ as a site in build/docs, no network needed
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
 
 bench: need-name $(VENV)  ## make bench NAME=protocol_m [ARGS=...]
 	.venv/bin/python "benchmarks/$(NAME).py" $(ARGS)
