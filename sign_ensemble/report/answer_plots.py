@@ -52,7 +52,7 @@ def answer_plots(results: Results) -> Iterator[Plot]:
         partial(draw_risk_coverage, details["curve"]),
     )
     yield Plot(
-        "kept-accepted",
+        "accepted",
         "Kept signs, accepted strange images",
         "Signs by people the models had not seen should be kept, the rest should not be accepted. "
         "Whiskers: 95 % interval over images. Diamonds: what one model alone is at least 90 % "
@@ -96,7 +96,7 @@ def answer_plots(results: Results) -> Iterator[Plot]:
     )
     if len(details["disagreement"]) > 1:
         yield Plot(
-            "members-apart",
+            "member-disagreement",
             "Members apart",
             "Share of held-out signs, in per cent, that two members name differently; a member "
             "alike to another adds little.",

@@ -1,8 +1,7 @@
-"""Files of a run as W&B artifacts: the manifest and trials that an ensemble was made of, and it.
+"""Files of a run as W&B artifacts: its manifest, its trials and its ensemble.
 
-W&B tells artifacts apart by name and content. So the evaluation names the manifest and its members'
-trials by the same files as the trials' own runs have logged, and the lineage joins up by itself,
-also when offline runs are synced later.
+W&B identifies artifacts by name and content. The evaluation names the same manifest and trial
+files as the trials' own runs, so the lineage joins up, also when offline runs are synced later.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from sign_ensemble.core.storage import StoragePath, local_folder_for
 if TYPE_CHECKING:
     from wandb import Artifact, Run
 
-ARTIFACT_BYTES = 1_000_000_000  # more is a surprise on a free account's storage
+MAX_BYTES = 1_000_000_000  # a free account's storage is small
 
 
 def size_of(paths: Sequence[Path]) -> int:
@@ -29,28 +28,29 @@ def size_of(paths: Sequence[Path]) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def here(run: RunFolder, place: StoragePath, name: str = "") -> Path:
-    """The file or folder, or a lasting copy (called ``name``): an offline run is read when it is
-    synced.
+def local_path(run: RunFolder, path: StoragePath, name: str = "") -> Path:
+    """The path, or of one on an object store a lasting copy called ``name``.
+
+    The copy lasts because an offline run's files are read when it is synced.
     """
-    if isinstance(place, Path):
-        return place
-    kept = local_folder_for(run.path) / (name or place.name)
-    with local_copy_of(place) as found:
-        if found.is_dir():
-            shutil.copytree(found, kept, dirs_exist_ok=True)
+    if isinstance(path, Path):
+        return path
+    kept = local_folder_for(run.path) / (name or path.name)
+    with local_copy_of(path) as copied:
+        if copied.is_dir():
+            shutil.copytree(copied, kept, dirs_exist_ok=True)
         else:
-            shutil.copy(found, kept)
+            shutil.copy(copied, kept)
     return kept
 
 
 def artifact(
-    kind: str, name: str, paths: Mapping[str, Path], about: dict[str, Any] | None = None
+    kind: str, name: str, paths: Mapping[str, Path], metadata: dict[str, Any] | None = None
 ) -> Artifact:
-    """Files and folders by their names in it, under a name that W&B takes."""
+    """An artifact of files and folders by their names in it; ``name`` is made one W&B accepts."""
     import wandb
 
-    made = wandb.Artifact(re.sub(r"[^A-Za-z0-9._-]", "-", name)[:128], kind, metadata=about)
+    made = wandb.Artifact(re.sub(r"[^A-Za-z0-9._-]", "-", name)[:128], kind, metadata=metadata)
     for inside, path in paths.items():
         # Immutable: taken from the run folder itself, not copied to the home folder first.
         add = made.add_dir if path.is_dir() else made.add_file
@@ -63,36 +63,34 @@ def trial_artifact(run: RunFolder, number: int) -> Artifact | None:
     record = run.trial(number) / "trial.json"
     if not record.is_file():
         return None
-    path = here(run, record, f"trial-{number:04d}.json")
+    path = local_path(run, record, f"trial-{number:04d}.json")
     return artifact("trial", f"trial-{number:04d}-{run.path.name}", {"trial.json": path})
 
 
 def sources(run: RunFolder) -> list[Artifact]:
-    """What the ensemble was made of: the manifest, and the trials of its members."""
+    """The manifest and the members' trials, as far as their files exist."""
     found = []
     if run.manifest.is_file():
-        name = f"manifest-{run.path.name}"
-        about = {"sha256": file_sha256(run.manifest)}
-        path = here(run, run.manifest)
-        found.append(artifact("manifest", name, {path.name: path}, about))
+        path = local_path(run, run.manifest)
+        metadata = {"sha256": file_sha256(run.manifest)}
+        found.append(artifact("manifest", f"manifest-{run.path.name}", {path.name: path}, metadata))
     index = run.members / "index.json"
     entries = read_json(index)["members"] if index.is_file() else []
     trials = [trial_artifact(run, number) for number in sorted({e["trial"] for e in entries})]
-    return [*found, *[each for each in trials if each is not None]]
+    return [*found, *filter(None, trials)]
 
 
 def use(wandb_run: Run, source: Artifact) -> None:
-    """Name an artifact as what the run read.
+    """Mark an artifact as an input of the run.
 
-    Run.use_artifact refuses offline runs, though their files have a mark for it (use_after_commit),
-    which the upload heeds. Setting it is what use_artifact itself does with a new artifact, short
-    of waiting for a server.
+    Run.use_artifact refuses offline runs, though their files have a mark for it (use_after_commit)
+    which the upload heeds. use_artifact itself sets it for a new artifact, then waits for a server.
     """
     wandb_run._log_artifact(source, is_user_created=True, use_after_commit=True)
 
 
 def ensemble(run: RunFolder, paths: Sequence[Path]) -> Artifact:
-    """Members and rule, with the hash of the manifest that they were made from."""
-    about = {"manifest_sha256": file_sha256(run.manifest)} if run.manifest.is_file() else {}
+    """Members and rule, with the sha256 of the manifest that they were made from."""
+    metadata = {"manifest_sha256": file_sha256(run.manifest)} if run.manifest.is_file() else {}
     inside = {path.name: path for path in paths}
-    return artifact("ensemble", f"ensemble-{run.path.name}", inside, about)
+    return artifact("ensemble", f"ensemble-{run.path.name}", inside, metadata)

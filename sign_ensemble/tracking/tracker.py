@@ -1,7 +1,7 @@
 """The tracker: has W&B runs logged, and turns every fault of W&B into one line.
 
-wandb's calls are made by a thread of their own, so that the caller's work goes on meanwhile; what
-that thread has to say is left for the caller's, which owns the terminal.
+A thread of its own calls wandb, so that the caller's work goes on; its messages are shown by the
+caller's thread, which owns the terminal.
 """
 
 from __future__ import annotations
@@ -26,17 +26,16 @@ from sign_ensemble.tracking.worker_thread import WorkerThread
 if TYPE_CHECKING:
     from sign_ensemble.search.records import TrialRecord
 
-QUIET_SECONDS = 5.0  # of waiting at the end, until that is said
-HURRY_SECONDS = 5.0  # what an interrupt leaves: a dozen trials' worth, if the server answers
+QUIET_SECONDS = 5.0  # waiting at the end before a line about it is shown
+HURRY_SECONDS = 5.0  # waiting after an interrupt: a dozen trials' worth, if the server answers
 
 
 def open_tracker(wandb: WandbConfig, run: RunFolder, say: Callable[[str], None]) -> Tracker:
-    """The tracker of one run folder.
+    """The tracker of one run folder; never raises, and does not wait for the server.
 
-    ``wandb.mode`` and the environment's WANDB_MODE: the one that sends less holds. Online becomes
-    offline, said once, when wandb finds no key (WANDB_API_KEY, netrc, its settings; nobody is
-    asked) or the server does not take it within WANDB_HTTP_TIMEOUT (10 s). Never raises, and does
-    not wait for the server.
+    Of ``wandb.mode`` and the environment's WANDB_MODE, the one that sends less holds. Online
+    becomes offline, with one line, when wandb finds no key (WANDB_API_KEY, netrc, its settings;
+    there is no prompt) or the server does not accept it within WANDB_HTTP_TIMEOUT (10 s).
 
     Args:
         wandb: Mode, project and entity.
@@ -53,8 +52,7 @@ class Tracker:
     """Logs ended trials, single settings and the evaluation; get one from :func:`open_tracker`.
 
     Nothing here raises, and only :meth:`close` waits. The first fault of an online tracker makes it
-    an offline one, the first of an offline one makes it silent; each is said in one line, by the
-    next call.
+    offline, the first of an offline one disables it; the next call shows a line about it.
     """
 
     def __init__(self, config: WandbConfig, run: RunFolder, say: Callable[[str], None]) -> None:
@@ -62,8 +60,8 @@ class Tracker:
         self._config = config
         self._run = run
         self._say = say
-        self._unsaid: SimpleQueue[str] = SimpleQueue()
-        self._background = WorkerThread(self._stop)
+        self._messages: SimpleQueue[str] = SimpleQueue()
+        self._thread = WorkerThread(self._stop)
         self._used = False
 
     def connect(self) -> None:
@@ -71,16 +69,16 @@ class Tracker:
         if self.mode == "disabled":
             return
         try:
-            # wandb's crash reports go out even offline; they stay off unless someone asks for them.
+            # wandb sends crash reports even offline; they stay off unless the user turns them on.
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-            # Here: of two threads that import at once, one may be handed half a module.
+            # Here, not in the thread: of two threads that import at once, one may get half a module
             import wandb  # noqa: F401
         except Exception as fault:  # any: tracking is a convenience, the run is not
             self._stop(fault)
-            self._tell()
+            self._show_messages()
         else:
             self._used = True
-            self._background.do(self._connect)
+            self._thread.do(self._connect)
 
     def trial(self, record: TrialRecord, fold_names: Sequence[str]) -> None:
         """Log an ended trial: a row per fold, its parameters, its summary.
@@ -97,44 +95,45 @@ class Tracker:
         self._begin(WandbRuns.setting, params, record)
 
     def evaluation(
-        self, config: dict[str, Any], metrics: dict[str, Any], artifacts: Sequence[StoragePath]
+        self, config: dict[str, Any], metrics: dict[str, Any], paths: Sequence[StoragePath]
     ) -> None:
-        """Log the finished ensemble: figures, the table of sets, and the files as an artifact.
+        """Log the finished ensemble: figures, tables, plots, and its files as an artifact.
 
         Args:
-            config: All settings of the run.
+            config: What is logged as the run's config.
             metrics: What metrics.json holds.
-            artifacts: Files and folders of the ensemble; left out, and said, above 1 GB together.
+            paths: Files and folders of the ensemble; above 1 GB together they are left out, with a
+                line about it.
         """
-        self._begin(WandbRuns.evaluation, config, metrics, artifacts)
+        self._begin(WandbRuns.evaluation, config, metrics, paths)
 
     def close(self, interrupted: bool = False) -> None:
         """Wait until all is logged and wandb's process has ended; later calls do nothing.
 
-        An interrupt while it waits ends it; what is left is left out.
+        An interrupt ends the wait; what is not logged by then is left out.
 
         Args:
-            interrupted: One came before: wait a few seconds only.
+            interrupted: The command was interrupted before: wait HURRY_SECONDS only.
         """
         used, self._used = self._used, False
         try:
             if used:
-                self._background.do(self._end_service)
-                self._background.end()
+                self._thread.do(self._end_service)
+                self._thread.end()
                 if interrupted:
-                    self._background.has_ended(HURRY_SECONDS)
+                    self._thread.has_ended(HURRY_SECONDS)
                 else:
                     self._wait()
         finally:
-            self.mode = "disabled"  # before what follows: the thread begins nothing anew
-            if used and not self._background.has_ended(0):
-                self._leave_off()
-            self._tell()
+            self.mode = "disabled"  # before what follows: the thread begins nothing new
+            if used and not self._thread.has_ended(0):
+                self._abandon()
+            self._show_messages()
 
-    def _leave_off(self) -> None:
-        """Log no further, and give wandb's process a second."""
-        if left := self._background.drop() - 1:  # the last piece is the process's end
-            self._unsaid.put(f"W&B: interrupted; {left} runs are not logged, or not wholly")
+    def _abandon(self) -> None:
+        """Drop what is not logged, and give wandb's process a second to end."""
+        if left := self._thread.drop() - 1:  # the last task is the process's end
+            self._messages.put(f"W&B: interrupted; {left} runs are not logged, or not completely")
         import wandb
 
         if wandb.run is None:
@@ -145,80 +144,78 @@ class Tracker:
             killer.cancel()
 
     def _wait(self) -> None:
-        """Until all is logged; where it takes long it says so, less and less often."""
+        """Wait until all is logged; show a line about it at doubling intervals."""
         began, quiet = time.monotonic(), QUIET_SECONDS
-        while not self._background.has_ended(quiet):
+        while not self._thread.has_ended(quiet):
             self._say(f"still logging to W&B, {time.monotonic() - began:.0f} s; Ctrl-C ends it")
             quiet *= 2
 
-    def _begin(self, log: Callable[..., str], *about: Any) -> None:
-        """Have something logged, as it is now, if anything still is."""
-        self._tell()
+    def _begin(self, log: Callable[..., str], *content: Any) -> None:
+        """Queue a copy of something to be logged, unless tracking is off."""
+        self._show_messages()
         if self.mode != "disabled":
-            kept = deepcopy(about)
-            self._background.do(lambda: self._attempt(log, *kept))
+            kept = deepcopy(content)
+            self._thread.do(lambda: self._attempt(log, *kept))
 
-    def _tell(self) -> None:
-        """Say what the thread has left to say."""
-        while not self._unsaid.empty():
-            self._say(self._unsaid.get())
+    def _show_messages(self) -> None:
+        while not self._messages.empty():
+            self._say(self._messages.get())
 
     def _connect(self) -> None:
         """Settle the mode."""
         import wandb
 
-        found = wandb.setup(wandb.Settings(silent=True)).settings
-        self.mode = stricter(self.mode, found.mode)  # `wandb offline` writes a settings file
+        settings = wandb.setup(wandb.Settings(silent=True)).settings
+        self.mode = stricter(self.mode, settings.mode)  # `wandb offline` writes a settings file
         if self.mode != "online":
             return
         try:
-            if has_key(found):
-                probe_server(found.base_url)
+            if has_key(settings):
+                probe_server(settings.base_url)
             if not wandb.login(prompt=False, verify=True):
                 self._go_offline("no key, see `wandb login`")
         except (wandb.Error, OSError):
-            self._go_offline(f"{found.base_url} does not answer or does not take the key")
-
-    def _restart(self) -> None:
-        """A new process of wandb: the old one holds the failed run's id as being in use."""
-        self._end_service()
-        import wandb
-
-        wandb.setup(wandb.Settings(silent=True))
+            self._go_offline(f"{settings.base_url} does not answer or does not accept the key")
 
     def _end_service(self) -> None:
         """End wandb's process, unless a W&B run that the caller has open needs it."""
-        # wandb raises, or even ends the interpreter, if its process had failed before.
+        # wandb raises, or even exits, if its process had failed before.
         with suppress(Exception, SystemExit):
             import wandb
 
             if wandb.run is None:
                 wandb.teardown()
 
-    def _attempt(self, log: Callable[..., str], *about: Any) -> None:
+    def _attempt(self, log: Callable[..., str], *content: Any) -> None:
         """Log; if that fails online, log offline."""
         if self.mode == "disabled":
             return
         try:
-            line = log(WandbRuns(self._config, self._run, self.mode), *about)
+            line = log(WandbRuns(self._config, self._run, self.mode), *content)
         except Exception as fault:  # any: a lost server shows itself in many types
             if self.mode != "online":
                 raise
             self._go_offline(first_line(fault))
-            self._restart()
-            line = log(WandbRuns(self._config, self._run, self.mode), *about)
+            # A new process of wandb: the old one holds the failed run's id as being in use.
+            self._end_service()
+            import wandb
+
+            wandb.setup(wandb.Settings(silent=True))
+            line = log(WandbRuns(self._config, self._run, self.mode), *content)
         if line:
-            self._unsaid.put(line)
+            self._messages.put(line)
 
     def _go_offline(self, reason: str) -> None:
         self.mode = "offline"
         folders = f"{shlex.quote(str(local_folder_for(self._run.path)))}/wandb/offline-run-*"
-        self._unsaid.put(f"W&B: logging offline ({reason}); to upload later: wandb sync {folders}")
+        self._messages.put(
+            f"W&B: logging offline ({reason}); to upload later: wandb sync {folders}"
+        )
 
     def _stop(self, fault: BaseException) -> None:
-        """Fall silent: tracking is a convenience, the run is not."""
+        """Disable tracking; the run goes on."""
         if self.mode != "disabled":
-            self._unsaid.put(f"W&B: logging stopped ({first_line(fault)})")
+            self._messages.put(f"W&B: logging stopped ({first_line(fault)})")
         self.mode = "disabled"
 
 

@@ -1,4 +1,4 @@
-"""A W&B Report of a search: hyperparameters, best runs, rejection, the ensemble's tables."""
+"""A W&B Report: hyperparameters, best trials, rejection, the ensemble's tables."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sign_ensemble.core.errors import UserError
+from sign_ensemble.tracking.tracker import first_line
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import Report
 
 LOSS = "nll"
-PLOTS = ("risk-coverage", "kept-accepted", "reliability", "confusion", "signers", "members-apart")
+PLOTS = (
+    "risk-coverage", "accepted", "reliability", "confusion", "signers", "member-disagreement",
+)  # fmt: skip
 
 
 def report(
@@ -23,22 +26,22 @@ def report(
     params: Mapping[str, bool],
     sets: Sequence[str],
 ) -> Report:
-    """The report, not yet saved; asks no server.
+    """The report, not yet saved; calls no server.
 
     Args:
         entity: Who owns it.
         project: Where the runs are.
         group: Only the runs of one run folder; None takes all of the project.
         params: Hyperparameters, and whether each is logarithmic.
-        sets: Strange sets of which it shows how many images are accepted.
+        sets: OOD sets whose share of accepted images is shown.
     """
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb_workspaces.reports.v2 as wr
 
     # Without entity and project of their own, run sets are the report's project's.
     of_group = f" and Metric('Group') == {group!r}" if group else ""
-    settings = wr.Runset(
-        name="settings tried",
+    trials = wr.Runset(
+        name="trials",
         filters=f"Metric('JobType') in ['trial', 'train']{of_group}",
         order=[wr.OrderBy(wr.SummaryMetric(LOSS), ascending=True)],
         pinned_columns=["run:displayName", *[f"summary:{n}" for n in (LOSS, "worst_accuracy")]],
@@ -51,50 +54,49 @@ def report(
         wr.ParallelCoordinatesPlotColumn(metric=wr.Config(name), log=logarithmic or None)
         for name, logarithmic in params.items()
     ]
-    loss = wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(LOSS))
+    columns.append(wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(LOSS)))
     wide = wr.Layout(x=0, y=0, w=24, h=9)
     search = [
-        wr.ParallelCoordinatesPlot(columns=[*columns, loss], layout=wide),
+        wr.ParallelCoordinatesPlot(columns=columns, layout=wide),
         wr.ParameterImportancePlot(with_respect_to=LOSS, layout=wr.Layout(x=0, y=9, w=12, h=9)),
         wr.ScatterPlot(
-            title="Loss, trial by trial",
+            title="Loss of each trial",
             x=wr.Config("number"),
             y=wr.SummaryMetric(LOSS),
             running_ymin=True,
             layout=wr.Layout(x=12, y=9, w=12, h=9),
         ),
     ]
-    known = [wr.SummaryMetric(f"known.{name}") for name in ("accuracy", "coverage")]
-    strange = [wr.SummaryMetric(f"sets.{name}.accepted") for name in sets]
     rejection = [
         wr.MediaBrowser(media_keys=[f"plots/{name}" for name in PLOTS], layout=wide),
         wr.BarPlot(
-            title="Held-out signs: right, answered",
-            metrics=known,
+            title="Known signs: accuracy, coverage",
+            metrics=[wr.SummaryMetric(f"known.{name}") for name in ("accuracy", "coverage")],
             layout=wr.Layout(x=0, y=9, w=12, h=8),
         ),
         wr.BarPlot(
-            title="Strange images accepted", metrics=strange, layout=wr.Layout(x=12, y=9, w=12, h=8)
+            title="OOD images accepted",
+            metrics=[wr.SummaryMetric(f"sets.{name}.accepted") for name in sets],
+            layout=wr.Layout(x=12, y=9, w=12, h=8),
         ),
     ]
     tables = [wr.WeavePanelSummaryTable(table_name=name) for name in ("sets", "gallery", "trials")]
-    title = f"sign_ensemble: {group or project}"
     return wr.Report(
         entity=entity,
         project=project,
-        title=title,
-        description="Search, ensemble, rejection; evaluated on signers the models never saw.",
+        title=f"sign_ensemble: {group or project}",
+        description="Search, ensemble and rejection, evaluated on held-out images.",
         width="fluid",
         blocks=[
             wr.TableOfContents(),
             wr.H1(text="The search"),
             wr.P(
-                text="Loss is that on training signers left out, mean over folds. The table below "
-                "the plots lists the settings tried, the best first."
+                text="The loss is measured on held-out folds of the training images and averaged "
+                "over folds. The table below the plots lists the trials, the best first."
             ),
-            wr.PanelGrid(runsets=[settings], panels=search),
+            wr.PanelGrid(runsets=[trials], panels=search),
             wr.H1(text="Rejection"),
-            wr.P(text="Held-out signers and strange images were read once, by the evaluation."),
+            wr.P(text="Only the evaluation reads the test images and the OOD sets."),
             wr.PanelGrid(runsets=[evaluations], panels=rejection),
             wr.H1(text="The ensemble"),
             wr.PanelGrid(runsets=[evaluations], panels=tables),
@@ -104,15 +106,13 @@ def report(
 
 def specification(made: Report) -> dict[str, Any]:
     """What W&B stores of a report."""
-    # wandb-workspaces shows its specification in no public way.
-    spec = made._to_model().spec
-    content = json.loads(spec.model_dump_json(by_alias=True, exclude_none=True))
+    spec = made._to_model().spec  # wandb-workspaces has no public way
     return {
         "entity": made.entity,
         "project": made.project,
         "title": made.title,
         "description": made.description,
-        "spec": content,
+        "spec": json.loads(spec.model_dump_json(by_alias=True, exclude_none=True)),
     }
 
 
@@ -131,7 +131,4 @@ def save(made: Report) -> str:
     except UserError:
         raise
     except Exception as fault:  # any: a lost server shows itself in many types
-        lines = str(fault).splitlines() or [""]
-        raise UserError(
-            f"W&B: the report was not saved ({type(fault).__name__}: {lines[0][:200]})"
-        ) from None
+        raise UserError(f"W&B: the report was not saved ({first_line(fault)})") from None

@@ -19,7 +19,7 @@ from sign_ensemble.core.config import WandbConfig
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import StoragePath, local_folder_for
 from sign_ensemble.tracking import artifacts
-from sign_ensemble.tracking.flat_records import LOGGED, described, flat, trial_figures
+from sign_ensemble.tracking.flat_records import FOLD_FIGURES, described, flat, trial_figures
 from sign_ensemble.tracking.wandb_tables import plots, tables
 
 if TYPE_CHECKING:
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from sign_ensemble.search.records import TrialRecord
 
 INIT_SECONDS = 15.0  # a server that answers at all does so within a second or two
-FINISH_SECONDS = {"evaluate": 600.0}  # enough for the ensemble's weights over a slow line
-FINISH_SECONDS_ELSE = 60.0  # a trial is a few kB
+EVALUATION_SECONDS = 600.0  # enough for the ensemble's weights over a slow line
+TRIAL_SECONDS = 60.0  # a trial is a few kB
 
 
 @dataclass(frozen=True)
 class WandbRuns:
     """Each method opens a W&B run, logs and ends it; raises whatever wandb does.
 
-    What a method returns is to be said to the user; mostly it is empty.
+    The string that a method returns is a line for the user, mostly empty.
 
     Args:
         config: Project and entity.
@@ -63,7 +63,7 @@ class WandbRuns:
         return self._folds("train", key, described(params), config, record, names)
 
     def evaluation(
-        self, config: dict[str, Any], metrics: dict[str, Any], places: Sequence[StoragePath]
+        self, config: dict[str, Any], metrics: dict[str, Any], paths: Sequence[StoragePath]
     ) -> str:
         """The finished ensemble."""
         with self._open("evaluate", "evaluate", "evaluation", config) as run:
@@ -73,12 +73,12 @@ class WandbRuns:
                 run.log({**found, **plots(self.run, metrics, Path(folder))})
             for source in artifacts.sources(self.run):
                 artifacts.use(run, source)
-            paths = [artifacts.here(self.run, place) for place in places]
-            size = artifacts.size_of(paths)
-            if size > artifacts.ARTIFACT_BYTES:
+            files = [artifacts.local_path(self.run, path) for path in paths]
+            size = artifacts.size_of(files)
+            if size > artifacts.MAX_BYTES:
                 return f"W&B: the ensemble has {size / 1e9:.1f} GB, its files are not logged"
-            if paths:
-                run.log_artifact(artifacts.ensemble(self.run, paths))
+            if files:
+                run.log_artifact(artifacts.ensemble(self.run, files))
         return ""
 
     def _folds(
@@ -94,9 +94,9 @@ class WandbRuns:
         with self._open(job_type, key, name, config, exit_code) as run:
             rows = zip(record.folds, fold_names, record.running_nll, strict=False)
             for step, (fold, fold_name, running_nll) in enumerate(rows):
-                row = {figure: fold[figure] for figure in LOGGED}
+                row = {figure: fold[figure] for figure in FOLD_FIGURES}
                 row |= {"fold": fold_name, "running_nll": running_nll}
-                # With its step given, a row that an earlier call has logged is ignored by wandb;
+                # With its step given, wandb ignores a row that an earlier call has logged;
                 # committed at once, the last row cannot overwrite the summary's means.
                 run.log(row, step=step, commit=True)
             run.summary.update(trial_figures(record))
@@ -111,8 +111,12 @@ class WandbRuns:
         """One W&B run, finished when the block ends; an empty key leaves the id to the agent."""
         import wandb
 
+        folder = local_folder_for(self.run.path)
         run_id = f"{self._token()}-{key}" if key else None
-        before = self._unsynced(run_id) if run_id and self.mode == "offline" else []
+        unsynced: list[Path] = []  # offline folders of the same run: this one takes their place
+        if run_id and self.mode == "offline":
+            files = (folder / "wandb").glob(f"offline-run-*/run-{run_id}.wandb")
+            unsynced = [f.parent for f in files if not any(f.parent.glob("*.synced"))]
         settings = wandb.Settings(
             console="off",
             silent=True,
@@ -120,7 +124,7 @@ class WandbRuns:
             disable_code=True,
             save_code=False,
             init_timeout=INIT_SECONDS,
-            finish_timeout=FINISH_SECONDS.get(job_type, FINISH_SECONDS_ELSE),
+            finish_timeout=EVALUATION_SECONDS if job_type == "evaluate" else TRIAL_SECONDS,
             finish_timeout_raises=True,
             x_disable_stats=True,
             x_save_requirements=False,
@@ -129,33 +133,26 @@ class WandbRuns:
             settings.project, settings.entity = self.config.project, self.config.entity
             settings.run_id, settings.resume = run_id, "allow"
         run = wandb.init(
-            dir=str(local_folder_for(self.run.path)),
+            dir=str(folder),
             mode="online" if self.mode == "online" else "offline",
             group=self.run.path.name[:128],
             job_type=job_type,
             name=name,
             config=config,
-            reinit="create_new",  # a W&B run that the caller has open is none of our business
+            reinit="create_new",  # leaves a W&B run that the caller has open alone
             settings=settings,
         )
         try:
             yield run
         finally:
             run.finish(exit_code=exit_code)
-        for folder in before:
-            shutil.rmtree(folder)
+        for earlier in unsynced:
+            shutil.rmtree(earlier)
 
     def _token(self) -> str:
-        """What makes ids this folder's own: kept in it, so it survives a move or another mount."""
+        """Makes ids the folder's own; kept in it, so that it survives a move or another mount."""
         path = self.run.path / "wandb" / "token"
         if not path.is_file():
             with atomic_write(path) as file:
                 file.write_text(secrets.token_hex(4))
         return path.read_text()
-
-    def _unsynced(self, run_id: str) -> list[Path]:
-        """Offline folders of a run that is about to be logged again; syncing one will do."""
-        files = (local_folder_for(self.run.path) / "wandb").glob(
-            f"offline-run-*/run-{run_id}.wandb"
-        )
-        return [file.parent for file in files if not any(file.parent.glob("*.synced"))]

@@ -1,4 +1,4 @@
-"""W&B's server: whether it can be asked, and whether it may be; and wandb's process that asks."""
+"""W&B's server and wandb's own process: mode, key, whether the server answers."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ if TYPE_CHECKING:
     from wandb import Settings
 
 MODES = ("online", "offline", "disabled")  # from the most to the least that is sent
-KNOCK_SECONDS = 5.0
+CONNECT_SECONDS = 5.0
 
 
-def stricter(configured: str, asked: str | None) -> str:
-    """The one of two modes that sends less; ``asked`` is WANDB_MODE's word, None when unset."""
-    asked = {"dryrun": "offline"}.get(asked or "", asked)
-    return max(configured, asked if asked in MODES else "online", key=MODES.index)
+def stricter(configured: str, environment: str | None) -> str:
+    """The one of two modes that sends less; ``environment`` is WANDB_MODE, None when unset."""
+    mode = {"dryrun": "offline"}.get(environment or "", environment)
+    return max(configured, mode if mode in MODES else "online", key=MODES.index)
 
 
-def has_key(found: Settings) -> bool:
-    """Whether wandb will find a key, so that it will ask its server."""
-    if found.api_key or found.identity_token_file:
+def has_key(settings: Settings) -> bool:
+    """Whether wandb will find a key, so that it will call its server."""
+    if settings.api_key or settings.identity_token_file:
         return True
     file = Path(os.environ.get("NETRC") or Path.home() / ".netrc").expanduser()
     with suppress(OSError, NetrcParseError):
-        return netrc(file).authenticators(urlsplit(found.base_url).hostname or "") is not None
+        return netrc(file).authenticators(urlsplit(settings.base_url).hostname or "") is not None
     return False
 
 
 def probe_server(address: str) -> None:
-    """Ask a server's port whether anyone listens: wandb itself asks a closed one for ten seconds.
+    """Connect to a server's port once, as wandb itself retries a closed one for ten seconds.
 
-    Where the way leads through a proxy, nothing is asked.
+    Does nothing where a proxy leads to the server.
 
     Raises:
-        OSError: nobody does.
+        OSError: nobody listens.
     """
     to = urlsplit(address)
     host = to.hostname or ""
     if to.scheme in getproxies() and not proxy_bypass(host):
         return
     port = to.port or (443 if to.scheme == "https" else 80)
-    socket.create_connection((host, port), KNOCK_SECONDS).close()
+    socket.create_connection((host, port), CONNECT_SECONDS).close()
 
 
 def kill_service() -> None:
-    """End wandb's own process at once, where /proc shows it; else it ends when it has sent all.
+    """Kill wandb's own process, where /proc shows it; else it ends when it has sent everything.
 
-    What it has written down by then can be synced.
+    What it has written to its files by then can be synced.
     """
     for task in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):

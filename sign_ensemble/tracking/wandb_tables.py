@@ -13,12 +13,12 @@ from sign_ensemble.core.atomic_files import local_copy_of
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.rejection import answers_table
-from sign_ensemble.tracking.flat_records import TABLE, set_rows
+from sign_ensemble.tracking.flat_records import SET_COLUMNS, set_rows
 
 if TYPE_CHECKING:
     from wandb import Table
 
-MOST_ROWS = 10_000  # W&B shows no more of a table
+MAX_ROWS = 10_000  # W&B shows no more of a table
 ANSWERS = tuple(name for name in answers_table.SCHEMA.names if name not in ("gallery", "picture"))
 
 
@@ -32,10 +32,10 @@ def tables(run: RunFolder, metrics: Mapping[str, Any], folder: Path) -> dict[str
     """
     import wandb
 
-    found = {"sets": table_of(TABLE, set_rows(metrics.get("sets", {})))}
+    found = {"sets": table_of(SET_COLUMNS, set_rows(metrics.get("sets", {})))}
     if run.answers.is_file():
         answers = answers_table.read(run.answers).to_pylist()
-        data = [[row[name] for name in ANSWERS] for row in answers[:MOST_ROWS]]
+        data = [[row[name] for name in ANSWERS] for row in answers[:MAX_ROWS]]
         found["answers"] = table_of(ANSWERS, data)
         shown = []
         for i, row in enumerate(row for row in answers if row["gallery"]):
@@ -55,13 +55,15 @@ def tables(run: RunFolder, metrics: Mapping[str, Any], folder: Path) -> dict[str
 def table_of(columns: Sequence[str], rows: list[list[Any]]) -> Table:
     """A table whose columns hold values of one type each, or null.
 
-    Each column's first value gives wandb the type. Told the rows themselves, wandb finds the types
-    of every one anew, 0.3 ms a row.
+    Only each column's first value is given to wandb for the types: given all rows, it infers the
+    types of every row anew.
     """
     import wandb
 
-    cells = zip(*rows, strict=True)
-    first = [next((value for value in column if not is_null(value)), None) for column in cells]
+    first = [
+        next((cell for cell in column if not is_null(cell)), None)
+        for column in zip(*rows, strict=True)
+    ]
     made = wandb.Table(columns=list(columns), data=[first] if rows else [])
     made.data = rows
     return made
@@ -73,12 +75,12 @@ def is_null(value: Any) -> bool:
 
 
 def plots(run: RunFolder, metrics: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The report's plots as they are, and risk against coverage as a plot of W&B's own.
+    """The report's plots as images, and the risk-coverage curve as a plot of W&B's own.
 
     Args:
         run: Where the plots are.
         metrics: What metrics.json holds.
-        folder: Takes copies of plots that lie elsewhere, until they are logged.
+        folder: Takes copies of plots on an object store, until they are logged.
     """
     import wandb
 
@@ -95,8 +97,8 @@ def plots(run: RunFolder, metrics: Mapping[str, Any], folder: Path) -> dict[str,
         found["risk_coverage"] = wandb.plot.line_series(
             xs=[curves[name]["coverage"] for name in names],
             ys=[curves[name]["risk"] for name in names],
-            keys=["this ensemble", "one model"],
-            title="Risk against coverage",
+            keys=["this ensemble", "single model"],
+            title="Selective risk against coverage",
             xname="coverage",
         )
     return found

@@ -1,4 +1,4 @@
-"""A thread that does pieces of work one after another, beside the caller's own."""
+"""A thread that does tasks one after another while the caller goes on."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from queue import Empty, SimpleQueue
 
 
 class WorkerThread:
-    """Does what it is given, in the order in which it is given.
+    """Runs tasks in the order in which they are given.
 
     Args:
-        on_fault: Told, in that thread, what a piece of work raised; the next piece follows.
+        on_fault: Called, in that thread, with what a task raised; the next task follows.
     """
 
     def __init__(self, on_fault: Callable[[BaseException], None]) -> None:
         self._on_fault = on_fault
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        # A daemon: for any other Python waits at its end, and an interrupt would not end it.
+        # A daemon: Python waits at its end for any other thread, and no interrupt ends that wait.
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
-        self._ended = threading.Event()  # of a thread whose join is interrupted Python loses track
+        self._ended = threading.Event()  # an interrupted join leaves is_alive wrong
         self._given = self._done = 0
 
-    def do(self, work: Callable[[], None]) -> None:
-        """Have it done; returns at once."""
+    def do(self, task: Callable[[], None]) -> None:
+        """Queue a task; returns at once."""
         self._given += 1
-        self._queue.put(work)
+        self._queue.put(task)
         if self._thread.ident is None:
             self._thread.start()
 
     def end(self) -> None:
-        """Give it nothing more: the thread ends when all is done."""
+        """Take no more tasks: the thread ends when all are done."""
         self._queue.put(None)
 
     def has_ended(self, seconds: float) -> bool:
-        """Whether all is done and the thread has ended, or does so within so many seconds."""
+        """Whether the thread has ended, or does so within so many seconds."""
         return self._thread.ident is None or self._ended.wait(seconds)
 
     def drop(self) -> int:
-        """Forget what has not begun, and end; how many pieces are undone or half done."""
+        """Forget tasks that have not begun, and end; returns how many are not finished."""
         with suppress(Empty):
             while True:
                 self._queue.get_nowait()
@@ -47,10 +47,10 @@ class WorkerThread:
         return self._given - self._done
 
     def _work(self) -> None:
-        while work := self._queue.get():
+        while task := self._queue.get():
             try:
-                work()
-            except BaseException as fault:  # any: also what would end an interpreter
+                task()
+            except BaseException as fault:  # any: also SystemExit, which wandb raises
                 self._on_fault(fault)
             self._done += 1
         self._ended.set()

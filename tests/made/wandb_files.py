@@ -30,7 +30,7 @@ def records_of(path: Path) -> list[Any]:
         _, length, kind = struct.unpack("<IHB", content[at : at + 7])
         parts += content[at + 7 : at + 7 + length]
         at += 7 + length
-        if kind in (1, 4):  # a whole record, or a record's last part
+        if kind in (1, 4):  # a complete record, or the last part of one
             message = Record()
             message.ParseFromString(parts)
             found.append(message)

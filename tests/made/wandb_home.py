@@ -1,4 +1,4 @@
-"""A place for wandb that is nobody's: no key, no settings, no caches."""
+"""An environment for wandb without key, settings or caches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def wandb_environment(home: Path) -> dict[str, str]:
 
 
 def closed_port() -> dict[str, str]:
-    """A key, and a server where nobody listens."""
+    """A key, and the address of a server where nobody listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -142,8 +142,8 @@ def test_every_section_is_there(wide_page: Path, wide_run: Path) -> None:
     plots = {path.stem for path in (wide_run / "figures").glob("*.svg")}
     assert plots == {path.stem for path in (wide_run / "figures").glob("*.png")}
     assert plots >= {
-        "risk-coverage", "kept-accepted", "reliability", "signers", "labels", "confusion",
-        "members-apart", "search-history", "search-parameters", "search-importances",
+        "risk-coverage", "accepted", "reliability", "signers", "labels", "confusion",
+        "member-disagreement", "search-history", "search-parameters", "search-importances",
         "score-neighbour", "score-disagreement",
     }  # fmt: skip
     assert text.count("<svg") == len(plots)

@@ -49,7 +49,7 @@ def arguments(signs: Path, home: Path, settings: dict[str, str]) -> list[str]:
 
 
 def call(name: str, given: list[str], environment: dict[str, str], folder: Path) -> str:
-    """What a command that must end well says."""
+    """The output of a command that must succeed."""
     done = subprocess.run(
         [sys.executable, "-m", f"sign_ensemble.{name}", *given],
         env={**environment, "PYTHONPATH": str(ROOT)},
@@ -70,7 +70,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outage(home: Path, signs_folder: Path) -> tuple[RunFolder, str]:
-    """A tune whose W&B server does not answer, and what it said."""
+    """A tune whose W&B server does not answer, and its output."""
     environment = {**wandb_environment(home), **closed_port()}
     given = [*arguments(signs_folder, home, TUNED), "--run.name=outage", "--wandb.mode=online"]
     return RunFolder(home / "outage"), call("tune", given, environment, home)
@@ -84,7 +84,7 @@ def by_type(run: RunFolder) -> dict[str, list[Logged]]:
 
 
 @pytest.mark.timeout(SLOW)
-def test_an_outage_is_one_warning_and_the_run_ends_well(outage: tuple[RunFolder, str]) -> None:
+def test_an_outage_is_one_warning_and_the_run_succeeds(outage: tuple[RunFolder, str]) -> None:
     run, out = outage
     lines = [line for line in out.splitlines() if "W&B" in line or "wandb" in line.lower()]
     lines = [line for line in lines if not line.startswith("still logging")]  # a busy machine
@@ -168,7 +168,7 @@ def sweep() -> Any:
 def swept(
     sweep: Any, home: Path, signs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """A run that wandb's agent has started as the sweep file says; only its server is missing."""
+    """A run that wandb's agent starts as the sweep file defines; only its server is missing."""
     from wandb.wandb_agent import Agent
 
     folder = home / "agent"
@@ -204,7 +204,7 @@ def swept(
 
 
 @pytest.mark.timeout(SLOW)
-def test_the_agent_runs_train_as_the_sweep_file_says(
+def test_the_agent_runs_train_as_the_sweep_file_defines(
     swept: tuple[Path, dict[str, Any]], sweep: Any
 ) -> None:
     folder, chosen = swept

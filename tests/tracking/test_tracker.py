@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from wandb_files import logged
+from wandb_home import KEY, closed_port, wandb_environment
 
 from sign_ensemble.core.atomic_files import file_sha256
 from sign_ensemble.core.config import WandbConfig
@@ -38,15 +38,13 @@ SIGNERS = ["anna", "ben", "carla"]
 
 
 @pytest.fixture(autouse=True)
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_wandb_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No key, no settings, no caches of the person who runs the tests; no process left behind."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
-    for name in ("CONFIG", "CACHE", "DATA"):
-        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home" / name.lower()))
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    for name, value in wandb_environment(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr("sign_ensemble.tracking.tracker.QUIET_SECONDS", 600)  # a busy machine
-    monkeypatch.setenv("NETRC", str(tmp_path / "home" / "netrc"))
     monkeypatch.chdir(tmp_path)
     wandb.teardown()
     yield
@@ -72,19 +70,15 @@ def record(number: int = 3, folds: int = 3, status: Any = "complete") -> TrialRe
     return TrialRecord(number, status, {**PARAMS}, tuple(figures), error)
 
 
-def refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key, and a server where nobody listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "1")
+def server_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key, and the address of a server where nobody listens."""
+    for name, value in {**closed_port(), "WANDB_HTTP_TIMEOUT": "1"}.items():
+        monkeypatch.setenv(name, value)
 
 
 def test_trial_is_a_run_of_the_group_with_a_row_per_fold(run, capfd):
-    said: list[str] = []
-    tracker = open_tracker(WandbConfig("offline", "project", "team"), run, said.append)
+    lines: list[str] = []
+    tracker = open_tracker(WandbConfig("offline", "project", "team"), run, lines.append)
     tracker.trial(record(), SIGNERS)
     tracker.close()
     (seen,) = logged(run)
@@ -105,7 +99,7 @@ def test_trial_is_a_run_of_the_group_with_a_row_per_fold(run, capfd):
         0.75, 0.125, 17 / 24, 0.5, 0.25, 7.5, "complete",
     ]  # fmt: skip
     assert seen.exit_code == 0
-    assert said == [] and capfd.readouterr() == ("", "")
+    assert lines == [] and capfd.readouterr() == ("", "")
 
 
 def test_failed_trial_without_folds_is_logged_as_failed(run):
@@ -141,7 +135,7 @@ def test_trial_logged_again_is_the_same_run(run, tmp_path):
     tracker.trial(record(3), SIGNERS)
     tracker.close()
     assert {seen.run.run_id for seen in logged(moved)} == first
-    assert synced.is_file(), "what was uploaded is not ours to remove"
+    assert synced.is_file(), "what was uploaded must not be removed"
 
 
 def test_two_run_folders_never_share_a_run(tmp_path):
@@ -174,7 +168,7 @@ METRICS: dict[str, Any] = {
     },
     "single": {"known": {"accuracy": figure(0.25)}, "sets": {}},
     "evaluations": 1,
-    "witnesses": ["energy"],
+    "scores": ["disagreement"],
     "note": None,
 }
 
@@ -233,13 +227,13 @@ def test_a_run_on_an_object_store_is_logged_from_this_machines_disk(tmp_path, s3
 def test_large_ensemble_is_not_uploaded(run):
     with run.rule.open("wb") as opened:
         opened.truncate(1_500_000_000)  # a hole: takes no disk
-    said: list[str] = []
-    tracker = open_tracker(WandbConfig("offline"), run, said.append)
+    lines: list[str] = []
+    tracker = open_tracker(WandbConfig("offline"), run, lines.append)
     tracker.evaluation({}, METRICS, [run.rule])
     tracker.close()
     (seen,) = logged(run)
     assert "ensemble" not in seen.artifacts and seen.summary["known.accuracy"] == 0.5
-    assert said == ["W&B: the ensemble has 1.5 GB, its files are not logged"]
+    assert lines == ["W&B: the ensemble has 1.5 GB, its files are not logged"]
 
 
 def test_setting_joins_the_agents_run(run, monkeypatch):
@@ -267,69 +261,69 @@ def test_setting_without_a_sweep_is_one_run_per_setting(run):
     assert {one.run.project for one in seen} == {"project"}
 
 
-def test_no_key_goes_offline_and_says_so_once(run, capfd):
-    said: list[str] = []
-    tracker = open_tracker(WandbConfig("online"), run, said.append)
+def test_no_key_goes_offline_with_one_line(run, capfd):
+    lines: list[str] = []
+    tracker = open_tracker(WandbConfig("online"), run, lines.append)
     tracker.trial(record(0), SIGNERS)
     tracker.trial(record(1), SIGNERS)
     tracker.close()
     assert len(logged(run)) == 2
-    (line,) = said
+    (line,) = lines
     assert "no key" in line and "\n" not in line
     assert line.endswith(f"wandb sync '{run.path}'/wandb/offline-run-*")
     assert capfd.readouterr() == ("", "")
 
 
 def test_unreachable_server_goes_offline_in_bounded_time(run, monkeypatch, capfd):
-    refused(monkeypatch)
-    said: list[str] = []
+    server_unreachable(monkeypatch)
+    lines: list[str] = []
     started = time.monotonic()
-    tracker = open_tracker(WandbConfig("online"), run, said.append)
+    tracker = open_tracker(WandbConfig("online"), run, lines.append)
     tracker.trial(record(), SIGNERS)
     tracker.close()
     assert time.monotonic() - started < 8  # wandb alone asks a closed port for 10 seconds
     (seen,) = logged(run)
     assert seen.summary["nll"] == 0.75
-    (line,) = said
+    (line,) = lines
     assert "http://127.0.0.1:" in line and "wandb sync" in line and "\n" not in line
     assert capfd.readouterr() == ("", "")
 
 
 def test_server_lost_after_the_start_keeps_the_trial(run, monkeypatch, capfd):
-    refused(monkeypatch)
+    server_unreachable(monkeypatch)
     monkeypatch.setattr("sign_ensemble.tracking.wandb_runs.INIT_SECONDS", 1.0)
     monkeypatch.setattr(wandb, "login", lambda **_: True)
     monkeypatch.setattr("sign_ensemble.tracking.tracker.probe_server", lambda _: None)
-    said: list[str] = []
-    tracker = open_tracker(WandbConfig("online"), run, said.append)
+    lines: list[str] = []
+    tracker = open_tracker(WandbConfig("online"), run, lines.append)
     run.members.mkdir()
     tracker.trial(record(0), SIGNERS)
     tracker.evaluation({"number": 1}, METRICS, [run.members])
     tracker.close()
     assert sorted(seen.config["number"] for seen in logged(run)) == [0, 1]
-    assert len(said) == 1 and "wandb sync" in said[0] and "\n" not in said[0]
+    assert len(lines) == 1 and "wandb sync" in lines[0] and "\n" not in lines[0]
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("where", ["setup", "init", "Settings", "Run.log", "Run.finish"])
-def test_fault_inside_wandb_is_said_once_and_swallowed(run, monkeypatch, where):
+def test_fault_inside_wandb_is_one_line_and_swallowed(run, monkeypatch, where):
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("inside wandb\nsecond line")
 
-    said: list[str] = []
+    lines: list[str] = []
     with monkeypatch.context() as patched:
         patched.setattr(f"wandb.{where}", broken)
-        tracker = open_tracker(WandbConfig("offline"), run, said.append)
+        tracker = open_tracker(WandbConfig("offline"), run, lines.append)
         tracker.trial(record(0), SIGNERS)
         tracker.trial(record(1), SIGNERS)
         tracker.evaluation({}, METRICS, [])
         tracker.close()
     tracker.setting(PARAMS, record())
     tracker.close()
-    assert said == ["W&B: logging stopped (RuntimeError: inside wandb)"]
+    assert lines == ["W&B: logging stopped (RuntimeError: inside wandb)"]
 
 
-def test_a_wandb_that_sleeps_holds_nobody_up(run, monkeypatch):
+def test_a_sleeping_wandb_does_not_block_the_caller(run, monkeypatch):
     init, asleep, awake = wandb.init, threading.Event(), threading.Event()
 
     def sleeping(**settings: Any) -> Any:
@@ -353,46 +347,46 @@ def test_a_wandb_that_sleeps_holds_nobody_up(run, monkeypatch):
     assert first.config["dropout"] == 0.41 and first.summary["nll"] == 0.75
 
 
-def test_a_wandb_that_sleeps_while_it_connects_holds_nobody_up(run, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+def test_a_wandb_that_sleeps_while_it_connects_does_not_block_the_caller(run, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
     awake = threading.Event()
 
-    def deaf(address: str) -> None:
+    def unanswered(address: str) -> None:
         assert awake.wait(60)
         raise TimeoutError
 
-    monkeypatch.setattr("sign_ensemble.tracking.tracker.probe_server", deaf)
-    said: list[str] = []
-    tracker = open_tracker(WandbConfig("online"), run, said.append)
+    monkeypatch.setattr("sign_ensemble.tracking.tracker.probe_server", unanswered)
+    lines: list[str] = []
+    tracker = open_tracker(WandbConfig("online"), run, lines.append)
     tracker.trial(record(), SIGNERS)
-    assert said == []
+    assert lines == []
     awake.set()
     tracker.close()
-    assert len(said) == 1 and "does not answer" in said[0]
+    assert len(lines) == 1 and "does not answer" in lines[0]
     assert len(logged(run)) == 1
 
 
-def test_what_ends_an_interpreter_is_a_fault_too(run, monkeypatch):
+def test_system_exit_inside_wandb_is_a_fault_too(run, monkeypatch):
     monkeypatch.setattr(wandb, "init", lambda **_: sys.exit("wandb is at its end"))
-    said: list[str] = []
-    tracker = open_tracker(WandbConfig("offline"), run, said.append)
+    lines: list[str] = []
+    tracker = open_tracker(WandbConfig("offline"), run, lines.append)
     tracker.trial(record(0), SIGNERS)
     tracker.trial(record(1), SIGNERS)
     tracker.close()
-    assert said == ["W&B: logging stopped (SystemExit: wandb is at its end)"]
+    assert lines == ["W&B: logging stopped (SystemExit: wandb is at its end)"]
 
 
-def test_a_full_disk_is_said_once(run, monkeypatch):
+def test_a_full_disk_is_one_line(run, monkeypatch):
     def full(**_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(wandb, "init", full)
-    said: list[str] = []
-    tracker = open_tracker(WandbConfig("offline"), run, said.append)
+    lines: list[str] = []
+    tracker = open_tracker(WandbConfig("offline"), run, lines.append)
     tracker.trial(record(0), SIGNERS)
     tracker.trial(record(1), SIGNERS)
     tracker.close()
-    assert said == ["W&B: logging stopped (OSError: [Errno 28] No space left on device)"]
+    assert lines == ["W&B: logging stopped (OSError: [Errno 28] No space left on device)"]
 
 
 @pytest.mark.parametrize("when", ["before", "while waiting"])
@@ -407,8 +401,8 @@ def test_an_interrupt_waits_for_no_server(run, monkeypatch, when):
 
     monkeypatch.setattr(wandb, "init", sleeping)
     monkeypatch.setattr("sign_ensemble.tracking.tracker.HURRY_SECONDS", 0.1)
-    said: list[str] = []
-    tracker = open_tracker(WandbConfig("offline"), run, said.append)
+    lines: list[str] = []
+    tracker = open_tracker(WandbConfig("offline"), run, lines.append)
     tracker.trial(record(0), SIGNERS)
     tracker.trial(record(1), SIGNERS)
     assert asleep.wait(60)
@@ -428,24 +422,24 @@ def test_an_interrupt_waits_for_no_server(run, monkeypatch, when):
             tracker.close()
         signal.signal(signal.SIGINT, before)
     assert not ended.is_set()
-    assert said == ["W&B: interrupted; 2 runs are not logged, or not wholly"]
+    assert lines == ["W&B: interrupted; 2 runs are not logged, or not completely"]
     assert wandb_services() == []
     awake.set()
     assert ended.wait(60)
     tracker.trial(record(2), SIGNERS)
     tracker.close()
-    assert len(said) == 1 and logged(run) == []
+    assert len(lines) == 1 and logged(run) == []
 
 
-def test_a_long_wait_is_said(run, monkeypatch):
-    init, awake, said = wandb.init, threading.Event(), list[str]()
+def test_a_long_wait_shows_a_line(run, monkeypatch):
+    init, awake, lines = wandb.init, threading.Event(), list[str]()
 
     def sleeping(**settings: Any) -> Any:
         assert awake.wait(60)
         return init(**settings)
 
     def say(line: str) -> None:
-        said.append(line)
+        lines.append(line)
         awake.set()
         monkeypatch.setattr(WorkerThread, "has_ended", lambda self, seconds: has_ended(self, 60))
 
@@ -455,32 +449,32 @@ def test_a_long_wait_is_said(run, monkeypatch):
     tracker = open_tracker(WandbConfig("offline"), run, say)
     tracker.trial(record(), SIGNERS)
     tracker.close()
-    assert said == ["still logging to W&B, 0 s; Ctrl-C ends it"]
+    assert lines == ["still logging to W&B, 0 s; Ctrl-C ends it"]
     assert len(logged(run)) == 1
 
 
-def test_missing_file_is_said_once(run):
-    said: list[str] = []
-    tracker = open_tracker(WandbConfig("offline"), run, said.append)
+def test_missing_file_is_one_line(run):
+    lines: list[str] = []
+    tracker = open_tracker(WandbConfig("offline"), run, lines.append)
     tracker.evaluation({}, METRICS, [run.path / "nowhere"])
     tracker.trial(record(), SIGNERS)
     tracker.close()
-    assert len(said) == 1 and said[0].startswith("W&B: logging stopped (")
-    assert "nowhere" in said[0]
+    assert len(lines) == 1 and lines[0].startswith("W&B: logging stopped (")
+    assert "nowhere" in lines[0]
 
 
-def test_fault_inside_wandb_while_online_ends_in_silence_too(run, monkeypatch):
+def test_fault_inside_wandb_while_online_disables_tracking_too(run, monkeypatch):
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("inside wandb")
 
     monkeypatch.setattr(wandb, "login", lambda **_: True)
     monkeypatch.setattr(wandb, "init", broken)
-    said: list[str] = []
-    tracker = open_tracker(WandbConfig("online"), run, said.append)
+    lines: list[str] = []
+    tracker = open_tracker(WandbConfig("online"), run, lines.append)
     tracker.trial(record(0), SIGNERS)
     tracker.trial(record(1), SIGNERS)
     tracker.close()
-    assert ["offline" in line for line in said] == [True, False]
+    assert ["offline" in line for line in lines] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -510,7 +504,7 @@ assert "wandb" not in sys.modules
 
 
 def test_wandb_offline_command_is_respected(run, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
     settings = tmp_path / "home" / "config" / "settings"
     settings.parent.mkdir(parents=True)
     settings.write_text("[default]\nmode = offline\n")
@@ -553,7 +547,7 @@ def wandb_services() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "configured, asked, mode",
+    "configured, environment, mode",
     [
         ("online", None, "online"),
         ("online", "offline", "offline"),
@@ -565,8 +559,8 @@ def wandb_services() -> list[str]:
         ("disabled", "online", "disabled"),
     ],
 )
-def test_the_mode_that_sends_less_holds(configured, asked, mode):
-    assert stricter(configured, asked) == mode
+def test_the_mode_that_sends_less_holds(configured, environment, mode):
+    assert stricter(configured, environment) == mode
 
 
 @pytest.mark.parametrize(
@@ -612,7 +606,7 @@ class Refuses(BaseHTTPRequestHandler):
 
     do_GET = do_POST
 
-    def log_message(self, *said: Any) -> None:
+    def log_message(self, *_: Any) -> None:
         pass
 
 
@@ -622,25 +616,23 @@ def test_a_bad_key_is_one_line_and_the_run_is_kept(run, monkeypatch, capfd):
     thread.start()
     try:
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-        said: list[str] = []
-        tracker = open_tracker(WandbConfig(), run, said.append)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        lines: list[str] = []
+        tracker = open_tracker(WandbConfig(), run, lines.append)
         tracker.trial(record(), SIGNERS)
         tracker.close()
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
-    assert len(said) == 1 and "does not take the key" in said[0], said
+    assert len(lines) == 1 and "does not accept the key" in lines[0], lines
     (seen,) = logged(run)
     assert seen.summary["nll"] == 0.75
     assert capfd.readouterr().out == ""
 
 
-def test_a_proxy_is_not_passed_by(monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+def test_a_proxy_is_not_bypassed(monkeypatch):
+    address = closed_port()["WANDB_BASE_URL"]
     for name in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConnectionRefusedError):

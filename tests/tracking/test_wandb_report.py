@@ -28,7 +28,7 @@ def found(value: Any, key: str) -> list[Any]:
 
 
 def keeps(after: Any, before: Any) -> bool:
-    """Whether all that was there before is there after; the model may add defaults."""
+    """Whether everything in ``before`` is in ``after``; the model may add defaults."""
     if isinstance(before, dict):
         return all(name in after and keeps(after[name], before[name]) for name in before)
     if isinstance(before, list):
@@ -82,7 +82,7 @@ def test_without_a_run_it_takes_the_whole_project() -> None:
 
 
 def test_a_name_with_quotes_stays_one_name() -> None:
-    name = 'it\'s "mine" or 1 == 1'
+    name = 'it\'s "own" or 1 == 1'
     made = wandb_report.report("team", "signs", name, {"dropout": False}, ["noise"])
     values = found(wandb_report.specification(made)["spec"], "value")
     assert values.count(name) == 3

@@ -19,7 +19,7 @@ from sign_ensemble.core.atomic_files import read_json
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.rejection import answers_table
 from sign_ensemble.report.write_report import write_report
-from sign_ensemble.tracking.flat_records import TABLE, set_rows
+from sign_ensemble.tracking.flat_records import SET_COLUMNS, set_rows
 from sign_ensemble.tracking.wandb_tables import ANSWERS, plots, table_of, tables
 
 SIZES = {"known": ("known", 40), "gestures": ("near", 12), "noise": ("far", 12)}
@@ -27,7 +27,7 @@ COLUMNS = ["word", "number", "yes", "maybe", "never", "picture"]
 
 
 @pytest.fixture(autouse=True)
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_wandb_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in wandb_environment(tmp_path / "home").items():
         monkeypatch.setenv(name, value)
     wandb.teardown()
@@ -101,7 +101,7 @@ def test_tables_hold_what_the_run_holds(run: RunFolder, tmp_path: Path) -> None:
     rows = answers_table.read(run.answers).to_pylist()
     assert found["answers"]["columns"] == list(ANSWERS)
     assert found["answers"]["data"] == [[row[name] for name in ANSWERS] for row in rows]
-    assert found["sets"]["columns"] == list(TABLE)
+    assert found["sets"]["columns"] == list(SET_COLUMNS)
     assert found["sets"]["data"] == set_rows(tree["sets"])
     trials = pq.read_table(run.trials_table)
     assert found["trials"]["columns"] == trials.column_names
@@ -113,7 +113,7 @@ def test_tables_hold_what_the_run_holds(run: RunFolder, tmp_path: Path) -> None:
         assert [data[0], *data[2:]] == cells and data[1]["_type"] == "image-file"
 
 
-def test_pictures_are_the_reports_own_to_the_byte(run: RunFolder, tmp_path: Path) -> None:
+def test_pictures_are_byte_for_byte_those_of_the_report(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     made = tables(run, read_json(run.metrics), tmp_path / "pictures")
     seen, found = read_back({"gallery": made["gallery"]}, tmp_path)
@@ -124,7 +124,7 @@ def test_pictures_are_the_reports_own_to_the_byte(run: RunFolder, tmp_path: Path
         assert (data[1]["format"], data[1]["width"]) == ("jpg", 112)
 
 
-def test_plots_are_the_reports_own_to_the_byte(run: RunFolder, tmp_path: Path) -> None:
+def test_plots_are_byte_for_byte_those_of_the_report(run: RunFolder, tmp_path: Path) -> None:
     made = plots(run, {}, tmp_path)
     seen, _ = read_back(made, tmp_path)
     (row,) = seen.history

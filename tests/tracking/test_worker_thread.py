@@ -1,4 +1,4 @@
-"""A thread that does pieces of work in order."""
+"""A thread that does tasks in order."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def unexpected(fault: BaseException) -> None:
     raise fault
 
 
-def test_pieces_are_done_in_order_by_one_other_thread() -> None:
+def test_tasks_are_done_in_order_by_one_other_thread() -> None:
     done: list[tuple[int, int | None]] = []
 
     def note(number: int) -> None:
         done.append((number, threading.current_thread().ident))
 
-    background = WorkerThread(unexpected)
+    worker = WorkerThread(unexpected)
     for i in range(100):
-        background.do(partial(note, i))
-    background.end()
-    assert background.has_ended(LONG)
+        worker.do(partial(note, i))
+    worker.end()
+    assert worker.has_ended(LONG)
     assert [number for number, _ in done] == list(range(100))
     (thread,) = {thread for _, thread in done}
     assert thread != threading.current_thread().ident
@@ -34,30 +34,30 @@ def test_pieces_are_done_in_order_by_one_other_thread() -> None:
 
 def test_the_caller_goes_on_meanwhile() -> None:
     awake, done = threading.Event(), list[str]()
-    background = WorkerThread(unexpected)
-    background.do(lambda: done.append(f"first {awake.wait(LONG)}"))
-    background.do(lambda: done.append("second"))
-    background.end()
-    assert done == [] and not background.has_ended(0)
+    worker = WorkerThread(unexpected)
+    worker.do(lambda: done.append(f"first {awake.wait(LONG)}"))
+    worker.do(lambda: done.append("second"))
+    worker.end()
+    assert done == [] and not worker.has_ended(0)
     awake.set()
-    assert background.has_ended(LONG)
+    assert worker.has_ended(LONG)
     assert done == ["first True", "second"]
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("broken"), SystemExit(3)])
-def test_a_fault_is_told_and_the_next_piece_follows(fault: BaseException) -> None:
-    told: list[BaseException] = []
+def test_a_fault_is_faults_and_the_next_piece_follows(fault: BaseException) -> None:
+    faults: list[BaseException] = []
     done: list[int] = []
 
     def broken() -> None:
         raise fault
 
-    background = WorkerThread(told.append)
-    background.do(broken)
-    background.do(lambda: done.append(1))
-    background.end()
-    assert background.has_ended(LONG)
-    assert (told, done) == ([fault], [1])
+    worker = WorkerThread(faults.append)
+    worker.do(broken)
+    worker.do(lambda: done.append(1))
+    worker.end()
+    assert worker.has_ended(LONG)
+    assert (faults, done) == ([fault], [1])
 
 
 def test_what_has_not_begun_can_be_dropped() -> None:
@@ -68,19 +68,19 @@ def test_what_has_not_begun_can_be_dropped() -> None:
         awake.wait(LONG)
         done.append(1)
 
-    background = WorkerThread(unexpected)
+    worker = WorkerThread(unexpected)
     for work in (first, lambda: done.append(2), lambda: done.append(3)):
-        background.do(work)
+        worker.do(work)
     assert begun.wait(LONG)
-    assert background.drop() == 3, "the first is half done"
+    assert worker.drop() == 3, "the first is half done"
     awake.set()
-    assert background.has_ended(LONG)
+    assert worker.has_ended(LONG)
     assert done == [1]
 
 
 def test_without_work_there_is_no_thread() -> None:
     before = threading.active_count()
-    background = WorkerThread(unexpected)
+    worker = WorkerThread(unexpected)
     assert threading.active_count() == before
-    background.end()
-    assert background.has_ended(0)
+    worker.end()
+    assert worker.has_ended(0)
