@@ -13,7 +13,7 @@ from sign_ensemble.core.command_line import Parser, named_paths
 from sign_ensemble.core.config import Config, EvaluateConfig, WandbConfig
 from sign_ensemble.core.config_checks import check
 from sign_ensemble.core.console import exit_with, is_interrupt, say
-from sign_ensemble.core.process_memory import modules_stay
+from sign_ensemble.core.process_memory import imports_without_gc
 from sign_ensemble.core.storage import storage_path
 
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_class_arguments(WandbConfig, "wandb")
     made = parser.instantiate(parser.parse_args(named_paths(arguments)))
     check(Config(evaluate=made.evaluate))
-    with modules_stay():
+    with imports_without_gc():
         from sign_ensemble import tracking
         from sign_ensemble.core.run_folder import RunFolder, load_config
         from sign_ensemble.pipeline.evaluation import evaluate_run

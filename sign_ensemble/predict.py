@@ -13,7 +13,7 @@ from typing import Any
 from sign_ensemble.core.command_line import Parser
 from sign_ensemble.core.console import exit_with, say
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.process_memory import modules_stay
+from sign_ensemble.core.process_memory import imports_without_gc
 from sign_ensemble.core.storage import storage_path
 from sign_ensemble.report.console_tables import show_answers
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     out = storage_path(made.out, "--out") if made.out else None
     if out and out.suffix.lower() not in OUTPUTS:
         raise UserError(f"--out is {out}: it must end in .csv or .parquet")
-    with modules_stay():
+    with imports_without_gc():
         from sign_ensemble.core.run_folder import RunFolder
         from sign_ensemble.pipeline.prediction import answer_files, write_answers
 

@@ -1,4 +1,4 @@
-"""Render built-in signers: a set of hand signs, and strange images, made from a seed.
+"""Render built-in signers: hand signs and out-of-distribution (OOD) images, from a seed.
 
 Example:
     python -m sign_ensemble.synthesize --out hands --signers 5 --images-per-label 100
@@ -12,19 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sign_ensemble.core.command_line import Parser
-from sign_ensemble.core.config_checks import place_for_a_job
+from sign_ensemble.core.config_checks import check_job_path
 from sign_ensemble.core.console import exit_with
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.process_memory import modules_stay
+from sign_ensemble.core.process_memory import imports_without_gc
 
-SIDES = (32, 4096)  # pixels; below, no hand can be read
+SIDES = (32, 4096)  # pixels; below, signs are illegible
 
 
 def size_of(text: str) -> tuple[int, int]:
     """``640x480`` → (640, 480).
 
     Raises:
-        UserError: it is no size, or out of range.
+        UserError: not a size, or out of range.
     """
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     if match is None:
@@ -35,18 +35,18 @@ def size_of(text: str) -> tuple[int, int]:
     return width, height
 
 
-def at_least(name: str, value: float, least: float, most: float) -> None:
-    """Refuse a number out of its range.
+def check_range(name: str, value: float, least: float, most: float) -> None:
+    """Check an option's number.
 
     Raises:
-        UserError: it is.
+        UserError: out of range.
     """
     if not least <= value <= most:
         raise UserError(f"--{name} is {value:g}: it must be {least:g} to {most:g}")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parse, complete the folder."""
+    """Parse the options and complete the folder."""
     parser = Parser(
         prog="python -m sign_ensemble.synthesize",
         description=str(__doc__).split("\n\n")[0],
@@ -56,22 +56,22 @@ def main(arguments: Sequence[str]) -> None:
     add("--out", type=str, required=True, help="folder; a second call renders what is missing")
     add("--signers", type=int, default=5, help="how many people")
     add("--images-per-label", type=int, default=100, help="of each signer; there are 27 labels")
-    add("--strange-per-set", type=int, default=100, help="pictures of each of the 4 strange sets")
+    add("--ood-per-set", type=int, default=100, help="pictures of each of the 4 OOD sets")
     add("--size", type=str, default="640x480", help="WIDTHxHEIGHT in pixels")
     add("--seed", type=int, default=0, help="the same seed gives the same bytes")
-    add("--spread", type=float, default=1.0, help="how far signers lie apart; 0 is one person")
+    add("--spread", type=float, default=1.0, help="how much signers differ; 0 is not at all")
     add("--hand-only", action="store_true", help="black background, signs cropped to the hand")
     add("--workers", type=int, default=0, help="pictures at once; 0 is one per CPU")
     parsed = parser.parse_args(list(arguments))
     width, height = size_of(parsed.size)
-    at_least("signers", parsed.signers, 1, 10_000)
-    at_least("images-per-label", parsed.images_per_label, 0, 99_999)
-    at_least("strange-per-set", parsed.strange_per_set, 0, 99_999)
-    at_least("seed", parsed.seed, 0, 2**63 - 1)
-    at_least("spread", parsed.spread, 0, 3)
-    at_least("workers", parsed.workers, 0, 100_000)
-    place_for_a_job("--out", parsed.out)
-    with modules_stay():
+    check_range("signers", parsed.signers, 1, 10_000)
+    check_range("images-per-label", parsed.images_per_label, 0, 99_999)
+    check_range("ood-per-set", parsed.ood_per_set, 0, 99_999)
+    check_range("seed", parsed.seed, 0, 2**63 - 1)
+    check_range("spread", parsed.spread, 0, 3)
+    check_range("workers", parsed.workers, 0, 100_000)
+    check_job_path("--out", parsed.out)
+    with imports_without_gc():
         from sign_ensemble.synthetic.picture_folder import synthesize
         from sign_ensemble.synthetic.picture_set import Recipe
 
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
         Recipe(parsed.seed, parsed.spread, width, height, parsed.hand_only),
         parsed.signers,
         parsed.images_per_label,
-        parsed.strange_per_set,
+        parsed.ood_per_set,
         parsed.workers or None,
     )
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from sign_ensemble.core.command_line import config_of, named_paths, parser_for
 from sign_ensemble.core.console import exit_with, say
-from sign_ensemble.core.process_memory import modules_stay
+from sign_ensemble.core.process_memory import imports_without_gc
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = parser_for("train", str(__doc__).split("\n\n")[0])
     parsed = parser.parse_args(named_paths(arguments))
     config = config_of(parser, parsed)
-    with modules_stay():
+    with imports_without_gc():
         from sign_ensemble.pipeline import jobs
 
     record = jobs.train(config)

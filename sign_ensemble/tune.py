@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sign_ensemble.core.command_line import config_of, named_paths, parser_for
 from sign_ensemble.core.console import exit_with
-from sign_ensemble.core.process_memory import modules_stay
+from sign_ensemble.core.process_memory import imports_without_gc
 
 STAGES = ("search", "ensemble", "evaluate")
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parsed = parser.parse_args(named_paths(arguments))
     config = config_of(parser, parsed)
-    with modules_stay():
+    with imports_without_gc():
         from sign_ensemble.pipeline import jobs
 
     jobs.tune(config, parsed.until)

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import register_type
 
 from sign_ensemble.core.config import Config, Name
-from sign_ensemble.core.config_checks import check, check_places
+from sign_ensemble.core.config_checks import check, check_job_paths
 
 NAMED_PATHS = ("--evaluate.near", "--evaluate.far")
 
@@ -96,5 +96,5 @@ def config_of(parser: Parser, parsed: Namespace) -> Config:
     made: Any = parser.instantiate(parsed)
     config = Config(**{name: made[name] for name in Config.__annotations__})
     check(config)
-    check_places(config)
+    check_job_paths(config)
     return config

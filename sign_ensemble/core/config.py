@@ -1,14 +1,27 @@
 """Every setting, one frozen dataclass per group.
 
-The commands read them from YAML and from dotted arguments (``--search.trials 40``), and show them
-with ``--print_config``. Each default has its reason in the docstring. ``check.py`` refuses values
-that parse but cannot work.
+The commands read them from YAML and from dotted arguments (``--search.trials 40``) and show them
+with ``--print_config``. The docstrings are the text of ``--help``: what a setting does and why its
+default is what it is. A number's range stands in its type; ``config_checks.py`` checks it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Optional
+from typing import Annotated, Literal, Optional
+
+from sign_ensemble.core.number_ranges import (
+    Count,
+    CountOrZero,
+    NonNegative,
+    Positive,
+    Range,
+    Share,
+    ShareBelowOne,
+    ShareBetween,
+    TenOrMore,
+    TwoOrMore,
+)
 
 
 class Name(str):
@@ -17,42 +30,42 @@ class Name(str):
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the images are and who signed them.
+    """The images and who signed them.
 
     Args:
         root: Folder that holds the images.
-        preset: A known folder layout (massey, surrey, isl-hs, signer-label, label). Used when
-            neither pattern nor table is given; signer-label is ``<signer>/<label>/<file>``.
+        preset: A known folder layout: massey, surrey, isl-hs, signer-label
+            (``<signer>/<label>/<file>``) or label. Used when neither pattern nor table is given.
         pattern: Regular expression matched against the whole path below root, with the named
             groups ``label`` and ``signer``. Overrides preset.
         table: CSV or Parquet file with the columns path (relative to root, or to the table's own
             folder if no root is given), label and signer. Overrides pattern and preset.
-        extra_signers: Folder of further signers, ``<signer>/<label>/<file>``, such as built-in ones, whose
-            images fine-tuning learns from too. Nobody is judged on them, and nothing is chosen or
-            calibrated by them.
+        extra_signers: Folder ``<signer>/<label>/<file>`` of extra training signers, such as
+            built-in ones. Only fine-tuning learns from them; they are not used to choose
+            hyperparameters, to calibrate or to evaluate.
         labels: The labels to learn; null learns every label found.
-        near_labels: Labels never learned; those of test signers are the near set "wrong-gesture".
-        signers: ``known`` demands a signer for every image. ``none`` accepts a set without signers:
-            folds are then random images, and the figures say nothing about new people.
-        test_signers: Signers held out for the final evaluation, by name.
+        near_labels: Labels that are never learned; images of them by test signers are the near
+            OOD set "wrong-gesture".
+        signers: ``known`` demands a signer for every image. ``none`` accepts images without
+            signers: folds are then random, and the metrics say nothing about new people.
+        test_signers: Names of the signers held out for the final evaluation.
         test_share: Share of signers (of images if signers is none) held out when test_signers is
-            empty. 0.25 leaves at least two signers to train on for sets of three or more.
-        seed: Draws the held-out signers of test_share; any whole number.
-        size: Side in pixels of the square that the network sees. 224 is what AlexNet's
-            convolutions were trained on.
-        fit: How an image becomes a square: ``pad`` keeps all of it and its proportions, filling
-            with the border's colour; ``squash`` stretches it; ``crop`` takes the middle.
-        augmentations: Augmented copies of each training image (rotation, scale, shift, light, small
-            perspective), computed once. More views cost disk (25 kB each) and one convolution.
-        mirror: Whether views may be mirrored. Off: handedness can be meaning.
-        max_pixels: Images with more pixels are set aside unread; guards against decompression
-            bombs. 64 million is above any camera in use.
-        min_side: Images with a shorter side, in pixels, are set aside; below 16 no hand can be
-            read.
-        weights: AlexNet's convolutions: ``shipped`` (ImageNet, inside the package), ``random``, or
-            a safetensors file with torchvision's keys.
-        cache: Folder or URI of computed features, shared by all runs; null is ``features`` beside
-            the runs. Of what lies on an object store every machine keeps a copy in TMPDIR.
+            empty. 0.25 leaves two or more training signers in sets of three or more.
+        seed: Seed for drawing the held-out signers of test_share.
+        size: Side in pixels of the square network input. AlexNet was trained on 224.
+        fit: How an image becomes a square: ``pad`` keeps all of it and its proportions and fills
+            up with the border's colour; ``squash`` stretches it; ``crop`` takes the middle.
+        augmentations: Augmented copies of each training image (rotation, scale, shift, light,
+            small perspective), computed once. Each costs 25 kB per image on disk.
+        mirror: Whether augmentation may mirror images. Off, since handedness can carry meaning.
+        max_pixels: Larger images are set aside without being decoded, as a protection against
+            decompression bombs. 64 million pixels is more than common cameras have.
+        min_side: Images with a shorter side, in pixels, are set aside: a hand is not
+            recognisable in fewer than 16.
+        weights: AlexNet's convolutions: ``shipped`` (ImageNet, part of the package), ``random``,
+            or a safetensors file with torchvision's keys.
+        cache: Folder or URI of computed features, shared by all runs; null is the folder
+            ``features`` next to the runs. From an object store each machine copies to TMPDIR.
         engine: ``local`` computes features in this process, ``ray`` spreads them over the cluster
             with Ray Data, ``auto`` uses ray when the cluster has more than one node.
     """
@@ -66,11 +79,11 @@ class DataConfig:
     near_labels: list[Name] = field(default_factory=list)
     signers: Literal["known", "none"] = "known"
     test_signers: list[Name] = field(default_factory=list)
-    test_share: float = 0.25
+    test_share: ShareBetween = 0.25
     seed: int = 0
-    size: int = 224
+    size: Annotated[int, Range(63, 1024)] = 224
     fit: Literal["pad", "squash", "crop"] = "pad"
-    augmentations: int = 4
+    augmentations: CountOrZero = 4
     mirror: bool = False
     max_pixels: int = 64_000_000
     min_side: int = 16
@@ -81,101 +94,95 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class MemberConfig:
-    """One network's recipe; also the search's first trial.
+    """Hyperparameters of one head; also the search's first trial.
 
     Args:
-        widths: Units of the two hidden layers, (h1, h2). The default recipe's 1024 and 512.
-        dropout: Share of hidden units dropped in training, 0 to below 1.
+        widths: Units of the two hidden layers, (h1, h2).
+        dropout: Share of hidden units dropped in training.
         learning_rate: Adam's step size.
-        weight_decay: Decoupled decay per step, on weight matrices only; 0 is plain Adam.
-        label_smoothing: Share of the target spread evenly over all labels, 0 to below 1.
-        augment_prob: Share of images that each epoch replaces by one of their augmented views; 0 is
-            the plain images, as in the default recipe.
+        weight_decay: Decoupled weight decay per step, on weight matrices only; 0 is plain Adam.
+        label_smoothing: Share of the target spread evenly over all labels.
+        augment_prob: Probability that an epoch replaces an image by one of its augmented copies;
+            0 trains on the original images alone.
         batch_size: Images per step.
         epochs: Passes over the training images, at most.
-        validation_share: Share of training images kept back to stop early; 0 trains all epochs.
-        patience: Epochs without a better loss on those images before training stops.
-        components: The first layer learns along at most so many principal directions of the
-            training features, which a few hundred images span anyway; 0 learns along all features,
-            which takes longer and reads strangers no better.
-        bootstrapped: Whether each network learns from as many of its training images drawn with
-            replacement (bagging, Breiman 1996), so that members differ in what they saw.
+        validation_share: Share of training images held out for early stopping; 0 trains all epochs.
+        patience: Epochs without a lower loss on those images before training stops.
+        components: Principal components of the training features that the first layer learns on;
+            512 nearly span a few hundred images and train faster than all features, which is 0.
+        bootstrapped: Whether each network trains on a bootstrap sample of its training images
+            (bagging, Breiman 1996), so that members differ.
         seed: Seed of a single training (``train``); a search derives its own from search.seed.
     """
 
-    widths: tuple[int, int] = (1024, 512)
-    dropout: float = 0.5
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-    augment_prob: float = 0.0
-    batch_size: int = 32
-    epochs: int = 10
-    validation_share: float = 0.1
-    patience: int = 3
-    components: int = 512
+    widths: tuple[Count, Count] = (1024, 512)
+    dropout: ShareBelowOne = 0.5
+    learning_rate: Positive = 1e-4
+    weight_decay: NonNegative = 0.0
+    label_smoothing: ShareBelowOne = 0.0
+    augment_prob: Share = 0.0
+    batch_size: Count = 32
+    epochs: Count = 10
+    validation_share: Annotated[float, Range(0, 0.5)] = 0.1
+    patience: Count = 3
+    components: CountOrZero = 512
     bootstrapped: bool = False
-    seed: int = 0
+    seed: CountOrZero = 0
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Which hyperparameters are tried, and with what means.
+    """The hyperparameter search: its trials, their resources and the ranges searched.
 
     Args:
-        trials: How many settings are tried, the default recipe first.
-        trial: What a trial trains, fold by fold: ``head`` on frozen features, in seconds, or
-            ``finetune``, the convolutions too, by Ray Train, in minutes (with finetune.layers; the
-            means are those of scale).
-        objective: What settings are chosen by, on signers whom their models had not seen:
-            ``nll``, the loss; or ``nll+augrc``, two objectives: the loss, and the chance that a
-            misread sign or a self-made negative is answered. Optuna then samples for both, and the
-            best are those than which no other is as good in both and better in one. Trials are
-            stopped by the loss in either case.
-        time_budget: Seconds after which this call stops starting and running trials; null is none.
-        concurrent: Trials at once; null is as many as the cluster's CPUs and GPUs hold when the
-            search starts. With 1 it is repeatable to the bit. More than the cluster holds wait for
-            room, which a cluster that scales by itself then makes.
-        cpus_per_trial: CPU threads of one trial; one thread each keeps all cores busy best.
-        gpus_per_trial: GPU share of one trial, for example 0.25; 0 trains on the CPU.
-        seed: Seeds the sampler and every trial.
+        trials: Number of trials; the first one uses the settings of member.
+        trial: What a trial trains on each fold: ``head``, a head on frozen features, in seconds;
+            or ``end-to-end``, head and convolutions, by Ray Train, in minutes (it needs
+            finetune.layers and uses the resources in scale).
+        time_budget: Seconds after which no trial is started or continued; null is no limit.
+        concurrent: Trials at once; null is as many as the cluster's CPUs and GPUs hold at the
+            start. With 1 the search is reproducible bit for bit. Trials beyond what the cluster
+            holds wait, and an autoscaling cluster adds nodes for them.
+        cpus_per_trial: CPU threads of one trial; 1 uses the cores best when many trials run.
+        gpus_per_trial: GPUs of one trial, for example 0.25; 0 trains on the CPU.
+        seed: Seed of the sampler and of every trial.
         folds: Most folds per trial. With more training signers than this, signers share folds.
-        reduction: After fold 1, 2, 4, ... a trial goes on only if it is among the best 1/reduction
-            seen at that fold; 2 is the mildest halving.
-        max_failures: Times a trial that lost its machine is started again.
-        dropout: Range tried, uniform.
-        learning_rate: Range tried, log-uniform.
-        weight_decay: Range tried, log-uniform.
-        label_smoothing: Range tried, uniform; more than 0.1 hides how sure a member is.
-        augment_prob: Range tried, uniform; views are what a new signer's tilt and light look like.
-        backbone_rate: Range tried for the convolutions' step size, log-uniform (trial finetune).
-        epochs: Numbers tried; with views it takes more than the default recipe's to learn them.
-        batch_size: Sizes tried.
-        h1: Widths tried for the first hidden layer.
-        h2: Widths tried for the second hidden layer.
+        reduction: Successive halving: after fold 1, 2, 4, ... a trial continues only if it is
+            among the best 1/reduction at that fold; 2 prunes the least.
+        max_failures: How often a trial that lost its node is restarted.
+        dropout: Range searched, uniform.
+        learning_rate: Range searched, log-uniform.
+        weight_decay: Range searched, log-uniform.
+        label_smoothing: Range searched, uniform; above 0.1 it flattens the members' confidence.
+        augment_prob: Range searched, uniform; augmented copies imitate new poses and light.
+        backbone_rate: Range searched for the convolutions' step size, log-uniform (end-to-end).
+        epochs: Values searched; with augmentation training takes longer than the default of 10.
+        batch_size: Values searched.
+        h1: Values searched for the width of the first hidden layer.
+        h2: Values searched for the width of the second hidden layer.
     """
 
-    trials: int = 16
-    trial: Literal["head", "finetune"] = "head"
+    trials: Count = 16
+    trial: Literal["head", "end-to-end"] = "head"
     objective: Literal["nll", "nll+augrc"] = "nll"
-    time_budget: Optional[float] = None
-    concurrent: Optional[int] = None
-    cpus_per_trial: int = 1
-    gpus_per_trial: float = 0.0
-    seed: int = 0
-    folds: int = 6
-    reduction: int = 2
-    max_failures: int = 2
-    dropout: tuple[float, float] = (0.2, 0.8)
-    learning_rate: tuple[float, float] = (3e-5, 1e-3)
-    weight_decay: tuple[float, float] = (1e-6, 1e-1)
-    label_smoothing: tuple[float, float] = (0.0, 0.1)
-    augment_prob: tuple[float, float] = (0.3, 1.0)
-    backbone_rate: tuple[float, float] = (5e-5, 5e-4)
-    epochs: tuple[int, ...] = (15, 25)
-    batch_size: tuple[int, ...] = (32, 64)
-    h1: tuple[int, ...] = (256, 512, 1024)
-    h2: tuple[int, ...] = (128, 256, 512)
+    time_budget: Optional[Positive] = None
+    concurrent: Optional[Count] = None
+    cpus_per_trial: Count = 1
+    gpus_per_trial: NonNegative = 0.0
+    seed: CountOrZero = 0
+    folds: TwoOrMore = 6
+    reduction: TwoOrMore = 2
+    max_failures: CountOrZero = 2
+    dropout: tuple[ShareBelowOne, ShareBelowOne] = (0.2, 0.8)
+    learning_rate: tuple[Positive, Positive] = (3e-5, 1e-3)
+    weight_decay: tuple[NonNegative, NonNegative] = (1e-6, 1e-1)
+    label_smoothing: tuple[ShareBelowOne, ShareBelowOne] = (0.0, 0.1)
+    augment_prob: tuple[Share, Share] = (0.3, 1.0)
+    backbone_rate: tuple[Positive, Positive] = (5e-5, 5e-4)
+    epochs: tuple[Count, ...] = (15, 25)
+    batch_size: tuple[Count, ...] = (32, 64)
+    h1: tuple[Count, ...] = (256, 512, 1024)
+    h2: tuple[Count, ...] = (128, 256, 512)
 
     @property
     def objectives(self) -> list[str]:
@@ -185,26 +192,22 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class EnsembleConfig:
-    """Which trials become members, and on what they are trained.
+    """Which trials become members, and how these are trained.
 
     Args:
-        size: Members at most (greedy may weight one several times). Three, since a fine-tuned
-            member costs minutes; of heads, which cost seconds, configs/frozen.yaml takes five.
-        method: ``top_k`` takes the best trials by the objective; ``greedy`` adds, with replacement,
-            the one that most lowers what ``lowers`` names, on unseen signers.
-        lowers: ``nll``, the ensemble's loss; or ``augrc``, the chance that the usual rule of heads
-            answers a misread sign or hands joined from two.
-        members: ``refit`` trains each setting again on all training signers, for as many epochs as
-            were best in its folds; ``folds`` uses the models of the trials' own folds, each of
-            which has missed a signer. Fine-tuned members are likewise trained on all training
-            signers, or are the networks, one per fold, that the rule is calibrated on anyway.
-        gda: Whether Gaussians of each label in frozen features read beside the members:
-            ``auto`` lets them count as much as lowers the loss on unseen signers most, perhaps
-            nothing; ``none`` leaves the members alone. They cost seconds, and on few signers they
-            read strangers better than heads do.
+        size: Most members. 3, since a fine-tuned member costs minutes; heads cost seconds, and
+            configs/frozen.yaml takes 5.
+        method: ``top_k`` takes the trials with the lowest loss; ``greedy`` adds, with replacement,
+            the trial that lowers the ensemble's out-of-fold loss most (Caruana et al. 2004).
+        members: ``refit`` trains each member on all training signers, for as many epochs as were
+            best in its folds; ``folds`` uses the fold models, each of which has not seen one
+            fold's signers.
+        gda: Gaussian discriminant analysis of frozen features beside the members: ``auto`` gives
+            its predictions the weight that minimises the out-of-fold loss, possibly 0; ``none``
+            uses the members alone. It costs seconds and helps most with few signers.
     """
 
-    size: int = 3
+    size: Count = 3
     method: Literal["top_k", "greedy"] = "top_k"
     lowers: Literal["nll", "augrc"] = "nll"
     members: Literal["refit", "folds"] = "refit"
@@ -213,59 +216,59 @@ class EnsembleConfig:
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """The second stage: each member's convolutions learn too, from its trained head on.
+    """Fine-tuning: the convolutions of each member learn too, starting from its trained head.
 
     Args:
-        layers: Which convolutions learn: ``none`` (members are heads on frozen features, without
-            a GPU minutes instead of up to half an hour for 2,000 images), ``last`` (the fifth),
-            ``conv3+`` or ``all``. Fewer learn faster; all read strangers best.
-        epochs: Passes over the training images; few, since everything begins trained.
-        learning_rate: AdamW's highest step size for the head.
-        backbone_rate: The same for the convolutions.
-        weight_decay: Decoupled decay per step, on weight matrices only.
-        warmup: Share of all steps in which the step size rises to its highest; it then falls to
-            nothing along a cosine.
-        clip: Longest gradient over all weights; longer ones are shortened to it.
-        batch_size: Images per step over all workers together.
-        augment_prob: Share of images that each epoch replaces by a fresh augmented view.
+        layers: Which convolutions learn: ``none`` (members are heads on frozen features, which
+            takes minutes), ``last`` (the fifth), ``conv3+`` or ``all``. Fewer train faster; all
+            is most accurate on unseen signers.
+        epochs: Passes over the training images; few, since all weights are pretrained.
+        learning_rate: AdamW's peak step size for the head.
+        backbone_rate: AdamW's peak step size for the convolutions.
+        weight_decay: Decoupled weight decay per step, on weight matrices only.
+        warmup: Share of all steps in which the step size rises to its peak; it then falls to 0
+            along a cosine.
+        clip: Largest norm of the gradient; longer gradients are scaled down to it.
+        batch_size: Images per step, over all workers together.
+        augment_prob: Probability that an image is augmented anew in an epoch.
     """
 
     layers: Literal["none", "last", "conv3+", "all"] = "all"
-    epochs: int = 12
-    learning_rate: float = 4e-4
-    backbone_rate: float = 1e-4
-    weight_decay: float = 1e-2
-    warmup: float = 0.1
-    clip: float = 5.0
-    batch_size: int = 64
-    augment_prob: float = 1.0
+    epochs: Count = 12
+    learning_rate: Positive = 4e-4
+    backbone_rate: Positive = 1e-4
+    weight_decay: NonNegative = 1e-2
+    warmup: Share = 0.1
+    clip: Positive = 5.0
+    batch_size: Count = 64
+    augment_prob: Share = 1.0
 
 
 @dataclass(frozen=True)
 class ScaleConfig:
-    """How fine-tuning is spread over a cluster; what comes out does not depend on it.
+    """How fine-tuning is spread over a cluster. The results do not depend on it.
 
     Args:
         workers: Processes that share each step of one training: a number, or ``1:4`` for as many
             as the cluster has room for, from 1 to 4.
-        cpus_per_worker: CPU threads of one; null shares the cluster's CPUs among those that train
-            at once.
-        gpus_per_worker: GPU share of one, for example 1 or 0.5; 0 trains on the CPU. null is a GPU
-            each where the cluster has any, or an even share of them where they are too few.
-        concurrent: Members trained side by side; null is as many as there are GPUs for, on CPUs one.
-        micro_batch: Images of a step that one worker holds at a time; less needs less memory.
-        checkpoint_minutes: A checkpoint is written after every epoch, and whenever the last is
-            this old.
-        max_failures: Times a training that lost a worker goes on from its last checkpoint.
+        cpus_per_worker: CPU threads of a worker; null divides the cluster's CPUs among the
+            trainings that run at once.
+        gpus_per_worker: GPUs of a worker, for example 1 or 0.5; 0 trains on the CPU. null is one
+            GPU each if the cluster has GPUs, or an even share of them if they are too few.
+        concurrent: Members trained at once; null is one per available GPU, or one on CPUs.
+        micro_batch: Images that a worker processes at a time; fewer need less memory.
+        checkpoint_minutes: A checkpoint is written after every epoch, and within an epoch when
+            the last one is this old.
+        max_failures: How often a training that lost a worker continues from its last checkpoint.
     """
 
     workers: str = "1"
-    cpus_per_worker: Optional[int] = None
-    gpus_per_worker: Optional[float] = None
-    concurrent: Optional[int] = None
-    micro_batch: int = 64
-    checkpoint_minutes: float = 5.0
-    max_failures: int = 3
+    cpus_per_worker: Optional[Count] = None
+    gpus_per_worker: Optional[NonNegative] = None
+    concurrent: Optional[Count] = None
+    micro_batch: Count = 64
+    checkpoint_minutes: Positive = 5.0
+    max_failures: CountOrZero = 3
 
     @property
     def least_and_most(self) -> tuple[int, int] | None:
@@ -279,70 +282,61 @@ class ScaleConfig:
 
 @dataclass(frozen=True)
 class RejectionConfig:
-    """When an image gets no answer.
+    """When an image is rejected instead of answered.
 
     Args:
-        target_coverage: Share of a new signer's real signs that should be answered, 0 to 1 exclusive.
-        max_error: Largest share of errors among the answered, 0 to 1 exclusive; signs that are not
-            read surely enough for it are refused too, beyond what keep refuses. null promises
-            nothing of errors: how many signs it costs depends on how well strangers are read.
-        uncertainty_share: Share of what keep refuses that goes to signs which are read unsurely (by total
-            uncertainty); the rest goes to what is strange. 0 asks only whether an image is strange.
-            Where total_uncertainty is among the witnesses it speaks there, and this is not used.
-        combination: ``auto`` chooses on training signers and self-made negatives; otherwise
-            witnesses joined by + (total_uncertainty, disagreement, energy, max_logit, neighbour,
-            relative_mahalanobis, part_mahalanobis, no_hand, two_hands and, of fine-tuned
-            members, own_mahalanobis; and, never chosen automatically, generalised_entropy, sirc and
-            feature_norm).
-        joined: How several witnesses are joined when combination is not auto: ``smallest`` p-value,
-            ``fisher`` sum of logs, or ``guarded``: as smallest, but the last one named is a guard
-            that counts only what lies beyond all calibration images; so are no_hand and two_hands.
-        neighbours: The k of the k-th nearest training image.
-        reference_images: Most training images kept for the witnesses that measure distances; a stratified draw
-            of more.
-        negatives: Self-made negatives of each kind, at most, per training signer.
-        hand_count_images: Pictures without a sign, with one and with two, so many of each, made of each
-            training signer's signs, that no_hand and two_hands learn from; 0: neither is there.
-        held_out_groups: Times that a fifth of the labels is left out of the training, so that those
-            labels' images stand for wrong gestures when the witnesses are chosen and confidence is
-            worked out; 0 to 5. Each trains one network per fold, unless only distances decide.
-        ood_prior: Share of the images shown that are no sign, as the confidence of an answer
-            assumes it, 0 to 1 exclusive: nobody knows it beforehand. 0 leaves confidence what it
-            is if every image is a sign.
+        target_coverage: Share of a new signer's real signs that should be answered.
+        max_error: Largest share of errors among the answered images. Images are then also
+            rejected for low confidence, below target_coverage if need be. null sets no limit,
+            since its cost in coverage depends on how accurate the ensemble is on new signers.
+        uncertainty_share: Share of the rejections at target_coverage that go to signs with high
+            total uncertainty; the rest go to images that look out-of-distribution. 0 rejects
+            only those.
+        neighbours: The k of the distance to the k-th nearest reference image.
+        reference_images: Most training images kept as the reference set; of more, a stratified
+            sample is drawn.
+        hand_count_images: Images with no hand, one and two hands, so many of each, made from each
+            training signer's images to train the hand-count detector; 0 leaves it out.
+        held_out_groups: Groups of a fifth of the labels, each held out of training once, so that
+            its images stand for wrong gestures when confidence is fitted; 0 to 5. Each trains one
+            network per fold.
+        ood_prior: Assumed share of out-of-distribution images among those shown, which confidence
+            depends on and nobody knows beforehand; 0 assumes that every image is a sign.
     """
 
-    target_coverage: float = 0.95
-    max_error: Optional[float] = None
-    uncertainty_share: float = 0.5
+    target_coverage: ShareBetween = 0.95
+    max_error: Optional[ShareBetween] = None
+    uncertainty_share: ShareBelowOne = 0.5
     combination: str = "auto"
     joined: Literal["smallest", "fisher", "guarded"] = "smallest"
-    neighbours: int = 5
-    reference_images: int = 4000
-    negatives: int = 60
-    hand_count_images: int = 100
-    held_out_groups: int = 3
-    ood_prior: float = 0.5
+    neighbours: Count = 5
+    reference_images: Annotated[int, Range(100)] = 4000
+    negatives: TenOrMore = 60
+    hand_count_images: CountOrZero = 100
+    held_out_groups: Annotated[int, Range(0, 5)] = 3
+    ood_prior: ShareBelowOne = 0.5
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """What the finished ensemble is shown.
+    """The evaluation of the finished ensemble.
 
     Args:
-        near: Further near sets (wrong gestures), name: folder or glob pattern.
-        far: Further far sets (no sign to read), name: folder or glob pattern.
-        images: Images of each built-in far set.
-        bootstrap: Draws behind every interval; 500 settles two digits of a 95 % interval.
-        seed: Seeds the built-in sets and the bootstrap.
-        again: Read the test signers once more although metrics.json exists; the count of readings
-            is kept in it.
+        near: Further near OOD sets (wrong gestures), name: folder or glob pattern.
+        far: Further far OOD sets (no sign), name: folder or glob pattern.
+        images: Images of each built-in far OOD set.
+        bootstrap: Bootstrap samples per confidence interval; 500 settle two digits of a 95 %
+            interval.
+        seed: Seed of the built-in sets and of the bootstrap.
+        again: Evaluate once more although metrics.json exists; the number of evaluations is
+            kept in it.
     """
 
     near: dict[str, str] = field(default_factory=dict)
     far: dict[str, str] = field(default_factory=dict)
-    images: int = 300
-    bootstrap: int = 500
-    seed: int = 0
+    images: TenOrMore = 300
+    bootstrap: TenOrMore = 500
+    seed: CountOrZero = 0
     again: bool = False
 
 
@@ -352,11 +346,10 @@ class RunConfig:
 
     Args:
         root: Folder of all runs.
-        name: Folder of this run there; null derives it from the data and the settings, so that
+        name: Name of this run's folder; null derives it from the data and the settings, so that
             the same command finds its own run again.
-        storage: Where all runs lie instead of root, on storage that pyarrow reaches:
-            ``s3://bucket/folder``, ``gs://bucket/folder``, a path. Credentials come from the
-            environment. null is root.
+        storage: Where all runs are kept instead of root: ``s3://bucket/folder``,
+            ``gs://bucket/folder`` or a path. Credentials come from the environment.
     """
 
     root: str = "runs"
@@ -370,9 +363,9 @@ class WandbConfig:
 
     Args:
         mode: ``online``, ``offline`` (files to sync later) or ``disabled``. Without a key or a
-            network, online becomes offline and says so once.
-        project: Project name there.
-        entity: User or team there; null is your default.
+            network, online becomes offline, with a message.
+        project: Project name.
+        entity: User or team; null is your default.
     """
 
     mode: Literal["online", "offline", "disabled"] = "online"

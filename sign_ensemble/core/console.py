@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.process_memory import end_without_collections, spare_page_faults
+from sign_ensemble.core.process_memory import spare_page_faults
 
 WIDE = 120  # columns of a table in a file: nothing need be cut off there
 OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
@@ -41,7 +41,6 @@ def is_interrupt(fault: BaseException | None) -> bool:
 def exit_with(work: Callable[[], None]) -> None:
     """Run a command: a user's mistake ends in one line and code 2, an interrupt in code 130."""
     spare_page_faults()
-    end_without_collections()
     try:
         try:
             work()

@@ -1,4 +1,4 @@
-"""How a process comes by its memory."""
+"""Memory of a process: fewer page faults, and no garbage collection among loaded modules."""
 
 from __future__ import annotations
 
@@ -11,44 +11,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
-KEPT, KEPT_PIECE = 1 << 28, 1 << 25  # bytes; a piece's is the most that glibc sets of itself
+KEPT_BYTES, LARGEST_PIECE = 1 << 28, 1 << 25  # the latter is glibc's own limit
 
 
 def spare_page_faults() -> None:
-    """Have this process touch fewer new pages: for use before torch's first tensor.
+    """Have freed memory reused instead of returned; to be called before torch's first tensor.
 
-    A training step that frees its gradients and makes them again finds each page of 4 KiB empty
-    again, and the kernel fills it: a fifth of a step of a large head, a tenth of a pass through the
-    convolutions (``benchmarks/page_faults.py``; of fine-tuning nothing that was measurable). So
-    torch is told to ask for pages of 2 MiB (its own switch, which Linux alone heeds), and glibc to
-    keep 256 MiB of what was freed in pieces of up to 32 MiB. Both are as they were where the
-    environment names them (THP_MEM_ALLOC_ENABLE, MALLOC_TRIM_THRESHOLD_).
+    A training step frees its gradients and allocates them again. If the memory went back to the
+    kernel in between, each page of 4 KiB faults again, a fifth of the step of a large head
+    (``benchmarks/page_faults.py``). So torch is made to ask for pages of 2 MiB, and glibc to keep
+    256 MiB of freed pieces of up to 32 MiB. Environment variables that the user has set
+    (THP_MEM_ALLOC_ENABLE, MALLOC_TRIM_THRESHOLD_) take precedence.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if sys.platform != "linux" or "MALLOC_TRIM_THRESHOLD_" in os.environ:
         return
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if set_option is not None:
-        set_option(M_MMAP_THRESHOLD, KEPT_PIECE)
-        set_option(M_TRIM_THRESHOLD, KEPT)
+        set_option(M_MMAP_THRESHOLD, LARGEST_PIECE)
+        set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 @contextmanager
-def modules_stay() -> Iterator[None]:
-    """For the length of a block of imports no garbage is looked for; what it has loaded is never
-    looked through again.
+def imports_without_gc() -> Iterator[None]:
+    """Import in this block without garbage collection.
 
-    The engines' modules are 300,000 objects. Python would look through them again and again while
-    they are loaded, a tenth of the time that takes, and at every large collection afterwards.
+    torch, Ray and the others make 300,000 objects, which Python would traverse many times while
+    they load, in every large collection afterwards and once more at exit: about a second of a
+    command (docs/design-log.md).
     """
+    atexit.register(gc.freeze)
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
         gc.freeze()
-
-
-def end_without_collections() -> None:
-    """Have this process end without looking through all that it has loaded, .7 s of a command."""
-    atexit.register(gc.freeze)

@@ -5,43 +5,35 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.interrupts import interrupts_are_kept
 
 ENVIRONMENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # the search has its own table
+    "RAY_AIR_NEW_OUTPUT": "0",  # the search prints its own table
     "RAY_TRAIN_V2_ENABLED": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interrupt ends the search at once; records are kept
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_COLOR_PREFIX": "0",  # no control codes before what Ray says of a lost node
+    "RAY_COLOR_PREFIX": "0",  # no control codes in Ray's messages about a lost node
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how soon Train sees an end; its own is 2
-    "RAY_TRAIN_METRICS_ENABLED": "0",  # else 7 s after the last report until a training ends
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # Train notices an end sooner; its default is 2
+    "RAY_TRAIN_METRICS_ENABLED": "0",  # else a training ends 7 s after its last report
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future behaviour; its absence warns
 }
 
-ALONE = "sign_ensemble_alone"  # a resource of a Ray that ends with the command that started it
-
-# Ray's methods that start what makes clusters grow, which takes a second to end, and what sends
-# workers' lines to drivers, of which there is one that wants none: .7 s of a core to start both.
-OF_CLUSTERS = ("start_monitor", "start_log_monitor")
-# Where no dashboard is wanted Ray starts it nevertheless, to count users: .6 s to wait for it.
-OF_DASHBOARD = ("start_api_server",)
+ALONE = "sign_ensemble_alone"  # a resource that marks a Ray which ends with the command it is for
 
 
 @dataclass
 class PendingRay:
-    """A Ray that is there, or will be once it has started.
+    """A Ray that runs, or will run once it has started.
 
     Args:
-        up: Done when it is there.
-        check: Refuses, with a UserError, what it cannot do.
+        up: Done when it runs.
+        check: Raises a UserError if the cluster cannot do what the command needs.
     """
 
     up: Future[None]
@@ -49,7 +41,7 @@ class PendingRay:
     _checked: bool = False
 
     def wait(self) -> None:
-        """Until it is there, and asked what it can do.
+        """Wait until it runs, then check it once.
 
         Raises:
             UserError: see ``check``.
@@ -60,7 +52,7 @@ class PendingRay:
             self.check()
 
     def look(self) -> None:
-        """The same if it is there by now, without waiting."""
+        """Check it once if it runs by now, without waiting."""
         if self.up.done():
             self.wait()
 
@@ -70,11 +62,11 @@ def starting_ray(dashboard: bool = False) -> Iterator[Future[None]]:
     """Ray for the length of the block: the cluster in RAY_ADDRESS or one running on this machine,
     else a new local one that ends with the block.
 
-    A new one takes seconds, most of which other processes take: it starts in a thread, the block
-    has begun, and the future says when it is there.
+    A new one takes seconds, mostly of other processes, so it starts in a thread while the block
+    runs; the future is done when Ray is up.
 
     Args:
-        dashboard: Whether a new one has a dashboard, on 127.0.0.1. Ray Train needs it where
+        dashboard: Whether a new one has a dashboard, on 127.0.0.1. Ray Train needs it when
             trainings are stopped: without it their CPUs stay taken for half a minute.
 
     Raises:
@@ -106,16 +98,19 @@ def starting_ray(dashboard: bool = False) -> Iterator[Future[None]]:
 
 @contextmanager
 def connected_ray() -> Iterator[None]:
-    """:func:`starting_ray`, and there when the block begins."""
+    """:func:`starting_ray` whose block begins when Ray is up."""
     with starting_ray() as up:
         up.result()
         yield
 
 
 def join_running_ray() -> bool:
-    """Connect to the cluster in RAY_ADDRESS or one running on this machine; whether there is one.
+    """Connect to the cluster in RAY_ADDRESS or one running on this machine, if there is one.
 
-    Not to one that another command has started for itself: with that command it would end.
+    A Ray that another command has started for itself is not joined: it ends with that command.
+
+    Returns:
+        Whether it is connected.
 
     Raises:
         UserError: none answers at RAY_ADDRESS.
@@ -131,8 +126,8 @@ def join_running_ray() -> bool:
         if not address:
             return False
         raise UserError(
-            f"RAY_ADDRESS is {address}: {fault}; if one is up there, does this machine have its "
-            "token (RAY_AUTH_MODE=token)?"
+            f"RAY_ADDRESS is {address}: {fault}; if a cluster runs there, does this machine have "
+            "its token (RAY_AUTH_MODE=token)?"
         ) from None
     if not address and ALONE in ray.cluster_resources():
         ray.shutdown()
@@ -141,37 +136,16 @@ def join_running_ray() -> bool:
 
 
 def start_local_ray(dashboard: bool) -> None:
-    """Start a new Ray of this machine alone, without the processes that it does not need."""
+    """Start a new Ray of this machine alone."""
     import ray
 
-    with without(OF_CLUSTERS + (() if dashboard else OF_DASHBOARD)):
-        ray.init(
-            "local",
-            resources={ALONE: 1},
-            log_to_driver=False,
-            logging_level="ERROR",
-            include_dashboard=dashboard,
-        )
-
-
-@contextmanager
-def without(processes: tuple[str, ...]) -> Iterator[None]:
-    """Inside, a Ray that starts has no such processes, if this version of Ray has them at all.
-
-    Ray's own switches for that (``no_monitor``, ``include_log_monitor``) are not passed on by
-    ``ray.init``.
-    """
-    node: Any = None
-    with suppress(ImportError):  # it is none of Ray's public modules
-        node = import_module("ray._private.node").Node
-    before = {name: getattr(node, name) for name in processes if hasattr(node, name)}
-    for name in before:
-        setattr(node, name, lambda *_, **__: None)
-    try:
-        yield
-    finally:
-        for name, method in before.items():
-            setattr(node, name, method)
+    ray.init(
+        "local",
+        resources={ALONE: 1},
+        log_to_driver=False,
+        logging_level="ERROR",
+        include_dashboard=dashboard,
+    )
 
 
 def many_nodes() -> bool:

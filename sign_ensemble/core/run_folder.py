@@ -1,9 +1,23 @@
-"""The run folder: names, atomic writes, reading back.
+"""The run folder: the layout of runs/<name>/, and its config.yaml.
 
-runs/<name>/  config.yaml  manifest.parquet  negatives.safetensors  trials/  trials.parquet
-              study.journal  heads/  train/  judges/  members/  left-out/  rule.json
-              rule.safetensors  answers.parquet  metrics.json  timings.json  report.html
-              figures/
+=============================  =====================================================================
+config.yaml                    the settings that made the run
+manifest.parquet               a row per image: path, label, signer, split, sha256
+hand_count.safetensors         features of the no-hand, one-hand and two-hand images
+trials/                        a folder per trial, with its record and its fold models' outputs
+trials.parquet                 a row per trial, written when the search has ended
+study.journal                  the Optuna study, for optuna-dashboard
+heads/                         the trained heads from which fine-tuning starts
+train/                         checkpoints of trainings in progress, written by Ray Train
+fold_models/                   fine-tuned networks, each of which has not seen one fold
+members/                       the members and their index.json
+members/out_of_fold.safetensors  outputs of fine-tuned fold models for the fold each has not seen
+rule.json, rule.safetensors    the rejection rule and its numbers
+answers.parquet                a row per evaluated image
+metrics.json                   the evaluation
+timings.json                   seconds per stage
+report.html, figures/          the report, and its plots as SVG and PNG
+=============================  =====================================================================
 """
 
 from __future__ import annotations
@@ -17,9 +31,7 @@ from typing import Any
 
 import yaml
 
-from sign_ensemble.core.atomic_files import (
-    atomic_write,
-)
+from sign_ensemble.core.atomic_files import atomic_write
 from sign_ensemble.core.config import Config
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.storage import StorageError, StoragePath, storage_path
@@ -38,121 +50,59 @@ FREE = {
 FREE_GROUPS = {"wandb", "evaluate", "scale"}
 
 
+class _Entry:
+    """A file or folder of a run, as an attribute of :class:`RunFolder`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: RunFolder, owner: type) -> StoragePath:
+        return run.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
-    """Where each result of one run lies."""
+    """The paths in one run's folder; the table above says what each holds."""
 
     path: StoragePath
 
-    @property
-    def config(self) -> StoragePath:
-        """The settings that made this run."""
-        return self.path / "config.yaml"
-
-    @property
-    def manifest(self) -> StoragePath:
-        """A row per image."""
-        return self.path / "manifest.parquet"
-
-    @property
-    def negatives(self) -> StoragePath:
-        """Features of the self-made negatives."""
-        return self.path / "negatives.safetensors"
-
-    @property
-    def hands(self) -> StoragePath:
-        """Features of the pictures with one sign and with two that are made of training signs."""
-        return self.path / "hands.safetensors"
-
-    @property
-    def trials(self) -> StoragePath:
-        """Folder with one folder per trial."""
-        return self.path / "trials"
-
-    @property
-    def trials_table(self) -> StoragePath:
-        """A row per finished trial; written when the search has ended."""
-        return self.path / "trials.parquet"
-
-    @property
-    def study(self) -> StoragePath:
-        """The Optuna study, for optuna-dashboard."""
-        return self.path / "study.journal"
-
-    @property
-    def members(self) -> StoragePath:
-        """Folder of members with their index.json."""
-        return self.path / "members"
-
-    @property
-    def heads(self) -> StoragePath:
-        """Folder of the heads that fine-tuning begins with."""
-        return self.path / "heads"
-
-    @property
-    def judges(self) -> StoragePath:
-        """Folder of fine-tuned networks that only judge the fold they have not seen."""
-        return self.path / "judges"
-
-    @property
-    def checkpoints(self) -> StoragePath:
-        """Ray Train's folder, with the checkpoints of trainings under way."""
-        return self.path / "train"
-
-    @property
-    def unseen(self) -> StoragePath:
-        """What fine-tuned networks say of the training images whose signer they never saw."""
-        return self.path / "members" / "unseen.safetensors"
-
-    @property
-    def rule(self) -> StoragePath:
-        """The rejection rule; its numbers lie in rule.safetensors beside it."""
-        return self.path / "rule.json"
-
-    def left_out(self, part: int) -> StoragePath:
-        """What networks said that had not seen some labels."""
-        return self.path / "left-out" / f"{part}.safetensors"
-
-    @property
-    def metrics(self) -> StoragePath:
-        """The evaluation."""
-        return self.path / "metrics.json"
-
-    @property
-    def timings(self) -> StoragePath:
-        """Seconds that each stage took."""
-        return self.path / "timings.json"
-
-    @property
-    def answers(self) -> StoragePath:
-        """A row per image that the evaluation asked about."""
-        return self.path / "answers.parquet"
-
-    @property
-    def report(self) -> StoragePath:
-        """The page to look at."""
-        return self.path / "report.html"
-
-    @property
-    def figures(self) -> StoragePath:
-        """Folder of the report's plots, as SVG and PNG."""
-        return self.path / "figures"
+    config = _Entry("config.yaml")
+    manifest = _Entry("manifest.parquet")
+    negatives = _Entry("negatives.safetensors")
+    hand_count = _Entry("hand_count.safetensors")
+    trials = _Entry("trials")
+    trials_table = _Entry("trials.parquet")
+    study = _Entry("study.journal")
+    heads = _Entry("heads")
+    checkpoints = _Entry("train")
+    fold_models = _Entry("fold_models")
+    members = _Entry("members")
+    out_of_fold = _Entry("members/out_of_fold.safetensors")
+    rule = _Entry("rule.json")
+    answers = _Entry("answers.parquet")
+    metrics = _Entry("metrics.json")
+    timings = _Entry("timings.json")
+    report = _Entry("report.html")
+    figures = _Entry("figures")
 
     def trial(self, number: int) -> StoragePath:
         """Folder of one trial."""
         return self.trials / f"{number:04d}"
 
+    def left_out(self, part: int) -> StoragePath:
+        """What networks said that had not seen some labels."""
+        return self.path / "left-out" / f"{part}.safetensors"
+
 
 def settings_of(config: Config) -> dict[str, Any]:
     """The settings that decide the result, by dotted name."""
-    flat = {}
-    for group, settings in asdict(config).items():
-        if group in FREE_GROUPS:
-            continue
-        for key, value in settings.items():
-            if f"{group}.{key}" not in FREE:
-                flat[f"{group}.{key}"] = json.loads(json.dumps(value))
-    return flat
+    return {
+        f"{group}.{key}": value
+        for group, settings in plain_dict(config).items()
+        if group not in FREE_GROUPS
+        for key, value in settings.items()
+        if f"{group}.{key}" not in FREE
+    }
 
 
 def default_name(config: Config) -> str:
@@ -163,17 +113,17 @@ def default_name(config: Config) -> str:
 
 
 def root_of(config: Config) -> StoragePath:
-    """Where all runs lie."""
+    """The folder of all runs."""
     return storage_path(config.run.storage or config.run.root, "run.storage")
 
 
 def cache_of(config: Config) -> StoragePath:
-    """Where everything computed from images alone is kept, for all runs."""
+    """The folder of features, which depend on the images alone and are shared by all runs."""
     return storage_path(config.data.cache) if config.data.cache else root_of(config) / "features"
 
 
 def open_run(config: Config) -> RunFolder:
-    """The run's folder, made if new.
+    """The run's folder, which is made if it is new.
 
     Raises:
         UserError: the folder cannot be written, or was made with other settings.
@@ -193,8 +143,8 @@ def open_run(config: Config) -> RunFolder:
         raise UserError(f"{path}: the run folder cannot be written ({fault.strerror})") from None
     now = settings_of(config)
     if not folder.config.exists():
-        with atomic_write(folder.config) as beside:
-            beside.write_text(yaml.safe_dump(plain_dict(config), sort_keys=False))
+        with atomic_write(folder.config) as file:
+            file.write_text(yaml.safe_dump(plain_dict(config), sort_keys=False))
         return folder
     before = settings_of(load_config(folder))
     for key, value in now.items():
@@ -220,17 +170,26 @@ def load_config(folder: RunFolder) -> Config:
     if not folder.config.is_file():
         raise UserError(f"{folder.path}: not a run folder (it has no config.yaml)")
     try:
-        groups = yaml.safe_load(folder.config.read_text())
-        parts = {}
-        for name, kind in Config.__annotations__.items():
-            del kind
-            default = getattr(Config(), name)
-            values = groups.get(name, {})
+        given = dict(yaml.safe_load(folder.config.read_text()))
+        defaults = {group: vars(default) for group, default in vars(Config()).items()}
+        unknown = [
+            f"{group}.{key}"
+            for group, settings in given.items()
+            for key in settings
+            if key not in defaults.get(group, {})
+        ]
+        if unknown:
+            raise UserError(
+                f"{folder.config} has {', '.join(unknown)}, which this version does not know: the "
+                "run was made by another version, so tune again with another run.name"
+            )
+        groups = {}
+        for group, default in vars(Config()).items():
             values = {
-                key: tuple(value) if isinstance(getattr(default, key), tuple) else value
-                for key, value in values.items()
+                key: tuple(value) if isinstance(defaults[group][key], tuple) else value
+                for key, value in given.get(group, {}).items()
             }
-            parts[name] = type(default)(**values)
-        return Config(**parts)
+            groups[group] = type(default)(**values)
+        return Config(**groups)
     except (TypeError, ValueError, AttributeError, yaml.YAMLError) as fault:
         raise UserError(f"{folder.config}: not a config of this version ({fault})") from None

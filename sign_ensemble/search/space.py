@@ -25,7 +25,7 @@ def distributions(search: SearchConfig) -> dict[str, BaseDistribution]:
     """
     of_convolutions = {"backbone_rate": FloatDistribution(*search.backbone_rate, log=True)}
     return {
-        **(of_convolutions if search.trial == "finetune" else {}),
+        **(of_convolutions if search.trial == "end-to-end" else {}),
         "dropout": FloatDistribution(*search.dropout),
         "learning_rate": FloatDistribution(*search.learning_rate, log=True),
         "weight_decay": FloatDistribution(*search.weight_decay, log=search.weight_decay[0] > 0),

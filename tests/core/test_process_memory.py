@@ -1,4 +1,4 @@
-"""A step that repeats does not pay for its memory again and again."""
+"""Freed memory is reused, and loaded modules are not garbage collected."""
 
 import os
 import resource
@@ -28,10 +28,10 @@ LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 @pytest.mark.skipif(
     not LARGE_PAGES.exists() or "[madvise]" not in LARGE_PAGES.read_text(),
-    reason="large pages are given to all here or to none, whether they are asked for or not",
+    reason="this kernel gives large pages to all or to none, whatever a program requests",
 )
-def test_a_step_that_repeats_finds_its_memory_again() -> None:
-    """Without being told, 64 MiB that were freed and are asked for again fault 4 KiB by 4 KiB."""
+def test_a_repeated_step_reuses_its_memory() -> None:
+    """By default 64 MiB that are freed and allocated again fault 4 KiB by 4 KiB."""
     pages = (64 << 20) // resource.getpagesize()
     found = {}
     for how in ("plain", "spared"):
@@ -44,7 +44,7 @@ def test_a_step_that_repeats_finds_its_memory_again() -> None:
     assert found["spared"][1] < 0.1 * pages
 
 
-def test_what_the_environment_says_of_memory_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     spare_page_faults()
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
@@ -52,31 +52,30 @@ def test_what_the_environment_says_of_memory_stands(monkeypatch: pytest.MonkeyPa
 
 COLLECTIONS = """
 import atexit, gc
-from sign_ensemble.core.process_memory import end_without_collections, modules_stay
+from sign_ensemble.core.process_memory import imports_without_gc
 
-def say(what):
-    print(what, gc.isenabled(), gc.get_freeze_count() > 1000)
+def show(when):
+    print(when, gc.isenabled(), gc.get_freeze_count() > 1000)
 
-atexit.register(say, "last")
-end_without_collections()
-atexit.register(gc.unfreeze)
-say("before")
-with modules_stay():
+atexit.register(show, "exit")
+show("before")
+with imports_without_gc():
     import unittest.mock
-    say("within")
-say("after")
+    show("within")
+show("after")
+gc.unfreeze()
 """
 
 
-def test_garbage_is_not_looked_for_among_modules() -> None:
+def test_loaded_modules_are_not_garbage_collected() -> None:
     ran = subprocess.run([sys.executable, "-c", COLLECTIONS], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == [
-        "before True False", "within False False", "after True True", "last True True",
+        "before True False", "within False False", "after True True", "exit True True",
     ]  # fmt: skip
 
 
 def plain_environment() -> dict[str, str]:
     """Without what earlier tests of this process or the user have set."""
-    said = ("THP_MEM_ALLOC_ENABLE", "MALLOC_TRIM_THRESHOLD_")
-    return {k: v for k, v in os.environ.items() if k not in said}
+    names = ("THP_MEM_ALLOC_ENABLE", "MALLOC_TRIM_THRESHOLD_")
+    return {k: v for k, v in os.environ.items() if k not in names}

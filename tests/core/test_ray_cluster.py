@@ -1,4 +1,4 @@
-"""A Ray that starts beside other work."""
+"""Ray starts while other work runs, and leaves no process."""
 
 from __future__ import annotations
 
@@ -11,44 +11,34 @@ from typing import Any
 import pytest
 
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.ray_cluster import PendingRay, without
+from sign_ensemble.core.ray_cluster import PendingRay
 
 
-def test_what_is_awaited_is_asked_once_when_it_is_there() -> None:
+def test_a_cluster_is_checked_once_when_it_is_up() -> None:
     up: Future[None] = Future()
-    asked: list[bool] = []
-    cluster = PendingRay(up, lambda: asked.append(up.done()))
+    checks: list[bool] = []
+    cluster = PendingRay(up, lambda: checks.append(up.done()))
     cluster.look()
-    assert asked == []
+    assert checks == []
     up.set_result(None)
-    for ask in (cluster.look, cluster.look, cluster.wait):
-        ask()
-        assert asked == [True]
+    for method in (cluster.look, cluster.look, cluster.wait):
+        method()
+        assert checks == [True]
 
 
-@pytest.mark.parametrize("ask", [PendingRay.look, PendingRay.wait])
-def test_what_it_cannot_do_is_refused(ask: Any) -> None:
+@pytest.mark.parametrize("method", [PendingRay.look, PendingRay.wait])
+def test_what_it_cannot_do_is_refused(method: Any) -> None:
     def refuses() -> None:
         raise UserError("no room")
 
     up: Future[None] = Future()
     up.set_result(None)
     with pytest.raises(UserError, match="no room"):
-        ask(PendingRay(up, refuses))
+        method(PendingRay(up, refuses))
     fault: Future[None] = Future()
     fault.set_exception(OSError("no port"))
     with pytest.raises(OSError, match="no port"):
-        ask(PendingRay(fault, lambda: None))
-
-
-def test_what_ray_does_not_have_is_not_left_out() -> None:
-    from ray._private.node import Node
-
-    before = Node.start_monitor
-    with without(("start_monitor", "start_what_is_no_more")):
-        assert Node.start_monitor is not before
-        assert not hasattr(Node, "start_what_is_no_more")
-    assert Node.start_monitor is before
+        method(PendingRay(fault, lambda: None))
 
 
 IN_A_PROCESS = """
@@ -87,15 +77,15 @@ assert not ray.is_initialized()
 assert still_running() == []
 print("ended")
 """
-WHOLE = """
+USED = """
 with starting_ray() as up:
     assert not up.done()
     up.result()
     assert ray.get(ray.put(3)) == 3
     lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in running()]
     assert any(b"raylet" in line for line in lines)
-    assert not any(b"monitor.py" in line or b"dashboard.py" in line for line in lines)
-    with starting_ray() as again:  # what is there is taken, and stays
+    assert all(b"--disable-frontend" in line for line in lines if b"dashboard.py" in line)
+    with starting_ray() as again:  # the running one is used, and stays
         assert again.done()
     assert ray.is_initialized()
 """
@@ -108,8 +98,8 @@ with contextlib.suppress(KeyboardInterrupt):
     raise SystemExit("the interrupt was lost")
 """
 
-# another command of this machine, which Ray would have join the first one's
-BESIDE = """
+# another command on this machine, which by default would join the first one's Ray
+SECOND = """
 import subprocess, sys
 OTHER = '''
 import ray
@@ -128,8 +118,8 @@ with starting_ray() as up:
 """
 
 
-@pytest.mark.parametrize("body", [WHOLE, INTERRUPTED, BESIDE])
-def test_a_new_ray_starts_beside_other_work_and_leaves_no_process(body: str) -> None:
+@pytest.mark.parametrize("body", [USED, INTERRUPTED, SECOND])
+def test_a_new_ray_starts_in_a_thread_and_leaves_no_process(body: str) -> None:
     """In a process of its own: in this one Ray may run already."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", IN_A_PROCESS.replace("{body}", body)],

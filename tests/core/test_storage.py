@@ -28,7 +28,7 @@ from sign_ensemble.core.atomic_files import (
     write_json,
 )
 from sign_ensemble.core.config import Config, DataConfig, RunConfig
-from sign_ensemble.core.config_checks import check, check_places
+from sign_ensemble.core.config_checks import check, check_job_paths
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder, load_config, open_run
 from sign_ensemble.core.storage import RemotePath, StorageError, StoragePath, storage_path
@@ -96,14 +96,14 @@ def test_keys_in_a_uri_are_refused_and_not_shown() -> None:
 
 def test_a_uri_is_no_relative_path_in_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    check_places(
+    check_job_paths(
         Config(
             data=DataConfig(root="/photos", cache="s3://b/features"),
             run=RunConfig(root="/runs", storage="s3://b/a"),
         )
     )
     with pytest.raises(UserError, match=r"run\.storage is here: in a Ray job it must be a path"):
-        check_places(Config(run=RunConfig(root="/runs", storage="here")))
+        check_job_paths(Config(run=RunConfig(root="/runs", storage="here")))
 
 
 def test_parts_of_a_name() -> None:

@@ -19,7 +19,7 @@ def test_heads_say_nothing_of_convolutions() -> None:
 
 
 def test_whole_networks_try_the_convolutions_step_size_too() -> None:
-    search = SearchConfig(trial="finetune", backbone_rate=(1e-5, 1e-3))
+    search = SearchConfig(trial="end-to-end", backbone_rate=(1e-5, 1e-3))
     space = distributions(search)
     assert space["backbone_rate"] == FloatDistribution(1e-5, 1e-3, log=True)
     first = default_params(MemberConfig(dropout=0.3), FinetuneConfig(backbone_rate=4e-5))

@@ -22,7 +22,7 @@ def test_a_search_of_whole_networks_goes_on_after_worker_trial_and_driver_were_k
     home: Path, signs_folder: Path, start: Callable[..., Command]
 ) -> None:
     arguments = settings(
-        home, signs_folder, "networks", 1, *TUNED, "--search.trial=finetune", "--search.folds=2",
+        home, signs_folder, "networks", 1, *TUNED, "--search.trial=end-to-end", "--search.folds=2",
         "--ensemble.size=1",
     )  # fmt: skip
     run = home / "networks"
@@ -49,6 +49,6 @@ def test_a_search_of_whole_networks_goes_on_after_worker_trial_and_driver_were_k
     assert [fold["epochs"] for fold in record["folds"]] == [12, 12]
     card = load(run / "members/member-00.safetensors").card
     assert (card.fold, card.finetune.layers) == (-1, "last")
-    assert not (run / "judges").exists()  # the trials' own networks have judged
+    assert not (run / "fold_models").exists()  # the trials' own networks have judged
     assert not list(run.glob("train/trial-*"))
     assert json.loads((run / "metrics.json").read_text())["about"]["members"] == 1
