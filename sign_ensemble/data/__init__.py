@@ -1,1 +1,1 @@
-"""Images to arrays: manifest, frozen features, views, self-made and strange images."""
+"""Images to arrays: manifest, splits, augmentation, cached features, made negatives, OOD sets."""

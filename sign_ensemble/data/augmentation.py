@@ -1,9 +1,9 @@
-"""Augmented views of training images: light, colour and a small change of viewpoint.
+"""Augmentation of training images: light, colour and small changes of viewpoint.
 
-A view depends on its image's key and its number alone, so the same image gets the same view in any
-batch, order or process, to the bit on one kind of device.
+An augmented copy depends only on its image's key and its own number: the same image gets the same
+copy in any batch, order or process, to the bit on one kind of device.
 
-Letters: N images, H and W rows and columns, T the 256 levels of a pixel.
+Letters: N images, H and W rows and columns.
 """
 
 from __future__ import annotations
@@ -22,28 +22,27 @@ from sign_ensemble.core.opencv_module import opencv
 
 Images = TypeVar("Images", NDArray[np.uint8], torch.Tensor)
 
-VERSION = 4  # raise when a view's pixels change, so that cached features are computed again
-DRAWS = 19  # uniform numbers per view; every view draws all of them, used or not
+VERSION = 4  # raise when augmented pixels change, so that cached features are computed again
+DRAWS = 19  # uniform numbers per copy; every copy draws all of them, used or not
 CORNERS_4x2 = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
 
 @dataclass(frozen=True)
 class AugmentationRanges:
-    """How far a view may lie from its image. Ratios are drawn evenly in their logarithm.
+    """How far an augmented copy may differ from its image; ratios are log-uniform.
 
     Args:
-        rotation: Degrees to either side. A wrist tilts this far without another sign meant; H and U
-            differ by a quarter turn, so views of both must stay well below an eighth.
-        scale: Ratio of sizes, low to high. Room to shrink more than to grow: growing pushes
-            fingertips of a tightly cropped hand out of the picture.
-        translation: Shift along either axis, as a share of the side. Croppers err by that.
-        corners: Shift of each corner along either axis, as a share of the side: a camera a little
-            above or beside the hand.
+        rotation: Degrees to either side: as far as a wrist tilts without changing the sign. H and U
+            differ by a quarter turn, so this must stay well below an eighth.
+        scale: Ratio of sizes, low to high. Growing pushes the fingertips of a tightly cropped hand
+            out of the picture, so there is more room to shrink.
+        translation: Shift along either axis, as a share of the side: the error of croppers.
+        corners: Shift of each corner along either axis, as a share of the side: perspective.
         contrast: Ratio of distances from the image's mean level.
-        gamma: Exponent of levels in 0..1; cameras' tone curves differ by about that.
-        brightness: Ratio of levels: indoor exposure differences that still show every finger.
-        gain: Ratio per colour channel: white balance, and through it the tone of skin.
-        mirror: Chance that a view is mirrored where mirroring is allowed: both hands alike.
+        gamma: Exponent of levels in 0..1: the tone curves of cameras.
+        brightness: Ratio of levels: indoor exposures that still show every finger.
+        gain: Ratio per colour channel: white balance and skin tone.
+        mirror: Probability of a mirror image, where mirroring is allowed.
     """
 
     rotation: float = 20.0
@@ -61,17 +60,14 @@ RANGES = AugmentationRanges()
 
 
 def range_settings(ranges: AugmentationRanges = RANGES) -> dict[str, object]:
-    """Everything but image, key and number that decides a view; part of a feature cache's key."""
+    """What decides an augmented copy besides image, key and number; part of the cache's key."""
     return {"version": VERSION, **asdict(ranges)}
 
 
 def uniforms(keys: Sequence[str], augmentation: int) -> NDArray[np.float64]:
-    """DRAWS numbers in [0, 1) per key, the SHAKE-256 stream of ``<key>:<view>``.
+    """Numbers in [0, 1) from the SHAKE-256 stream of ``<key>:<augmentation>``, (N, 19).
 
-    A hash instead of a library's generator: the same on every machine and in every version.
-
-    Returns:
-        float64 (N, DRAWS).
+    A hash rather than a library's generator: the same on every machine and in every version.
     """
     stream = b"".join(
         hashlib.shake_256(f"{key}:{augmentation}".encode()).digest(8 * DRAWS) for key in keys
@@ -81,37 +77,33 @@ def uniforms(keys: Sequence[str], augmentation: int) -> NDArray[np.float64]:
 
 
 def between(draws: NDArray[np.float64], low_high: tuple[float, float]) -> NDArray[np.float64]:
-    """Draws in [0, 1) to ratios in [low, high), evenly in the logarithm."""
+    """Map draws in [0, 1) to log-uniform ratios in [low, high)."""
     low, high = np.log(low_high[0]), np.log(low_high[1])
     ratios: NDArray[np.float64] = np.exp(low + (high - low) * draws)
     return ratios
 
 
 def homographies(
-    draws_ND: NDArray[np.float64], mirror: bool, ranges: AugmentationRanges
+    draws_N19: NDArray[np.float64], mirror: bool, ranges: AugmentationRanges
 ) -> NDArray[np.float64]:
-    """Where in the image each place of its view is read.
+    """Projective maps from points of an augmented copy to points of its image, (N, 3, 3).
 
-    Coordinates run from -1 to 1 over the side, y downwards. The view is the image mirrored, scaled
-    by s, turned by t, shifted by d, and seen from a place that moves its corners; so a place q of
-    the view reads the image at M R(-t) (P(q) - d) / s, where P is the projective map that takes
-    the square's corners to the moved ones.
+    Coordinates run from -1 to 1 over the side, y downwards. Point q of the copy shows the image's
+    point M R(-t) (P(q) - d) / s: M mirrors, R(-t) turns back by t, d is the shift, s the scale, and
+    P maps the corners of the square to the moved corners (the last entry of P is 1).
 
     Args:
-        draws_ND: Uniform draws (N, DRAWS); the first thirteen are used.
-        mirror: Whether views may be mirrored.
-        ranges: How far views may lie from their image.
-
-    Returns:
-        float64 (N, 3, 3), the last entry of each P being 1.
+        draws_N19: Uniform draws; the first thirteen are used.
+        mirror: Whether mirroring is allowed.
+        ranges: Ranges of the draws.
     """
-    n = len(draws_ND)
-    signed = 2 * draws_ND - 1
+    n = len(draws_N19)
+    signed = 2 * draws_N19 - 1
     angle = np.deg2rad(ranges.rotation * signed[:, 0])
-    scale = between(draws_ND[:, 1], ranges.scale)
+    scale = between(draws_N19[:, 1], ranges.scale)
     shift_N2 = 2 * ranges.translation * signed[:, 2:4]
     moved_N42 = CORNERS_4x2 + 2 * ranges.corners * signed[:, 4:12].reshape(n, 4, 2)
-    side = np.where(mirror & (draws_ND[:, 12] < ranges.mirror), -1.0, 1.0)
+    side = np.where(mirror & (draws_N19[:, 12] < ranges.mirror), -1.0, 1.0)
 
     x, y = CORNERS_4x2.T
     u, v = moved_N42[:, :, 0], moved_N42[:, :, 1]
@@ -129,50 +121,47 @@ def homographies(
     back_N33[:, 1, 0], back_N33[:, 1, 1] = -sin, cos
     back_N33[:, :2, 2] = -np.einsum("nij,nj->ni", back_N33[:, :2, :2], shift_N2)
     back_N33[:, 2, 2] = 1
-    joined_N33: NDArray[np.float64] = np.einsum("nij,njk->nik", back_N33, perspective_N33)
-    return joined_N33
+    composed_N33: NDArray[np.float64] = np.einsum("nij,njk->nik", back_N33, perspective_N33)
+    return composed_N33
 
 
 def tone_curves(
-    draws_ND: NDArray[np.float64], mean_N: NDArray[np.float64], ranges: AugmentationRanges
+    draws_N19: NDArray[np.float64], mean_N: NDArray[np.float64], ranges: AugmentationRanges
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What becomes of each pixel level: contrast, then gamma, then brightness; and channel gains.
+    """Tone curve of each copy (N, 256) and its channel gains (N, 3).
 
-    f(v) = b clip(m + c (v - m), 0, 1)^g, with m the image's mean level, so that black stays black
-    in an image that is all black.
+    The curve is f(v) = 255 b clip(m + c (v - m), 0, 1)^g for levels v in 0..1, unclipped, with
+    contrast c about the image's mean level m, gamma g and brightness b.
 
     Args:
-        draws_ND: Uniform draws (N, DRAWS); those from the fourteenth are used.
+        draws_N19: Uniform draws; those from the fourteenth are used.
         mean_N: Mean level of each image, 0 to 1.
-        ranges: How far views may lie from their image.
-
-    Returns:
-        Curves (N, T) in levels 0 to 255 times b, unclipped, and gains (N, 3).
+        ranges: Ranges of the draws.
     """
     contrast, gamma, brightness = (
-        between(draws_ND[:, [13 + i]], ratio)
+        between(draws_N19[:, [13 + i]], ratio)
         for i, ratio in enumerate((ranges.contrast, ranges.gamma, ranges.brightness))
     )
     mean = mean_N[:, None]
-    levels_T = np.arange(256) / 255
-    curves_NT = 255 * brightness * np.clip(mean + contrast * (levels_T - mean), 0, 1) ** gamma
-    return curves_NT, between(draws_ND[:, 16:19], ranges.gain)
+    levels = np.arange(256) / 255
+    curves_N256 = 255 * brightness * np.clip(mean + contrast * (levels - mean), 0, 1) ** gamma
+    return curves_N256, between(draws_N19[:, 16:19], ranges.gain)
 
 
-def decided(
+def drawn_parameters(
     keys: Sequence[str],
     augmentation: int,
     mirror: bool,
     ranges: AugmentationRanges,
     mean_N: NDArray[np.float64],
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Tables of levels (N, T, 3) and homographies (N, 3, 3) of one view of each image, from the
-    images' mean levels, 0 to 1.
+    """Level tables (N, 256, 3) and homographies (N, 3, 3) of one augmented copy of each image, from
+    the images' mean levels, 0 to 1.
     """
-    draws_ND = uniforms(keys, augmentation)
-    curves_NT, gains_N3 = tone_curves(draws_ND, mean_N, ranges)
-    lit_NT3 = np.clip(curves_NT[:, :, None] * gains_N3[:, None], 0, 255)
-    return (lit_NT3 + 0.5).astype(np.uint8), homographies(draws_ND, mirror, ranges)
+    draws_N19 = uniforms(keys, augmentation)
+    curves_N256, gains_N3 = tone_curves(draws_N19, mean_N, ranges)
+    tables = np.clip(curves_N256[:, :, None] * gains_N3[:, None], 0, 255)
+    return (tables + 0.5).astype(np.uint8), homographies(draws_N19, mirror, ranges)
 
 
 def by_opencv(
@@ -182,55 +171,52 @@ def by_opencv(
     mirror: bool,
     ranges: AugmentationRanges,
     into: Sequence[NDArray[Any]],
-    table_1T3: NDArray[Any] | None = None,
+    levels_out: NDArray[Any] | None = None,
 ) -> None:
-    """Draw one view of each image, the fastest way on a processor.
+    """Draw one augmented copy of each image with OpenCV, the fastest way on a CPU.
 
     Args:
         images: N of (H, W, 3).
         keys: See :func:`augment`.
         augmentation: See :func:`augment`.
         mirror: See :func:`augment`.
-        ranges: How far views may lie from their image.
-        into: What takes each view.
-        table_1T3: What is written for each channel's levels instead of the levels themselves; to
-            look both light and this up at once costs no more than light alone.
+        ranges: See :func:`augment`.
+        into: Receives each copy.
+        levels_out: Value to write for each level of each channel, (1, 256, 3); None writes levels.
+            Applied in the same lookup as the tone curves.
     """
     if not keys:
         return
     cv2, side = opencv(), len(images[0])
     total_N = np.array([sum(cv2.sumElems(image_HW3)) for image_HW3 in images])
-    lit_NT3, places_N33 = decided(
+    tables, maps_N33 = drawn_parameters(
         keys, augmentation, mirror, ranges, total_N / (255 * 3 * side * side)
     )
-    if table_1T3 is not None:
-        lit_NT3 = table_1T3[0][lit_NT3, np.arange(3)]
-    # from a pixel's number to its middle's place in -1 .. 1, through the homography, and back
-    to_place_33 = np.array([[2 / side, 0, 1 / side - 1], [0, 2 / side, 1 / side - 1], [0, 0, 1]])
-    # of the image with its edge's pixels repeated on all sides: the sampler takes twice as long for
-    # what lies beyond its input, and with a margin of a fifth little does
+    if levels_out is not None:
+        tables = levels_out[0][tables, np.arange(3)]
+    # pixel index -> centre in -1..1 -> homography -> pixel index
+    to_unit_33 = np.array([[2 / side, 0, 1 / side - 1], [0, 2 / side, 1 / side - 1], [0, 0, 1]])
+    # A margin of repeated edge pixels: OpenCV's sampler is slow beyond the edge of its input.
     margin = side // 5
-    to_pixel_33 = np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1]]) @ np.linalg.inv(to_place_33)
+    to_pixel_33 = np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1]]) @ np.linalg.inv(to_unit_33)
     four_HW4, moved_HW4 = (np.empty((side, side, 4), np.uint8) for _ in range(2))
     wide_HW4 = np.empty((side + 2 * margin, side + 2 * margin, 4), np.uint8)
     moved_HW3 = np.empty((side, side, 3), np.uint8)
-    for image_HW3, lit_T3, place_33, augmented_HW3 in zip(
-        images, lit_NT3, places_N33, into, strict=True
-    ):
-        cv2.cvtColor(image_HW3, cv2.COLOR_RGB2RGBA, four_HW4)  # sampled twice as fast as three
+    for image_HW3, table, map_33, augmented_HW3 in zip(images, tables, maps_N33, into, strict=True):
+        cv2.cvtColor(image_HW3, cv2.COLOR_RGB2RGBA, four_HW4)  # sampled faster than three channels
         cv2.copyMakeBorder(
             four_HW4, margin, margin, margin, margin, cv2.BORDER_REPLICATE, dst=wide_HW4
         )
         cv2.warpPerspective(
             wide_HW4,
-            to_pixel_33 @ place_33 @ to_place_33,
+            to_pixel_33 @ map_33 @ to_unit_33,
             (side, side),
             dst=moved_HW4,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
         cv2.cvtColor(moved_HW4, cv2.COLOR_RGBA2RGB, moved_HW3)
-        cv2.LUT(moved_HW3, lit_T3[None], augmented_HW3)
+        cv2.LUT(moved_HW3, table[None], augmented_HW3)
 
 
 def by_torch(
@@ -240,40 +226,36 @@ def by_torch(
     mirror: bool,
     ranges: AugmentationRanges,
 ) -> torch.Tensor:
-    """What :func:`by_opencv` draws, on any device: uint8 (N, H, W, 3).
+    """:func:`by_opencv` on any device: uint8 (N, H, W, 3).
 
-    Alike but where a sampled level lies within a few thousandths of halfway between two: it may be
-    rounded to the other one before light is looked up.
+    Equal to it except where a sampled level lies almost halfway between two: either may be taken.
     """
     n, side = images_NHW3.shape[:2]
     device = images_NHW3.device
 
-    # Every operation on pixels below is one multiplication, addition, division, table lookup or
-    # the sampler: all exact or rounded alike wherever a pixel lies in a batch.
+    # Every operation on pixels below rounds alike wherever a pixel lies in a batch.
     total_N = images_NHW3.view(n, -1).sum(1, dtype=torch.int64).cpu().numpy()
-    lit_NT3, places_N33 = decided(
+    level_tables, maps_N33 = drawn_parameters(
         keys, augmentation, mirror, ranges, total_N / (255 * 3 * side * side)
     )
 
     # rows a, b, c of h give numerators and denominator as a x + b y + c
-    h = torch.from_numpy(places_N33.astype(np.float32)).to(device)
+    h = torch.from_numpy(maps_N33.astype(np.float32)).to(device)
     centres = (2 * torch.arange(side, dtype=torch.float32, device=device) + 1) / side - 1
     x, y = centres.view(1, 1, side), centres.view(1, side, 1)
     u, v, w = (
         h[:, i, 0].view(n, 1, 1) * x + (h[:, i, 1].view(n, 1, 1) * y + h[:, i, 2].view(n, 1, 1))
         for i in range(3)
     )
-    places = torch.stack([u / w, v / w], -1)
-    read_N3HW = images_NHW3.permute(0, 3, 1, 2).float()
-    moved_N3HW = grid_sample(read_N3HW, places, padding_mode="border", align_corners=False)
+    points = torch.stack([u / w, v / w], -1)
+    images_N3HW = images_NHW3.permute(0, 3, 1, 2).float()
+    moved_N3HW = grid_sample(images_N3HW, points, padding_mode="border", align_corners=False)
     levels_NHW3 = moved_N3HW.add_(0.5).int().permute(0, 2, 3, 1)
-    tables = torch.from_numpy(lit_NT3).to(device)
+    image = torch.arange(n, device=device, dtype=torch.int32).view(n, 1, 1, 1)
     channel = torch.arange(3, device=device, dtype=torch.int32)
-    rows_NHW3 = (
-        256 * torch.arange(n, device=device, dtype=torch.int32).view(n, 1, 1, 1) + levels_NHW3
-    )
-    places_NHW3 = 3 * rows_NHW3 + channel  # of each pixel's level in the tables, laid out (N, T, 3)
-    return tables.view(-1).index_select(0, places_NHW3.reshape(-1)).view(images_NHW3.shape)
+    entries_NHW3 = 3 * (256 * image + levels_NHW3) + channel  # of the flat (N, 256, 3) tables
+    tables = torch.from_numpy(level_tables).to(device)
+    return tables.view(-1).index_select(0, entries_NHW3.reshape(-1)).view(images_NHW3.shape)
 
 
 def augment(
@@ -283,27 +265,25 @@ def augment(
     mirror: bool,
     ranges: AugmentationRanges = RANGES,
 ) -> Images:
-    """One view of each image.
-
-    Beyond the image's edge a view repeats the edge's pixels; between pixels it is bilinear.
+    """One augmented copy of each image: bilinear, its edge pixels repeated beyond the edge.
 
     Args:
-        images_NHW3: uint8 images (N, H, W, 3), a numpy array or a tensor on any device.
-        keys: Each image's content hash; with the view's number it seeds all that is random.
-        augmentation: 0 is the image itself, returned as it came; 1 and above are drawn.
-        mirror: Whether views may be mirrored.
-        ranges: How far views may lie from their image.
+        images_NHW3: uint8 images, a numpy array or a tensor on any device.
+        keys: Each image's content hash; with the number below it seeds all draws.
+        augmentation: Number of the copy: 0 is the image itself, 1 and above are drawn.
+        mirror: Whether mirroring is allowed.
+        ranges: Ranges of the draws.
 
     Returns:
-        uint8 views (N, H, W, 3), of the kind and on the device of images_NSS3.
+        uint8 (N, H, W, 3), of the type and on the device of the images.
 
     Raises:
-        ValueError: keys and images differ in number, or view is below 0.
+        ValueError: keys and images differ in number, or augmentation is below 0.
     """
     if len(keys) != len(images_NHW3):
         raise ValueError(f"{len(keys)} keys for {len(images_NHW3)} images: one each")
     if augmentation < 0:
-        raise ValueError(f"view is {augmentation}: it must be 0 or more")
+        raise ValueError(f"augmentation is {augmentation}: it must be 0 or more")
     if augmentation == 0:
         return images_NHW3
     if isinstance(images_NHW3, torch.Tensor):

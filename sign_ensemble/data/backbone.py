@@ -1,7 +1,6 @@
 """AlexNet's five convolution layers, frozen: uint8 images in, float16 features out.
 
-Letters: N images, H and W rows and columns, D deep features, C features of the third layer, E = D + C both,
-F features of the fourth, A = E + F all.
+Letters: N images, H and W rows and columns, D features.
 """
 
 from __future__ import annotations
@@ -28,66 +27,62 @@ from sign_ensemble.data.convolutions import PLACES, Convolutions
 SHIPPED = "alexnet-imagenet1k-features-fp16.safetensors"
 FIFTH_FEATURES = 256 * 6 * 6
 THIRD_FEATURES = 384 * PLACES * PLACES
-HEAD_FEATURES = FIFTH_FEATURES + THIRD_FEATURES  # deep features first: what heads read
+HEAD_FEATURES = FIFTH_FEATURES + THIRD_FEATURES  # the input of heads, in this order
 FOURTH_FEATURES = 256 * PLACES * PLACES
 ALL_FEATURES = HEAD_FEATURES + FOURTH_FEATURES
-BATCH = 64  # every pass has this many images, so that a feature never depends on its neighbours
-MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as torchvision publishes them with the weights
+BATCH = 64  # images of every pass: rounding, and so a feature, may depend on a batch's size
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, as torchvision publishes them with the weights
 STD = (0.229, 0.224, 0.225)
 SCALE = (tuple(255 * m for m in MEAN), tuple(255 * s for s in STD))  # the same of levels 0 to 255
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the convolutions make of N images.
-
-    Args:
-        all_ND: float16.
-    """
+    """Features of N images, float16: the fifth layer's, the third's, the fourth's."""
 
     all_ND: NDArray[np.float16]
 
     @property
     def head_ND(self) -> NDArray[np.float16]:
-        """The fifth layer's and the third's, which heads read."""
+        """Features of the fifth layer and the third: the input of heads."""
         return self.all_ND[:, :HEAD_FEATURES]
 
     @property
     def fifth_ND(self) -> NDArray[np.float16]:
-        """The fifth layer's, which neighbours are about."""
+        """Features of the fifth layer: what kNN distances are computed on."""
         return self.all_ND[:, :FIFTH_FEATURES]
 
     @property
     def third_ND(self) -> NDArray[np.float16]:
-        """The third layer's, which clouds are about, see ``gaussians.py``."""
+        """Features of the third layer: what class Gaussians are fitted on."""
         return self.all_ND[:, FIFTH_FEATURES:HEAD_FEATURES]
 
     @property
     def fourth_ND(self) -> NDArray[np.float16]:
-        """The fourth layer's, which parts are about beside the third's, see ``parts.py``."""
+        """Features of the fourth layer: with the third's, those of the regional Mahalanobis."""
         return self.all_ND[:, HEAD_FEATURES:]
 
     def rows(self, chosen: NDArray[np.int64]) -> Features:
-        """Those of some of the images."""
+        """Features of the chosen images."""
         return Features(self.all_ND[chosen])
 
 
 def concatenate(parts: Sequence[Features]) -> Features:
-    """Features of some images after those of others."""
+    """All features in one record, in order."""
     none = np.zeros((0, ALL_FEATURES), np.float16)
     return Features(np.concatenate([none, *(part.all_ND for part in parts)]))
 
 
 @lru_cache(maxsize=1)
 def convolution_shapes() -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor of the convolutions, by torchvision's names."""
+    """Shape of each tensor of the convolutions by torchvision's names."""
     with torch.device("meta"):
         return {name: tuple(value.shape) for name, value in Convolutions().state_dict().items()}
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """Loaded convolutions, where they run and what identifies their weights."""
+    """Loaded convolutions: their device, whether they run in bf16, and their weights' sha256."""
 
     layers: Convolutions
     sha256: str
@@ -95,27 +90,20 @@ class Backbone:
     half: bool
 
     def features(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Features]:
-        """Features of each batch, each of at most 64 images.
-
-        Args:
-            batches: uint8 images (N, H, W, 3), N from 1 to 64.
-
-        Yields:
-            The features of one batch, in order.
-        """
+        """Features of each batch of 1 to 64 uint8 images (N, H, W, 3), in order."""
         return map(self.of_batch, batches)
 
     def of_batch(self, images_NHW3: NDArray[np.uint8]) -> Features:
-        """Features of 1 to 64 images, in one pass."""
+        """Features of 1 to 64 images, in one pass of 64."""
         n = len(images_NHW3)
         if n < BATCH:
-            short = np.zeros((BATCH - n, *images_NHW3.shape[1:]), np.uint8)
-            images_NHW3 = np.concatenate([images_NHW3, short])
-        own_NHW3 = np.require(images_NHW3, requirements="W")  # or torch warns
-        return self.convolved(as_input(torch.from_numpy(own_NHW3).to(self.device), self.half), n)
+            padding = np.zeros((BATCH - n, *images_NHW3.shape[1:]), np.uint8)
+            images_NHW3 = np.concatenate([images_NHW3, padding])
+        images = torch.from_numpy(np.require(images_NHW3, requirements="W"))  # or torch warns
+        return self.convolved(as_input(images.to(self.device), self.half), n)
 
     def convolved(self, pixels_N3HW: torch.Tensor, n: int) -> Features:
-        """The first n of a whole pass of 64, by :func:`as_input`."""
+        """Features of the first n of the 64 images of a pass, given as :func:`as_input` does."""
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
@@ -128,16 +116,16 @@ class Backbone:
     ) -> Features:
         """Features of images in memory; progress is called with (images done, images).
 
-        A processor makes a pass on each of its threads, a GPU one after the other.
+        A CPU runs a pass on each of its threads, a GPU one after the other.
         """
         passes = -(-len(images_NHW3) // BATCH)
 
         def make(number: int) -> Features:
             return self.of_batch(images_NHW3[number * BATCH : (number + 1) * BATCH])
 
-        here = self.device.type == "cpu"
+        on_cpu = self.device.type == "cpu"
         parts: list[Features] = []
-        for part in map_on_threads(passes, make) if here else map(make, range(passes)):
+        for part in map_on_threads(passes, make) if on_cpu else map(make, range(passes)):
             parts.append(part)
             if progress:
                 progress(min(len(parts) * BATCH, len(images_NHW3)), len(images_NHW3))
@@ -145,59 +133,57 @@ class Backbone:
 
 
 def normalised(levels_N3HW: torch.Tensor) -> torch.Tensor:
-    """Levels from 0 to 255 (N, 3, H, W) as the convolutions take them, float32: each channel minus
-    ImageNet's mean, over its standard deviation.
+    """Levels 0 to 255 minus ImageNet's mean over its standard deviation per channel, float32
+    (N, 3, H, W).
     """
     mean, std = (torch.tensor(x, device=levels_N3HW.device) for x in SCALE)
     if levels_N3HW.is_contiguous(memory_format=torch.channels_last):  # whole rows at a time
         side = levels_N3HW.shape[3]
-        rows_NSR = levels_N3HW.permute(0, 2, 3, 1).flatten(2).to(torch.float32, copy=True)
-        rows_NSR = rows_NSR.sub_(mean.repeat(side)).div_(std.repeat(side))
-        return rows_NSR.unflatten(2, (side, 3)).permute(0, 3, 1, 2)
+        rows = levels_N3HW.permute(0, 2, 3, 1).flatten(2).to(torch.float32, copy=True)
+        rows = rows.sub_(mean.repeat(side)).div_(std.repeat(side))
+        return rows.unflatten(2, (side, 3)).permute(0, 3, 1, 2)
     return (levels_N3HW - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
 
 
 @lru_cache(maxsize=2)
 def table_of_levels(half: bool) -> NDArray[Any]:
-    """What each of the 256 levels is in each channel once normalised (1, 256, 3): float32, or the
-    bits of its bf16 as int16, which numpy knows.
+    """Each of the 256 levels of each channel, normalised, (1, 256, 3): float32, or bf16 as int16,
+    since numpy has no bf16.
     """
-    levels_T3 = torch.arange(256.0).view(256, 1).expand(256, 3)
-    table_1T3 = normalised(levels_T3[..., None, None])[None, :, :, 0, 0].contiguous()
-    return (table_1T3.to(torch.bfloat16).view(torch.int16) if half else table_1T3).numpy().copy()
+    levels_256x3 = torch.arange(256.0).view(256, 1).expand(256, 3)
+    table = normalised(levels_256x3[..., None, None])[None, :, :, 0, 0].contiguous()
+    return (table.to(torch.bfloat16).view(torch.int16) if half else table).numpy().copy()
 
 
 def as_input(images_NHW3: torch.Tensor, half: bool) -> torch.Tensor:
-    """uint8 images as the convolutions take them (N, 3, H, W): normalised, and on a processor
-    rounded to bf16 where they would round it.
-
-    There read from a table of the 256 levels, to the same bits, by torch's number of threads.
+    """uint8 images as input of the convolutions, (N, 3, H, W): normalised, on a CPU by a table of
+    the 256 levels on torch's number of threads.
 
     Args:
         images_NHW3: On the device of the convolutions.
-        half: Whether they compute in bf16.
+        half: Whether a CPU's convolutions compute in bf16, to which the input is then rounded.
     """
     if images_NHW3.device.type != "cpu":
         return normalised(images_NHW3.permute(0, 3, 1, 2))
-    cv2, table_1T3, read_NHW3 = opencv(), table_of_levels(half), images_NHW3.numpy()
-    pixels_NHW3 = np.empty(read_NHW3.shape, table_1T3.dtype)
+    cv2, table, levels_NHW3 = opencv(), table_of_levels(half), images_NHW3.numpy()
+    pixels_NHW3 = np.empty(levels_NHW3.shape, table.dtype)
 
     def look_up(part: slice) -> None:
-        for image_HW3, into_HW3 in zip(read_NHW3[part], pixels_NHW3[part], strict=True):
-            cv2.LUT(image_HW3, table_1T3, into_HW3)
+        for image_HW3, into_HW3 in zip(levels_NHW3[part], pixels_NHW3[part], strict=True):
+            cv2.LUT(image_HW3, table, into_HW3)
 
-    slices_on_threads(len(read_NHW3), look_up)
+    slices_on_threads(len(levels_NHW3), look_up)
     return from_bits(pixels_NHW3, half)
 
 
 def from_bits(pixels_NHW3: NDArray[Any], half: bool) -> torch.Tensor:
-    """Pixels by :func:`table_of_levels` as the convolutions take them (N, 3, H, W)."""
-    found = torch.from_numpy(pixels_NHW3)
-    return (found.view(torch.bfloat16) if half else found).permute(0, 3, 1, 2)
+    """Entries of :func:`table_of_levels` as input of the convolutions, (N, 3, H, W)."""
+    pixels = torch.from_numpy(pixels_NHW3)
+    return (pixels.view(torch.bfloat16) if half else pixels).permute(0, 3, 1, 2)
 
 
 def weights_bytes(weights: str) -> bytes:
-    """The weights file's content: ``shipped`` or a path to a safetensors file with the same keys.
+    """Content of the weights file: ``shipped``, or a path.
 
     Raises:
         UserError: no such file.
@@ -212,7 +198,7 @@ def weights_bytes(weights: str) -> bytes:
 
 @lru_cache(maxsize=2)
 def load(weights: str = "shipped") -> Backbone:
-    """Convolutions with the named weights on the best device here.
+    """Convolutions with these weights on this machine's best device.
 
     Args:
         weights: ``shipped``, ``random`` (a fixed draw, for tests of speed) or a safetensors path
@@ -232,7 +218,7 @@ def load(weights: str = "shipped") -> Backbone:
             tensors = load_safetensors(content)
             kept = {k: v.float() for k, v in tensors.items() if k.startswith("features.")}
             layers.load_state_dict(kept)
-        except Exception as fault:  # safetensors and torch raise their own kinds; all mean: not it
+        except Exception as fault:  # safetensors and torch raise kinds of their own
             reason = str(fault).splitlines()[0]
             raise UserError(
                 f"data.weights is {weights}: not AlexNet's convolutions ({reason})"
@@ -241,7 +227,7 @@ def load(weights: str = "shipped") -> Backbone:
 
 
 def on_best_device(layers: Convolutions, sha256: str) -> Backbone:
-    """These convolutions on the best device here."""
+    """Move the convolutions to the best device, frozen, channels last."""
     device = best_device()
     layers = layers.eval().requires_grad_(False).to(device)
     for weight in layers.parameters():
@@ -251,17 +237,8 @@ def on_best_device(layers: Convolutions, sha256: str) -> Backbone:
 
 
 def finetuned(weights: str, learned: dict[str, NDArray[np.float32]]) -> Backbone:
-    """The convolutions of ``weights`` with some tensors replaced by those that learned.
-
-    Args:
-        weights: See :func:`load`.
-        learned: Tensors by torchvision's names.
-    """
+    """The convolutions of ``weights`` with learned tensors, by torchvision's names, put in."""
+    tensors = {name: torch.from_numpy(values) for name, values in learned.items()}
     layers = Convolutions()
-    layers.load_state_dict(
-        {
-            **load(weights).layers.state_dict(),
-            **{k: torch.from_numpy(v) for k, v in learned.items()},
-        }
-    )
+    layers.load_state_dict({**load(weights).layers.state_dict(), **tensors})
     return on_best_device(layers, "")

@@ -1,7 +1,6 @@
 """AlexNet's five convolution layers as torch modules.
 
-Letters: N images, H and W rows and columns, D features of the fifth layer, E those and the third layer's,
-A all; C channels, H and W rows and columns within the layers.
+Letters: N images, H and W rows and columns, F feature maps (channels), D features.
 """
 
 from __future__ import annotations
@@ -11,29 +10,26 @@ from torch import nn
 from torch.nn.functional import adaptive_max_pool2d
 
 THIRD, FOURTH, LAYERS = 8, 10, 13  # layers up to the third's ReLU, to the fourth's, and all
-PLACES = 3  # along a side of the third and the fourth: the highest value in each is kept
+PLACES = 3  # regions along a side that the third's and the fourth's maps are max-pooled to
 
 
-def pooled(found_NCHW: torch.Tensor) -> torch.Tensor:
-    """What a ReLU and MaxPool2d(3, 2) make of a convolution's values, to the same bits, without
-    gradients.
+def pooled(found_NFHW: torch.Tensor) -> torch.Tensor:
+    """MaxPool2d(3, 2) and ReLU of a convolution's output, to the same bits, without gradients.
 
-    In bf16 torch's take three times as long on a processor: its pool also notes where each highest
-    value lies, and compares in float32. As integers, the bits of numbers from 0 on are in these
-    numbers' order and those of numbers below 0 are below them. So they are compared as integers,
-    of rows and then of columns; the ReLU follows, of a quarter of the values.
+    Compares numbers as integers, whose order is that of non-negative floats, rows first, then
+    columns: in bf16 on a CPU faster than torch's pooling; see docs/design-log.md.
 
     Args:
-        found_NCHW: No NaN whose sign is minus; quick where channels lie last in memory.
+        found_NFHW: No NaN of negative sign; fast where channels lie last in memory.
     """
-    whole = torch.int16 if found_NCHW.dtype.itemsize == 2 else torch.int32
-    bits_NHWC = found_NCHW.permute(0, 2, 3, 1).view(whole)
-    highest_NHWC = highest(highest(bits_NHWC, 1), 2).view(found_NCHW.dtype)
-    return highest_NHWC.relu_().permute(0, 3, 1, 2)
+    integer = torch.int16 if found_NFHW.dtype.itemsize == 2 else torch.int32
+    bits_NHWF = found_NFHW.permute(0, 2, 3, 1).view(integer)
+    highest_NHWF = highest(highest(bits_NHWF, 1), 2).view(found_NFHW.dtype)
+    return highest_NHWF.relu_().permute(0, 3, 1, 2)
 
 
 def highest(bits: torch.Tensor, axis: int) -> torch.Tensor:
-    """The highest of places 0 to 2, of 2 to 4 and so on along an axis."""
+    """Maximum of entries 0 to 2, 2 to 4 and so on along an axis."""
     end = 2 * ((bits.shape[axis] - 1) // 2) - 1
     before = [slice(None)] * axis
     first, second, third = (bits[(*before, slice(i, i + end, 2))] for i in range(3))
@@ -44,8 +40,7 @@ def highest(bits: torch.Tensor, axis: int) -> torch.Tensor:
 class Convolutions(nn.Module):
     """The layers ``features`` and ``avgpool`` of torchvision's AlexNet, under the same names.
 
-    Built here so that processes which need them do not wait four seconds for torchvision's import;
-    a test holds them equal to torchvision's.
+    Defined here because importing torchvision takes seconds; a test holds both equal.
     """
 
     def __init__(self) -> None:
@@ -68,35 +63,33 @@ class Convolutions(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(6)
 
     def forward(self, images_N3HW: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, H, W) to features (N, E).
-
-        The first 9,216 are what torchvision's classifier is given; after them, of the third layer
-        (384 maps), the highest value in each of 3 x 3 places: 3,456.
+        """Features that heads read, (N, D), of normalised images: torchvision's 9,216 of the fifth
+        layer, then the highest value in each of 3 x 3 regions of the third layer's 384 maps.
         """
-        return self.every(images_N3HW, beside=False)
+        return self.every(images_N3HW, fourth=False)
 
-    def through(self, first: int, end: int, images_N3HW: torch.Tensor) -> torch.Tensor:
-        """What some of the layers make of what those before them gave."""
-        if torch.is_grad_enabled() or images_N3HW.device.type != "cpu":
-            found: torch.Tensor = self.features[first:end](images_N3HW)
+    def through(self, first: int, end: int, values_NFHW: torch.Tensor) -> torch.Tensor:
+        """Output of layers ``first`` to ``end`` - 1."""
+        if torch.is_grad_enabled() or values_NFHW.device.type != "cpu":
+            found: torch.Tensor = self.features[first:end](values_NFHW)
             return found
         layers = list(self.features.children())[first:end]
-        for layer, then in zip(layers, [*layers[1:], None], strict=True):
-            if isinstance(then, nn.MaxPool2d):
-                continue  # a ReLU, which ``pooled`` does
+        for layer, following in zip(layers, [*layers[1:], None], strict=True):
+            if isinstance(following, nn.MaxPool2d):
+                continue  # a ReLU, which ``pooled`` includes
             pools = isinstance(layer, nn.MaxPool2d)
-            images_N3HW = pooled(images_N3HW) if pools else layer(images_N3HW)
-        return images_N3HW
+            values_NFHW = pooled(values_NFHW) if pools else layer(values_NFHW)
+        return values_NFHW
 
-    def every(self, images_N3HW: torch.Tensor, beside: bool = True) -> torch.Tensor:
-        """The features (N, E) and, beside them, the highest value in each of 3 x 3 places of the
-        fourth layer's 256 maps: (N, A). Heads do not read those.
+    def every(self, images_N3HW: torch.Tensor, fourth: bool = True) -> torch.Tensor:
+        """:meth:`forward`'s features and, if ``fourth``, the highest value in each of 3 x 3 regions
+        of the fourth layer's 256 maps, (N, D).
         """
-        third = self.through(0, THIRD, images_N3HW)
-        third_ND = adaptive_max_pool2d(third, PLACES).flatten(1)
-        fourth = self.through(THIRD, FOURTH, third)
-        fifth_ND = self.avgpool(self.through(FOURTH, LAYERS, fourth)).flatten(1)
+        third_NFHW = self.through(0, THIRD, images_N3HW)
+        third_ND = adaptive_max_pool2d(third_NFHW, PLACES).flatten(1)
+        fourth_NFHW = self.through(THIRD, FOURTH, third_NFHW)
+        fifth_ND = self.avgpool(self.through(FOURTH, LAYERS, fourth_NFHW)).flatten(1)
         each = [fifth_ND, third_ND]
-        if beside:
-            each.append(adaptive_max_pool2d(fourth, PLACES).flatten(1))
+        if fourth:
+            each.append(adaptive_max_pool2d(fourth_NFHW, PLACES).flatten(1))
         return torch.cat(each, 1)

@@ -1,9 +1,8 @@
-"""Far test sets: images with no sign to read, for measuring rejection and for nothing else.
+"""Far OOD test sets: images that show no sign, for measuring rejection only.
 
-No set here, and no set of the same kind, may be used to train or to choose anything;
-``negatives.py`` makes other kinds for that.
+No set here, and no set of the same kind, may be used to train or to choose anything.
 
-Letters: N images, H and W rows and columns, P pixels.
+Letters: N images, H and W rows and columns.
 """
 
 from __future__ import annotations
@@ -39,13 +38,11 @@ PHOTOGRAPHS = (
     "retina.jpg",
     "rocket.jpg",
 )
-LEAST_SD = (
-    12.0  # levels; a flatter crop (sky, the dark between stars) is blank, which is another set
-)
+LEAST_SD = 12.0  # levels; a flatter crop would belong to the set "blank"
 TEXTURES = ("brick.png", "grass.png", "gravel.png")
-MIN_CROP = 64  # pixels; smaller crops enlarge to a blur that is a smooth field, not a photograph
+MIN_CROP = 64  # pixels; a smaller crop, enlarged, would belong to "smooth-fields"
 
-# Ten tones of skin from dark to light, spread as on the Monk scale.
+# Ten skin tones from dark to light, spread as on the Monk scale.
 SKIN_TONES = (
     (41, 36, 32),
     (58, 49, 42),
@@ -68,15 +65,12 @@ def to_uint8(values: NDArray[np.float64]) -> Images:
 
 
 def enlarged(cells: Images, size: int, how: Resampling) -> Images:
-    """A small colour image (h, w, 3) stretched to (size, size, 3)."""
+    """A colour image stretched to (size, size, 3)."""
     return np.asarray(Image.fromarray(cells).resize((size, size), how))
 
 
 def blank(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
-    """One flat colour plus sensor noise of standard deviation 0 to 8 levels.
-
-    White, grey, black, skin and any colour follow each other in equal parts.
-    """
+    """White, grey, black, skin and any flat colour in turn, with sensor noise of 0 to 8 levels."""
     images = np.empty((n, size, size, 3), np.uint8)
     for i in range(n):
         colours = (
@@ -92,10 +86,8 @@ def blank(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Im
 
 
 def noise(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
-    """White noise whose cells are 1 to 32 224ths of the side wide, scale after scale.
-
-    Colour or grey, square cells or smooth blobs, by chance; uniform about mid-grey with a range of
-    60 to 255 levels.
+    """Uniform noise about mid-grey, 60 to 255 levels wide, in cells of each of NOISE_CELLS in turn;
+    colour or grey, square cells or smooth blobs, by chance.
     """
     images = np.empty((n, size, size, 3), np.uint8)
     for i in range(n):
@@ -111,7 +103,7 @@ def noise(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Im
 
 
 def smooth_fields(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
-    """Slowly varying colour: enlarged grids of 2 to 5 cells, straight and round gradients."""
+    """Smooth colour: enlarged grids of 2 to 5 cells, linear and radial gradients."""
     images = np.empty((n, size, size, 3), np.uint8)
     y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
     for i in range(n):
@@ -130,33 +122,31 @@ def smooth_fields(n: int, size: int, rng: np.random.Generator, signs_NHW3: Image
 
 @lru_cache
 def picture(name: str) -> Images:
-    """A picture of scikit-image's wheel, as colour: uint8 (h, w, 3)."""
+    """A picture of scikit-image's wheel as colour, uint8 (H, W, 3)."""
     with files("skimage").joinpath("data", name).open("rb") as opened, Image.open(opened) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def crops(names: tuple[str, ...], n: int, size: int, rng: np.random.Generator) -> Images:
-    """Square pieces of these pictures, one picture after the other, resized to the side.
-
-    A piece's side is drawn evenly in its logarithm from 64 pixels to the picture's shorter side;
-    a piece with almost nothing in it is drawn again.
+    """Square crops of these pictures in turn, resized, of at least LEAST_SD; their side is
+    log-uniform from 64 pixels to the picture's shorter side.
     """
     images = np.empty((n, size, size, 3), np.uint8)
     for i in range(n):
         pixels = picture(names[i % len(names)])
         height, width, _ = pixels.shape
-        piece = pixels[:0]
-        while piece.size == 0 or piece.std((0, 1)).max() < LEAST_SD:
+        crop = pixels[:0]
+        while crop.size == 0 or crop.std((0, 1)).max() < LEAST_SD:
             side = int(np.exp(rng.uniform(np.log(MIN_CROP), np.log(min(height, width) + 1))))
             top = rng.integers(0, height - side + 1)
             left = rng.integers(0, width - side + 1)
-            piece = pixels[top : top + side, left : left + side]
-        images[i] = enlarged(np.ascontiguousarray(piece), size, Resampling.BICUBIC)
+            crop = pixels[top : top + side, left : left + side]
+        images[i] = enlarged(np.ascontiguousarray(crop), size, Resampling.BICUBIC)
     return images
 
 
 def photographs(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
-    """Crops of ten photographs: people, an animal, things, machines, a retina, moon and stars."""
+    """Crops of ten photographs."""
     return crops(PHOTOGRAPHS, n, size, rng)
 
 
@@ -166,10 +156,7 @@ def textures(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) ->
 
 
 def no_hand(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
-    """Sign images with the hand cut out and filled with their background.
-
-    There must be at least one sign, with S = size; each is used once before any is used again.
-    """
+    """Sign images with the hand removed; each is used once before any is used again."""
     order = rng.permutation(len(signs_NHW3))
     chosen = (signs_NHW3[order[i % len(order)]] for i in range(n))
     return np.stack([without_hand(image_HW3, rng) for image_HW3 in chosen])
@@ -186,32 +173,29 @@ FAR_SETS: dict[str, FarSet] = {
 
 
 def far_images(name: str, n: int, size: int, seed: int, signs_NHW3: Images) -> Images:
-    """The first n images of a built-in far set.
+    """The first n images of a built-in far set, uint8 (n, H, W, 3).
 
     Args:
         name: A key of FAR_SETS.
-        n: How many, 1 or more; fewer are the start of more.
-        size: Side S in pixels.
+        n: How many, 1 or more; a smaller set is the start of a larger one.
+        size: Side in pixels.
         seed: With the name, decides every draw.
-        signs_NHW3: Held-out signers' sign images with that side; only ``no-hand`` reads them.
-
-    Returns:
-        uint8 (n, H, W, 3).
+        signs_NHW3: Sign images of held-out signers, at least one; only ``no-hand`` reads them.
     """
     rng = np.random.default_rng(list(f"{seed}:{name}".encode()))
     return FAR_SETS[name](n, size, rng, signs_NHW3)
 
 
 def image_files(path_or_glob: str | Path) -> list[Path]:
-    """Every image file in a folder, or in what a glob pattern matches, and below; sorted.
+    """Every image file in or below a folder, or what a glob pattern matches; sorted.
 
     Raises:
         UserError: there is none.
     """
-    found = [Path(path_or_glob)]
-    if not found[0].exists():
-        found = [Path(match) for match in glob.glob(str(path_or_glob), recursive=True)]
-    below = {file for start in found for file in (start.rglob("*") if start.is_dir() else [start])}
+    starts = [Path(path_or_glob)]
+    if not starts[0].exists():
+        starts = [Path(match) for match in glob.glob(str(path_or_glob), recursive=True)]
+    below = {file for start in starts for file in (start.rglob("*") if start.is_dir() else [start])}
     files = sorted(f for f in below if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
     if not files:
         raise UserError(f"{path_or_glob}: no image files; it must be a folder or a glob of folders")
@@ -226,11 +210,11 @@ def folder_images(
     max_pixels: int,
     min_side: int,
 ) -> tuple[Images, list[Path], list[tuple[Path, str]]]:
-    """Every image in a folder and the folders below it.
+    """Every image in or below a folder.
 
     Args:
         path_or_glob: A folder, or a glob pattern (``**`` included) that matches folders or images.
-        size: Side S in pixels.
+        size: Side in pixels.
         fit: How an image becomes a square.
         max_pixels: Images with more pixels are set aside.
         min_side: Images with a shorter side are set aside.

@@ -1,10 +1,10 @@
 """Rows of the manifest to decoded images, resized once and read from one memory-mapped file.
 
-Fine-tuning passes over the images many times; decoding a JPEG costs more than a step on it. A cache
-folder belongs to one way of making images. In it, ``pixels.u8`` holds a slot of S · S · 3 bytes per
-image content, see ``slots.py``.
+Fine-tuning reads each image many times, and decoding a JPEG costs more than a step on it. A cache
+folder belongs to one way of making images; its file ``pixels.u8`` has a row per image content,
+uint8 (H, W, 3), see ``row_cache.py``.
 
-Letters: N images, H and W rows and columns.
+Letters: H and W rows and columns.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def pixels_of_rows(
     cache: StoragePath,
     progress: Progress | None = None,
 ) -> CachedArray:
-    """Decoded images of these rows, decoding only those that are missing.
+    """Decoded images of these rows; decodes only what is missing.
 
     Args:
         rows: Manifest rows with path and sha256.
         root: Folder that the paths are relative to.
-        data: Size and fit.
+        data: How images are read.
         cache: Folder of all caches.
         progress: Called with (images done, images missing).
 
@@ -47,24 +47,24 @@ def pixels_of_rows(
         UserError: the cache cannot be written or is damaged.
     """
     key: dict[str, object] = {**geometry(data), "dtype": "uint8"}
-    name = "pixels-" + hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    name = "images-" + hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     wanted = rows.column("sha256").to_pylist()
     path_of = dict(zip(wanted, rows.column("path").to_pylist(), strict=True))
 
     def make(missing: Sequence[tuple[str, int]]) -> Iterator[NDArray[np.uint8]]:
-        works = [Work(str(root / path_of[sha]), sha, slot) for sha, slot in missing]
+        works = [Work(str(root / path_of[sha]), sha, row) for sha, row in missing]
         return decoded(works, data)
 
-    kind = RowSchema("pixels.u8", (data.size, data.size, 3), "uint8", key)
-    return cached_rows(cache / name, kind, wanted, make, progress)
+    schema = RowSchema("pixels.u8", (data.size, data.size, 3), "uint8", key)
+    return cached_rows(cache / name, schema, wanted, make, progress)
 
 
 def decoded(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.uint8]]:
     """Each image in turn, (H, W, 3), decoding a few ahead."""
 
-    def square(work: Work) -> NDArray[np.uint8]:
+    def read(work: Work) -> NDArray[np.uint8]:
         return read_image(Path(work.path), data)
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(works), 64):
-            yield from pool.map(square, works[start : start + 64])
+            yield from pool.map(read, works[start : start + 64])

@@ -1,7 +1,8 @@
-"""One image: bytes → upright RGB → the square that the network sees.
+"""One image: bytes → upright RGB → the square image that the network reads.
 
-Caching, predict and serve all come through here, so a picture looks the same to the network
-wherever it was sent. Letters in shapes: H height, W width, C the three channels red, green, blue.
+Training, predict and serve all use these functions, so an image gives the same pixels everywhere.
+
+Letters: N images, H and W rows and columns.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from PIL import Image, UnidentifiedImageError
 
 from sign_ensemble.core.config import DataConfig
 
-RESIZING = 2  # raise when a resized image's pixels change; part of how images became features
-REDUCED = 1.4  # times the square's side that a JPEG decoded at less than its size has at least
+RESIZING = 2  # raise when a resized image's pixels change, so that caches are computed again
+REDUCED = 1.4  # least size, in sides of the square, at which a JPEG is decoded below its own size
 Fit = Literal["pad", "squash", "crop"]
 Pixels = NDArray[np.uint8]
 
@@ -30,9 +31,9 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 )
 
-# Readers for these alone are tried: PIL also knows formats that start other programs (EPS).
+# Only these readers are tried: some of PIL's others start programs (EPS).
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-_ORIENTATION = 0x0112  # EXIF tag; its values 2 to 8 say what brings the image upright
+_ORIENTATION = 0x0112  # EXIF tag; values 2 to 8 need a transposition
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -48,28 +49,24 @@ _FILTER_LOCK = threading.Lock()
 
 
 class SetAside(Exception):
-    """Why one image is not used; the reason is the message, in one line."""
+    """An image that cannot be used; the message is the reason, in one line."""
 
 
 def decode_rgb(
     content: bytes, *, max_pixels: int, min_side: int, square: tuple[int, Fit] | None = None
 ) -> Pixels:
-    """Decode one image file, upright, with transparent parts on white.
+    """Decode one image file to writable pixels (H, W, 3), upright, transparent parts on white.
 
-    16-bit grey is scaled by 1/257, so that black and white stay black and white. CMYK JPEGs are
-    read as Adobe writes them (inverted), as other decoders do; colour profiles are not applied.
+    16-bit grey is scaled by 1/257. CMYK JPEGs are read as Adobe writes them (inverted); colour
+    profiles are not applied.
 
     Args:
         content: The whole file.
-        max_pixels: Most pixels; compared with the file's header before any pixel is decoded.
-            Above twice ``PIL.Image.MAX_IMAGE_PIXELS`` (179 million) no image is read.
+        max_pixels: Most pixels, checked in the header before any pixel is decoded. Above twice
+            ``PIL.Image.MAX_IMAGE_PIXELS`` (179 million) no image is read.
         min_side: Fewest pixels of the shorter side.
-        square: Side and fit of the square that is all the caller wants. A JPEG far larger than it
-            is then decoded at a half, a quarter or an eighth of its size (REDUCED), which its
-            format allows for and which takes a fraction of the time.
-
-    Returns:
-        Pixels (H, W, 3), writable.
+        square: Side and fit of the square image that the caller needs. A far larger JPEG is then
+            decoded at 1/2, 1/4 or 1/8 of its size, at least REDUCED sides large, which is faster.
 
     Raises:
         SetAside: the file is empty, no image, broken, animated, too large, too small, or holds
@@ -79,15 +76,10 @@ def decode_rgb(
 
 
 def upright_size(content: bytes, *, max_pixels: int, min_side: int) -> tuple[int, int]:
-    """Width and height of an image file, upright, once it has been found to decode to its end.
-
-    Args:
-        content: The whole file.
-        max_pixels: See :func:`decode_rgb`.
-        min_side: See :func:`decode_rgb`.
+    """Width and height of an image file, upright, after decoding it to its end.
 
     Raises:
-        SetAside: see :func:`decode_rgb`.
+        SetAside: see :func:`decode_rgb`, whose arguments these are.
     """
     return _decoded(content, max_pixels, min_side, (1, "pad"))[1]
 
@@ -95,7 +87,7 @@ def upright_size(content: bytes, *, max_pixels: int, min_side: int) -> tuple[int
 def _decoded(
     content: bytes, max_pixels: int, min_side: int, square: tuple[int, Fit] | None
 ) -> tuple[Pixels, tuple[int, int]]:
-    """What :func:`decode_rgb` gives, and the width and height of the file's image, upright."""
+    """Pixels of :func:`decode_rgb`, and width and height of the whole image, upright."""
     if not content:
         raise SetAside("empty file (0 bytes)")
     _silence_pil()
@@ -120,37 +112,32 @@ def _decoded(
         raise SetAside(f"cannot be decoded: {_one_line(error)}") from error
 
 
-def fit_square(rgb_HWC: Pixels, size: int, fit: Fit) -> Pixels:
-    """Resize an image to a square.
+def fit_square(rgb_HW3: Pixels, size: int, fit: Fit) -> Pixels:
+    """Resize an image to writable pixels (size, size, 3).
 
-    The filter is what PIL calls BILINEAR: it widens with the reduction, so nothing aliases, and it
-    is the one that the ImageNet weights were trained behind. Computed by torch, which takes a third
-    of PIL's time for the same bytes, and where nothing is reduced by OpenCV, which takes a tenth;
-    either is within a level of PIL (a test).
+    The filter is PIL's BILINEAR with antialiasing, as for the ImageNet weights. It is computed by
+    torch and, where nothing shrinks, by OpenCV: faster, and within a level of PIL (a test).
 
     Args:
-        rgb_HWC: Pixels (H, W, 3).
-        size: Side of the square in pixels.
+        rgb_HW3: The image.
+        size: Side in pixels.
         fit: ``pad`` keeps everything and its proportions, filling with the median colour of the
             image's border; ``squash`` stretches; ``crop`` takes the middle square.
-
-    Returns:
-        Pixels (size, size, 3), writable.
     """
-    height, width = rgb_HWC.shape[:2]
+    height, width = rgb_HW3.shape[:2]
     if fit == "crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        return _resize(rgb_HWC[top : top + side, left : left + side], size, size)
+        return _resize(rgb_HW3[top : top + side, left : left + side], size, size)
     if fit == "squash" or height == width:
-        return _resize(rgb_HWC, size, size)
+        return _resize(rgb_HW3, size, size)
     longer = max(height, width)
     new_height, new_width = (max(1, round(side * size / longer)) for side in (height, width))
     top, left = (size - new_height) // 2, (size - new_width) // 2
     square = np.empty((size, size, 3), np.uint8)
-    square[:] = _border_colour(rgb_HWC)
+    square[:] = _border_colour(rgb_HW3)
     square[top : top + new_height, left : left + new_width] = _resize(
-        rgb_HWC, new_height, new_width
+        rgb_HW3, new_height, new_width
     )
     return square
 
@@ -162,28 +149,23 @@ def decode_image(path: Path, *, size: int, fit: Fit, max_pixels: int, min_side: 
         SetAside: the file cannot be read, or :func:`decode_rgb` refuses it.
     """
     content, _ = read_file(path)
-    rgb_HWC = decode_rgb(content, max_pixels=max_pixels, min_side=min_side, square=(size, fit))
-    return fit_square(rgb_HWC, size, fit)
+    rgb_HW3 = decode_rgb(content, max_pixels=max_pixels, min_side=min_side, square=(size, fit))
+    return fit_square(rgb_HW3, size, fit)
 
 
 def geometry(data: DataConfig) -> dict[str, object]:
-    """What a square's pixels depend on, beside its file."""
+    """What a resized image's pixels depend on besides its file."""
     return {"size": data.size, "fit": data.fit, "reduced": REDUCED, "resizing": RESIZING}
 
 
 def read_image(path: Path, data: DataConfig) -> Pixels:
-    """:func:`decode_image` as a run's settings say."""
-    return decode_image(
-        path,
-        size=data.size,
-        fit=data.fit,
-        max_pixels=data.max_pixels,
-        min_side=data.min_side,
-    )
+    """:func:`decode_image` by a run's settings."""
+    limits = {"max_pixels": data.max_pixels, "min_side": data.min_side}
+    return decode_image(path, size=data.size, fit=data.fit, **limits)
 
 
 def read_file(path: Path) -> tuple[bytes, int]:
-    """A file's bytes and its time of change in nanoseconds.
+    """A file's bytes and modification time in nanoseconds.
 
     Raises:
         SetAside: it is gone, not permitted, or no regular file (a pipe would block).
@@ -205,13 +187,13 @@ def _check_header(image: Image.Image, max_pixels: int, min_side: int) -> None:
         raise SetAside(f"{width} x {height} is more than {max_pixels} pixels")
     if min(width, height) < min_side:
         raise SetAside(f"{width} x {height}: the shorter side is below {min_side} pixels")
-    # MPO is a phone's JPEG with further views (depth, other eye) behind it; the first is the photo.
+    # MPO is a phone's JPEG followed by other frames (depth, second lens); the first is the photo.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise SetAside("animated, or several pages in one file")
 
 
 def _reduce(image: Image.Image, size: int, fit: Fit) -> None:
-    """Have a JPEG decoded at its smallest size that is REDUCED times as large as the square."""
+    """Let a JPEG be decoded at the least size that is REDUCED times as large as the square."""
     width, height = image.size
     across = max(image.size) if fit == "pad" else min(image.size)
     if image.format in ("JPEG", "MPO"):
@@ -252,35 +234,34 @@ def _scaled_grey(image: Image.Image) -> Pixels:
     return scaled_HW
 
 
-def _resize(rgb_HWC: Pixels, height: int, width: int) -> Pixels:
-    if height >= rgb_HWC.shape[0] and width >= rgb_HWC.shape[1]:
+def _resize(rgb_HW3: Pixels, height: int, width: int) -> Pixels:
+    if height >= rgb_HW3.shape[0] and width >= rgb_HW3.shape[1]:
         from sign_ensemble.core.opencv_module import opencv
 
         cv2 = opencv()
-        larger_HWC: Pixels = cv2.resize(rgb_HWC, (width, height), interpolation=cv2.INTER_LINEAR)
-        return larger_HWC
+        larger_HW3: Pixels = cv2.resize(rgb_HW3, (width, height), interpolation=cv2.INTER_LINEAR)
+        return larger_HW3
     import torch
     from torch.nn.functional import interpolate
 
-    whole_1CHW = torch.from_numpy(np.ascontiguousarray(rgb_HWC)).permute(2, 0, 1)[None]
-    resized_1CHW = interpolate(whole_1CHW, (height, width), mode="bilinear", antialias=True)
-    return np.ascontiguousarray(resized_1CHW[0].permute(1, 2, 0).numpy())
+    rgb_13HW = torch.from_numpy(np.ascontiguousarray(rgb_HW3)).permute(2, 0, 1)[None]
+    resized_13HW = interpolate(rgb_13HW, (height, width), mode="bilinear", antialias=True)
+    return np.ascontiguousarray(resized_13HW[0].permute(1, 2, 0).numpy())
 
 
-def _border_colour(rgb_HWC: Pixels) -> Pixels:
+def _border_colour(rgb_HW3: Pixels) -> Pixels:
     """Median colour (C) of the outermost rows and columns; a corner counts once."""
-    border_NC = np.concatenate(
-        [rgb_HWC[0], rgb_HWC[-1], rgb_HWC[1:-1, 0], rgb_HWC[1:-1, -1]], axis=0
+    border_N3 = np.concatenate(
+        [rgb_HW3[0], rgb_HW3[-1], rgb_HW3[1:-1, 0], rgb_HW3[1:-1, -1]], axis=0
     )
-    median_C: Pixels = np.median(border_NC, axis=0).round().astype(np.uint8)
-    return median_C
+    median_3: Pixels = np.median(border_N3, axis=0).round().astype(np.uint8)
+    return median_3
 
 
 def _silence_pil() -> None:
-    """Ignore warnings from inside PIL, once and for the process.
+    """Ignore PIL's warnings in this process: broken EXIF and many pixels are handled here.
 
-    PIL warns of oddities (broken EXIF, many pixels) that are decided here. ``catch_warnings``
-    cannot be used: it is not safe in threads, and images are decoded in many.
+    ``catch_warnings`` is not thread-safe, and images are decoded in many threads.
     """
     with _FILTER_LOCK:
         if not any(kept[3] == _PIL_MODULES for kept in warnings.filters):

@@ -1,7 +1,6 @@
 """A folder or table → one row per image, with its split, in one Parquet file.
 
-Every image is read and decoded once. What cannot be used is set aside with its reason; nothing is
-dropped silently.
+Every image is read and decoded once; what cannot be used is set aside with its reason.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ SCHEMA = pa.schema(
         ("mtime_ns", pa.int64()),
     ]
 )
-_IN_USE: tuple[Split, ...] = ("train", "further", "test", "near")
+_IN_USE: tuple[Split, ...] = ("train", "extra", "test", "near")
 _METADATA_KEY = b"sign_ensemble.manifest"
 
 
@@ -53,8 +52,8 @@ class Manifest:
     """All images of a data set.
 
     Args:
-        table: One row per image with the columns of :data:`SCHEMA`, which are explained at
-            :class:`sign_ensemble.data.sources.Row`; sorted by path, further signers last.
+        table: One row per image with the columns of :data:`SCHEMA`, see
+            :class:`sign_ensemble.data.sources.Row`; sorted by path, extra signers last.
         root: Absolute folder that relative paths start from.
         other_files: Files seen that are no images.
     """
@@ -64,16 +63,16 @@ class Manifest:
     other_files: int = 0
 
     def rows(self, *splits: Split) -> pa.Table:
-        """The rows of one split, or of several, in the table's order."""
+        """Rows of one or more splits, in the table's order."""
         return self.table.filter(pc.is_in(self.table["split"], pa.array(splits, pa.string())))
 
     @property
     def labels(self) -> list[str]:
-        """The labels that are learned, sorted."""
+        """Learned labels, sorted."""
         return sorted(set(self.rows("train")["label"].to_pylist()))
 
     def signers(self, *splits: Split) -> list[str]:
-        """Who appears in one split, or in several, sorted."""
+        """Signers of one or more splits, sorted."""
         return sorted(set(self.rows(*splits)["signer"].to_pylist()))
 
     def counts(self) -> dict[str, int]:
@@ -83,9 +82,8 @@ class Manifest:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest of what is learned from and tested on: path, label, signer, split, sha256.
-
-        Only rows in use count (train, further, test, near): a stray file changes nothing.
+        """Hex digest of path, label, signer, split and sha256 of the rows in use (train, extra,
+        test, near).
         """
         columns = self.rows(*_IN_USE).select(["path", "label", "signer", "split", "sha256"])
         lines = sorted(json.dumps(list(row.values())) for row in columns.to_pylist())
@@ -97,24 +95,24 @@ def build(data: DataConfig, progress: Callable[[int, int], None] | None = None) 
 
     Args:
         data: Where they are, what to learn, who is held out.
-        progress: Called with (images read, images in all) from the calling thread.
+        progress: Called with (images read, all images) from the calling thread.
 
     Raises:
-        UserError: the settings do not fit each other or what is there. What names alone can show
-            is refused before any image is read.
+        UserError: the settings do not fit each other or the files; before any image is read if
+            file names are enough to tell.
     """
-    sources, more = find(data), find_extra(data)
-    assign_extra(more, assign(sources.rows, data), data)
+    sources, extra = find(data), find_extra(data)
+    assign_extra(extra, assign(sources.rows, data), data)
 
     def read_one(row: Row) -> Row:
         return _read_image(row, sources.root, data)
 
     rows: list[Row] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row in pool.map(read_one, [*sources.rows, *more]):
+        for row in pool.map(read_one, [*sources.rows, *extra]):
             rows.append(row)
             if progress is not None:
-                progress(len(rows), len(sources.rows) + len(more))
+                progress(len(rows), len(sources.rows) + len(extra))
     rows, own = without_duplicates(rows), len(sources.rows)
     learned = assign(rows[:own], data)
     rows = learned + assign_extra(rows[own:], learned, data)
@@ -140,9 +138,9 @@ def gaps(manifest: Manifest) -> list[str]:
 
 
 def changed(manifest: Manifest) -> list[str]:
-    """Paths of images in use that are gone or hold other bytes than then.
+    """Paths of images in use that are gone or whose bytes have changed.
 
-    A file whose size and time of change are as recorded is taken as unchanged and not read.
+    A file of the recorded size and modification time is taken as unchanged and not read.
     """
     rows = manifest.rows(*_IN_USE).select(["path", "sha256", "bytes", "mtime_ns"])
     return [
@@ -153,11 +151,11 @@ def changed(manifest: Manifest) -> list[str]:
 
 
 def write(manifest: Manifest, path: StoragePath) -> None:
-    """Write the Parquet file, whole or not at all."""
+    """Write the Parquet file atomically."""
     about = json.dumps({"root": str(manifest.root), "other_files": manifest.other_files})
     table = manifest.table.replace_schema_metadata({_METADATA_KEY: about.encode()})
-    with atomic_write(path) as beside:
-        pa.parquet.write_table(table, beside)
+    with atomic_write(path) as temporary:
+        pa.parquet.write_table(table, temporary)
 
 
 def read(path: StoragePath) -> Manifest:
@@ -181,19 +179,15 @@ def read(path: StoragePath) -> Manifest:
 
 
 def _read_image(row: Row, root: Path, data: DataConfig) -> Row:
-    """The row with what its file holds, or with the reason why it cannot be used."""
+    """The row with its file's properties, or with the reason why it cannot be used."""
     if row.reason:
         return row
     try:
         content, mtime_ns = read_file(root / row.path)
     except SetAside as why:
         return replace(row, reason=str(why))
-    row = replace(
-        row,
-        sha256=hashlib.sha256(content).hexdigest(),
-        bytes=len(content),
-        mtime_ns=mtime_ns,
-    )
+    sha256 = hashlib.sha256(content).hexdigest()
+    row = replace(row, sha256=sha256, bytes=len(content), mtime_ns=mtime_ns)
     try:
         width, height = upright_size(content, max_pixels=data.max_pixels, min_side=data.min_side)
     except SetAside as why:

@@ -1,7 +1,7 @@
-"""The same features over a Ray cluster, with Ray Data.
+"""Frozen features over a Ray cluster, with Ray Data.
 
-Images are decoded and convolved where the workers are; the features come back in order and are
-written by the one process that holds the cache's lock. Paths must be readable on every node.
+Workers decode and convolve; the features come back in order and are written by the process that
+holds the cache's lock. Paths must be readable on every node.
 """
 
 from __future__ import annotations
@@ -26,29 +26,24 @@ class Convolve:
         self.data = data
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch of paths, hashes and slots to the same with what their slots hold."""
+        """The row numbers of a batch of paths, and the features of these rows."""
         works = [
-            Work(str(path), str(sha), int(slot))
-            for path, sha, slot in zip(batch["path"], batch["sha256"], batch["slot"], strict=True)
+            Work(str(path), str(sha), int(row))
+            for path, sha, row in zip(batch["path"], batch["sha256"], batch["row"], strict=True)
         ]
         values = np.stack(list(compute_here(works, self.data)))
-        return {"slot": batch["slot"], "values": values}
+        return {"row": batch["row"], "values": values}
 
 
 def compute_on_cluster(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.float16]]:
-    """What each image's slot holds, in turn, computed by one actor per CPU or GPU.
-
-    Args:
-        works: Images in the order wanted.
-        data: Size, fit, views and weights.
-    """
+    """:func:`compute_here` by one actor per CPU or GPU, in the order of ``works``."""
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
     actors = gpus or max(1, int(resources.get("CPU", 1)) - 1)
-    items = [{"path": w.path, "sha256": w.sha256, "slot": w.slot} for w in works]
+    items = [{"path": w.path, "sha256": w.sha256, "row": w.row} for w in works]
     rows = ray.data.from_items(items, override_num_blocks=max(1, min(len(items) // 32, 1000)))
     done = rows.map_batches(
         Convolve,
@@ -60,7 +55,7 @@ def compute_on_cluster(works: Sequence[Work], data: DataConfig) -> Iterator[NDAr
     )
     expected = iter(works)
     for batch in done.iter_batches(batch_size=32, batch_format="numpy"):
-        for slot, values in zip(batch["slot"], batch["values"], strict=True):
-            if int(slot) != next(expected).slot:
-                raise RuntimeError("Ray Data gave features in another order than asked")
+        for row, values in zip(batch["row"], batch["values"], strict=True):
+            if int(row) != next(expected).row:
+                raise RuntimeError("Ray Data returned features in another order")
             yield np.asarray(values, np.float16)

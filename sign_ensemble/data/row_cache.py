@@ -1,11 +1,11 @@
-"""Rows keyed by the content they were made from: computed once, read from one memory-mapped file.
+"""Rows of arrays, cached by the sha256 of what they were made from, in one memory-mapped file.
 
-In a folder that this machine can open, the file grows: ``index.parquet`` says which key (a sha256)
-has which slot of it; the index is written after the rows, so that a slot that it names is whole,
-and whatever an interruption left beyond is written over. On an object store the rows lie as in
-``shards.py``, and the file is this machine's copy.
+In a folder that this machine can open, the file grows, and ``index.parquet`` holds the row of each
+sha256. The index is written after the rows, so that every row it names is complete; whatever an
+interruption left behind them is overwritten. On an object store rows lie as in ``shards.py``, and
+the file is this machine's copy.
 
-Knows nothing of what a row is but its shape and type.
+Letters: N keys.
 """
 
 from __future__ import annotations
@@ -33,13 +33,8 @@ COMMIT = 512  # rows between two writes of the index: at most this much work is 
 
 @dataclass(frozen=True)
 class RowSchema:
-    """What all rows of one folder are.
-
-    Args:
-        file: Name of the file that holds them, ``features.f16``.
-        shape: Shape of a row.
-        dtype: Its numpy type's name.
-        about: What rows depend on beside their key, kept as ``settings.json``.
+    """Name of a cached array's file, shape and numpy type of its rows, and what they depend on
+    besides their keys (kept as ``settings.json``).
     """
 
     file: str
@@ -55,32 +50,31 @@ class RowSchema:
 
 @dataclass(frozen=True)
 class CachedArray:
-    """Which rows of which file belong to some keys; small enough to send anywhere.
+    """The rows of some keys in a file; small enough to send anywhere.
 
     Args:
         path: The file.
         row_N: The row of each key.
         shape: Shape of a row.
         dtype: Its numpy type's name.
-        copy: Makes the file on a machine that lacks it, where it is a copy from an object store.
-        columns: Of a row's last axis only so many, the first, are shown; None shows all.
+        local_copy: Fetches the file to a machine that lacks it, where it lies on an object store.
+        columns: How many entries of a row's last axis are shown; None shows all.
     """
 
     path: str
     row_N: NDArray[np.int64]
     shape: tuple[int, ...]
     dtype: str
-    copy: LocalCopy | None = None
+    local_copy: LocalCopy | None = None
     columns: int | None = None
 
     def open(self) -> NDArray[Any]:
-        """The memory-mapped file as (rows, *shape), the last axis cut to ``columns``; index it with
-        ``row_N``.
+        """Memory-map the file as (rows, *shape), the last axis cut to ``columns``.
 
         Raises:
             UserError: this machine cannot read it.
         """
-        path = self.path if self.copy is None else self.copy.file()
+        path = self.path if self.local_copy is None else self.local_copy.file()
         try:
             rows = os.path.getsize(path) // (prod(self.shape) * np.dtype(self.dtype).itemsize)
             return np.memmap(path, self.dtype, "r", shape=(rows, *self.shape))[..., : self.columns]
@@ -93,18 +87,18 @@ class CachedArray:
 
 def cached_rows(
     folder: StoragePath,
-    kind: RowSchema,
+    schema: RowSchema,
     keys: Sequence[str],
     make: Make,
     progress: Progress | None = None,
 ) -> CachedArray:
-    """The rows of these keys, making only what is missing.
+    """The rows of these keys; makes only what is missing.
 
     Args:
-        folder: Where rows of this kind are kept.
-        kind: What they are.
-        keys: What each row is wanted for; one that comes twice has one slot.
-        make: Rows of the (key, slot) pairs given, in their order.
+        folder: Where rows of this schema are kept.
+        schema: What they are.
+        keys: Key of each row wanted; repeated keys share a row.
+        make: Makes the rows of the (key, row number) pairs given, in their order.
         progress: Called with (rows made, rows missing).
 
     Raises:
@@ -113,81 +107,80 @@ def cached_rows(
     unique = list(dict.fromkeys(keys))
     try:
         if isinstance(folder, Path):
-            slot_of = _in_one_file(folder, kind, unique, make, progress)
-            path, copy = (folder / kind.file).resolve(), None
+            row_of_key = _in_one_file(folder, schema, unique, make, progress)
+            path, local_copy = (folder / schema.file).resolve(), None
         else:
             if not (folder / "settings.json").exists():
-                write_json(folder / "settings.json", kind.about)
-            slot_of = {key: slot for slot, key in enumerate(unique)}
-            copy = LocalCopy(folder, kind.file, tuple(unique), kind.bytes)
-            path = complete(copy, make, COMMIT, progress)
+                write_json(folder / "settings.json", schema.about)
+            row_of_key = {key: row for row, key in enumerate(unique)}
+            local_copy = LocalCopy(folder, schema.file, tuple(unique), schema.bytes)
+            path = complete(local_copy, make, COMMIT, progress)
     except OSError as fault:
-        what = kind.file.partition(".")[0]
+        what = schema.file.partition(".")[0]
         raise UserError(f"{folder}: {what} cannot be written ({fault})") from None
-    row_N = np.array([slot_of[key] for key in keys], np.int64)
-    return CachedArray(str(path), row_N, kind.shape, kind.dtype, copy)
+    row_N = np.array([row_of_key[key] for key in keys], np.int64)
+    return CachedArray(str(path), row_N, schema.shape, schema.dtype, local_copy)
 
 
 def _in_one_file(
-    folder: Path, kind: RowSchema, keys: Sequence[str], make: Make, progress: Progress | None
+    folder: Path, schema: RowSchema, keys: Sequence[str], make: Make, progress: Progress | None
 ) -> dict[str, int]:
-    """Key → slot after what is missing was appended."""
+    """Row of each key, after appending what is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        slot_of = read_index(folder / "index.parquet")
-        first = max(slot_of.values(), default=-1) + 1
-        check_length(folder / kind.file, first, kind.bytes)
-        missing = [key for key in keys if key not in slot_of]
+        row_of_key = read_index(folder / "index.parquet")
+        first = max(row_of_key.values(), default=-1) + 1
+        check_length(folder / schema.file, first, schema.bytes)
+        missing = [key for key in keys if key not in row_of_key]
         if missing:
-            write_json(folder / "settings.json", kind.about)
-            slots = {key: first + i for i, key in enumerate(missing)}
-            append_rows(folder, kind, slots, slot_of, make, progress)
-    return slot_of
+            write_json(folder / "settings.json", schema.about)
+            pairs = [(key, first + i) for i, key in enumerate(missing)]
+            append_rows(folder, schema, pairs, row_of_key, make, progress)
+    return row_of_key
 
 
 def append_rows(
     folder: Path,
-    kind: RowSchema,
-    missing: dict[str, int],
-    slot_of: dict[str, int],
+    schema: RowSchema,
+    pairs: Sequence[tuple[str, int]],
+    row_of_key: dict[str, int],
     make: Make,
     progress: Progress | None,
 ) -> None:
-    """Make rows and write them into their slots; the index follows every 512 rows."""
-    path = folder / kind.file
+    """Make and write the rows of (key, row number) pairs, and the index every COMMIT rows."""
+    path = folder / schema.file
     path.touch()
     with path.open("r+b") as opened:
-        start = min(missing.values()) * kind.bytes
+        start = pairs[0][1] * schema.bytes
         opened.truncate(start)
         opened.seek(start)
-        pairs = list(missing.items())
-        for done, ((key, slot), row) in enumerate(zip(pairs, make(pairs), strict=True), 1):
-            opened.write(np.ascontiguousarray(row).data)
-            slot_of[key] = slot
+        for done, ((key, row), values) in enumerate(zip(pairs, make(pairs), strict=True), 1):
+            opened.write(np.ascontiguousarray(values).data)
+            row_of_key[key] = row
             if done % COMMIT == 0 or done == len(pairs):
                 opened.flush()
                 os.fsync(opened.fileno())
-                write_index(folder / "index.parquet", slot_of)
+                write_index(folder / "index.parquet", row_of_key)
             if progress:
                 progress(done, len(pairs))
 
 
-def check_length(path: Path, slots: int, per_slot: int) -> None:
-    """Refuse a file that is shorter than its index says: what lacks would read as zeros.
+def check_length(path: Path, rows: int, row_bytes: int) -> None:
+    """Refuse a file shorter than its index: missing rows would read as zeros.
 
     Raises:
         UserError: it is shorter.
     """
     length = path.stat().st_size if path.exists() else 0
-    if length < slots * per_slot:
+    if length < rows * row_bytes:
         raise UserError(
-            f"{path}: damaged (it has {length} bytes, index.parquet names {slots} images of "
-            f"{per_slot}); delete its folder to compute it anew"
+            f"{path}: damaged (it has {length} bytes, index.parquet names {rows} rows of "
+            f"{row_bytes}); delete its folder to compute it anew"
         )
 
 
 def read_index(path: Path) -> dict[str, int]:
-    """sha256 → slot; empty if there is no index yet.
+    """Row of each sha256; empty if there is no index yet.
 
     Raises:
         UserError: the index is damaged.
@@ -197,17 +190,16 @@ def read_index(path: Path) -> dict[str, int]:
     content = pa.BufferReader(path.read_bytes())  # from here on an OSError is the content's
     try:
         table = pq.read_table(content, page_checksum_verification=True)
-        return dict(
-            zip(table.column("sha256").to_pylist(), table.column("slot").to_pylist(), strict=True)
-        )
+        columns = (table.column(name).to_pylist() for name in ("sha256", "row"))
+        return dict(zip(*columns, strict=True))
     except (pa.ArrowException, OSError, KeyError, ValueError) as fault:
         raise UserError(
             f"{path}: damaged ({fault}); delete its folder to compute it anew"
         ) from None
 
 
-def write_index(path: Path, slot_of: dict[str, int]) -> None:
-    """Write the index whole."""
-    table = pa.table({"sha256": list(slot_of), "slot": list(slot_of.values())})
-    with atomic_write(path) as beside:
-        pq.write_table(table, beside, write_page_checksum=True)
+def write_index(path: Path, row_of_key: dict[str, int]) -> None:
+    """Write the index atomically."""
+    table = pa.table({"sha256": list(row_of_key), "row": list(row_of_key.values())})
+    with atomic_write(path) as temporary:
+        pq.write_table(table, temporary, write_page_checksum=True)

@@ -1,13 +1,13 @@
-"""Rows keyed by content on an object store, and each machine's copy of them.
+"""Cached rows on an object store, and each machine's copy of them.
 
     <folder>/shards/<name>.rows     some hundred rows, one after another
     <folder>/shards/<name>.parquet  their keys in order, and the sha256 of the rows; written last
 
-A shard never changes. Its name is made of its keys, so two calls that make the same rows write the
-same shard, and two that make others disturb nobody: no lock is needed, and object stores have none.
+A shard never changes and is named after its keys: two calls that make the same rows write the same
+shard, and others do not conflict, so no lock is needed (object stores have none).
 
-A copy is one file with the rows of one list of keys in its order. It is the same file on every
-machine, so that places in it may be sent from one to another.
+A local copy is one file with the rows of a list of keys in its order: the same file on every
+machine, so that row numbers may be sent from one to another.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sign_ensemble.core.atomic_files import atomic_write
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.storage import RemotePath, scratch_folder
 
-AT_ONCE = 4  # shards under way at a time: 190 MB of features
+AT_ONCE = 4  # shards in transfer at a time: 190 MB of features
 _SHA256 = b"sign_ensemble.sha256"
 Progress = Callable[[int, int], None]
 Make = Callable[[Sequence[tuple[str, int]]], Iterator[NDArray]]
@@ -37,7 +37,7 @@ Shard = tuple[RemotePath, list[str], str]  # its rows, their keys, their sha256
 
 @dataclass(frozen=True)
 class LocalCopy:
-    """A file of this machine with the rows of some keys, each key once, in their order."""
+    """A file on this machine with the rows of distinct keys, in their order."""
 
     folder: RemotePath
     name: str
@@ -45,7 +45,7 @@ class LocalCopy:
     row_bytes: int
 
     def file(self) -> Path:
-        """The file, made if this machine has none.
+        """The file, fetched if this machine has none.
 
         Raises:
             UserError: rows are missing or damaged on the storage.
@@ -60,7 +60,7 @@ class LocalCopy:
 
 
 def complete(
-    copy: LocalCopy,
+    local_copy: LocalCopy,
     make: Make | None,
     commit: int = 1,
     progress: Progress | None = None,
@@ -68,36 +68,38 @@ def complete(
     """The copy's file, after the storage has all its rows.
 
     Args:
-        copy: What is wanted.
-        make: Rows of the (key, slot) pairs given, in their order; None makes nothing.
+        local_copy: What is wanted.
+        make: Makes the rows of the (key, row number) pairs given, in their order; None: only fetch.
         commit: Rows of a new shard.
         progress: Called with (rows made, rows missing).
 
     Raises:
         UserError: rows are missing and cannot be made, or are damaged on the storage.
     """
-    path = copy._path()
-    slot_of = {key: slot for slot, key in enumerate(copy.keys)}
+    path = local_copy._path()
+    row_of_key = {key: row for row, key in enumerate(local_copy.keys)}
     with FileLock(path.with_name(f"{path.name}.lock")):
         if make is None and path.exists():
             return path
-        shards = _shards(copy.folder)
-        missing = slot_of.keys() - {key for _, keys, _ in shards for key in keys}
+        shards = _shards(local_copy.folder)
+        missing = row_of_key.keys() - {key for _, keys, _ in shards for key in keys}
         if path.exists() and not missing:
             return path
         if missing and make is None:
-            raise UserError(f"{copy.folder}: {len(missing)} of {len(slot_of)} rows are gone")
-        with atomic_write(path) as beside, beside.open("wb") as opened:
-            opened.truncate(len(slot_of) * copy.row_bytes)
-            _fetch(copy, slot_of, shards, opened)
+            raise UserError(
+                f"{local_copy.folder}: {len(missing)} of {len(row_of_key)} rows are gone"
+            )
+        with atomic_write(path) as temporary, temporary.open("wb") as opened:
+            opened.truncate(len(row_of_key) * local_copy.row_bytes)
+            _fetch(local_copy, row_of_key, shards, opened)
             if missing and make:
-                pairs = [(key, slot) for key, slot in slot_of.items() if key in missing]
-                _make(copy, pairs, make, commit, opened, progress)
+                pairs = [(key, row) for key, row in row_of_key.items() if key in missing]
+                _make(local_copy, pairs, make, commit, opened, progress)
     return path
 
 
 def _shards(folder: RemotePath) -> list[Shard]:
-    """What there is."""
+    """All shards of a folder, by their indices."""
 
     def read(index: RemotePath) -> Shard:
         try:
@@ -114,40 +116,43 @@ def _shards(folder: RemotePath) -> list[Shard]:
         return list(pool.map(read, (folder / "shards").glob("*.parquet")))
 
 
-def _fetch(copy: LocalCopy, slot_of: dict[str, int], shards: list[Shard], opened: BinaryIO) -> None:
-    """Write the rows that the storage has into their slots."""
-    wanted = [shard for shard in shards if not slot_of.keys().isdisjoint(shard[1])]
+def _fetch(
+    local_copy: LocalCopy, row_of_key: dict[str, int], shards: list[Shard], opened: BinaryIO
+) -> None:
+    """Write the rows that the storage has into the opened copy."""
+    size = local_copy.row_bytes
+    wanted = [shard for shard in shards if not row_of_key.keys().isdisjoint(shard[1])]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for start in range(0, len(wanted), AT_ONCE):
             some = wanted[start : start + AT_ONCE]
             read = pool.map(lambda shard: shard[0].read_bytes(), some)
-            for (rows, keys, sha256), content in zip(some, read, strict=True):
+            for (file, keys, sha256), content in zip(some, read, strict=True):
                 if hashlib.sha256(content).hexdigest() != sha256:
-                    raise UserError(f"{rows}: damaged; delete its folder to compute it anew")
+                    raise UserError(f"{file}: damaged; delete its folder to compute it anew")
                 for i, key in enumerate(keys):
-                    if key in slot_of:
-                        opened.seek(slot_of[key] * copy.row_bytes)
-                        opened.write(content[i * copy.row_bytes : (i + 1) * copy.row_bytes])
+                    if key in row_of_key:
+                        opened.seek(row_of_key[key] * size)
+                        opened.write(content[i * size : (i + 1) * size])
 
 
 def _make(
-    copy: LocalCopy,
+    local_copy: LocalCopy,
     pairs: Sequence[tuple[str, int]],
     make: Make,
     commit: int,
     opened: BinaryIO,
     progress: Progress | None,
 ) -> None:
-    """Make rows, write them into their slots and, a shard at a time, to the storage."""
+    """Make rows; write them into the opened copy and, a shard at a time, to the storage."""
     keys: list[str] = []
     rows: list[bytes] = []
-    for done, ((key, slot), row) in enumerate(zip(pairs, make(pairs), strict=True), 1):
+    for done, ((key, row), values) in enumerate(zip(pairs, make(pairs), strict=True), 1):
         keys.append(key)
-        rows.append(row.tobytes())
-        opened.seek(slot * copy.row_bytes)
+        rows.append(values.tobytes())
+        opened.seek(row * local_copy.row_bytes)
         opened.write(rows[-1])
         if len(keys) == commit or done == len(pairs):
-            _write(copy.folder, keys, b"".join(rows))
+            _write(local_copy.folder, keys, b"".join(rows))
             keys, rows = [], []
         if progress:
             progress(done, len(pairs))
@@ -158,5 +163,5 @@ def _write(folder: RemotePath, keys: list[str], content: bytes) -> None:
     shard = folder / "shards" / f"{name}.rows"
     shard.write_bytes(content)
     about = {_SHA256: hashlib.sha256(content).hexdigest().encode()}
-    with atomic_write(shard.with_suffix(".parquet")) as beside:
-        pq.write_table(pa.table({"key": keys}).replace_schema_metadata(about), beside)
+    with atomic_write(shard.with_suffix(".parquet")) as temporary:
+        pq.write_table(pa.table({"key": keys}).replace_schema_metadata(about), temporary)

@@ -1,6 +1,6 @@
-"""Which files there are: a folder with a path pattern, or a table → rows, before any is read.
+"""Image files of a folder with a path pattern, or of a table → rows, before any file is read.
 
-Everything the user may have got wrong about folders, patterns and tables is refused here.
+Errors of the user about folders, patterns and tables are refused here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sign_ensemble.data.images import IMAGE_SUFFIXES
 PRESETS: dict[str, str] = {
     # <label>/hand<signer>_<label>_<light>_seg_<n>_cropped.jpeg
     "massey": r"(?:.*/)?(?P<label>[^/]+)/hand(?P<signer>\d+)_[^/]*",
-    # <signer>/<label>/color_<n>_<n>.png; the depth images beside them do not match
+    # <signer>/<label>/color_<n>_<n>.png; the depth images next to them do not match
     "surrey": r"(?:.*/)?(?P<signer>[^/]+)/(?P<label>[^/]+)/color_[^/]*\.png",
     # Person<signer>-<label>-<part>-<frame>.jpg
     "isl-hs": r"(?:.*/)?Person(?P<signer>\d+)-(?P<label>[^-/]+)-\d+-\d+\.jpe?g",
@@ -38,19 +38,20 @@ NEEDS_SIGNERS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One image: what its name says and, once read, what its file holds.
+    """One image: what its path tells and, once read, what its file holds.
 
     Args:
-        path: Relative to the root with forward slashes; absolute if a table says so.
+        path: Relative to the root with forward slashes; absolute for extra signers, and where a
+            table gives it so.
         label: The sign shown.
-        signer: Who shows it; "" where unknown.
-        split: train, further, test, near, unused or set-aside; "" until decided.
+        signer: Who signs; "" if unknown.
+        split: train, extra, test, near, unused or set-aside; "" until decided.
         reason: Why the image is set aside or unused; "" if it is used.
         width: Pixels, upright; 0 if set aside before it was decoded.
         height: Pixels, upright; 0 likewise.
         sha256: Hex digest of the file's bytes; "" if unread.
         bytes: Size of the file.
-        mtime_ns: The file's time of change, nanoseconds.
+        mtime_ns: Modification time in nanoseconds.
     """
 
     path: str
@@ -88,8 +89,7 @@ def find(data: DataConfig) -> Sources:
 
 
 def find_extra(data: DataConfig) -> list[Row]:
-    """Rows of the further signers' images, with absolute paths; none if there is no such folder
-    set.
+    """Rows of the extra signers' images, with absolute paths; none if data.extra_signers is unset.
 
     Raises:
         UserError: the folder is missing or holds no image in the layout it must have.
@@ -139,7 +139,7 @@ def _find_in_folder(data: DataConfig, root: Path) -> Sources:
 
 
 def _pattern(data: DataConfig) -> tuple[str, re.Pattern[str]]:
-    """The setting that gives the pattern, in words, and the pattern."""
+    """Name of the setting in use, and its pattern."""
     if data.pattern is None:
         setting, text = f"data.preset {data.preset}", PRESETS[data.preset]
     else:
@@ -167,14 +167,13 @@ def _row_of_match(path: str, match: re.Match[str] | None, data: DataConfig) -> R
 
 
 def _storable(path: str) -> str:
-    """The path with bytes that are no UTF-8 replaced; a table could not hold them."""
+    """The path with bytes that are not UTF-8 replaced; a table cannot hold them."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _files_below(root: Path) -> Iterator[str]:
-    """Posix paths of all files below root, hidden ones left out, links to folders followed once.
-
-    A link to a folder that is below root anyway is not followed: its files have their own names.
+    """Posix paths of all files below root but hidden ones; links to folders are followed once, and
+    not at all where the folder lies below root.
     """
     inside = Path(os.path.realpath(root))
     seen = {_identity(root)}
@@ -228,13 +227,13 @@ def _find_in_table(data: DataConfig, table_path: Path) -> Sources:
 
 
 def _relative(path: str, root: Path) -> str:
-    """Relative to root where the path lies below it, else as given."""
+    """The path relative to root if it lies below, else as given."""
     given = Path(path)
     return (given.relative_to(root) if given.is_relative_to(root) else given).as_posix()
 
 
 def _read_columns(data: DataConfig, path: Path, wanted: list[str]) -> dict[str, list[str]]:
-    """The wanted columns as text, with "" where a cell is empty."""
+    """The wanted columns as text, "" for an empty cell."""
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise UserError(f"data.table is {data.table}: it must end in .csv or .parquet")

@@ -1,8 +1,8 @@
-"""Which image is for what: rows as read → rows with a split. Pure functions.
+"""Rows as read → rows with a split. Pure functions.
 
-Splits: ``train`` and ``test`` share no signer; ``further`` are signers whom fine-tuning learns from
-and nobody is judged on; ``near`` are wrong gestures of the test signers; ``unused`` could be read
-but play no part; ``set-aside`` cannot be used. The last two have a reason.
+Splits: ``train`` and ``test`` share no signer; ``extra`` holds signers whom fine-tuning learns from
+but who are neither tested nor calibrated on; ``near`` holds wrong gestures of the test signers;
+``unused`` could be read but is not used; ``set-aside`` cannot be used. The last two have a reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.data.sources import NEEDS_SIGNERS, Row
 
-Split = Literal["train", "further", "test", "near", "unused", "set-aside"]
+Split = Literal["train", "extra", "test", "near", "unused", "set-aside"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
@@ -47,8 +47,8 @@ def assign(rows: list[Row], data: DataConfig) -> list[Row]:
     """Give every row its split; rows with a reason are set aside.
 
     Raises:
-        UserError: labels or signers are named that do not exist, or too few are left to train on
-            and to test.
+        UserError: the settings name missing labels or signers, or too few are left to train and
+            test on.
     """
     usable = [row for row in rows if not row.reason]
     if not usable:
@@ -86,17 +86,18 @@ def assign(rows: list[Row], data: DataConfig) -> list[Row]:
     return split
 
 
-def assign_extra(more: list[Row], own: list[Row], data: DataConfig) -> list[Row]:
-    """Give further signers' rows their split, after the others have theirs.
+def assign_extra(extra: list[Row], own: list[Row], data: DataConfig) -> list[Row]:
+    """Give the extra signers' rows their split, after all others have theirs.
 
     Raises:
         UserError: one of these signers is among the others, or none shows a learned label.
     """
+    setting = f"data.extra_signers is {data.extra_signers}"
     known = {row.signer for row in own if row.signer}
-    if both := known & {row.signer for row in more}:
+    if both := known & {row.signer for row in extra}:
         raise UserError(
-            f"data.extra_signers is {data.extra_signers}: {_listed(both)} is also the name of a signer of your own "
-            "images; nobody may be both learned from and judged on"
+            f"{setting}: {_listed(both)} is also the name of a signer of your own images; nobody "
+            "may be both an extra signer and one of yours"
         )
     learned = {row.label for row in own if row.split == "train"}
 
@@ -105,13 +106,13 @@ def assign_extra(more: list[Row], own: list[Row], data: DataConfig) -> list[Row]
             return replace(row, split="set-aside")
         if row.label not in learned:
             return replace(row, split="unused", reason="label not learned")
-        return replace(row, split="further")
+        return replace(row, split="extra")
 
-    split = [decide(row) for row in more]
-    if more and not any(row.split == "further" for row in split):
+    split = [decide(row) for row in extra]
+    if extra and not any(row.split == "extra" for row in split):
         raise UserError(
-            f"data.extra_signers is {data.extra_signers}: it shows none of the labels learned ({_listed(learned)}) "
-            f"but {_listed({row.label for row in more if row.label})}"
+            f"{setting}: it shows none of the labels learned ({_listed(learned)}) "
+            f"but {_listed({row.label for row in extra if row.label})}"
         )
     return split
 
@@ -138,7 +139,7 @@ def _learned_labels(usable: list[Row], data: DataConfig) -> set[str]:
 
 
 def _held_out(usable: list[Row], learned: set[str], data: DataConfig) -> Callable[[Row], bool]:
-    """Says of a row whether it is kept from training."""
+    """Whether a row is kept from training."""
     if data.signers == "none":
         if data.test_signers:
             raise UserError(
@@ -155,8 +156,8 @@ def _test_signers(signers: set[str], data: DataConfig) -> set[str]:
     if len(signers) < 3:
         count = "one signer only" if len(signers) == 1 else "two signers only"
         raise UserError(
-            f"{count} ({_listed(signers)}): it takes 3, one to test on and 2 to train on, of whom "
-            "each is once the stranger"
+            f"{count} ({_listed(signers)}): it takes 3, one to test on and 2 to train on, each of "
+            "whom is held out once"
         )
     if not data.test_signers:
         order = np.random.default_rng(data.seed % 2**64).permutation(sorted(signers))
@@ -191,12 +192,12 @@ def _drawn_images(rows: list[Row], data: DataConfig) -> set[str]:
 
 
 def _held_out_count(total: int, share: float) -> int:
-    """The share of total, at least 1, but so that 2 stay to train on."""
+    """The share of total: at least 1, but 2 stay to train on."""
     return max(0, min(max(1, round(share * total)), total - 2))
 
 
 def _without_thin_labels(rows: list[Row], data: DataConfig) -> list[Row]:
-    """Leave out labels that cannot be learned and checked: each needs 2 training signers."""
+    """Leave out labels with fewer than 2 training signers (images, without signers)."""
     sources: dict[str, set[str]] = defaultdict(set)  # label → training signers, or images
     for row in rows:
         if row.split == "train":

@@ -1,4 +1,4 @@
-"""Views: reproducible to the bit, within their ranges, and nothing invented."""
+"""Augmented copies: reproducible to the bit, within their ranges, and nothing invented."""
 
 import hashlib
 import json
@@ -31,12 +31,12 @@ def keys(n: int) -> list[str]:
     return [hashlib.sha256(str(i).encode()).hexdigest() for i in range(n)]
 
 
-def test_view_0_is_the_image_itself() -> None:
+def test_copy_0_is_the_image_itself() -> None:
     x = images(3)
     assert augment(x, keys(3), 0, True) is x
 
 
-def test_a_view_does_not_depend_on_its_batch() -> None:
+def test_a_copy_does_not_depend_on_its_batch() -> None:
     x, k = images(21), keys(21)
     together = augment(x, k, 2, True)
     alone = np.concatenate([augment(x[i : i + 1], k[i : i + 1], 2, True) for i in range(21)])
@@ -79,12 +79,12 @@ def test_arrays_and_tensors_give_the_same_and_stay_untouched() -> None:
     assert np.array_equal(x, before)
 
 
-def test_without_any_range_a_view_is_the_image() -> None:
+def test_without_any_range_a_copy_is_the_image() -> None:
     x = images(9)
     assert np.array_equal(augment(x, keys(9), 1, False, STILL), x)
 
 
-def test_mirrors_only_when_asked_and_then_about_half() -> None:
+def test_mirrors_only_when_allowed_and_then_about_half() -> None:
     x, k = np.repeat(images(1, 64), 200, 0), keys(200)
     assert np.array_equal(augment(x, k, 1, False, STILL), x)
     mirrored = augment(x, k, 1, True, STILL)
@@ -104,14 +104,14 @@ def test_black_stays_black_and_flat_stays_flat() -> None:
     black = np.zeros((20, 63, 63, 3), np.uint8)
     assert not augment(black, keys(20), 1, True).any()
     grey = np.full((20, 63, 63, 3), 100, np.uint8)
-    views_of_grey = augment(grey, keys(20), 1, True)
-    assert (views_of_grey.std((1, 2)) == 0).all()
+    augmented = augment(grey, keys(20), 1, True)
+    assert (augmented.std((1, 2)) == 0).all()
     # contrast leaves the mean alone; gamma, brightness and gain reach this far and no further
     low = 255 * 0.75 * 0.9 * (100 / 255) ** 1.3
     high = 255 * 1.3 * 1.1 * (100 / 255) ** 0.75
-    assert low - 1 <= views_of_grey.min()
-    assert views_of_grey.max() <= high + 1
-    assert len(np.unique(views_of_grey[:, 0, 0, 0])) > 10
+    assert low - 1 <= augmented.min()
+    assert augmented.max() <= high + 1
+    assert len(np.unique(augmented[:, 0, 0, 0])) > 10
 
 
 def drawn(**values: float) -> np.ndarray:
@@ -160,17 +160,17 @@ def test_both_samplers_read_alike(light: AugmentationRanges, most: int) -> None:
     tone = {name: getattr(light, name) for name in ("contrast", "gamma", "brightness", "gain")}
     ranges = replace(RANGES, **tone)
     by_torch = augmentation.by_torch(torch.from_numpy(x), k, 1, True, ranges).numpy()
-    apart = np.abs(augment(x, k, 1, True, ranges).astype(int) - by_torch)
-    assert apart.max() <= most
-    assert (apart > 0).mean() < 0.01
+    difference = np.abs(augment(x, k, 1, True, ranges).astype(int) - by_torch)
+    assert difference.max() <= most
+    assert (difference > 0).mean() < 0.01
 
 
 def test_light_and_a_table_are_looked_up_at_once() -> None:
     x, k = images(3), keys(3)
-    table_1T3 = np.random.default_rng(1).normal(size=(1, 256, 3)).astype(np.float32)
+    levels_out = np.random.default_rng(1).normal(size=(1, 256, 3)).astype(np.float32)
     into = np.empty(x.shape, np.float32)
-    augmentation.by_opencv(list(x), k, 1, True, RANGES, list(into), table_1T3)
-    expected = table_1T3[0][augment(x, k, 1, True), np.arange(3)]
+    augmentation.by_opencv(list(x), k, 1, True, RANGES, list(into), levels_out)
+    expected = levels_out[0][augment(x, k, 1, True), np.arange(3)]
     assert np.array_equal(into, expected)
 
 
@@ -192,9 +192,9 @@ def test_settings_are_plain_and_tell_ranges_apart() -> None:
     assert augmentation.range_settings()["version"] == augmentation.VERSION
 
 
-def test_refuses_other_numbers_of_keys_and_negative_views() -> None:
+def test_refuses_other_numbers_of_keys_and_negative_numbers() -> None:
     with pytest.raises(ValueError, match="2 keys for 3 images"):
         augment(images(3), keys(2), 1, False)
-    with pytest.raises(ValueError, match="view is -1"):
+    with pytest.raises(ValueError, match="augmentation is -1"):
         augment(images(3), keys(3), -1, False)
     assert augment(images(3)[:0], [], 1, False).shape == (0, 65, 65, 3)

@@ -105,7 +105,7 @@ def test_features_are_the_layers_answer_to_normalised_pixels() -> None:
     assert cosine.min() > 0.999
 
 
-def test_red_and_blue_are_told_apart() -> None:
+def test_red_and_blue_differ() -> None:
     x_NHW3 = images(1)
     shipped = backbone.load("shipped")
     turned = np.ascontiguousarray(x_NHW3[..., ::-1])

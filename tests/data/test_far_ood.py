@@ -72,7 +72,7 @@ def test_noise_is_white_at_each_of_its_scales() -> None:
     images = far_images("noise", 120, 224, 0, signs()).astype(float)
     for k, cell in enumerate(far_ood.NOISE_CELLS):
         of_scale = images[k::6]
-        # A quarter of a cell apart levels are alike; beyond four cells, where the smooth blobs'
+        # A quarter of a cell away levels are alike; beyond four cells, where the smooth blobs'
         # cubic kernels no longer overlap, they know nothing of each other.
         values = of_scale[..., 0] - of_scale[..., 0].mean((1, 2), keepdims=True)
         variances = values.var((1, 2))
@@ -143,9 +143,9 @@ def test_filled_in_noise_is_like_the_backgrounds() -> None:
     assert filled.mean((0, 1)) == pytest.approx(200, abs=1.5)
 
 
-def test_a_background_that_cannot_be_told_becomes_a_surface_through_the_border() -> None:
-    squares = np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8)
-    clutter = squares.repeat(3, 0).repeat(3, 1)
+def test_an_unknown_background_becomes_a_surface_through_the_border() -> None:
+    cells = np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8)
+    clutter = cells.repeat(3, 0).repeat(3, 1)
     left = hand_removal.without_hand(clutter, np.random.default_rng(0)).astype(float)
     middle = left[21:63, 21:63]
     assert middle.std((0, 1)).max() < 30 < clutter[21:63, 21:63].std((0, 1)).min()

@@ -1,6 +1,6 @@
-"""Cached features: computed once, in their slots, and never half believed.
+"""Cached features: computed once, each in its row, and never read half written.
 
-Letters: N images, V views, D features.
+Letters: N images, V an image and its augmented copies, D features.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sign_ensemble.data.images import SetAside, decode_image
 from sign_ensemble.data.row_cache import CachedArray
 
 DATA = DataConfig(size=64, augmentations=2, weights="random")
-SLOT = 2 * 3 * backbone.ALL_FEATURES  # bytes of an image and two views
+ROW_BYTES = 2 * 3 * backbone.ALL_FEATURES  # of an image and two augmented copies
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -71,7 +71,7 @@ def compute(
 
 
 def expected(root: Path, name: str, data: DataConfig = DATA) -> np.ndarray:
-    """Features (1 + V, E) of one image and its views, image by image."""
+    """Features (V, D) of one image and its augmented copies, image by image."""
     image = decode_image(root / name, size=data.size, fit=data.fit, max_pixels=10**6, min_side=16)[
         None
     ]
@@ -106,37 +106,37 @@ def folder_of(cache: Path) -> Path:
 
 def index_of(cache: Path) -> dict[str, int]:
     table = pq.read_table(folder_of(cache) / "index.parquet").to_pydict()
-    return dict(zip(table["sha256"], table["slot"], strict=True))
+    return dict(zip(table["sha256"], table["row"], strict=True))
 
 
 # --- what is stored -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("augmentations", [0, 2])
-def test_a_slot_holds_the_image_and_then_its_views(
+def test_a_row_holds_the_image_and_then_its_augmented_copies(
     augmentations: int, root: Path, tmp_path: Path
 ) -> None:
     data = replace(DATA, augmentations=augmentations)
     found = compute(root, tmp_path / "cache", data=data)
-    slots_NVE = found.open()[found.row_N]
-    assert slots_NVE.shape == (
+    head_NVD = found.open()[found.row_N]
+    assert head_NVD.shape == (
         7,
         1 + augmentations,
         backbone.FIFTH_FEATURES + backbone.THIRD_FEATURES,
     )
-    assert slots_NVE.dtype == np.float16
+    assert head_NVD.dtype == np.float16
     for i in range(7):
-        assert np.array_equal(slots_NVE[i], expected(root, f"{i}.png", data))
-    assert np.array_equal(plain_features(found), slots_NVE[:, 0])
+        assert np.array_equal(head_NVD[i], expected(root, f"{i}.png", data))
+    assert np.array_equal(plain_features(found), head_NVD[:, 0])
     some = CachedFeatures(found).rows(np.array([5, 2]))
-    assert np.array_equal(some.fifth_ND, slots_NVE[[5, 2], 0, : backbone.FIFTH_FEATURES])
-    assert np.array_equal(some.third_ND, slots_NVE[[5, 2], 0, backbone.FIFTH_FEATURES :])
-    whole_NVA = all_layers(found).open()[found.row_N]
-    assert whole_NVA.shape == (7, 1 + augmentations, backbone.ALL_FEATURES)
-    assert np.array_equal(whole_NVA[..., : backbone.HEAD_FEATURES], slots_NVE)
-    assert np.array_equal(some.fourth_ND, whole_NVA[[5, 2], 0, backbone.HEAD_FEATURES :])
+    assert np.array_equal(some.fifth_ND, head_NVD[[5, 2], 0, : backbone.FIFTH_FEATURES])
+    assert np.array_equal(some.third_ND, head_NVD[[5, 2], 0, backbone.FIFTH_FEATURES :])
+    all_NVD = all_layers(found).open()[found.row_N]
+    assert all_NVD.shape == (7, 1 + augmentations, backbone.ALL_FEATURES)
+    assert np.array_equal(all_NVD[..., : backbone.HEAD_FEATURES], head_NVD)
+    assert np.array_equal(some.fourth_ND, all_NVD[[5, 2], 0, backbone.HEAD_FEATURES :])
     if augmentations:  # they differ, so that an order was tested
-        assert not np.array_equal(slots_NVE[0, 1], slots_NVE[0, 2])
+        assert not np.array_equal(head_NVD[0, 1], head_NVD[0, 2])
 
 
 def test_more_images_than_one_pass_come_out_in_order(
@@ -144,10 +144,10 @@ def test_more_images_than_one_pass_come_out_in_order(
 ) -> None:
     compute(root, tmp_path / "whole")
     whole = (folder_of(tmp_path / "whole") / "features.f16").read_bytes()
-    monkeypatch.setattr(backbone, "BATCH", 2)  # groups of two images, passes that cut their views
+    monkeypatch.setattr(backbone, "BATCH", 2)  # passes that separate images from their copies
     compute(root, tmp_path / "parts")
     parts = (folder_of(tmp_path / "parts") / "features.f16").read_bytes()
-    assert len(whole) == len(parts) == 7 * SLOT
+    assert len(whole) == len(parts) == 7 * ROW_BYTES
     one, other = (np.frombuffer(each, np.float16).astype(float) for each in (whole, parts))
     # passes of another size may round otherwise
     assert np.abs(one - other).max() < 0.02 * np.abs(one).max()
@@ -159,7 +159,7 @@ def test_more_images_than_one_pass_come_out_in_order(
 def test_any_number_of_threads_finds_the_same_bits(
     augmentations: int, signs_folder: Path, tmp_path: Path
 ) -> None:
-    """In passes of 64 pictures, which cut images from their views."""
+    """In passes of 64 pictures, which separate images from their copies."""
     root = tmp_path / "images"
     root.mkdir()
     for i, path in enumerate(sorted(signs_folder.rglob("*.png"))[:70]):
@@ -189,10 +189,10 @@ def test_pictures_drawn_for_a_gpu_are_those_that_a_processor_convolves(
     net = backbone.load("random")
     drawn = [feature_cache.pictures(works, DATA, range(i, min(i + 4, 21))) for i in range(0, 21, 4)]
     assert [(len(each), each.dtype) for each in drawn] == [(4, np.uint8)] * 5 + [(1, np.uint8)]
-    each_NA = backbone.concatenate(list(net.features(drawn))).all_ND.reshape(
+    each_ND = backbone.concatenate(list(net.features(drawn))).all_ND.reshape(
         7, 3, backbone.ALL_FEATURES
     )
-    assert np.array_equal(each_NA, all_layers(found).open()[found.row_N])
+    assert np.array_equal(each_ND, all_layers(found).open()[found.row_N])
 
 
 def test_an_image_that_goes_is_named_and_what_was_found_is_kept(
@@ -217,7 +217,7 @@ def test_rows_are_answered_in_their_own_order(root: Path, tmp_path: Path) -> Non
         assert np.array_equal(values, expected(root, name)[0])
 
 
-def test_equal_files_share_a_slot(root: Path, tmp_path: Path, computed: list[str]) -> None:
+def test_equal_files_share_a_row(root: Path, tmp_path: Path, computed: list[str]) -> None:
     shutil.copy(root / "0.png", root / "copy.png")
     found = compute(root, tmp_path / "cache", ["0.png", "1.png", "copy.png"])
     assert found.row_N.tolist() == [0, 1, 0]
@@ -226,7 +226,7 @@ def test_equal_files_share_a_slot(root: Path, tmp_path: Path, computed: list[str
 
 def test_images_in_memory_are_the_same_images(root: Path) -> None:
     data = replace(DATA, augmentations=0)
-    squares = np.concatenate(
+    decoded = np.concatenate(
         [
             decode_image(root / f"{i}.png", size=64, fit="pad", max_pixels=10**6, min_side=16)[None]
             for i in range(7)
@@ -234,14 +234,14 @@ def test_images_in_memory_are_the_same_images(root: Path) -> None:
     )
     done: list[tuple[int, int]] = []
     found = features_of_images(
-        np.concatenate([squares] * 10), "random", lambda n, of: done.append((n, of))
+        np.concatenate([decoded] * 10), "random", lambda n, of: done.append((n, of))
     )
     assert done == [(64, 70), (70, 70)]
     for i in range(7):
         alone = expected(root, f"{i}.png", data)[0]
         assert np.array_equal(found.head_ND[i], alone)
         assert np.array_equal(found.head_ND[63 + i], alone)
-    assert features_of_images(squares[:0], "random").head_ND.shape == (0, backbone.HEAD_FEATURES)
+    assert features_of_images(decoded[:0], "random").head_ND.shape == (0, backbone.HEAD_FEATURES)
 
 
 # --- what is computed, and what is not ------------------------------------------------------------
@@ -396,14 +396,14 @@ def test_no_flipped_bit_of_the_index_moves_a_hash_or_crashes(tmp_path: Path) -> 
         path.write_bytes(broken)
         try:
             found = row_cache.read_index(path)
-            assert all(index.get(sha256, slot) == slot for sha256, slot in found.items())
+            assert all(index.get(sha256, row) == row for sha256, row in found.items())
         except UserError:
             refused += 1
     assert refused > 100
 
 
 @pytest.mark.parametrize("names", [["0.png", "1.png"], None])
-@pytest.mark.parametrize("length", [0, 2 * SLOT - 1, None])
+@pytest.mark.parametrize("length", [0, 2 * ROW_BYTES - 1, None])
 def test_features_shorter_than_their_index_are_never_read_as_zeros(
     length: int | None, names: list[str] | None, root: Path, tmp_path: Path
 ) -> None:

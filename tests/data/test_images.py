@@ -200,8 +200,8 @@ def test_several_frames_are_set_aside(kind: str) -> None:
 
 
 def test_a_phone_photo_with_a_second_view_is_one_image() -> None:
-    augmentations = [Image.new("RGB", (32, 32), colour) for colour in (RED, BLUE)]
-    content = encoded(augmentations[0], "MPO", save_all=True, append_images=augmentations[1:])
+    frames = [Image.new("RGB", (32, 32), colour) for colour in (RED, BLUE)]
+    content = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
     np.testing.assert_allclose(decoded(content)[9, 9], RED, atol=3)
 
 
@@ -262,9 +262,9 @@ def test_resized_pixels_are_pils_within_a_level(fit: Fit, shape: tuple[int, int]
     expected = Image.fromarray(np.ascontiguousarray(part)).resize(
         (224, 224), Image.Resampling.BILINEAR
     )
-    apart = fit_square(rgb, 224, fit).astype(int) - np.asarray(expected)
-    assert np.abs(apart).max() <= 1
-    assert abs(apart.mean()) < 0.2  # OpenCV rounds some halves down
+    difference = fit_square(rgb, 224, fit).astype(int) - np.asarray(expected)
+    assert np.abs(difference).max() <= 1
+    assert abs(difference.mean()) < 0.2  # OpenCV rounds some halves down
 
 
 @pytest.mark.parametrize("fit", ["pad", "squash", "crop"])
@@ -306,9 +306,9 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(
     whole = decoded(content)
     less = decode_rgb(content, max_pixels=10**8, min_side=1, square=(224, fit))
     assert less.shape == (-(-height // part), -(-width // part), 3)
-    apart = fit_square(whole, 224, fit).astype(int) - fit_square(less, 224, fit)
-    assert np.abs(apart).mean() < 1
-    assert part > 1 or not apart.any()
+    difference = fit_square(whole, 224, fit).astype(int) - fit_square(less, 224, fit)
+    assert np.abs(difference).mean() < 1
+    assert part > 1 or not difference.any()
 
 
 def test_other_formats_are_decoded_whole() -> None:
@@ -326,13 +326,13 @@ def test_the_size_is_that_of_the_upright_image(orientation: int) -> None:
     assert (width, height) == ((640, 481) if orientation < 5 else (481, 640))
 
 
-def test_the_size_of_a_broken_jpeg_is_not_told() -> None:
+def test_the_size_of_a_broken_jpeg_is_refused() -> None:
     content = encoded(photograph(640, 480), "JPEG")
     with pytest.raises(SetAside, match="cannot be decoded"):
         upright_size(content[: len(content) // 2], max_pixels=10**6, min_side=1)
 
 
-def test_load_square_reads_a_file_or_says_why_not(tmp_path: Path) -> None:
+def test_decode_image_reads_a_file_or_says_why_not(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(Image.fromarray(quadrants(64, 64))))
     square = decode_image(path, size=64, fit="pad", max_pixels=5000, min_side=16)

@@ -34,7 +34,7 @@ MASSEY = Path(__file__).parents[2].parent / "shared" / "data" / "massey-asl"
 
 
 def png(seed: int) -> bytes:
-    """A small image unlike that of any other seed."""
+    """A small image, different for each seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (16, 20, 3), dtype=np.uint8)
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
@@ -216,7 +216,7 @@ def test_named_signers_and_wrong_gestures(tmp_path: Path) -> None:
     assert manifest.signers("train") == ["1", "3"]
     assert manifest.signers("test") == ["2", "4"]
     assert manifest.rows("near")["path"].to_pylist() == ["2/x/0.png", "4/x/0.png"]
-    counts = {"train": 4, "further": 0, "test": 4, "near": 2, "unused": 10, "set-aside": 0}
+    counts = {"train": 4, "extra": 0, "test": 4, "near": 2, "unused": 10, "set-aside": 0}
     assert manifest.counts() == counts
     assert list(manifest.counts()) == list(SPLITS)
     found = reasons(manifest)
@@ -225,31 +225,31 @@ def test_named_signers_and_wrong_gestures(tmp_path: Path) -> None:
     assert manifest.rows("train", "near").num_rows == 6
 
 
-def test_further_signers_are_listed_for_fine_tuning_alone(tmp_path: Path) -> None:
-    own, more = fill(tmp_path / "own", images=1), fill(tmp_path / "more", "89", "bcx", 1)
-    (more / "8/b/cut.png").write_bytes(png(1)[:60])
-    data = settings(own, more=str(more), test_signers=["4"])
+def test_extra_signers_are_listed_for_fine_tuning_only(tmp_path: Path) -> None:
+    own, extra = fill(tmp_path / "own", images=1), fill(tmp_path / "extra", "89", "bcx", 1)
+    (extra / "8/b/cut.png").write_bytes(png(1)[:60])
+    data = settings(own, extra_signers=str(extra), test_signers=["4"])
     manifest = build(data)
-    assert manifest.rows("further")["path"].to_pylist() == [
-        str(more / name) for name in ("8/b/0.png", "8/c/0.png", "9/b/0.png", "9/c/0.png")
+    assert manifest.rows("extra")["path"].to_pylist() == [
+        str(extra / name) for name in ("8/b/0.png", "8/c/0.png", "9/b/0.png", "9/c/0.png")
     ]
-    assert manifest.signers("further") == ["8", "9"]
+    assert manifest.signers("extra") == ["8", "9"]
     assert manifest.signers("train", "test") == list("1234")
     assert manifest.labels == ["a", "b", "c"]
     found = reasons(manifest)
-    assert found[str(more / "8/x/0.png")] == ("unused", "label not learned")
-    assert found[str(more / "8/b/cut.png")][0] == "set-aside"
+    assert found[str(extra / "8/x/0.png")] == ("unused", "label not learned")
+    assert found[str(extra / "8/b/cut.png")][0] == "set-aside"
     assert manifest.sha256 != build(replace(data, extra_signers=None)).sha256
     assert changed(manifest) == []
-    (more / "9/c/0.png").write_bytes(png(2))
-    assert changed(manifest) == [str(more / "9/c/0.png")]
+    (extra / "9/c/0.png").write_bytes(png(2))
+    assert changed(manifest) == [str(extra / "9/c/0.png")]
 
 
-def test_an_image_that_is_also_a_further_signers_plays_no_part(tmp_path: Path) -> None:
-    own, more = fill(tmp_path / "own", images=1), fill(tmp_path / "more", "89", "ab", 1)
-    (more / "8/a/0.png").write_bytes((own / "4/a/0.png").read_bytes())
-    manifest = build(settings(own, more=str(more), test_signers=["4"]))
-    other = more / "8/a/0.png"
+def test_an_image_shared_with_an_extra_signer_is_set_aside(tmp_path: Path) -> None:
+    own, extra = fill(tmp_path / "own", images=1), fill(tmp_path / "extra", "89", "ab", 1)
+    (extra / "8/a/0.png").write_bytes((own / "4/a/0.png").read_bytes())
+    manifest = build(settings(own, extra_signers=str(extra), test_signers=["4"]))
+    other = extra / "8/a/0.png"
     assert reasons(manifest) == {
         "4/a/0.png": ("set-aside", f"same image as {other}, which has label a and signer 8"),
         str(other): ("set-aside", "same image as 4/a/0.png, which has label a and signer 4"),
@@ -259,26 +259,32 @@ def test_an_image_that_is_also_a_further_signers_plays_no_part(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("signers", "labels", "says"),
     [
-        ("48", "ab", "is {more}: 4 is also the name of a signer of your own images; nobody may be"),
-        ("89", "xy", "is {more}: it shows none of the labels learned (a, b, c) but x, y"),
-        ("", "", "is {more}: there is no such folder"),
+        (
+            "48",
+            "ab",
+            "is {extra}: 4 is also the name of a signer of your own images; nobody may be",
+        ),
+        ("89", "xy", "is {extra}: it shows none of the labels learned (a, b, c) but x, y"),
+        ("", "", "is {extra}: there is no such folder"),
     ],
 )
-def test_further_signers_that_cannot_help_are_refused(
+def test_extra_signers_that_cannot_help_are_refused(
     tmp_path: Path, signers: str, labels: str, says: str
 ) -> None:
-    own, more = fill(tmp_path / "own"), fill(tmp_path / "more", signers, labels)
-    assert f"data.extra_signers {says.format(more=more)}" in refusal(settings(own, more=str(more)))
+    own, extra = fill(tmp_path / "own"), fill(tmp_path / "extra", signers, labels)
+    assert f"data.extra_signers {says.format(extra=extra)}" in refusal(
+        settings(own, extra_signers=str(extra))
+    )
 
 
-def test_further_signers_in_another_layout_are_refused(tmp_path: Path) -> None:
+def test_extra_signers_in_another_layout_are_refused(tmp_path: Path) -> None:
     own = fill(tmp_path / "own")
-    put(tmp_path / "more", "a/0.png")
-    message = refusal(settings(own, more=str(tmp_path / "more")))
-    assert message.endswith("more: it holds no image <signer>/<label>/<file>")
+    put(tmp_path / "extra", "a/0.png")
+    message = refusal(settings(own, extra_signers=str(tmp_path / "extra")))
+    assert message.endswith("extra: it holds no image <signer>/<label>/<file>")
 
 
-def test_labels_that_no_stranger_can_check_are_unused(tmp_path: Path) -> None:
+def test_labels_that_no_other_signer_can_check_are_unused(tmp_path: Path) -> None:
     fill(tmp_path)
     put(tmp_path, "1/q/0.png", "4/q/0.png", "4/z/0.png")
     manifest = build(settings(tmp_path, test_signers=["4"]))
@@ -299,7 +305,7 @@ def test_without_signers_a_share_of_each_label_is_held_out(tmp_path: Path) -> No
     assert manifest.labels == ["a", "b", "d"]
     assert manifest.counts() == {
         "train": 14,
-        "further": 0,
+        "extra": 0,
         "test": 4,
         "near": 8,
         "unused": 1,
@@ -355,7 +361,7 @@ def test_a_table_names_images_labels_and_signers(tmp_path: Path) -> None:
         assert reasons(manifest) == {"gone.png": ("set-aside", why)}
 
 
-def test_a_table_beside_a_root_and_with_numbers(tmp_path: Path) -> None:
+def test_a_table_with_a_root_and_with_numbers(tmp_path: Path) -> None:
     fill(tmp_path / "images", signers="123", labels="ab", images=1)
     paths = [f"{s}/{label}/0.png" for s in "123" for label in "ab"]
     table = write_table(
@@ -364,7 +370,7 @@ def test_a_table_beside_a_root_and_with_numbers(tmp_path: Path) -> None:
     manifest = build(settings(tmp_path / "images", table=str(table), test_signers=["3"]))
     assert manifest.counts() == {
         "train": 4,
-        "further": 0,
+        "extra": 0,
         "test": 1,
         "near": 0,
         "unused": 0,
@@ -382,7 +388,7 @@ def test_an_image_listed_twice_is_used_once(tmp_path: Path) -> None:
     manifest = build(settings(None, table=str(table), signers="none"))
     assert manifest.counts() == {
         "train": 5,
-        "further": 0,
+        "extra": 0,
         "test": 2,
         "near": 0,
         "unused": 0,
@@ -569,7 +575,7 @@ def test_changed_names_what_is_gone_or_different(tmp_path: Path) -> None:
     assert changed(manifest) == ["2/b/0.png", "3/b/0.png", "4/b/0.png"]
 
 
-@pytest.mark.skipif(not MASSEY.is_dir(), reason="the Massey images are not beside the repository")
+@pytest.mark.skipif(not MASSEY.is_dir(), reason="the Massey images are not next to the repository")
 def test_massey_letters_with_signer_5_held_out() -> None:
     data = settings(
         MASSEY,
@@ -583,7 +589,7 @@ def test_massey_letters_with_signer_5_held_out() -> None:
     letters = manifest.rows("train", "test")["signer"].to_pylist()
     per_signer = {signer: letters.count(signer) for signer in sorted(set(letters))}
     assert per_signer == {"1": 650, "2": 645, "3": 130, "4": 130, "5": 260}
-    expected = {"train": 1555, "further": 0, "test": 260, "near": 60, "unused": 640, "set-aside": 0}
+    expected = {"train": 1555, "extra": 0, "test": 260, "near": 60, "unused": 640, "set-aside": 0}
     assert manifest.counts() == expected
     assert manifest.signers("train") == ["1", "2", "3", "4"]
     assert manifest.signers("test", "near") == ["5"]

@@ -21,7 +21,7 @@ from sign_ensemble.data.row_cache import CachedArray, RowSchema, cached_rows
 if TYPE_CHECKING:
     from tests.conftest import S3
 
-KIND = RowSchema("rows.u8", (2, 3), "uint8", {"size": 3})
+SCHEMA = RowSchema("rows.u8", (2, 3), "uint8", {"size": 3})
 KEYS = [hashlib.sha256(bytes([n])).hexdigest() for n in range(7)]
 
 
@@ -79,7 +79,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def rows_of(found: CachedArray) -> np.ndarray:
-    path = found.path if found.copy is None else found.copy.file()
+    path = found.path if found.local_copy is None else found.local_copy.file()
     return np.memmap(path, np.uint8, "r").reshape(-1, 2, 3)[found.row_N]
 
 
@@ -93,25 +93,25 @@ def copies(disk: Path) -> list[Path]:
 
 def test_rows_are_made_once_and_answered_in_order(folder: StoragePath) -> None:
     done: list[tuple[int, int]] = []
-    asked = [KEYS[5], KEYS[0], KEYS[5]]
-    found = cached_rows(folder, KIND, asked, Maker(), lambda n, of: done.append((n, of)))
-    assert np.array_equal(rows_of(found), expected(asked))
+    wanted = [KEYS[5], KEYS[0], KEYS[5]]
+    found = cached_rows(folder, SCHEMA, wanted, Maker(), lambda n, of: done.append((n, of)))
+    assert np.array_equal(rows_of(found), expected(wanted))
     assert done == [(1, 2), (2, 2)]
     maker = Maker()
-    found = cached_rows(folder, KIND, KEYS, maker)
-    assert maker.made == [key for key in KEYS if key not in asked]
+    found = cached_rows(folder, SCHEMA, KEYS, maker)
+    assert maker.made == [key for key in KEYS if key not in wanted]
     assert np.array_equal(rows_of(found), expected(KEYS))
     assert np.array_equal(
-        rows_of(cached_rows(folder, KIND, KEYS[::-1], never)), expected(KEYS[::-1])
+        rows_of(cached_rows(folder, SCHEMA, KEYS[::-1], never)), expected(KEYS[::-1])
     )
-    assert np.array_equal(rows_of(cached_rows(folder, KIND, asked, never)), expected(asked))
+    assert np.array_equal(rows_of(cached_rows(folder, SCHEMA, wanted, never)), expected(wanted))
 
 
 def test_an_interrupted_making_keeps_what_was_committed(folder: StoragePath) -> None:
     with pytest.raises(KeyboardInterrupt):
-        cached_rows(folder, KIND, KEYS, Maker(breaks_after=5))
+        cached_rows(folder, SCHEMA, KEYS, Maker(breaks_after=5))
     maker = Maker()
-    found = cached_rows(folder, KIND, KEYS, maker)
+    found = cached_rows(folder, SCHEMA, KEYS, maker)
     assert maker.made == KEYS[4:]
     assert np.array_equal(rows_of(found), expected(KEYS))
 
@@ -119,7 +119,7 @@ def test_an_interrupted_making_keeps_what_was_committed(folder: StoragePath) -> 
 def test_another_machine_makes_its_copy_from_the_record_alone(
     remote: RemotePath, machine: Any
 ) -> None:
-    sent = pickle.dumps(cached_rows(remote, KIND, KEYS, Maker()))
+    sent = pickle.dumps(cached_rows(remote, SCHEMA, KEYS, Maker()))
     disk = machine("two")
     found: CachedArray = pickle.loads(sent)
     assert np.array_equal(rows_of(found), expected(KEYS))
@@ -133,13 +133,13 @@ def test_another_machine_makes_its_copy_from_the_record_alone(
 def test_another_machine_fetches_what_it_lacks_and_makes_nothing(
     remote: RemotePath, machine: Any
 ) -> None:
-    cached_rows(remote, KIND, KEYS[:3], Maker())
+    cached_rows(remote, SCHEMA, KEYS[:3], Maker())
     machine("two")
     maker = Maker()
-    cached_rows(remote, KIND, KEYS[2:], maker)
+    cached_rows(remote, SCHEMA, KEYS[2:], maker)
     assert maker.made == KEYS[3:]
     machine("three")
-    assert np.array_equal(rows_of(cached_rows(remote, KIND, KEYS, never)), expected(KEYS))
+    assert np.array_equal(rows_of(cached_rows(remote, SCHEMA, KEYS, never)), expected(KEYS))
 
 
 def test_two_machines_at_once_lose_nothing(remote: RemotePath, machine: Any) -> None:
@@ -148,28 +148,28 @@ def test_two_machines_at_once_lose_nothing(remote: RemotePath, machine: Any) -> 
     def while_another_makes(missing: Sequence[tuple[str, int]]) -> Iterator[np.ndarray]:
         here = tempfile.gettempdir()
         machine("two")
-        cached_rows(remote, KIND, KEYS[3:], Maker())
+        cached_rows(remote, SCHEMA, KEYS[3:], Maker())
         tempfile.tempdir = here
         return Maker()(missing)
 
-    found = cached_rows(remote, KIND, KEYS[:5], while_another_makes)
+    found = cached_rows(remote, SCHEMA, KEYS[:5], while_another_makes)
     assert np.array_equal(rows_of(found), expected(KEYS[:5]))
     machine("three")
-    assert np.array_equal(rows_of(cached_rows(remote, KIND, KEYS, never)), expected(KEYS))
+    assert np.array_equal(rows_of(cached_rows(remote, SCHEMA, KEYS, never)), expected(KEYS))
 
 
 def test_a_shard_whose_index_was_never_written_does_not_count(remote: RemotePath) -> None:
-    cached_rows(remote, KIND, KEYS[:2], Maker())
+    cached_rows(remote, SCHEMA, KEYS[:2], Maker())
     (index,) = remote.glob("shards/*.parquet")
     index.unlink()
     maker = Maker()
-    assert np.array_equal(rows_of(cached_rows(remote, KIND, KEYS[:2], maker)), expected(KEYS[:2]))
+    assert np.array_equal(rows_of(cached_rows(remote, SCHEMA, KEYS[:2], maker)), expected(KEYS[:2]))
     assert maker.made == KEYS[:2]
 
 
 @pytest.mark.parametrize("ending", ["rows", "parquet"])
 def test_damage_is_named(ending: str, remote: RemotePath, machine: Any) -> None:
-    cached_rows(remote, KIND, KEYS[:2], Maker())
+    cached_rows(remote, SCHEMA, KEYS[:2], Maker())
     (file,) = remote.glob(f"shards/*.{ending}")
     content = bytearray(file.read_bytes())
     content[1] ^= 255
@@ -178,12 +178,12 @@ def test_damage_is_named(ending: str, remote: RemotePath, machine: Any) -> None:
     file.write_bytes(bytes(content))
     disk = machine("two")
     with pytest.raises(UserError, match=rf"{ending}.*: damaged.*; delete its? ?\w* to compute"):
-        cached_rows(remote, KIND, KEYS[:2], never)
+        cached_rows(remote, SCHEMA, KEYS[:2], never)
     assert copies(disk) == []
 
 
 def test_rows_that_are_gone_are_never_read_as_zeros(remote: RemotePath, machine: Any) -> None:
-    found = cached_rows(remote, KIND, KEYS, Maker())
+    found = cached_rows(remote, SCHEMA, KEYS, Maker())
     next(iter(remote.glob("shards/*.parquet"))).unlink()
     disk = machine("two")
     with pytest.raises(UserError, match=r"kept.*: [12] of 7 rows are gone"):
@@ -193,6 +193,6 @@ def test_rows_that_are_gone_are_never_read_as_zeros(remote: RemotePath, machine:
 
 def test_a_lost_copy_is_made_again(remote: RemotePath, machine: Any) -> None:
     disk = machine("two")
-    found = cached_rows(remote, KIND, KEYS, Maker())
+    found = cached_rows(remote, SCHEMA, KEYS, Maker())
     shutil.rmtree(next(disk.glob("sign_ensemble-*")))
     assert np.array_equal(rows_of(found), expected(KEYS))
