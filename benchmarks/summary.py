@@ -123,7 +123,8 @@ def table(results: Results) -> str:
         markdown(header, [first, coverage_row(results), *others])
         + f"\nProtocol {protocol}: {len(signers)} people, each left out in turn (n = "
         f"{len(signers)} runs, one seed); {signs} signs and {gestures} wrong gestures"
-        f"{DIGIT_1 if protocol == 'M' else ''}. The ordinary model has no rule and answers everything. FPR95 is the share accepted where the "
+        f"{DIGIT_1 if protocol == 'M' else ''}. The ordinary model has no rule and answers "
+        "everything. FPR95 is the share accepted where the "
         "threshold keeps 95 % of the signer's signs; its bar also serves for wrong gestures "
         f"answered, which had none. {results['hardware']}; made by `python benchmarks/summary.py`."
         "\n"
