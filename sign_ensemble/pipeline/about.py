@@ -1,4 +1,4 @@
-"""What an evaluation rests on, beside the images: data, rule, versions, machine."""
+"""What an evaluation rests on besides the images: data, rule, versions, machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 
 from sign_ensemble import __version__
@@ -15,29 +14,28 @@ from sign_ensemble.core.config import Config, EvaluateConfig
 from sign_ensemble.data import manifest
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.rejection.predictor import Predictor
-from sign_ensemble.rejection.rule import resolution
 
-GIVEN_A_SIGN = "how sure an answer is takes it that every image shown is a sign"
+NO_PRIOR = "confidence assumes that every image shown is a sign"
 
 
 def about(
-    config: Config, settings: EvaluateConfig, listed: Manifest, reader: Predictor
+    config: Config, settings: EvaluateConfig, listed: Manifest, predictor: Predictor
 ) -> dict[str, Any]:
-    """What the figures rest on, beside the images."""
-    rule = reader.rule
+    """What the figures rest on besides the images."""
+    rule = predictor.rule
     notes = [
         "intervals: bootstrap over images; they do not say how another signer would fare",
-        f"self-made negatives that the rule was chosen on: {', '.join(rule.choice['negatives'])}",
+        rule.in_distribution.words() if rule.in_distribution else NO_PRIOR,
     ]
-    notes.append(rule.belief.words() if rule.belief else GIVEN_A_SIGN)
-    if rule.readings:
-        notes.append(rule.readings.words())
-    if rule.promise:
-        notes.append(rule.promise.words())
+    if predictor.models.gda:
+        notes.append(predictor.models.gda.words())
+    if rule.risk_control:
+        notes.append(rule.risk_control.words())
     if config.data.signers == "known":
         notes.append(
-            f"the rule was calibrated on {len(np.unique(rule.groups_C))} groups of signers: of a "
-            f"whole new signer it speaks with a resolution of {resolution(rule.groups_C):.2f}"
+            f"the rule was calibrated on {len(np.unique(rule.groups_C))} signers (or folds): without "
+            "further assumptions its coverage of a whole new signer can be guaranteed only up to "
+            f"{1 - resolution(rule.groups_C):.2f}"
         )
     if config.data.signers == "none":
         notes.append(
@@ -45,10 +43,10 @@ def about(
             "training and test, and the figures say nothing about new people"
         )
     return {
-        "rule": rule.choice["chosen"],
+        "rule": rule.words(),
         "target_coverage": rule.target_coverage,
-        "members": len(reader.ensemble.members),
-        "labels": list(reader.ensemble.labels),
+        "members": len(predictor.ensemble.members),
+        "labels": list(predictor.ensemble.labels),
         "images": listed.counts(),
         "gaps": manifest.gaps(listed),
         "evaluate": {"images": settings.images, "seed": settings.seed},

@@ -1,4 +1,4 @@
-"""Answers to one set of images as rows that can be shown, with pictures of the telling ones."""
+"""Answers to one set of images as rows of answers.parquet, with pictures of some."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sign_ensemble.rejection.answers_table import (
-    ACCEPTED,
-    CAUGHT,
+    ACCEPTED_OOD,
     KNOWN,
     MISTAKES,
-    REFUSED,
+    REJECTED_OOD,
+    REJECTED_SIGNS,
     Row,
     table_of,
 )
 from sign_ensemble.rejection.predictor import Answers
 
 SHOWN = 12  # pictures of one gallery from one set
-SURE = 0.9  # protocol M's overconfident
+CONFIDENT = 0.9  # as in metrics.json
 SIDE = 112  # pixels of a picture in the report
 QUALITY = 85
 
@@ -30,27 +30,27 @@ QUALITY = 85
 def galleries(
     answers: Answers, single_N: NDArray[np.float64], labels_N: NDArray[np.int64] | None
 ) -> dict[str, list[int]]:
-    """Images worth looking at, surest first.
+    """Images worth looking at, most confident first.
 
     Args:
         answers: What was answered.
         single_N: The best member's highest probability.
-        labels_N: True labels; None for a strange set.
+        labels_N: True labels; None for an OOD set.
     """
     if labels_N is None:
         wanted = {
-            ACCEPTED: (answers.accepted_N, answers.confidence_N),
-            CAUGHT: (~answers.accepted_N & (single_N >= SURE), single_N),
+            ACCEPTED_OOD: (answers.accepted_N, answers.confidence_N),
+            REJECTED_OOD: (~answers.accepted_N & (single_N >= CONFIDENT), single_N),
         }
     else:
         wrong = answers.labels_N != labels_N
         wanted = {
             MISTAKES: (answers.accepted_N & wrong, answers.confidence_N),
-            REFUSED: (~answers.accepted_N, answers.confidence_N),
+            REJECTED_SIGNS: (~answers.accepted_N, answers.confidence_N),
         }
     found = {}
-    for name, (chosen, sureness) in wanted.items():
-        order = np.argsort(-sureness, kind="stable")
+    for name, (chosen, confidence) in wanted.items():
+        order = np.argsort(-confidence, kind="stable")
         found[name] = [int(i) for i in order if chosen[i]][:SHOWN]
     return found
 
@@ -83,16 +83,16 @@ def rows_of(
         images: What each image is called.
         labels: Label names in the order of the outputs.
         best: The member that stands for a single model.
-        pictures: The images of the given places.
+        pictures: The images of the given indices.
         known: Of held-out signs, who signed each and its true label.
     """
-    probs_NK = np.exp(answers.evidence.log_probs_MNK[best])
+    probs_NK = np.exp(answers.output.log_probs_MNK[best])
     single_N, single_labels_N = probs_NK.max(-1), probs_NK.argmax(-1)
     signers, labels_N = known or ([""] * len(images), None)
     chosen = galleries(answers, single_N, labels_N)
-    shown = {i: gallery for gallery, places in chosen.items() for i in places}
-    places = sorted(shown)
-    seen = dict(zip(places, map(jpeg, pictures(places)), strict=True)) if places else {}
+    shown = {i: gallery for gallery, indices in chosen.items() for i in indices}
+    indices = sorted(shown)
+    thumbnails = dict(zip(indices, map(jpeg, pictures(indices)), strict=True)) if indices else {}
     rows = [
         Row(
             set=name,
@@ -105,13 +105,13 @@ def rows_of(
             probability=float(answers.probability_N[i]),
             p_value=float(answers.p_values_N[i]),
             accepted=bool(answers.accepted_N[i]),
-            deciding_score=str(answers.witness_N[i]),
+            deciding_score=str(answers.deciding_score_N[i]),
             votes=answers.votes(i, labels),
-            reason=answers.why(i, labels),
+            reason=answers.reason(i, labels),
             single_answer=labels[single_labels_N[i]],
             single_confidence=float(single_N[i]),
             gallery=shown.get(i, ""),
-            picture=seen.get(i, b""),
+            picture=thumbnails.get(i, b""),
         )
         for i in range(len(images))
     ]

@@ -1,4 +1,4 @@
-"""A finished ensemble to metrics.json; only here are test signers and strange sets read."""
+"""A finished ensemble to metrics.json; only here are test signers and OOD sets read."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from sign_ensemble.data.far_ood import FAR_SETS, far_images, folder_images, imag
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.metrics.group_coverage import under_covered_groups
 from sign_ensemble.pipeline.about import about
-from sign_ensemble.pipeline.answer_rows import in_one_table as joined_rows
-from sign_ensemble.pipeline.answer_rows import rows_of
+from sign_ensemble.pipeline.answer_rows import in_one_table, rows_of
 from sign_ensemble.pipeline.metrics_tree import Bootstrap, OodSet, evaluate
 from sign_ensemble.pipeline.preparation import read_images
 from sign_ensemble.pipeline.report_details import details
@@ -37,7 +36,7 @@ NEAR = "wrong-gesture"
 
 
 def answers_of_rows(
-    rows: pa.Table, listed: Manifest, reader: Predictor, config: Config, title: str
+    rows: pa.Table, listed: Manifest, predictor: Predictor, config: Config, title: str
 ) -> Answers:
     """Answers to manifest rows, a few hundred images in memory at a time."""
     parts: list[EnsembleOutput] = []
@@ -45,13 +44,13 @@ def answers_of_rows(
         for start in range(0, len(rows), AT_ONCE):
             some = rows.slice(start, AT_ONCE)
             images = read_images(some, listed.root, config.data)
-            parts.append(reader.evidence(images))
+            parts.append(predictor.output(images))
             step(start + len(some), len(rows))
-    return answer(concatenate_outputs(parts), reader.rule)
+    return answer(concatenate_outputs(parts), predictor.rule)
 
 
 def check_sets(settings: EvaluateConfig) -> None:
-    """Refuse sets that share a name or are not there; asked before hours of work.
+    """Refuse sets that share a name or are not there; called before hours of work.
 
     Raises:
         UserError: says which.
@@ -68,7 +67,7 @@ def check_sets(settings: EvaluateConfig) -> None:
 
 
 def ood_sets(
-    listed: Manifest, reader: Predictor, config: Config, settings: EvaluateConfig
+    listed: Manifest, predictor: Predictor, config: Config, settings: EvaluateConfig
 ) -> tuple[dict[str, OodSet], list[pa.Table], list[str]]:
     """Near sets first, then built-in and folder far sets.
 
@@ -81,17 +80,17 @@ def ood_sets(
     sets: dict[str, OodSet] = {}
     rows: list[pa.Table] = []
     set_aside: list[str] = []
-    best, labels = best_member(reader), reader.ensemble.labels
+    best, labels = best_member(predictor), predictor.ensemble.labels
 
-    def asked(name: str, kind: str, images: NDArray[np.uint8], called: Sequence[str]) -> None:
+    def add(name: str, kind: str, images: NDArray[np.uint8], called: Sequence[str]) -> None:
         with progress(name) as step:
-            answers = reader.answer(images, step)
+            answers = predictor.answer(images, step)
         sets[name] = OodSet(kind, answers)
         rows.append(rows_of(name, kind, answers, called, labels, best, images.__getitem__))
 
     near = listed.rows("near")
     if len(near):
-        answers = answers_of_rows(near, listed, reader, config, NEAR)
+        answers = answers_of_rows(near, listed, predictor, config, NEAR)
         sets[NEAR] = OodSet("near", answers)
         pictures = partial(read_images, near, listed.root, config.data)
         paths = near.column("path").to_pylist()
@@ -104,7 +103,7 @@ def ood_sets(
     signs = read_images(test, listed.root, config.data, picked)
     for name in FAR_SETS:
         images = far_images(name, settings.images, config.data.size, settings.seed, signs)
-        asked(name, "far", images, [str(i) for i in range(len(images))])
+        add(name, "far", images, [str(i) for i in range(len(images))])
     data = config.data
     for name, path, kind in folders:
         images, files, aside = folder_images(
@@ -113,7 +112,7 @@ def ood_sets(
         for file, reason in aside:
             set_aside.append(f"{file}: {reason}")
             say(f"set aside: {set_aside[-1]}")
-        asked(name, kind, images, [str(file) for file in files])
+        add(name, kind, images, [str(file) for file in files])
     return sets, rows, set_aside
 
 
@@ -151,7 +150,7 @@ def evaluate_run(
 
 
 def evaluated(run: RunFolder, settings: EvaluateConfig, evaluations: int) -> dict[str, Any]:
-    """Read the test signers and the strange sets; write answers.parquet, then metrics.json.
+    """Read the test signers and the OOD sets; write answers.parquet, then metrics.json.
 
     Raises:
         UserError: as :func:`evaluate_run`.
@@ -164,21 +163,21 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, evaluations: int) -> dic
             f"{len(changed)} images to test on have changed since {run.path} began, first "
             f"{changed[0]}"
         )
-    reader = load_predictor(run)
-    if reader.ensemble.members[0].card.manifest != listed.sha256:
+    predictor = load_predictor(run)
+    if predictor.ensemble.members[0].card.manifest != listed.sha256:
         raise UserError(f"{run.members}: its members were trained on another manifest")
     test = listed.rows("test")
-    known = answers_of_rows(test, listed, reader, config, "held-out signs")
-    labels = list(reader.ensemble.labels)
+    known = answers_of_rows(test, listed, predictor, config, "held-out signs")
+    labels = list(predictor.ensemble.labels)
     labels_N = np.array([labels.index(name) for name in test.column("label").to_pylist()], np.int64)
-    strange, strange_rows, set_aside = ood_sets(listed, reader, config, settings)
-    best, signers = best_member(reader), test.column("signer").to_pylist()
+    ood, ood_rows, set_aside = ood_sets(listed, predictor, config, settings)
+    best, signers = best_member(predictor), test.column("signer").to_pylist()
     tree = evaluate(
         known,
         labels_N,
         np.array(signers),
-        strange,
-        reader.rule,
+        ood,
+        predictor.rule,
         best,
         settings.bootstrap,
         settings.seed,
@@ -186,8 +185,8 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, evaluations: int) -> dic
     tree["details"] = details(
         known,
         labels_N,
-        strange,
-        reader.rule,
+        ood,
+        predictor.rule,
         best,
         labels,
         Bootstrap(settings.bootstrap, settings.seed),
@@ -198,29 +197,29 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, evaluations: int) -> dic
         answers_table.KNOWN,
         known,
         test.column("path").to_pylist(),
-        reader.ensemble.labels,
+        predictor.ensemble.labels,
         best,
         pictures,
         (signers, labels_N),
     )
-    answers_table.write(joined_rows([known_rows, *strange_rows]), run.answers)
+    answers_table.write(in_one_table([known_rows, *ood_rows]), run.answers)
     tree["evaluations"] = evaluations
-    tree["about"] = about(config, settings, listed, reader)
+    tree["about"] = about(config, settings, listed, predictor)
     tree["about"]["set_aside"] = set_aside
     tree["about"]["notes"] += [
-        payer.words(kind)
+        group.words(kind)
         for kind, groups in (("signer", signers), ("label", test.column("label").to_pylist()))
-        for payer in under_covered_groups(
-            known.accepted_N, np.array(groups), reader.rule.target_coverage
+        for group in under_covered_groups(
+            known.accepted_N, np.array(groups), predictor.rule.target_coverage
         )
     ]
-    run.report.unlink(missing_ok=True)  # an earlier reading's; if this call stops here, it is due
+    run.report.unlink(missing_ok=True)  # of an earlier evaluation
     write_json(run.metrics, tree)
     return tree
 
 
 def report(run: RunFolder) -> None:
-    """Write the page to look at."""
+    """Write report.html."""
     from sign_ensemble.report.write_report import write_report  # matplotlib: not at every start
 
     with progress("plots") as step:
@@ -228,7 +227,7 @@ def report(run: RunFolder) -> None:
     say(f"report: {run.report}")
 
 
-def best_member(reader: Predictor) -> int:
+def best_member(predictor: Predictor) -> int:
     """The member whose trial had the lowest loss on training signers it had not seen."""
-    losses = [member.card.nll for member in reader.ensemble.members]
+    losses = [member.card.nll for member in predictor.ensemble.members]
     return losses.index(min(losses))

@@ -1,11 +1,11 @@
-"""Judged trials to fine-tuned members, and what these say of people they never saw.
+"""Ended trials to fine-tuned members, and fold models that predict the fold they have not seen.
 
-The best trials' heads are trained once more, and from there the convolutions learn too. For each
-fold there is a network that has not seen it, its judge, which is asked about it; the rule is
-calibrated on what judges say. With ensemble.members ``folds`` the judges are the members
-themselves; with ``refit`` the members are networks that have seen every training signer.
+The best trials' heads are trained once more, and from there the convolutions are fine-tuned too.
+For each fold there is a fold model that was not trained on it; the rule is calibrated on what fold
+models predict. With ensemble.members ``folds`` the fold models are the members; with ``refit`` the
+members are trained on every training signer.
 
-Letters: R networks per fold, N training images, G negatives, K labels.
+Letters: N training images, M fold models that predict the same image, K labels.
 """
 
 from __future__ import annotations
@@ -27,14 +27,20 @@ from sign_ensemble.data.image_cache import pixels_of_rows
 from sign_ensemble.learning.member import HEAD_ALONE, Card
 from sign_ensemble.learning.task import NO_FOLD, EndToEnd, PixelTask, finetune_settings
 from sign_ensemble.pipeline.fold_models import predict_folds
-from sign_ensemble.pipeline.members import card_of, selected, train_heads, write_index
+from sign_ensemble.pipeline.members import (
+    ALL_FOLDS,
+    card_of,
+    selected,
+    train_heads,
+    write_index,
+)
 from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.search.records import TrialRecord, out_of_fold
 
 
 @dataclass(frozen=True)
 class Gain:
-    """How networks did on signers they had not seen, each fold counting once; nll in nats."""
+    """Figures on unseen signers, each fold counting once; nll in nats, worst is of accuracy."""
 
     nll: float
     accuracy: float
@@ -42,40 +48,39 @@ class Gain:
 
 
 def fold_model_seats(votes: Mapping[int, int], folds: int, rounds: int) -> list[tuple[int, int]]:
-    """Trial and fold of each judge: every fold has as many as there are rounds, and the trials
-    take turns, the best first.
+    """Trial and fold of each fold model: every fold has ``rounds`` of them, and the trials take
+    turns.
 
     Args:
         votes: Trial number → votes, best first.
-        folds: How many folds there are.
-        rounds: Judges of each fold.
+        folds: Number of folds.
+        rounds: Fold models of each fold.
     """
-    turns = [number for number, weight in votes.items() for _ in range(weight)]
+    turns = [number for number, count in votes.items() for _ in range(count)]
     return [(turns[i % len(turns)], i % folds) for i in range(rounds * folds)]
 
 
 def pixel_task(prepared: Prepared) -> PixelTask:
-    """Decode the images to learn from once, and say where they lie."""
+    """The training images, decoded once, and those of extra signers."""
     config, task = prepared.config, prepared.task
-    further = prepared.manifest.rows("further")
-    rows = pa.concat_tables([prepared.rows, further])
+    extra = prepared.manifest.rows("extra")
+    rows = pa.concat_tables([prepared.rows, extra])
     cache = cache_of(config)
     with progress("images decoded") as step:
         pixels = pixels_of_rows(rows, prepared.manifest.root, config.data, cache, step)
-    keys = tuple(rows.column("sha256").to_pylist())
-    extra = [task.labels.index(label) for label in further.column("label").to_pylist()]
+    labels = [task.labels.index(label) for label in extra.column("label").to_pylist()]
     return PixelTask(
         pixels,
-        keys,
-        np.concatenate([task.labels_N, np.array(extra, np.int64)]),
-        np.concatenate([task.folds_N, np.full(len(extra), NO_FOLD)]),
+        tuple(rows.column("sha256").to_pylist()),
+        np.concatenate([task.labels_N, np.array(labels, np.int64)]),
+        np.concatenate([task.folds_N, np.full(len(labels), NO_FOLD)]),
         config.data.mirror,
         config.data.weights,
     )
 
 
 def end_to_end_of(prepared: Prepared) -> EndToEnd:
-    """What trials need whose convolutions learn too."""
+    """What end-to-end trials need."""
     from sign_ensemble.learning.cluster_resources import trial_resources
 
     config = prepared.config
@@ -84,53 +89,54 @@ def end_to_end_of(prepared: Prepared) -> EndToEnd:
         config.finetune,
         config.scale,
         trial_resources(config.search, config.scale),
-        config.rejection.negatives,
         str(prepared.run.checkpoints),
     )
 
 
 def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
-    """Select trials, fine-tune their networks and write the members' index.
-
-    Where trials were of heads, judges are fine-tuned too and asked about the folds they have not
-    seen. Where the search has fine-tuned, its trials have said that.
+    """Select trials, fine-tune members (and fold models, unless the trials were end-to-end and have
+    made predictions for their folds), and write the members' index.
     """
     config, run, folds = prepared.config, prepared.run, prepared.task.folds
     votes = selected(prepared, records)
-    refit, asked = config.ensemble.members == "refit", config.search.trial == "finetune"
-    if not asked:
-        rounds = 1 if refit else max(1, config.ensemble.size // folds)
-        seated = [(number, fold, 1) for number, fold in fold_model_seats(votes, folds, rounds)]
+    refit, end_to_end = config.ensemble.members == "refit", config.search.trial == "end-to-end"
+    if end_to_end:
+        seats = [(n, fold, votes[n]) for n in votes for fold in range(0 if refit else folds)]
     else:
-        seated = [(n, fold, votes[n]) for n in votes for fold in range(0 if refit else folds)]
+        rounds = 1 if refit else max(1, config.ensemble.size // folds)
+        seats = [(number, fold, 1) for number, fold in fold_model_seats(votes, folds, rounds)]
     by_number = {record.number: record for record in records}
-    judges = [card_of(prepared, by_number[n], fold, weight) for n, fold, weight in seated]
-    others = [card_of(prepared, by_number[n], -1, votes[n]) for n in votes] if refit else []
-    folder, name = (run.judges, "judge") if refit else (run.members, "member")
-    paths = [folder / f"{name}-{i:02d}.safetensors" for i in range(len(judges))]
-    paths += [run.members / f"member-{i:02d}.safetensors" for i in range(len(others))]
-    task = pixel_task(prepared)
+    fold_models = [card_of(prepared, by_number[n], fold, count) for n, fold, count in seats]
+    members = [card_of(prepared, by_number[n], ALL_FOLDS, votes[n]) for n in votes]
+    folder, name = (run.fold_models, "fold-model") if refit else (run.members, "member")
+    paths = [folder / f"{name}-{i:02d}.safetensors" for i in range(len(fold_models))]
+    cards = fold_models
+    if refit:
+        paths += [run.members / f"member-{i:02d}.safetensors" for i in range(len(members))]
+        cards = [*fold_models, *members]
     cards = [
         replace(card, finetune=finetune_settings(config.finetune, by_number[card.trial].params))
-        for card in [*judges, *others]
+        for card in cards
     ]
+    task = pixel_task(prepared)
     files = finetuned(prepared, task, cards, paths)
     more: dict[str, Any] = {"finetuned": config.finetune.layers}
-    if not asked:
-        signs_RNK = predict_folds(prepared, task, judges, paths[: len(judges)]).logits_RNK
-        heads = heads_logits(prepared, [(number, fold) for number, fold, _ in seated])
-        more["gains"] = say_gains(prepared, {"heads": heads, "finetuned": signs_RNK})
-    first = len(judges) if refit else 0
+    if not end_to_end:
+        of_folds = len(fold_models)
+        predicted = predict_folds(prepared, task, cards[:of_folds], paths[:of_folds])
+        heads_MNK = heads_logits(prepared, [(number, fold) for number, fold, _ in seats])
+        more["gains"] = say_gains(prepared, {"heads": heads_MNK, "finetuned": predicted.logits_MNK})
+    first = len(fold_models) if refit else 0
     write_index(prepared, cards[first:], files[first:], **more)
 
 
 def say_gains(prepared: Prepared, stages: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
-    """The figures of each stage's logits (R, N, K), said to the user too."""
-    gains = {stage: gain_of(prepared, logits_RNK) for stage, logits_RNK in stages.items()}
+    """Figures of each stage's logits (M, N, K), also shown to the user."""
+    gains = {stage: gain_of(prepared, logits_MNK) for stage, logits_MNK in stages.items()}
     for stage, gain in gains.items():
         say(
-            f"{stage} on signers they never saw: nll {gain.nll:.4f}, accuracy "
-            f"{gain.accuracy:.3f}, worst signer {gain.worst:.3f}"
+            f"{stage} on unseen signers: nll {gain.nll:.4f}, accuracy {gain.accuracy:.3f}, "
+            f"worst signer {gain.worst:.3f}"
         )
     return {stage: vars(gain) for stage, gain in gains.items()}
 
@@ -157,32 +163,32 @@ def finetuned(
 
 
 def work_ahead(networks: int, passes: int, images: int, gpus: float) -> str:
-    """What is ahead, and what spares it where that is slow."""
+    """What is ahead, and the setting that spares it where it is slow."""
     work = f"fine-tuning: {networks} networks, {passes} passes over {images} images each"
     slow = "; without a GPU that takes a while, and --finetune.layers none does without it"
     return work + ("" if gpus else slow)
 
 
-def heads_logits(prepared: Prepared, seated: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
-    """What the judges' heads said of their folds before they were fine-tuned: logits (R, N, K).
+def heads_logits(prepared: Prepared, seats: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
+    """Out-of-fold logits (M, N, K) of the fold models' heads before fine-tuning.
 
-    They are the networks of the trials' own folds, trained again, so the trials have recorded it.
+    They are the models of the trials' own folds, trained again, so the trials have recorded them.
     """
     run, task = prepared.run, prepared.task
-    recorded = {number: out_of_fold(run, task, number)[0] for number, _ in seated}
-    rounds = len(seated) // task.folds
-    logits_RNK = np.zeros((rounds, len(task.labels_N), len(task.labels)), np.float32)
-    for i, (number, fold) in enumerate(seated):
-        mine = task.folds_N == fold
-        logits_RNK[i // task.folds, mine] = recorded[number][mine]
-    return logits_RNK
+    recorded = {number: out_of_fold(run, task, number) for number, _ in seats}
+    rounds = len(seats) // task.folds
+    logits_MNK = np.zeros((rounds, len(task.labels_N), len(task.labels)), np.float32)
+    for i, (number, fold) in enumerate(seats):
+        in_fold_N = task.folds_N == fold
+        logits_MNK[i // task.folds, in_fold_N] = recorded[number][in_fold_N]
+    return logits_MNK
 
 
-def gain_of(prepared: Prepared, logits_RNK: NDArray[np.float32]) -> Gain:
-    """Figures of the mean of probabilities over the networks that had not seen the signer."""
+def gain_of(prepared: Prepared, logits_MNK: NDArray[np.float32]) -> Gain:
+    """Figures of the mean of probabilities over the fold models of each image."""
     task = prepared.task
-    probs_NK = softmax(logits_RNK.astype(np.float64), -1).mean(0)
+    probs_NK = softmax(logits_MNK.astype(np.float64), -1).mean(0)
     folds = [task.folds_N == fold for fold in range(task.folds)]
-    nll = [float(metrics.nll(probs_NK[mine], task.labels_N[mine])) for mine in folds]
-    hit = [float(metrics.accuracy(probs_NK[mine], task.labels_N[mine])) for mine in folds]
-    return Gain(float(np.mean(nll)), float(np.mean(hit)), min(hit))
+    nll = [float(metrics.nll(probs_NK[fold_N], task.labels_N[fold_N])) for fold_N in folds]
+    right = [float(metrics.accuracy(probs_NK[fold_N], task.labels_N[fold_N])) for fold_N in folds]
+    return Gain(float(np.mean(nll)), float(np.mean(right)), min(right))

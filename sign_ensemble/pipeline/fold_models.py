@@ -1,155 +1,103 @@
-"""What fine-tuned networks say and see of people they never saw; and their own clouds.
+"""Out-of-fold predictions of fine-tuned fold models, and GDA on fine-tuned members' features.
 
-Letters: R networks per fold, M members, N training images, G negatives, B bank images, K labels.
+Letters: N training images, M fold models that predict the same image, or members; B reference
+images, K labels, D features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.core.atomic_files import read_arrays, write_arrays
 from sign_ensemble.core.console import progress
-from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import StoragePath
-from sign_ensemble.learning.end_to_end import (
-    images_of_fold,
-    images_of_rows,
-    logits_and_features,
-    negatives_of,
-)
+from sign_ensemble.learning.end_to_end import images_of_fold, images_of_rows, logits_and_features
 from sign_ensemble.learning.member import Card, Member, load
 from sign_ensemble.learning.task import PixelTask
 from sign_ensemble.pipeline.out_of_signer import reference_rows
 from sign_ensemble.pipeline.preparation import Prepared
-from sign_ensemble.rejection.member_gda import (
-    GdaDistances,
-    MemberGda,
-    fit_member_gda,
-    gda_distances,
-)
-from sign_ensemble.rejection.reference_set import Distances
-
-Floats = NDArray[np.float64]
+from sign_ensemble.rejection.member_gda import MemberGda, fit_member_gda
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What judges say and see of N images.
+    """What fold models predict for the training images that they were not trained on.
 
     Args:
-        logits_RNK: Their logits.
-        cloud_RN: How far the image is from their own clouds.
-        to_labels_RNK: The same of each label's.
+        logits_MNK: Their logits.
+        to_labels_MNK: Squared distances by the GDA of their own features.
     """
 
-    logits_RNK: NDArray[np.float32]
-    cloud_RN: Floats
-    to_labels_RNK: Floats
-
-    def instead(self, at: Distances) -> Distances:
-        """Own clouds read in place of frozen ones, and are a further witness."""
-        return replace(at, to_labels_RNK=self.to_labels_RNK, own_N=self.cloud_RN.mean(0))
-
-    @classmethod
-    def nothing(cls, rounds: int, images: int, labels: int) -> OutOfFold:
-        """To be filled fold by fold."""
-        shape = (rounds, images, labels)
-        return cls(np.zeros(shape, np.float32), np.zeros(shape[:2]), np.zeros(shape))
-
-    def put(
-        self, turn: int, mine_N: NDArray[np.bool_], said: NDArray[np.float32], seen: GdaDistances
-    ) -> None:
-        """One judge's word on the images of its fold."""
-        self.logits_RNK[turn, mine_N] = said
-        self.cloud_RN[turn, mine_N] = seen.cloud_N
-        self.to_labels_RNK[turn, mine_N] = seen.to_labels_NK
+    logits_MNK: NDArray[np.float32]
+    to_labels_MNK: NDArray[np.float64]
 
 
-def member_gda_of(member: Member, task: PixelTask, rows: NDArray[np.int64]) -> MemberGda:
-    """The clouds of some training images as a network sees them."""
-    parts = [
-        seen for _, seen in logits_and_features(member, images_of_rows(task, rows), task.weights)
-    ]
-    return fit_member_gda(np.concatenate(parts), task.labels_N[rows])
+def member_gda_of(member: Member, task: PixelTask, rows_B: NDArray[np.int64]) -> MemberGda:
+    """GDA on a member's features of some training images."""
+    images = images_of_rows(task, rows_B)
+    parts = [read_ND for _, read_ND in logits_and_features(member, images, task.weights)]
+    return fit_member_gda(np.concatenate(parts), task.labels_N[rows_B])
+
+
+def member_gdas(
+    task: PixelTask, members: Sequence[Member], rows_B: NDArray[np.int64]
+) -> list[MemberGda]:
+    """Each member's :func:`member_gda_of`."""
+    found = []
+    with progress("GDA on members' features") as step:
+        for member in members:
+            found.append(member_gda_of(member, task, rows_B))
+            step(len(found), len(members))
+    return found
 
 
 def predict_with(
-    member: Member, own: MemberGda, images: Iterable[NDArray[np.uint8]], weights: str
-) -> tuple[NDArray[np.float32], GdaDistances]:
-    """What a network says of images (N, K), and how far they are from its clouds."""
+    member: Member, gda: MemberGda, images: Iterable[NDArray[np.uint8]], weights: str
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """A member's logits (N, K) and the squared distances (N, K) by its GDA."""
     labels = len(member.card.labels)
-    said, clouds = [np.zeros((0, labels), np.float32)], [np.zeros(0)]
-    to_labels = [np.zeros((0, labels))]
-    for logits_NK, features_ND in logits_and_features(member, images, weights):
-        seen = gda_distances(features_ND, own, labels)
-        said.append(logits_NK)
-        clouds.append(seen.cloud_N)
-        to_labels.append(seen.to_labels_NK)
-    return np.concatenate(said), GdaDistances(np.concatenate(clouds), np.concatenate(to_labels))
+    logits, to_labels = [np.zeros((0, labels), np.float32)], [np.zeros((0, labels))]
+    for logits_NK, read_ND in logits_and_features(member, images, weights):
+        logits.append(logits_NK)
+        to_labels.append(gda.to_labels(read_ND, labels))
+    return np.concatenate(logits), np.concatenate(to_labels)
 
 
 def predict_folds(
     prepared: Prepared, task: PixelTask, cards: Sequence[Card], paths: Sequence[StoragePath]
 ) -> OutOfFold:
-    """Ask each network about the images and negatives of the fold it has not seen, and write what
-    it says; a network's clouds are of the other folds' images.
+    """Have each fold model predict its fold, and write what they predict.
 
-    Returns:
-        What they say of images, in the order of the task.
+    A fold model's GDA is fitted to the reference images of the other folds.
     """
-    run, labels = prepared.run, len(prepared.task.labels)
-    negatives, _ = read_arrays(run.negatives)
-    folds_N, folds_G = prepared.task.folds_N, negatives["folds"]
-    folds, most = prepared.task.folds, prepared.config.rejection.negatives
-    signs = OutOfFold.nothing(len(cards) // folds, len(folds_N), labels)
-    unlike = OutOfFold.nothing(len(cards) // folds, len(folds_G), labels)
-    chosen = reference_rows(prepared)
-    with progress("networks asked") as step:
+    folds_N, folds = prepared.task.folds_N, prepared.task.folds
+    shape = (len(cards) // folds, len(folds_N), len(prepared.task.labels))
+    found = OutOfFold(np.zeros(shape, np.float32), np.zeros(shape))
+    rows_B = reference_rows(prepared)
+    with progress("fold models evaluated") as step:
         for i, (card, path) in enumerate(zip(cards, paths, strict=True)):
-            network, turn, fold = load(path), i // folds, card.fold
-            own = member_gda_of(network, task, chosen[folds_N[chosen] != fold])
-            shown = images_of_fold(task, fold)
-            signs.put(turn, folds_N == fold, *predict_with(network, own, shown, task.weights))
-            shown = negatives_of(task, fold, most, prepared.task.seed)
-            unlike.put(turn, folds_G == fold, *predict_with(network, own, shown, task.weights))
+            model, in_fold_N = load(path), folds_N == card.fold
+            gda = member_gda_of(model, task, rows_B[folds_N[rows_B] != card.fold])
+            images = images_of_fold(task, card.fold)
+            logits_NK, to_labels_NK = predict_with(model, gda, images, task.weights)
+            found.logits_MNK[i // folds, in_fold_N] = logits_NK
+            found.to_labels_MNK[i // folds, in_fold_N] = to_labels_NK
             step(i + 1, len(cards))
     write_arrays(
-        run.unseen,
-        {**vars(signs), **{f"negative_{name}": value for name, value in vars(unlike).items()}},
+        prepared.run.out_of_fold,
+        {"logits": found.logits_MNK, "to_labels": found.to_labels_MNK},
     )
-    return signs
-
-
-def read_out_of_fold(run: RunFolder) -> tuple[OutOfFold, OutOfFold] | None:
-    """What :func:`predict_folds` wrote of images and of negatives; None if the members are heads.
-
-    Raises:
-        UserError: an earlier version wrote it.
-    """
-    if not run.unseen.exists():
-        return None
-    arrays, _ = read_arrays(run.unseen)
-    names = OutOfFold.__dataclass_fields__
-    if not set(names) <= set(arrays):
-        raise UserError(f"{run.unseen}: of an earlier version; remove {run.rule.parent} and tune")
-    return (
-        OutOfFold(**{name: arrays[name] for name in names}),
-        OutOfFold(**{name: arrays[f"negative_{name}"] for name in names}),
-    )
-
-
-def member_gdas(
-    task: PixelTask, members: Sequence[Member], rows: NDArray[np.int64]
-) -> list[MemberGda]:
-    """Each member's clouds of the training images, as it sees them."""
-    found = []
-    with progress("members' clouds") as step:
-        for member in members:
-            found.append(member_gda_of(member, task, rows))
-            step(len(found), len(members))
     return found
+
+
+def read_out_of_fold(run: RunFolder) -> OutOfFold | None:
+    """What :func:`predict_folds` wrote; None where there are no fine-tuned fold models."""
+    if not run.out_of_fold.exists():
+        return None
+    arrays, _ = read_arrays(run.out_of_fold)
+    return OutOfFold(arrays["logits"], arrays["to_labels"])

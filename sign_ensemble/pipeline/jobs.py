@@ -44,7 +44,7 @@ def empty_removed(run: RunFolder) -> Iterator[None]:
     except StorageError:  # it may be a matter of minutes, and nothing can be taken back now
         raise
     except UserError:
-        if not run.negatives.exists():
+        if not run.timings.exists():
             run.config.unlink(missing_ok=True)
             run.manifest.unlink(missing_ok=True)
             with suppress(OSError):  # something else lies there
@@ -81,7 +81,7 @@ def ready(config: Config, run: RunFolder) -> Iterator[tuple[Manifest, PendingRay
 
         @cache
         def begun() -> Future[None]:
-            return ends.enter_context(starting_ray(dashboard=config.search.trial == "finetune"))
+            return ends.enter_context(starting_ray(dashboard=config.search.trial == "end-to-end"))
 
         listed = list_images(config, run, begun)
         yield listed, PendingRay(begun(), check)

@@ -1,20 +1,19 @@
-"""What is measured on signers and images that nothing was chosen on: the tree of metrics.json.
+"""The figures of metrics.json, measured on unseen signers and OOD images.
 
     known.{accuracy, coverage, confident, selective_risk, ece, aurc, augrc, nll}
     sets.<name>.{kind, n, auroc, fpr95, accepted, overconfident}
 
-for the ensemble with its rule; the same two trees under ``single`` (the best member with max-prob,
-what one has without an ensemble) and under ``scores.<score>`` (the ensemble rejecting by that score
-alone); ``signers.<id>`` holds the ensemble's known tree for each test signer
-(with all near images in its aurc and augrc). Every figure is
-``{value, low, high, n}``.
+Both stand for the ensemble with its rule. The same two trees stand under ``single`` (the best
+member with max-prob) and under ``scores.<score>`` (the ensemble rejecting by that score alone).
+``signers.<id>`` holds the known tree of each test signer, with all near images in its aurc and
+augrc. Every figure is ``{value, low, high, n}``.
 
-auroc and fpr95 are of how strange an image is; a rule that also asks whether a sign is read surely
-refuses by both, and so do its aurc, augrc, coverage and accepted.
-Failures of aurc and augrc are wrong answers on known images and all near images (protocol M).
-``overconfident`` is the share of a set that is accepted with confidence ≥ 0.90, ``confident`` the same
-share of known images: what the former costs. A single model, having no rule, accepts everything
-there, and its confidence is its probability. ``ece`` and ``nll`` are of probabilities.
+* auroc and fpr95 compare the OOD statistic; the rule's uncertainty test counts in aurc, augrc,
+  coverage and accepted.
+* Failures of aurc and augrc are wrong answers on known images and all near images.
+* ``confident`` and ``overconfident``: share of known images, or of a set, that is accepted with
+  confidence ≥ 0.90. A single model accepts everything there, and its confidence is its probability.
+* ``ece`` and ``nll`` are of probabilities.
 
 Letters: N images, K labels.
 """
@@ -38,7 +37,7 @@ from sign_ensemble.rejection.scores import Scores, max_prob
 
 @dataclass(frozen=True)
 class OodSet:
-    """A near or far set and what was answered."""
+    """A near or far set and the answers to it."""
 
     kind: str
     answers: Answers
@@ -48,38 +47,42 @@ class OodSet:
 class Method:
     """One way of answering and rejecting, on one set of images.
 
-    ``strange`` is the score compared by auroc and fpr95; ``rejects`` by aurc and augrc, the same
-    unless the rule has a second question; ``accepted`` the decision at the shipped threshold;
-    ``claimed`` what counts as answered for ``overconfident`` and ``confident``, with ``confidence``.
+    Args:
+        probs_NK: Probabilities.
+        confidence: What counts for ``confident`` and ``overconfident``.
+        ood: The score behind auroc and fpr95.
+        rejection: The score behind aurc and augrc.
+        accepted: The decision at the shipped threshold.
+        claimed: What counts as answered for ``confident`` and ``overconfident``.
     """
 
     probs_NK: NDArray[np.float64]
     confidence: NDArray[np.float64]
-    strange: Scores
-    rejects: Scores
+    ood: Scores
+    rejection: Scores
     accepted: NDArray[np.bool_]
     claimed: NDArray[np.bool_]
 
 
 def ensemble_method(answers: Answers, rule: Rule) -> Method:
     """The shipped rule."""
-    strange, rejects = rule.statistic(answers.scores), rule.doubt(answers.scores)
-    probs_NK = answers.evidence.probs_NK
+    ood, rejection = rule.statistic(answers.scores), rule.rejection_score(answers.scores)
+    probs_NK = answers.output.probs_NK
     accepted_N = answers.accepted_N
-    return Method(probs_NK, answers.confidence_N, strange, rejects, accepted_N, accepted_N)
+    return Method(probs_NK, answers.confidence_N, ood, rejection, accepted_N, accepted_N)
 
 
 def score_method(answers: Answers, rule: Rule, name: str) -> Method:
     """The ensemble rejecting by one score alone, its threshold calibrated in the same way."""
     scores = answers.scores[name]
     accepted = accepts_score(scores, rule.calibration[name], rule.groups_C, rule.target_coverage)
-    probs_NK = answers.evidence.probs_NK
+    probs_NK = answers.output.probs_NK
     return Method(probs_NK, answers.probability_N, scores, scores, accepted, accepted)
 
 
 def single_method(answers: Answers, rule: Rule, best: int) -> Method:
     """The best member with max-prob."""
-    probs_NK = np.exp(answers.evidence.log_probs_MNK[best])
+    probs_NK = np.exp(answers.output.log_probs_MNK[best])
     scores = max_prob(probs_NK)
     accepted = accepts_score(scores, rule.single_C, rule.groups_C, rule.target_coverage)
     return Method(probs_NK, probs_NK.max(-1), scores, scores, accepted, np.ones(len(scores), bool))
@@ -87,7 +90,7 @@ def single_method(answers: Answers, rule: Rule, best: int) -> Method:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are drawn: as many draws, of this seed."""
+    """Draws and seed of the bootstrap intervals."""
 
     draws: int
     seed: int
@@ -105,8 +108,8 @@ def known_tree(
     """The figures on known signs."""
     n = len(labels_N)
     probability, correct = metrics.top_class(method.probs_NK, labels_N)
-    rejects = np.concatenate([method.rejects, *[each.rejects for each in near]])
-    failures = np.concatenate([~correct, *[np.ones(len(each.rejects), bool) for each in near]])
+    scores = np.concatenate([method.rejection, *[each.rejection for each in near]])
+    failures = np.concatenate([~correct, *[np.ones(len(each.rejection), bool) for each in near]])
     figure = bootstrap.figure
     return {
         "accuracy": figure(partial(metrics.accuracy, method.probs_NK, labels_N), n),
@@ -114,25 +117,23 @@ def known_tree(
         "selective_risk": figure(partial(metrics.selective_risk, method.accepted, ~correct), n),
         "confident": figure(partial(metrics.overconfident, method.confidence, method.claimed), n),
         "ece": figure(partial(metrics.ece, probability, correct), n, centred=True),
-        "aurc": figure(partial(metrics.aurc, rejects, failures), len(rejects)),
-        "augrc": figure(partial(metrics.augrc, rejects, failures), len(rejects)),
+        "aurc": figure(partial(metrics.aurc, scores, failures), len(scores)),
+        "augrc": figure(partial(metrics.augrc, scores, failures), len(scores)),
         "nll": figure(partial(metrics.nll, method.probs_NK, labels_N), n),
     }
 
 
-def set_tree(known: Method, strange: Method, kind: str, bootstrap: Bootstrap) -> dict[str, Any]:
-    """The figures on one strange set."""
-    n, m = len(known.strange), len(strange.strange)
+def set_tree(known: Method, ood: Method, kind: str, bootstrap: Bootstrap) -> dict[str, Any]:
+    """The figures on one OOD set."""
+    n, m = len(known.ood), len(ood.ood)
     figure = bootstrap.figure
     return {
         "kind": kind,
         "n": m,
-        "auroc": figure(partial(metrics.auroc, known.strange, strange.strange), n, m),
-        "fpr95": figure(partial(metrics.fpr95, known.strange, strange.strange), n, m),
-        "accepted": figure(partial(metrics.coverage, strange.accepted), m),
-        "overconfident": figure(
-            partial(metrics.overconfident, strange.confidence, strange.claimed), m
-        ),
+        "auroc": figure(partial(metrics.auroc, known.ood, ood.ood), n, m),
+        "fpr95": figure(partial(metrics.fpr95, known.ood, ood.ood), n, m),
+        "accepted": figure(partial(metrics.coverage, ood.accepted), m),
+        "overconfident": figure(partial(metrics.overconfident, ood.confidence, ood.claimed), m),
     }
 
 
@@ -140,7 +141,7 @@ def evaluate(
     known: Answers,
     labels_N: NDArray[np.int64],
     signers_N: NDArray[np.str_],
-    strange: Mapping[str, OodSet],
+    ood: Mapping[str, OodSet],
     rule: Rule,
     best: int,
     draws: int,
@@ -152,7 +153,7 @@ def evaluate(
         known: Answers to the test signers' signs.
         labels_N: Their true labels.
         signers_N: Who signed them.
-        strange: Near and far sets with the answers to them.
+        ood: Near and far sets with the answers to them.
         rule: The shipped rule.
         best: The member with the lowest loss on training signers it had not seen.
         draws: Bootstrap draws over images behind each interval.
@@ -168,20 +169,20 @@ def evaluate(
     tree: dict[str, Any] = {"known": {}, "sets": {}, "single": {}, "scores": {}, "signers": {}}
     for path, method in methods.items():
         of_known = method(known)
-        of_sets = {name: method(each.answers) for name, each in strange.items()}
-        near = [of_sets[name] for name, each in strange.items() if each.kind == "near"]
-        place = tree
+        of_sets = {name: method(each.answers) for name, each in ood.items()}
+        near = [of_sets[name] for name, each in ood.items() if each.kind == "near"]
+        branch = tree
         for step in filter(None, path.split(".")):
-            place = place.setdefault(step, {})
-        place["known"] = known_tree(of_known, labels_N, near, bootstrap)
-        place["sets"] = {
+            branch = branch.setdefault(step, {})
+        branch["known"] = known_tree(of_known, labels_N, near, bootstrap)
+        branch["sets"] = {
             name: set_tree(of_known, of_sets[name], each.kind, bootstrap)
-            for name, each in strange.items()
+            for name, each in ood.items()
         }
-    whole = ensemble_method(known, rule)
+    shipped = ensemble_method(known, rule)
+    near = [ensemble_method(each.answers, rule) for each in ood.values() if each.kind == "near"]
     for signer in np.unique(signers_N):
-        mine = signers_N == signer
-        part = Method(**{name: value[mine] for name, value in vars(whole).items()})
-        near = [ensemble_method(s.answers, rule) for s in strange.values() if s.kind == "near"]
-        tree["signers"][str(signer)] = known_tree(part, labels_N[mine], near, bootstrap)
+        of_signer_N = signers_N == signer
+        part = Method(**{name: value[of_signer_N] for name, value in vars(shipped).items()})
+        tree["signers"][str(signer)] = known_tree(part, labels_N[of_signer_N], near, bootstrap)
     return tree

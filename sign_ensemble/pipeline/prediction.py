@@ -71,32 +71,32 @@ def answer_files(run: RunFolder, given: Sequence[str]) -> list[dict[str, Any]]:
         UserError: the run or a path cannot be used.
     """
     config = load_config(run)
-    reader = load_predictor(run)
+    predictor = load_predictor(run)
     paths = image_files(given)
     rows: list[dict[str, Any]] = []
     with progress("images read") as step:
         for start in range(0, len(paths), AT_ONCE):
-            rows += _answer_some(paths[start : start + AT_ONCE], reader, config.data)
+            rows += _answer_some(paths[start : start + AT_ONCE], predictor, config.data)
             step(len(rows), len(paths))
     return rows
 
 
-def _answer_some(paths: list[Path], reader: Predictor, data: DataConfig) -> list[dict[str, Any]]:
-    def square(path: Path) -> NDArray[np.uint8] | str:
+def _answer_some(paths: list[Path], predictor: Predictor, data: DataConfig) -> list[dict[str, Any]]:
+    def read(path: Path) -> NDArray[np.uint8] | str:
         try:
             return read_image(path, data)
         except SetAside as reason:
             return str(reason)
 
     with ThreadPoolExecutor() as pool:
-        read = list(pool.map(square, paths))
-    images = [image for image in read if not isinstance(image, str)]
+        images_or_reasons = list(pool.map(read, paths))
+    images = [image for image in images_or_reasons if not isinstance(image, str)]
     stacked = np.stack(images) if images else np.zeros((0, data.size, data.size, 3), np.uint8)
-    answers = reader.answer(stacked)
-    labels = reader.ensemble.labels
+    answers = predictor.answer(stacked)
+    labels = predictor.ensemble.labels
     rows: list[dict[str, Any]] = []
     i = 0
-    for path, image in zip(paths, read, strict=True):
+    for path, image in zip(paths, images_or_reasons, strict=True):
         if isinstance(image, str):
             blank = dict.fromkeys(SCHEMA.names)
             rows.append({**blank, "path": str(path), "answer": "rejected", "reason": image})
@@ -106,7 +106,7 @@ def _answer_some(paths: list[Path], reader: Predictor, data: DataConfig) -> list
             {
                 "path": str(path),
                 "answer": likeliest if answers.accepted_N[i] else "rejected",
-                "reason": answers.why(i, labels),
+                "reason": answers.reason(i, labels),
                 "likeliest": likeliest,
                 "confidence": float(answers.confidence_N[i]),
                 "probability": float(answers.probability_N[i]),

@@ -1,4 +1,7 @@
-"""Images to a task: manifest, frozen features, folds, self-made negatives."""
+"""Images to a task: manifest, frozen features, folds.
+
+Letters: N images, H and W rows and columns.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,28 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sign_ensemble.core.atomic_files import read_arrays, write_arrays
 from sign_ensemble.core.config import Config, DataConfig
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.ray_cluster import PendingRay, many_nodes
 from sign_ensemble.core.run_folder import RunFolder, cache_of, open_run
-from sign_ensemble.core.threads import map_on_threads
 from sign_ensemble.data import manifest
-from sign_ensemble.data.backbone import HEAD_FEATURES, Features, concatenate
-from sign_ensemble.data.feature_cache import Compute, features_of_images, features_of_rows
+from sign_ensemble.data.feature_cache import Compute, features_of_rows
 from sign_ensemble.data.images import SetAside, read_image
 from sign_ensemble.data.manifest import Manifest
-from sign_ensemble.data.negatives import negatives_of_fold
 from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.head_training import fold_of_each
-from sign_ensemble.learning.task import Task, seed_of
+from sign_ensemble.learning.task import Task
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run whose images are listed and whose features lie ready."""
+    """A run with its manifest and with features of its training images."""
 
     config: Config
     run: RunFolder
@@ -56,7 +54,7 @@ def read_images(
     paths = rows.column("path").to_pylist()
     picked = [root / paths[i] for i in (range(len(paths)) if chosen is None else chosen)]
 
-    def square(path: Path) -> NDArray[np.uint8]:
+    def read(path: Path) -> NDArray[np.uint8]:
         try:
             return read_image(path, data)
         except SetAside as reason:
@@ -65,19 +63,19 @@ def read_images(
     if not picked:
         return np.zeros((0, data.size, data.size, 3), np.uint8)
     with ThreadPoolExecutor() as pool:
-        return np.stack(list(pool.map(square, picked)))
+        return np.stack(list(pool.map(read, picked)))
 
 
 def list_images(
-    config: Config, run: RunFolder, names_fit: Callable[[], object] = lambda: None
+    config: Config, run: RunFolder, after_each: Callable[[], object] = lambda: None
 ) -> Manifest:
     """The run's manifest: read if it is there and still true, else made.
 
     Args:
         config: All settings.
         run: Where it lies.
-        names_fit: Called after each image read, so when nothing was refused that names alone can
-            show; not where the manifest is there.
+        after_each: Called after each image read; by then all that file names can tell has been
+            checked. Not called where the manifest is there.
 
     Raises:
         UserError: images have changed since the run began.
@@ -93,7 +91,7 @@ def list_images(
     with progress("images read") as step:
 
         def read(done: int, of: int) -> None:
-            names_fit()
+            after_each()
             step(done, of)
 
         listed = manifest.build(config.data, read)
@@ -105,10 +103,10 @@ def list_images(
         f"{len(listed.signers('test'))} held out, {counts.get('near', 0)} near, "
         f"{counts.get('unused', 0)} unused, {counts.get('set-aside', 0)} set aside"
     )
-    if counts["further"]:
+    if counts["extra"]:
         say(
-            f"{counts['further']} images of {len(listed.signers('further'))} further signers, for "
-            "fine-tuning alone"
+            f"{counts['extra']} images of {len(listed.signers('extra'))} extra signers, for "
+            "fine-tuning only"
         )
     aside = listed.rows("set-aside").to_pylist()
     for row in aside[:20]:
@@ -120,65 +118,8 @@ def list_images(
     return listed
 
 
-def negatives_of(prepared: Prepared, fold: int) -> dict[str, NDArray[np.uint8]]:
-    """Self-made negatives from a fold's images, by kind; none if these have but one label."""
-    config, task = prepared.config, prepared.task
-
-    def read(chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return read_images(prepared.rows, prepared.manifest.root, config.data, chosen.tolist())
-
-    seed = seed_of(config.search.seed, fold)
-    return negatives_of_fold(
-        task.folds_N, task.labels_N, fold, config.rejection.negatives, seed, read
-    )
-
-
-def make_negatives(
-    prepared: Prepared, cluster: PendingRay | None
-) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Make the self-made negatives of every fold, while a Ray that is not there yet starts.
-
-    Returns:
-        Their features, folds and kinds, by name, and what the kinds' numbers mean.
-    """
-    config, task = prepared.config, prepared.task
-    parts: list[Features] = []
-    folds: list[int] = []
-    kinds: list[str] = []
-
-    def made(fold: int) -> tuple[dict[str, int], Features]:
-        images = negatives_of(prepared, fold)
-        counts = {kind: len(some) for kind, some in images.items()}
-        if not images:
-            return counts, concatenate([])
-        # in one go: each kind by itself would fill a part of its last pass alone
-        return counts, features_of_images(np.concatenate(list(images.values())), weights)
-
-    weights = config.data.weights
-    with progress("negatives made") as step:
-        for fold, (counts, features) in enumerate(map_on_threads(task.folds, made)):
-            parts.append(features)
-            for kind, count in counts.items():
-                folds += [fold] * count
-                kinds += [kind] * count
-            step(fold + 1, task.folds)
-            if cluster:
-                cluster.look()
-    if not kinds:
-        raise UserError("no training signer has two labels: no negatives can be made from them")
-    names = sorted(set(kinds))
-    found = concatenate(parts)
-    arrays: dict[str, NDArray[Any]] = {
-        "features": found.head_ND,
-        "fourth": found.fourth_ND,
-        "folds": np.array(folds, np.int64),
-        "kinds": np.array([names.index(kind) for kind in kinds], np.int64),
-    }
-    return arrays, names
-
-
 def compute_features(config: Config, listed: Manifest, cluster: PendingRay | None) -> CachedArray:
-    """The features of the training images, while a Ray that is not there yet starts."""
+    """The features of the training images; meanwhile Ray may be starting."""
     rows, cache = listed.rows("train"), cache_of(config)
     compute: Compute | None = None
     if cluster is None or cluster.up.done() or config.data.engine == "ray":
@@ -204,12 +145,12 @@ def compute_features(config: Config, listed: Manifest, cluster: PendingRay | Non
 def prepare(
     config: Config, listed: Manifest | None = None, cluster: PendingRay | None = None
 ) -> Prepared:
-    """List the images, compute the features that training needs, make the negatives.
+    """List the images and compute the features that training needs.
 
     Args:
         config: All settings.
-        listed: The images, if they have been listed just now.
-        cluster: A Ray that may still be starting: it is there when this ends.
+        listed: The manifest, if it has just been made.
+        cluster: A Ray that may still be starting; it runs when this ends.
 
     Raises:
         UserError: an image cannot be read, or the cluster cannot do what is asked.
@@ -229,24 +170,11 @@ def prepare(
         folds_N=folds_N,
         fold_names=names,
         labels=tuple(labels),
-        negatives=str(run.negatives),
         seed=config.search.seed,
     )
-    prepared = Prepared(config, run, listed, task)
-    there = read_arrays(run.negatives)[0] if run.negatives.exists() else {}
-    if there and (width := there["features"].shape[1]) != HEAD_FEATURES:
-        raise UserError(
-            f"{run.path}: begun by an earlier version, whose heads read {width} features of an "
-            f"image; now they read {HEAD_FEATURES}: give another run.name"
-        )
-    # none made yet, or by a version that did not look at that layer
-    made = None if "fourth" in there else make_negatives(prepared, cluster)
     if cluster:
-        cluster.wait()  # what it cannot do is refused before a mended call would find files
-    if made:
-        arrays, kinds = made
-        write_arrays(run.negatives, arrays, {"kinds": kinds})
-    return prepared
+        cluster.wait()  # what it cannot do is refused before the run has files
+    return Prepared(config, run, listed, task)
 
 
 def runs_on_cluster(data: DataConfig) -> bool:

@@ -1,4 +1,4 @@
-"""What a report shows beyond single figures, measured with them: the ``details`` of metrics.json.
+"""What the report shows beyond single figures: the ``details`` of metrics.json.
 
     temperature                        from training signers, see temperature.py
     reliability.{before, after}        {ece, bins: [{n, confidence, right}]}
@@ -41,7 +41,7 @@ from sign_ensemble.rejection.temperature import tempered
 def details(
     known: Answers,
     labels_N: NDArray[np.int64],
-    strange: Mapping[str, OodSet],
+    ood: Mapping[str, OodSet],
     rule: Rule,
     best: int,
     names: Sequence[str],
@@ -52,23 +52,23 @@ def details(
     Args:
         known: Answers to the test signers' signs.
         labels_N: Their true labels.
-        strange: Near and far sets with the answers to them.
+        ood: Near and far sets with the answers to them.
         rule: The shipped rule.
         best: The member that stands for a single model.
         names: The labels' names.
         bootstrap: Draws the intervals.
     """
-    probs_NK = known.evidence.probs_NK
+    probs_NK = known.output.probs_NK
     sides: dict[str, Callable[[Answers], Method]] = {
         "ensemble": partial(ensemble_method, rule=rule),
         "single": partial(single_method, rule=rule, best=best),
     }
-    near = [each.answers for each in strange.values() if each.kind == "near"]
+    near = [each.answers for each in ood.values() if each.kind == "near"]
     curves = {
         name: curve(side(known), labels_N, [side(each) for each in near])
         for name, side in sides.items()
     }
-    whole = ensemble_method(known, rule)
+    shipped = ensemble_method(known, rule)
     return {
         "temperature": rule.temperature,
         "reliability": {
@@ -77,10 +77,10 @@ def details(
         },
         "curve": {
             **curves,
-            "operating": operating(whole, labels_N, [each.accepted_N for each in near]),
+            "operating": operating(shipped, labels_N, [each.accepted_N for each in near]),
         },
         "labels": {
-            names[label]: label_figures(whole, labels_N, label, bootstrap)
+            names[label]: label_figures(shipped, labels_N, label, bootstrap)
             for label in np.unique(labels_N)
         },
         "confusion": {
@@ -88,10 +88,10 @@ def details(
             "refused": confusion(known, labels_N, ~known.accepted_N, len(names)),
         },
         "ood": {
-            kind: pooled([s.answers for s in strange.values() if s.kind == kind], sides, bootstrap)
-            for kind in dict.fromkeys(each.kind for each in strange.values())
+            kind: pooled([s.answers for s in ood.values() if s.kind == kind], sides, bootstrap)
+            for kind in dict.fromkeys(each.kind for each in ood.values())
         },
-        "disagreement": pairwise_disagreement(known.votes_MN).tolist(),
+        "disagreement": pairwise_disagreement(known.labels_MN).tolist(),
     }
 
 
@@ -126,8 +126,8 @@ def calibration(
     return {
         "ece": bootstrap.figure(partial(metrics.ece, confidence, correct), len(labels_N)),
         "bins": [
-            {"n": int(n), "confidence": float(sure), "right": float(right)}
-            for n, sure, right in bins
+            {"n": int(n), "confidence": float(confidence), "right": float(right)}
+            for n, confidence, right in bins
         ],
     }
 
@@ -137,8 +137,8 @@ def curve(
 ) -> dict[str, list[float]]:
     """Risk at each coverage of known and near images together."""
     wrong_N = known.probs_NK.argmax(-1) != labels_N
-    scores = np.concatenate([known.rejects, *[each.rejects for each in near]])
-    failures = np.concatenate([wrong_N, *[np.ones(len(each.rejects), bool) for each in near]])
+    scores = np.concatenate([known.rejection, *[each.rejection for each in near]])
+    failures = np.concatenate([wrong_N, *[np.ones(len(each.rejection), bool) for each in near]])
     coverage_P, risk_P = risk_coverage(scores, failures)
     return {"coverage": coverage_P.tolist(), "risk": risk_P.tolist()}
 
@@ -161,10 +161,10 @@ def label_figures(
     method: Method, labels_N: NDArray[np.int64], label: int, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """The figures on one label's signs."""
-    mine = labels_N == label
-    n = int(mine.sum())
-    right = (method.probs_NK[mine].argmax(-1) == label).astype(int)
-    accepted = method.accepted[mine]
+    of_label_N = labels_N == label
+    n = int(of_label_N.sum())
+    right = (method.probs_NK[of_label_N].argmax(-1) == label).astype(int)
+    accepted = method.accepted[of_label_N]
     figure = bootstrap.figure
     return {
         "accuracy": figure(partial(metrics.coverage, right), n),
@@ -182,6 +182,6 @@ def confusion(
     return table.tolist()
 
 
-def pairwise_disagreement(votes_MN: NDArray[np.int64]) -> NDArray[np.float64]:
+def pairwise_disagreement(labels_MN: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of images on which each two members name different labels, (M, M)."""
-    return (votes_MN[:, None] != votes_MN[None]).mean(-1)
+    return (labels_MN[:, None] != labels_MN[None]).mean(-1)

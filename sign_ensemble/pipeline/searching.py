@@ -23,7 +23,7 @@ def projected_folds(prepared: Prepared) -> dict[str, ProjectedImages]:
     from sign_ensemble.learning.parallel_heads import project_folds
 
     config = prepared.config
-    if config.search.trial == "finetune":
+    if config.search.trial == "end-to-end":
         return {}
     with progress("folds along their directions") as step:
         return project_folds(
@@ -41,7 +41,7 @@ def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
     from sign_ensemble.search.trials import search_trials
 
     config, run, task = prepared.config, prepared.run, prepared.task
-    if config.search.trial == "finetune":
+    if config.search.trial == "end-to-end":
         task = replace(task, end_to_end=end_to_end_of(prepared))
     projected = projected_folds(prepared)
     ended = [record for record in read_records(run) if record.status != "failed"]

@@ -1,1 +1,1 @@
-"""Members to an answer or a refusal."""
+"""Members to an answer or a rejection: scores, the rule, calibration, confidence."""

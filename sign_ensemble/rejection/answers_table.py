@@ -1,7 +1,6 @@
-"""answers.parquet: a row per image that ``evaluate`` asked about, so that what shows results never
-reads a test image again.
+"""answers.parquet: one row per evaluated image, so that reports never read a test image again.
 
-Columns: those of :class:`Row`, and ``score.NAME`` for every witness.
+Columns: those of :class:`Row`, and ``score.<name>`` for every score.
 """
 
 from __future__ import annotations
@@ -17,36 +16,36 @@ from sign_ensemble.core.atomic_files import atomic_write, local_copy_of
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.storage import StoragePath
 
-KNOWN = "known"  # the set, and the kind, of held-out signs
+KNOWN = "known"  # the set, and the kind, of test signs
 SCORE = "score."
 MISTAKES = "most confident mistakes"
-REFUSED = "rejected real signs"
-ACCEPTED = "accepted OOD images"
-CAUGHT = "rejected, though one model was confident"
-GALLERIES = (MISTAKES, REFUSED, ACCEPTED, CAUGHT)  # as they are shown
+REJECTED_SIGNS = "rejected real signs"
+ACCEPTED_OOD = "accepted OOD images"
+REJECTED_OOD = "rejected, though one model was confident"
+GALLERIES = (MISTAKES, REJECTED_SIGNS, ACCEPTED_OOD, REJECTED_OOD)  # in the order of the report
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was said of one image.
+    """The answer to one image.
 
     Args:
-        set: ``known``, or the strange set's name.
+        set: ``known``, or the OOD set's name.
         kind: known, near or far.
-        image: Its path in the manifest or the file; of built-in sets its number.
-        signer: Who signed it; empty where nobody did.
-        label: The true label; empty on strange images.
-        answer: The ensemble's label, also where it is refused.
-        confidence: How probable it is that this is right.
+        image: Its path in the manifest or the file; in built-in sets its number.
+        signer: Who signed it; empty where it is not known.
+        label: The true label; empty on OOD images.
+        answer: The ensemble's likeliest label, also where the image is rejected.
+        confidence: Probability that the answer is right.
         probability: The ensemble's probability of it, given that the image is a sign.
-        p_value: Conformal p-value of being a training label signed by a new person.
-        accepted: Whether it is answered.
-        deciding_score: The score that decided, or came closest to rejecting.
+        p_value: Combined p-value of the rule's tests.
+        accepted: Whether the image is accepted.
+        deciding_score: The score that speaks most against the image.
         votes: The members' votes, ``3 say U, 2 say V``.
-        reason: Why it is rejected; empty where it is answered.
+        reason: Why it is rejected; empty where it is accepted.
         single_answer: The best member's label.
         single_confidence: The best member's probability of it.
-        gallery: The gallery that shows it; empty for most images.
+        gallery: The report's gallery that shows it; empty for most images.
         picture: JPEG of it as the members see it; empty outside the galleries.
     """
 
@@ -74,7 +73,7 @@ SCHEMA = pa.schema([(name, TYPES[str(kind)]) for name, kind in Row.__annotations
 
 
 def table_of(rows: Sequence[Row], scores: Mapping[str, NDArray]) -> pa.Table:
-    """Rows beside their scores (N,) by witness."""
+    """The rows, followed by their scores (N,) by name."""
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
     for name, scores_N in scores.items():
         table = table.append_column(f"{SCORE}{name}", pa.array(scores_N, pa.float64()))
@@ -82,16 +81,16 @@ def table_of(rows: Sequence[Row], scores: Mapping[str, NDArray]) -> pa.Table:
 
 
 def write(table: pa.Table, path: StoragePath) -> None:
-    """Write the Parquet file, whole or not at all."""
-    with atomic_write(path) as beside:
-        pq.write_table(table, beside)
+    """Write the Parquet file atomically."""
+    with atomic_write(path) as temporary:
+        pq.write_table(table, temporary)
 
 
 def read(path: StoragePath) -> pa.Table:
     """Read what :func:`write` wrote.
 
     Raises:
-        UserError: missing, unreadable or not of this version.
+        UserError: missing, unreadable or of another version.
     """
     try:
         with local_copy_of(path) as file:

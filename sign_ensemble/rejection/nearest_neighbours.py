@@ -1,6 +1,8 @@
-"""Distance to the training images in feature space.
+"""Cosine distance to the k-th nearest reference image (kNN distance).
 
-Letters: N images asked about, B images in the bank, D features.
+Source: Sun et al. 2022 (arXiv 2204.06507).
+
+Letters: N images, B reference images, D features.
 """
 
 from __future__ import annotations
@@ -25,27 +27,26 @@ def unit_vectors(features_ND: NDArray[np.float16]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class NearestNeighbours:
-    """Training images to measure distances to, ready for products.
+    """Reference images ready for products.
 
-    With c the mean of their unit vectors b, an image's unit vector x has the cosines
-    x · b = (x − c) · (b − c) + (x − c) · c + b · c; of these the first, which is a product for each
-    pair, may be rounded: on letters by .0003 of distances that are .05 apart (standard deviations),
-    against .0012 without c.
+    With c the mean of their unit vectors b, a unit vector x has the cosines
+    x · b = (x − c) · (b − c) + (x − c) · c + b · c. Only the first product is rounded to bf16, so
+    that rounding errors are relative to differences from the mean.
 
     Args:
         centre_D: c, float32.
-        bank_BD: Each b − c, see ``factor`` of ``products.py``.
+        centred_BD: Each b − c, bf16 where that is fast.
         cosines_B: Each b · c.
     """
 
     centre_D: torch.Tensor
-    bank_BD: torch.Tensor
+    centred_BD: torch.Tensor
     cosines_B: torch.Tensor
 
     @classmethod
-    def of(cls, bank_BD: NDArray[np.float16]) -> NearestNeighbours:
-        """From features."""
-        unit_BD = unit_vectors(bank_BD)
+    def of(cls, features_BD: NDArray[np.float16]) -> NearestNeighbours:
+        """From the reference images' features."""
+        unit_BD = unit_vectors(features_BD)
         centre_D = unit_BD.sum(0) / max(1, len(unit_BD))
         cosines_B = unit_BD @ centre_D
         return cls(centre_D, bf16_if_fast(unit_BD.sub_(centre_D)), cosines_B)
@@ -57,54 +58,42 @@ class NearestNeighbours:
         groups_N: NDArray[np.int64] | None = None,
         groups_B: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float64]:
-        """1 − cosine similarity to the k-th nearest bank image, 0 to 2; a zero vector is at 1.
+        """1 − cosine similarity to the k-th nearest reference image, 0 to 2; 1 for a zero vector.
 
         Args:
-            features_ND: Images asked about.
-            k: Which neighbour; the last one if there are fewer to compare with (2 if there is
-                none).
-            groups_N: With groups_B: an image is not compared with bank images of its own group, so
-                that a training signer's images are seen as a stranger's.
-            groups_B: Group of each bank image.
+            features_ND: Images.
+            k: Which neighbour; the last one if there are fewer (2 if there is none).
+            groups_N: With groups_B: reference images of the image's own group are left out, so that
+                a training signer's images are measured as an unseen signer's.
+            groups_B: Group of each reference image.
         """
         out = []
         for start in range(0, len(features_ND), CHUNK):
             x_ND = unit_vectors(features_ND[start : start + CHUNK]).sub_(self.centre_D)
-            similar_NB = linear(bf16_if_fast(x_ND), self.bank_BD).float()
+            similar_NB = linear(bf16_if_fast(x_ND), self.centred_BD).float()
             similar_NB += (x_ND @ self.centre_D)[:, None] + self.cosines_B
             if groups_N is not None and groups_B is not None:
                 same = groups_N[start : start + CHUNK, None] == groups_B[None]
                 similar_NB[torch.from_numpy(same)] = -2.0
-            top_Nk = similar_NB.topk(min(k, similar_NB.shape[1]), dim=1).values
-            last_N1 = (top_Nk > -1.5).sum(1, keepdim=True).clamp(min=1) - 1
-            out.append(1 - top_Nk.gather(1, last_N1)[:, 0].double().clamp(-1, 1).numpy())
+            top = similar_NB.topk(min(k, similar_NB.shape[1]), dim=1).values
+            last = (top > -1.5).sum(1, keepdim=True).clamp(min=1) - 1
+            out.append(1 - top.gather(1, last)[:, 0].double().clamp(-1, 1).numpy())
         return np.concatenate(out) if out else np.zeros(0)
-
-
-def knn_distance(
-    features_ND: NDArray[np.float16],
-    bank_BD: NDArray[np.float16],
-    k: int,
-    groups_N: NDArray[np.int64] | None = None,
-    groups_B: NDArray[np.int64] | None = None,
-) -> NDArray[np.float64]:
-    """:meth:`Neighbours.distances` to a bank that is asked once."""
-    return NearestNeighbours.of(bank_BD).distances(features_ND, k, groups_N, groups_B)
 
 
 def draw_reference_rows(
     labels_N: NDArray[np.int64], folds_N: NDArray[np.int64], most: int, seed: int
 ) -> NDArray[np.int64]:
-    """At most ``most`` training images, spread evenly over labels and signers; sorted indices.
+    """At most ``most`` training images, spread evenly over labels and folds; sorted indices.
 
-    Images are taken in turn from each (label, fold) cell until the bank is full.
+    Images are taken in turn from each (label, fold) cell until there are enough.
     """
     if len(labels_N) <= most:
         return np.arange(len(labels_N))
     rng = np.random.default_rng(seed)
     turn_N = np.zeros(len(labels_N))
-    for cell in {(label, fold) for label, fold in zip(labels_N, folds_N, strict=True)}:
-        mine = np.flatnonzero((labels_N == cell[0]) & (folds_N == cell[1]))
-        turn_N[mine] = rng.permutation(len(mine))
+    for label, fold in {(label, fold) for label, fold in zip(labels_N, folds_N, strict=True)}:
+        cell = np.flatnonzero((labels_N == label) & (folds_N == fold))
+        turn_N[cell] = rng.permutation(len(cell))
     order = np.lexsort((rng.random(len(labels_N)), turn_N))
     return np.sort(order[:most])

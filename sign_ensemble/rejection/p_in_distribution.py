@@ -1,20 +1,20 @@
-"""How far an answer may be believed where what was shown may be no sign at all.
+"""P(in-distribution | statistic): how likely an image is to be a sign of a label at all.
 
-The ensemble's probabilities are of labels, given that the image is of one of them: a gesture that
-is none, and looks a little like L, is "L, 99 %". How strange the image is says what they cannot.
-So an answer's confidence is
+The ensemble's probabilities are of labels, given that the image shows one of them: a gesture that
+is no label but looks a little like L is "L, 99 %". What the rule's statistic says of it they cannot
+say. So the confidence of an answer is
 
-    P(sign | t) · max_k p_k
+    P(in-distribution | t) · max_k p_k
 
-with p the probabilities at the rule's temperature, t its statistic, and P(sign | t) from training
-signers alone: of signs that the models had not seen (their signers were left out), and of signs
-whose labels were left out too, which stand for gestures that are none. What share of the images
-shown are such gestures nobody can measure beforehand: it is assumed (``rejection.ood_prior``).
+with t the rule's OOD statistic and p the tempered probabilities. The first factor is fitted on
+training signers alone: on signs whose signer the models had not seen, and on signs whose label was
+held out as well, which stand for wrong gestures. The share of OOD images among those shown is not
+known beforehand: it is assumed (``rejection.ood_prior``).
 
-Source: isotonic regression as calibration, Zadrozny & Elkan 2002, "Transforming Classifier Scores
-into Accurate Multiclass Probability Estimates"; by pool adjacent violators (scipy).
+Source: isotonic regression as calibration, Zadrozny and Elkan 2002, "Transforming Classifier Scores
+into Accurate Multiclass Probability Estimates"; fitted by scipy.
 
-Letters: N images, B breakpoints.
+Letters: N images.
 """
 
 from __future__ import annotations
@@ -31,77 +31,78 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class InDistribution:
-    """How likely an image is to be of a label at all.
+    """A step-wise linear, non-increasing function of the statistic.
 
     Args:
-        share: Share of the images shown that are not, as it was assumed.
-        strange_B: Statistics of the rule, ascending.
-        sign_B: P(sign) at each, never rising; between them it is interpolated, beyond them it
-            stays.
+        ood_prior: Assumed share of OOD images among those shown.
+        statistics: Breakpoints, ascending.
+        probabilities: P(in-distribution) at each; interpolated between them, constant beyond.
     """
 
-    share: float
-    strange_B: Floats
-    sign_B: Floats
+    ood_prior: float
+    statistics: Floats
+    probabilities: Floats
 
     def words(self) -> str:
-        """For people."""
-        return (
-            f"how sure an answer is takes it that a share of {self.share:g} of the images shown "
-            "are no sign"
-        )
+        """One sentence for people."""
+        return f"confidence assumes that {self.ood_prior:.0%} of the images shown are no sign"
 
-    def of(self, strange_N: Floats) -> Floats:
-        """P(sign) of images as strange as this.
+    def of(self, statistic_N: Floats) -> Floats:
+        """P(in-distribution) of images with these statistics.
 
         Raises:
             ValueError: a statistic is not a finite number.
         """
-        if not np.isfinite(strange_N).all():
-            raise ValueError("belief: statistics must be finite")
-        return np.interp(strange_N, self.strange_B, self.sign_B)
+        if not np.isfinite(statistic_N).all():
+            raise ValueError("P(in-distribution): statistics must be finite")
+        return np.interp(statistic_N, self.statistics, self.probabilities)
 
 
 def fit_in_distribution(
-    signs: Sequence[Floats], others: Sequence[Floats], share: float
+    signs: Sequence[Floats], ood: Sequence[Floats], ood_prior: float
 ) -> InDistribution:
-    """The belief that fits best among those that never rise with strangeness.
+    """The non-increasing function that fits best in weighted least squares.
 
-    One more sign is counted as stranger than all, and one more other image as less strange than
-    all, as a conformal p-value counts the image itself: nothing is believed or disbelieved wholly.
+    One more sign is counted above all statistics and one more OOD image below all, as a conformal
+    p-value counts the image itself: no probability is exactly 0 or 1.
 
     Args:
-        signs: Statistics of signs, a group per signer; each group weighs the same.
-        others: The same of images that are of no label.
-        share: Share of the latter among images shown, between 0 and 1.
+        signs: Statistics of signs, one array per signer; each signer weighs the same.
+        ood: The same of images with held-out labels.
+        ood_prior: Share of OOD images among those shown, between 0 and 1.
 
     Raises:
-        ValueError: there are none of either, a group is empty, a statistic is not a finite number,
-            or the share is not between 0 and 1.
+        ValueError: either is missing, a signer has none, a statistic is not a finite number, or the
+            prior is not between 0 and 1.
     """
-    if not (0 < share < 1):
-        raise ValueError(f"belief: the share of strange images is {share}, not between 0 and 1")
-    if not (signs and others and all(len(each) for each in [*signs, *others])):
-        raise ValueError("belief: signs and others are needed, in groups that are not empty")
-    found = np.concatenate([*signs, *others])
+    if not (0 < ood_prior < 1):
+        raise ValueError(f"P(in-distribution): the prior is {ood_prior}, not between 0 and 1")
+    if not (signs and ood and all(len(each) for each in [*signs, *ood])):
+        raise ValueError("P(in-distribution): signs and OOD images are needed of every signer")
+    found = np.concatenate([*signs, *ood])
     if not np.isfinite(found).all():
-        raise ValueError("belief: statistics must be finite")
-    weights = np.concatenate([(1 - share) * even_weights(signs), share * even_weights(others)])
-    true = np.arange(len(found)) < sum(map(len, signs))
-    strange_U, at = np.unique(found, return_inverse=True)
-    whole_U, sign_U = np.bincount(at, weights), np.bincount(at, weights * true)
-    least, most = share / (1 + sum(map(len, others))), (1 - share) / (1 + sum(map(len, signs)))
-    mean = np.concatenate([[0.0], sign_U / whole_U, [1.0]])
-    weight = np.concatenate([[least], whole_U, [most]])
-    fitted_U = isotonic_regression(mean, weights=weight, increasing=False).x[1:-1]
-    steps = np.diff(fitted_U) != 0
+        raise ValueError("P(in-distribution): statistics must be finite")
+    weights = np.concatenate([(1 - ood_prior) * even_weights(signs), ood_prior * even_weights(ood)])
+    is_sign = np.arange(len(found)) < sum(map(len, signs))
+    statistics, at = np.unique(found, return_inverse=True)
+    weight, of_signs = np.bincount(at, weights), np.bincount(at, weights * is_sign)
+    below, above = (
+        ood_prior / (1 + sum(map(len, ood))),
+        (1 - ood_prior) / (1 + sum(map(len, signs))),
+    )
+    fitted = isotonic_regression(
+        np.concatenate([[0.0], of_signs / weight, [1.0]]),
+        weights=np.concatenate([[below], weight, [above]]),
+        increasing=False,
+    ).x[1:-1]
+    steps = np.diff(fitted) != 0
     ends = np.append(True, steps) | np.append(steps, True)
-    return InDistribution(share, strange_U[ends], fitted_U[ends])
+    return InDistribution(ood_prior, statistics[ends], fitted[ends])
 
 
 def even_weights(groups: Sequence[Floats]) -> Floats:
-    """Weights of all values of all groups: every group the same in total; of n values together
-    n / (n + 1), the one that is added having the rest.
+    """Weights of all values, every group having the same total; n values together n / (n + 1), the
+    image that is added having the rest.
     """
     count = sum(map(len, groups))
     each = [np.full(len(group), 1 / (len(groups) * len(group))) for group in groups]

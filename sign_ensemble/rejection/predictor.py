@@ -1,9 +1,9 @@
-"""The one path of a prediction: images → members → scores → rule → answers.
+"""The one path of a prediction: images → ensemble → scores → rule → answers.
 
-evaluate, predict and whatever else answers calls :func:`answer`; so what is measured is what is
+evaluate, predict and whatever else answers calls :func:`answer`, so what is measured is what is
 shipped.
 
-Letters: M members, N images, H and W rows and columns.
+Letters: N images, M members, K labels, H and W rows and columns.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,28 +22,9 @@ from sign_ensemble.data.feature_cache import preprocessing_of
 from sign_ensemble.rejection import rule_file
 from sign_ensemble.rejection.ensemble import Ensemble, EnsembleOutput, load_ensemble
 from sign_ensemble.rejection.gda_predictions import ensemble_output
-from sign_ensemble.rejection.member_gda import gda_distances, of_members
-from sign_ensemble.rejection.nearest_neighbours import NearestNeighbours
-from sign_ensemble.rejection.norms import Norms
-from sign_ensemble.rejection.reference_set import DistanceModels, Distances, distances
-from sign_ensemble.rejection.rule import UNSURE, Rule, accepts, join
-from sign_ensemble.rejection.scores import OWN, Scores, all_scores
-
-REASONS = {
-    "total_uncertainty": "nobody is sure",
-    "disagreement": "the members disagree",
-    "energy": "weak evidence for every label",
-    "max_logit": "weak evidence for every label",
-    "generalised_entropy": "nobody is sure",
-    "sirc": "nobody is sure",
-    "feature_norm": "hardly anything to be seen",
-    "neighbour": "like nothing in the training images",
-    "relative_mahalanobis": "a hand that fits no label",
-    "part_mahalanobis": "a part of the hand fits no label",
-    OWN: "to the members' eyes a hand that fits no label",
-    "no_hand": "hardly any hand in the picture",
-    "two_hands": "two signs at once",
-}
+from sign_ensemble.rejection.rule import Rule, accepts
+from sign_ensemble.rejection.score_models import ScoreModels
+from sign_ensemble.rejection.scores import BY_NAME, UNCERTAINTY_SCORE, Scores, all_scores
 
 
 @dataclass(frozen=True)
@@ -52,123 +32,105 @@ class Predictor:
     """A finished run, ready to answer."""
 
     ensemble: Ensemble
+    models: ScoreModels
     rule: Rule
     weights: str
 
-    @cached_property
-    def near(self) -> NearestNeighbours:
-        """The rule's bank, made ready once."""
-        return NearestNeighbours.of(self.rule.bank)
-
-    @cached_property
-    def norms(self) -> Norms:
-        """What is usual in it."""
-        return Norms.of(self.rule.bank)
-
-    def evidence(
+    def output(
         self, images_NHW3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
     ) -> EnsembleOutput:
-        """What members and training images say of N images.
+        """What members and the reference set say of N images.
 
         Args:
             images_NHW3: The images.
-            progress: Called with (images whose frozen features are there, images).
+            progress: Called with (images whose frozen features are computed, images).
         """
-        found = backbone.load(self.weights).of_images(images_NHW3, progress)
-        rule, labels, votes_M = self.rule, len(self.ensemble.labels), self.ensemble.votes_M
-        logits, from_own, own_N = [], [], None
-        for i, (heads, features_ND) in enumerate(self.ensemble.seen(found.head_ND, images_NHW3)):
-            logits.append(heads.logits(features_ND))
-            if rule.own:
-                from_own.append(gda_distances(features_ND, rule.own[i], labels))
-        atlas = DistanceModels(np.arange(labels), rule.clouds, rule.parts, rule.fifth)
-        cloud_N, part_N, to_labels_RNK = distances(found, atlas, labels)
-        if from_own:
-            own_N, to_labels_RNK = of_members(from_own, votes_M)
-        near_N = self.near.distances(found.fifth_ND, rule.neighbours)
-        norm_N = self.norms.of_images(found.fifth_ND)
-        hands_NG = rule.hands.scores(found.fifth_ND) if rule.hands else None
-        at = Distances(near_N, cloud_N, part_N, norm_N, to_labels_RNK, own_N, hands_NG)
-        return ensemble_output(np.concatenate(logits), votes_M, at, rule.readings)
+        features = backbone.load(self.weights).of_images(images_NHW3, progress)
+        labels, logits, of_members = len(self.ensemble.labels), [], []
+        groups = self.ensemble.features(features.head_ND, images_NHW3)
+        for i, (heads, read_ND) in enumerate(groups):
+            logits.append(heads.logits(read_ND))
+            if self.models.member_gdas:
+                of_members.append(self.models.member_gdas[i].to_labels(read_ND, labels))
+        distances = self.models.distances(features, of_members, labels)
+        votes_M = self.ensemble.votes_M
+        return ensemble_output(np.concatenate(logits), votes_M, distances, self.models.gda)
 
     def answer(
         self, images_NHW3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
     ) -> Answers:
-        """Label or refusal for N images."""
-        return answer(self.evidence(images_NHW3, progress), self.rule)
+        """A label or a rejection for each of N images."""
+        return answer(self.output(images_NHW3, progress), self.rule)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What is said of N images.
+    """What is answered for N images.
 
     Args:
-        evidence: What it is said from.
-        scores: Every witness's scores.
-        labels_N: Most probable label, as its place in the list of labels.
+        output: What the ensemble said.
+        scores: Every score by name.
+        labels_N: Index of the likeliest label.
         probability_N: The ensemble's probability of it, given that the image is a sign.
         confidence_N: Probability that it is right, see :meth:`Rule.confidence`.
-        p_values_N: Conformal p-value of being a training label signed by a new person, and read
-            surely where the rule asks that too.
-        accepted_N: Whether the image is answered.
-        witness_N: The witness that is most surprised, also where the image is accepted;
-            total_uncertainty where the sign is rather read unsurely than strange, and where an
-            image is refused only for what was promised of errors.
-        votes_MN: Each member's label.
+        p_values_N: See :meth:`Rule.p_values`.
+        accepted_N: Whether the image is accepted.
+        deciding_score_N: Name of the score that speaks most against the image, also where it is
+            accepted.
+        labels_MN: Each member's label.
     """
 
-    evidence: EnsembleOutput
+    output: EnsembleOutput
     scores: dict[str, Scores]
     labels_N: NDArray[np.int64]
     probability_N: NDArray[np.float64]
     confidence_N: NDArray[np.float64]
     p_values_N: NDArray[np.float64]
     accepted_N: NDArray[np.bool_]
-    witness_N: NDArray[np.str_]
-    votes_MN: NDArray[np.int64]
+    deciding_score_N: NDArray[np.str_]
+    labels_MN: NDArray[np.int64]
 
     def votes(self, i: int, labels: tuple[str, ...]) -> str:
-        """The members' votes on image i, most first: ``3 say U, 2 say V``; where clouds read too,
-        ``3 say U, 2 say V, clouds say V``.
+        """Votes on image i, most first: ``3 say U, 2 say V``, then ``GDA says V`` where it is
+        used.
         """
         counts: Counter[str] = Counter()
-        members = len(self.votes_MN) - self.evidence.clouds
-        for member, label in enumerate(self.votes_MN[:members, i]):
-            counts[labels[label]] += int(self.evidence.votes_M[member])
-        said = [f"{n} say{'s' if n == 1 else ''} {label}" for label, n in counts.most_common()]
-        of_clouds = dict.fromkeys(labels[label] for label in self.votes_MN[members:, i])
-        return ", ".join([*said, *([f"clouds say {' and '.join(of_clouds)}"] if of_clouds else [])])
+        members = len(self.labels_MN) - self.output.gda_count
+        for member, label in enumerate(self.labels_MN[:members, i]):
+            counts[labels[label]] += int(self.output.votes_M[member])
+        words = [f"{n} say{'s' if n == 1 else ''} {label}" for label, n in counts.most_common()]
+        gda = dict.fromkeys(labels[label] for label in self.labels_MN[members:, i])
+        return ", ".join([*words, *([f"GDA says {' and '.join(gda)}"] if gda else [])])
 
-    def why(self, i: int, labels: tuple[str, ...]) -> str:
-        """Why image i is refused, with the members' votes; empty if it is answered."""
+    def reason(self, i: int, labels: tuple[str, ...]) -> str:
+        """Why image i is rejected, with the votes; empty if it is accepted."""
         if self.accepted_N[i]:
             return ""
-        return f"{REASONS[self.witness_N[i]]} ({self.votes(i, labels)})"
+        return f"{BY_NAME[str(self.deciding_score_N[i])].reason} ({self.votes(i, labels)})"
 
 
-def answer(evidence: EnsembleOutput, rule: Rule) -> Answers:
-    """Apply the rule to evidence."""
-    scores = all_scores(evidence)
-    probs_NK = evidence.probs_NK
-    by_question = rule.p_of_questions(scores)
-    p_values = by_question.min(0)
-    surprises_WN = rule.surprises(scores)
-    strange_N, unsure_N = ~accepts(p_values, rule.target_coverage), rule.too_unsure(scores)
-    witness_N = np.where(
-        (by_question.argmin(0) == 1) | (unsure_N & ~strange_N),
-        UNSURE,
-        np.array(rule.witnesses)[surprises_WN.argmax(0)],
-    )
+def answer(output: EnsembleOutput, rule: Rule) -> Answers:
+    """Apply the rule."""
+    scores, probs_NK = all_scores(output), output.probs_NK
+    p_QN = rule.p_of_tests(scores)
+    p_values_N = p_QN.min(0)
+    rejected_N = ~accepts(p_values_N, rule.target_coverage)
+    uncertain_N = rule.too_uncertain(scores)
+    statistics = rule.statistics(scores)
+    each = np.stack([*statistics.values()])
+    by_uncertainty_N = (p_QN.argmin(0) == 1) | (uncertain_N & ~rejected_N)
     return Answers(
-        evidence=evidence,
+        output=output,
         scores=scores,
         labels_N=probs_NK.argmax(-1),
         probability_N=probs_NK.max(-1),
-        confidence_N=rule.confidence(probs_NK, join(surprises_WN, rule.joined)),
-        p_values_N=p_values,
-        accepted_N=~(strange_N | unsure_N),
-        witness_N=witness_N,
-        votes_MN=evidence.logits_MNK.argmax(-1),
+        confidence_N=rule.confidence(probs_NK, each.max(0)),
+        p_values_N=p_values_N,
+        accepted_N=~(rejected_N | uncertain_N),
+        deciding_score_N=np.where(
+            by_uncertainty_N, UNCERTAINTY_SCORE, np.array(list(statistics))[each.argmax(0)]
+        ),
+        labels_MN=output.logits_MNK.argmax(-1),
     )
 
 
@@ -180,25 +142,23 @@ def load_predictor(run: RunFolder) -> Predictor:
             prepared otherwise than in training.
     """
     data = load_config(run).data
-    members = load_ensemble(run.members, data.weights)
-    reader = Predictor(members, rule_file.load(run.rule), data.weights)
-    if len(reader.rule.own) not in (0, len(members.parts)):
+    ensemble = load_ensemble(run.members, data.weights)
+    rule, models = rule_file.load(run.rule)
+    if len(models.member_gdas) not in (0, len(ensemble.groups)):
         raise UserError(
-            f"{run.rule}: it has clouds of {len(reader.rule.own)} members, and the run has "
-            f"{len(members.parts)}"
+            f"{run.rule}: it has the GDA of {len(models.member_gdas)} members, and the run has "
+            f"{len(ensemble.groups)} members"
         )
-    if reader.rule.own and OWN not in reader.rule.calibration:
-        raise UserError(f"{run.rule}: of an earlier version; run tune anew")
-    then = reader.ensemble.members[0].card.preprocessing
+    then = ensemble.members[0].card.preprocessing
     for name, now in preprocessing_of(data, backbone.load(data.weights).sha256).items():
         if name not in then:
             raise UserError(
                 f"{run.path}: its members are of an earlier version, which prepared images "
-                f"otherwise ({name} is not among what they say of it); run tune anew"
+                f"otherwise (they do not say their {name}); run tune anew"
             )
         if then[name] != now:
             setting = f"data.{name}" if name in ("size", "fit") else name
             raise UserError(
                 f"{run.path}: its members were trained with {setting} {then[name]}, now it is {now}"
             )
-    return reader
+    return Predictor(ensemble, models, rule, data.weights)

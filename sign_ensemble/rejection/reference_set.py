@@ -1,10 +1,11 @@
-"""Training images as a bank, and how far other images are from it.
+"""The reference set: training images that distances are measured to, and what is fitted to them.
 
-Distances of a training signer's own images are to those of the other signers alone: as a stranger's
+A training signer's images are measured to those of the other signers alone, as an unseen signer's
 would be.
 
-Letters: R layers with clouds, N images, B training images, V views, D features of the fifth layer,
-C of the third, F of the fourth, L labels with a cloud, K labels.
+Letters: N images, B reference images, V an image and its augmented copies, D features of a layer, K
+labels, L labels that occur among the B, M layers with class Gaussians or members with GDA of their
+own.
 """
 
 from __future__ import annotations
@@ -21,29 +22,32 @@ from sign_ensemble.core.threads import map_on_threads
 from sign_ensemble.data.backbone import Features
 from sign_ensemble.rejection.class_gaussians import (
     ClassGaussians,
+    Floats,
     fit_class_gaussians,
     label_distances,
-    relative,
+    relative_distance,
 )
-from sign_ensemble.rejection.hand_count import HandCountDetector, HandCountImages, HandCountTraining
+from sign_ensemble.rejection.hand_count import (
+    COUNTS,
+    HandCountDetector,
+    HandCountImages,
+    HandCountTraining,
+)
 from sign_ensemble.rejection.nearest_neighbours import NearestNeighbours
-from sign_ensemble.rejection.norms import Norms
 from sign_ensemble.rejection.regional_mahalanobis import (
     RegionalGaussians,
     fit_regional,
     regional_distance,
 )
-from sign_ensemble.rejection.vetoes import HANDS
 
-DIRECTIONS = 400  # of the fifth layer: its clouds read .949, with 200: .944, 100: .929
-MOST_ROWS = 8000  # images and views that the fifth layer's clouds are fitted to (600 MB)
-FITTED_AT_ONCE = 4  # atlases: the fifth layer's clouds take as much memory each
+FIFTH_COMPONENTS = 400  # of the fifth layer's Gaussians, whose predictions join the ensemble
+MOST_ROWS = 8000  # images and copies that the fifth layer's Gaussians are fitted to (600 MB)
+FITTED_AT_ONCE = 4  # folds: the fifth layer's Gaussians take as much memory each
 AT_ONCE = 4096  # images whose features are in memory together
-Floats = NDArray[np.float64]
 
 
-class Rows(Protocol):
-    """Features of images, in memory or not."""
+class FeatureRows(Protocol):
+    """Features of images, in memory or on disk."""
 
     def rows(self, chosen: NDArray[np.int64]) -> Features:
         """Those of some of the images."""
@@ -55,12 +59,12 @@ class ReferenceSet:
     """Training images that distances are measured to.
 
     Args:
-        fifth_BVD: Features of the fifth layer, of each image and its views.
+        fifth_BVD: Features of the fifth layer, of each image and its augmented copies.
         third_BD: Features of the third layer.
-        fourth_BD: Of the fourth.
-        labels_B: Their labels.
-        groups_B: The signer (fold) of each.
-        hands: Pictures made of their signs; None where nobody asks for the guards of HANDS.
+        fourth_BD: Features of the fourth layer.
+        labels_B: Labels.
+        groups_B: The fold (signer) of each.
+        pictures: What the hand-count detector is fitted to; None: there is no such detector.
     """
 
     fifth_BVD: NDArray[np.float16]
@@ -68,7 +72,7 @@ class ReferenceSet:
     fourth_BD: NDArray[np.float16]
     labels_B: NDArray[np.int64]
     groups_B: NDArray[np.int64]
-    hands: HandCountImages | None = None
+    pictures: HandCountImages | None = None
 
     def without(self, group: int) -> ReferenceSet:
         """The images of all other signers."""
@@ -85,168 +89,173 @@ class ReferenceSet:
         )
 
     @cached_property
-    def lessons(self) -> HandCountTraining | None:
-        """What the guards of HANDS learn from, made ready once."""
-        if self.hands is None:
+    def hand_count_training(self) -> HandCountTraining | None:
+        """What the hand-count detectors of all folds are fitted to."""
+        if self.pictures is None:
             return None
-        return HandCountTraining.of(self.fifth_BVD[:, 0], self.groups_B, self.hands)
+        return HandCountTraining.of(self.fifth_BVD[:, 0], self.groups_B, self.pictures)
 
 
 @dataclass(frozen=True)
 class DistanceModels:
-    """Clouds of each label in the third layer, and in the fifth where they read.
+    """What is fitted to a reference set.
 
     Args:
-        labels_L: The labels that have a cloud, ascending.
-        third: The third layer's.
-        parts: The third layer's and the fourth's, of each place alone.
-        fifth: The fifth's.
-        hands: What no sign looks like, and two at once.
+        labels_L: The labels that occur in it, ascending.
+        third: Class Gaussians of the third layer.
+        regional: Class Gaussians of every region of the third and fourth layer.
+        fifth: Class Gaussians of the fifth layer; None where GDA predictions are not used.
+        hand_count: The hand-count detector; None where it is not used.
     """
 
     labels_L: NDArray[np.int64]
     third: ClassGaussians
-    parts: RegionalGaussians
-    fifth: ClassGaussians | None
-    hands: HandCountDetector | None = None
+    regional: RegionalGaussians
+    fifth: ClassGaussians | None = None
+    hand_count: HandCountDetector | None = None
 
 
 @dataclass(frozen=True)
 class Distances:
-    """How far N images are from the training images.
+    """How far N images are from a reference set.
 
     Args:
-        neighbour_N: See ``neighbours.py``.
-        cloud_N: See ``relative_distance`` of ``gaussians.py``.
-        part_N: See ``parts.py``.
-        norm_N: See ``norms.py``.
-        to_labels_RNK: Squared Mahalanobis distance to each label's cloud, by layer.
-        own_N: As cloud_N, to the clouds of members' own convolutions; None where they have none.
-        hands_NG: By each of HANDS, see ``hands.py``; None where nobody asks.
+        knn_N: kNN distance, see ``nearest_neighbours.py``.
+        regional_N: See ``regional_mahalanobis.py``.
+        to_labels_MNK: Squared Mahalanobis distance to each label: by layer, or by member where
+            members have GDA of their own.
+        hand_count_NG: See ``hand_count.py``; None where it is not used.
     """
 
-    neighbour_N: Floats
-    cloud_N: Floats
-    part_N: Floats
-    norm_N: Floats
-    to_labels_RNK: Floats
-    own_N: Floats | None = None
-    hands_NG: Floats | None = None
+    knn_N: Floats
+    regional_N: Floats
+    to_labels_MNK: Floats
+    hand_count_NG: Floats | None = None
 
 
 def fit_distance_models(
-    bank: ReferenceSet, reads: bool, hands: HandCountDetector | None = None
+    reference: ReferenceSet, gda: bool, hand_count: HandCountDetector | None = None
 ) -> DistanceModels:
-    """The clouds of training images, of the fifth layer too if clouds read; and, unless that is
-    given, what no sign looks like, and two.
+    """Fit everything to a reference set.
+
+    Args:
+        reference: Training images.
+        gda: Whether the fifth layer's Gaussians are wanted.
+        hand_count: The detector, if it is fitted already.
     """
-    labels_L, third = np.unique(bank.labels_B), fit_class_gaussians(bank.third_BD, bank.labels_B)
-    parts = fit_regional((bank.third_BD, bank.fourth_BD), bank.labels_B)
-    if bank.lessons and hands is None:
-        hands = bank.lessons.fit()
-    if not reads:
-        return DistanceModels(labels_L, third, parts, None, hands)
-    views = max(0, min(bank.fifth_BVD.shape[1], MOST_ROWS // len(bank.labels_B)) - 1)
-    some_BVD = bank.fifth_BVD[:, 1 : 1 + views] if views else None
-    fifth = fit_class_gaussians(bank.fifth_BVD[:, 0], bank.labels_B, DIRECTIONS, some_BVD)
-    return DistanceModels(labels_L, third, parts, fifth, hands)
+    labels_L = np.unique(reference.labels_B)
+    third = fit_class_gaussians(reference.third_BD, reference.labels_B)
+    regional = fit_regional((reference.third_BD, reference.fourth_BD), reference.labels_B)
+    if hand_count is None and reference.hand_count_training:
+        hand_count = reference.hand_count_training.fit()
+    if not gda:
+        return DistanceModels(labels_L, third, regional, None, hand_count)
+    fifth_BVD = reference.fifth_BVD
+    copies = max(0, min(fifth_BVD.shape[1], MOST_ROWS // len(reference.labels_B)) - 1)
+    augmented_BVD = fifth_BVD[:, 1 : 1 + copies] if copies else None
+    fifth = fit_class_gaussians(
+        fifth_BVD[:, 0], reference.labels_B, FIFTH_COMPONENTS, augmented_BVD
+    )
+    return DistanceModels(labels_L, third, regional, fifth, hand_count)
 
 
 def models_of_other_signers(
-    bank: ReferenceSet,
+    reference: ReferenceSet,
     groups_N: NDArray[np.int64],
-    reads: bool,
-    hands: Mapping[int, HandCountDetector] | None = None,
+    gda: bool,
+    hand_count: Mapping[int, HandCountDetector] | None = None,
 ) -> dict[int, DistanceModels]:
-    """For each signer asked about, the clouds of all others' images.
+    """For each signer, what is fitted to the other signers' images.
 
     Args:
-        bank: Training images; a signer need not have one there.
-        groups_N: The signers asked about.
-        reads: Whether clouds read.
-        hands: What no sign and two look like by all others' signs, if that is known.
+        reference: Training images; a signer need not have one there.
+        groups_N: The signers, any number of times each.
+        gda: Whether the fifth layer's Gaussians are wanted.
+        hand_count: For each signer, the detector of the others; None: it is fitted here.
 
     Raises:
         ValueError: a signer is left with nobody to compare with.
     """
-    known = hand_count_of_other_signers(bank, groups_N) if hands is None else hands
     groups = [int(group) for group in np.unique(groups_N)]
+    known = hand_count_of_other_signers(reference, groups_N) if hand_count is None else hand_count
 
     def fit(number: int) -> DistanceModels:
-        return fit_distance_models(bank.without(groups[number]), reads, known.get(groups[number]))
+        group = groups[number]
+        return fit_distance_models(reference.without(group), gda, known.get(group))
 
-    # most of it are products and factors too small for two threads to share
+    # most products here are too small for two threads to share
     return dict(zip(groups, map_on_threads(len(groups), fit, FITTED_AT_ONCE), strict=True))
 
 
 def hand_count_of_other_signers(
-    bank: ReferenceSet, groups_N: NDArray[np.int64]
+    reference: ReferenceSet, groups_N: NDArray[np.int64]
 ) -> dict[int, HandCountDetector]:
-    """For each signer asked about, what no sign and two look like by all others' signs; nothing
-    where nobody asks.
-    """
-    if bank.lessons is None:
+    """For each signer, the hand-count detector of the others; empty where it is not used."""
+    training = reference.hand_count_training
+    if training is None:
         return {}
-    return {int(group): bank.lessons.fit(int(group)) for group in np.unique(groups_N)}
+    return {int(group): training.fit(int(group)) for group in np.unique(groups_N)}
 
 
-def of_all_labels(to_clouds_NL: Floats, labels_L: NDArray[np.int64], labels: int) -> Floats:
-    """Distances to all K labels (N, K) from those to the L that have a cloud; one without is as far
-    as the farthest with one.
+def of_all_labels(to_some_NL: Floats, labels_L: NDArray[np.int64], labels: int) -> Floats:
+    """Distances to all K labels (N, K) from those to the L that have a Gaussian; a label without
+    one is as far as the farthest with one.
     """
-    to_labels_NK = np.repeat(to_clouds_NL.max(1, keepdims=True), labels, 1)
-    to_labels_NK[:, labels_L] = to_clouds_NL
+    to_labels_NK = np.repeat(to_some_NL.max(1, keepdims=True), labels, 1)
+    to_labels_NK[:, labels_L] = to_some_NL
     return to_labels_NK
 
 
-def distances(found: Features, atlas: DistanceModels, labels: int) -> tuple[Floats, Floats, Floats]:
-    """Relative distance to the third layer's clouds (N,), ``part_distance`` (N,), and the distances
-    to all K labels (R, N, K).
-    """
-    to_clouds_NL, to_all_N = label_distances(found.third_ND, atlas.third)
-    clouds = [to_clouds_NL]
-    if atlas.fifth is not None:
-        clouds.append(label_distances(found.fifth_ND, atlas.fifth)[0])
-    to_labels_RNK = np.stack([of_all_labels(each, atlas.labels_L, labels) for each in clouds])
-    whole_N, layers = relative(to_clouds_NL, to_all_N), (found.third_ND, found.fourth_ND)
-    return whole_N, regional_distance(layers, atlas.parts, whole_N), to_labels_RNK
+def mahalanobis_distances(
+    features: Features, models: DistanceModels, labels: int
+) -> tuple[Floats, Floats]:
+    """Regional Mahalanobis distance (N,) and squared distances to all labels by layer (M, N, K)."""
+    to_some_NL, to_all_N = label_distances(features.third_ND, models.third)
+    layers = [to_some_NL]
+    if models.fifth is not None:
+        layers.append(label_distances(features.fifth_ND, models.fifth)[0])
+    to_labels_MNK = np.stack([of_all_labels(each, models.labels_L, labels) for each in layers])
+    regional_N = regional_distance(
+        (features.third_ND, features.fourth_ND),
+        models.regional,
+        relative_distance(to_some_NL, to_all_N),
+    )
+    return regional_N, to_labels_MNK
 
 
-def measure_distances(
-    found: Rows,
+def distances_to_others(
+    features: FeatureRows,
     groups_N: NDArray[np.int64],
-    bank: ReferenceSet,
-    others: Mapping[int, DistanceModels],
+    reference: ReferenceSet,
+    models: Mapping[int, DistanceModels],
     k: int,
     labels: int,
 ) -> Distances:
-    """Distances of images to the training images of signers that they are not of.
+    """Distances of images to the reference images of signers that they are not of.
 
     Args:
-        found: The images' features, which are looked at a few at a time.
-        groups_N: The signer (fold) of each.
-        bank: Training images.
-        others: See :func:`models_of_other_signers`.
-        k: Which neighbour.
-        labels: How many labels there are.
+        features: The images' features, read some thousand at a time.
+        groups_N: The signer of each.
+        reference: Training images.
+        models: See :func:`models_of_other_signers`.
+        k: Which nearest neighbour.
+        labels: K.
     """
-    layers = 1 + any(atlas.fifth is not None for atlas in others.values())
-    near_N, cloud_N, part_N, norm_N = np.zeros((4, len(groups_N)))
-    asks = all(atlas.hands for atlas in others.values())
-    hands_NG = np.zeros((len(groups_N), len(HANDS)))
-    to_labels_RNK = np.zeros((layers, len(groups_N), labels))
-    near = NearestNeighbours.of(bank.fifth_BVD[:, 0])
+    n = len(groups_N)
+    layers = 1 + any(each.fifth is not None for each in models.values())
+    counts = all(each.hand_count for each in models.values())
+    knn_N, regional_N = np.zeros((2, n))
+    hand_count_NG, to_labels_MNK = np.zeros((n, len(COUNTS))), np.zeros((layers, n, labels))
+    neighbours = NearestNeighbours.of(reference.fifth_BVD[:, 0])
     for group in np.unique(groups_N):
-        mine = np.flatnonzero(groups_N == group)
-        usual = Norms.of(bank.fifth_BVD[bank.groups_B != group, 0])
-        for start in range(0, len(mine), AT_ONCE):
-            chosen = mine[start : start + AT_ONCE]
-            some = found.rows(chosen)
-            near_N[chosen] = near.distances(some.fifth_ND, k, groups_N[chosen], bank.groups_B)
-            found_of = distances(some, others[int(group)], labels)
-            cloud_N[chosen], part_N[chosen], to_labels_RNK[:, chosen] = found_of
-            norm_N[chosen] = usual.of_images(some.fifth_ND)
-            if (hands := others[int(group)].hands) and asks:
-                hands_NG[chosen] = hands.scores(some.fifth_ND)
-    asked = hands_NG if asks else None
-    return Distances(near_N, cloud_N, part_N, norm_N, to_labels_RNK, hands_NG=asked)
+        of_group = np.flatnonzero(groups_N == group)
+        fitted = models[int(group)]
+        for start in range(0, len(of_group), AT_ONCE):
+            rows = of_group[start : start + AT_ONCE]
+            some = features.rows(rows)
+            fifth_ND = some.fifth_ND
+            knn_N[rows] = neighbours.distances(fifth_ND, k, groups_N[rows], reference.groups_B)
+            regional_N[rows], to_labels_MNK[:, rows] = mahalanobis_distances(some, fitted, labels)
+            if counts and fitted.hand_count:
+                hand_count_NG[rows] = fitted.hand_count.scores(fifth_ND)
+    return Distances(knn_N, regional_N, to_labels_MNK, hand_count_NG if counts else None)

@@ -1,4 +1,4 @@
-"""A rule as files: rule.json for people, and its numbers beside it."""
+"""A rule and its score models as files: rule.json for people, its arrays in rule.safetensors."""
 
 from __future__ import annotations
 
@@ -18,97 +18,124 @@ from sign_ensemble.core.atomic_files import (
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.rejection.class_gaussians import ClassGaussians
+from sign_ensemble.rejection.conformal import resolution
 from sign_ensemble.rejection.gda_predictions import gda_predictions_of
 from sign_ensemble.rejection.hand_count import HandCountDetector
 from sign_ensemble.rejection.member_gda import MemberGda
 from sign_ensemble.rejection.p_in_distribution import InDistribution
+from sign_ensemble.rejection.reference_set import DistanceModels
 from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
 from sign_ensemble.rejection.risk_control import risk_control_of
-from sign_ensemble.rejection.rule import Rule, resolution
+from sign_ensemble.rejection.rule import Rule
+from sign_ensemble.rejection.score_models import ScoreModels
+from sign_ensemble.rejection.scores import OOD_SCORE, UNCERTAINTY_SCORE
+
+Arrays = Mapping[str, NDArray[Any]]
 
 
-def save(rule: Rule, path: StoragePath) -> None:
-    """Write rule.json and, beside it, its numbers as rule.safetensors; the json last."""
-    arrays: dict[str, NDArray[Any]] = {f"scores.{k}": v for k, v in rule.calibration.items()}
-    arrays |= {"groups": rule.groups_C, "single": rule.single_C, "bank": rule.bank}
-    arrays |= {f"clouds.{k}": v for k, v in rule.clouds.arrays().items()}
-    arrays |= {f"parts.{k}": v for k, v in rule.parts.arrays().items()}
-    if rule.fifth is not None:
-        arrays |= {f"fifth.{k}": v for k, v in rule.fifth.arrays().items()}
-    if rule.hands is not None:
-        arrays |= {f"hands.{k}": v for k, v in rule.hands.arrays().items()}
-    arrays |= {f"own.{i}.{k}": v for i, o in enumerate(rule.own) for k, v in o.arrays().items()}
-    if rule.belief:
-        arrays |= {"belief.strange": rule.belief.strange_B, "belief.sign": rule.belief.sign_B}
-    sha256 = write_arrays(path.with_suffix(".safetensors"), arrays)
+def save(rule: Rule, models: ScoreModels, path: StoragePath) -> None:
+    """Write the arrays, then rule.json with their sha256."""
+    sha256 = write_arrays(path.with_suffix(".safetensors"), arrays_of(rule, models))
     write_json(
         path,
         {
-            "witnesses": rule.witnesses,
-            "joined": rule.joined,
+            "ood_score": OOD_SCORE,
+            "vetoes": rule.vetoes,
+            "uncertainty_score": UNCERTAINTY_SCORE,
             "target_coverage": rule.target_coverage,
-            "unsure": rule.unsure,
-            "neighbours": rule.neighbours,
+            "uncertainty_share": rule.uncertainty_share,
+            "neighbours": models.neighbours,
             "temperature": rule.temperature,
-            "ood_prior": rule.belief.share if rule.belief else None,
-            "readings": vars(rule.readings) if rule.readings else None,
-            "promise": rule.promise.as_dict() if rule.promise else None,
-            "own": len(rule.own),
+            "ood_prior": rule.in_distribution.ood_prior if rule.in_distribution else None,
+            "gda": vars(models.gda) if models.gda else None,
+            "member_gdas": len(models.member_gdas),
+            "risk_control": rule.risk_control.as_dict() if rule.risk_control else None,
             "calibration": {
                 "images": len(rule.groups_C),
                 "signers": len(np.unique(rule.groups_C)),
                 "resolution_per_signer": resolution(rule.groups_C),
             },
-            "numbers": {"file": path.with_suffix(".safetensors").name, "sha256": sha256},
-            "choice": rule.choice,
+            "arrays": {"file": path.with_suffix(".safetensors").name, "sha256": sha256},
         },
     )
 
 
-def belief_of(share: float | None, arrays: Mapping[str, NDArray[Any]]) -> InDistribution | None:
-    """Undo what :func:`save` did to it."""
-    if share is None:
-        return None
-    return InDistribution(share, arrays["belief.strange"], arrays["belief.sign"])
+def arrays_of(rule: Rule, models: ScoreModels) -> dict[str, NDArray[Any]]:
+    """All arrays by dotted name."""
+    fitted = models.distance_models
+    parts: dict[str, Arrays] = {
+        "calibration": rule.calibration,
+        "third": fitted.third.arrays(),
+        "regional": fitted.regional.arrays(),
+        "fifth": fitted.fifth.arrays() if fitted.fifth else {},
+        "hand_count": fitted.hand_count.arrays() if fitted.hand_count else {},
+        **{f"member_gda.{i}": each.arrays() for i, each in enumerate(models.member_gdas)},
+    }
+    if known := rule.in_distribution:
+        parts["in_distribution"] = {
+            "statistics": known.statistics, "probabilities": known.probabilities,
+        }  # fmt: skip
+    arrays = {f"{part}.{name}": v for part, each in parts.items() for name, v in each.items()}
+    return arrays | {
+        "groups": rule.groups_C,
+        "single": rule.single_C,
+        "labels": fitted.labels_L,
+        "reference": models.reference_BD,
+    }
 
 
-def part(arrays: Mapping[str, NDArray[Any]], before: str) -> dict[str, NDArray[Any]]:
-    """The arrays whose names begin so, by the rest of their names."""
-    return {name[len(before) :]: v for name, v in arrays.items() if name.startswith(before)}
+def part(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
+    """The arrays of one part, by the rest of their names."""
+    start = f"{prefix}."
+    return {name[len(start) :]: v for name, v in arrays.items() if name.startswith(start)}
 
 
-def load(path: StoragePath) -> Rule:
-    """Read a rule.
+def load(path: StoragePath) -> tuple[Rule, ScoreModels]:
+    """Read a rule and its score models.
 
     Raises:
-        UserError: missing, damaged or changed.
+        UserError: missing, damaged, changed or of another version.
     """
     values = read_json(path)
     try:
-        numbers = path.parent / values["numbers"]["file"]
-        arrays, _ = read_arrays(numbers)
-        if file_sha256(numbers) != values["numbers"]["sha256"]:
-            raise UserError(f"{numbers}: its sha256 is not the one in {path.name}; it was changed")
-        return Rule(
-            witnesses=tuple(values["witnesses"]),
-            joined=values["joined"],
+        file = path.parent / values["arrays"]["file"]
+        arrays, _ = read_arrays(file)
+        if file_sha256(file) != values["arrays"]["sha256"]:
+            raise UserError(f"{file}: its sha256 is not the one in {path.name}; it was changed")
+        fifth, hand_count = part(arrays, "fifth"), part(arrays, "hand_count")
+        models = ScoreModels(
+            distance_models=DistanceModels(
+                labels_L=arrays["labels"],
+                third=ClassGaussians.of_arrays(part(arrays, "third")),
+                regional=RegionalGaussians.of_arrays(part(arrays, "regional")),
+                fifth=ClassGaussians.of_arrays(fifth) if fifth else None,
+                hand_count=HandCountDetector.of_arrays(hand_count) if hand_count else None,
+            ),
+            reference_BD=arrays["reference"],
+            neighbours=values["neighbours"],
+            gda=gda_predictions_of(values["gda"]),
+            member_gdas=tuple(
+                MemberGda.of_arrays(part(arrays, f"member_gda.{i}"))
+                for i in range(values["member_gdas"])
+            ),
+        )
+        rule = Rule(
             target_coverage=values["target_coverage"],
-            unsure=values.get("unsure", 0.0),
-            calibration=part(arrays, "scores."),
+            uncertainty_share=values["uncertainty_share"],
+            calibration=part(arrays, "calibration"),
             groups_C=arrays["groups"],
             single_C=arrays["single"],
-            neighbours=values["neighbours"],
-            bank=arrays["bank"],
-            clouds=ClassGaussians.of_arrays(part(arrays, "clouds.")),
-            parts=RegionalGaussians.of_arrays(part(arrays, "parts.")),
-            fifth=ClassGaussians.of_arrays(fifth) if (fifth := part(arrays, "fifth.")) else None,
-            readings=gda_predictions_of(values["readings"]),
-            choice=values["choice"],
             temperature=values["temperature"],
-            promise=risk_control_of(values["promise"]),
-            belief=belief_of(values["ood_prior"], arrays),
-            hands=HandCountDetector.of_arrays(hands) if (hands := part(arrays, "hands.")) else None,
-            own=tuple(MemberGda.of_arrays(part(arrays, f"own.{i}.")) for i in range(values["own"])),
+            in_distribution=in_distribution_of(values["ood_prior"], arrays),
+            risk_control=risk_control_of(values["risk_control"]),
         )
     except (KeyError, TypeError) as fault:
         raise UserError(f"{path}: not a rule of this version ({fault})") from None
+    return rule, models
+
+
+def in_distribution_of(ood_prior: float | None, arrays: Arrays) -> InDistribution | None:
+    """P(in-distribution) as it was saved."""
+    if ood_prior is None:
+        return None
+    return InDistribution(ood_prior, **part(arrays, "in_distribution"))

@@ -1,6 +1,6 @@
-"""Heads side by side as one batched product: features in, logits out.
+"""The heads of several members as one batched product.
 
-Letters: M members, N images, K labels, E features, H1 and H2 the widest hidden layers.
+Letters: N images, M members, K labels, D features, U hidden units of the widest head.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ CHUNK = 1024  # images per product: 5 members of width 1024 then need 20 MB
 
 
 @dataclass(frozen=True)
-class Heads:
-    """Heads that run as one batched product.
+class StackedHeads:
+    """Heads of M members, padded with zeros to the widest: a padded unit is ReLU(0) = 0.
 
-    The first layers stand side by side in one (M·H1, E) matrix. The others are padded with zeros to
-    the widest and multiplied as a batch of M; a padded unit is ReLU(0) = 0 and adds nothing. The
-    first two are of bf16 where that is multiplied in hardware, as in their training.
+    The first layers form one (M·U, D) matrix, the others a batch of M. The first two are bf16 where
+    that is fast, as in training.
     """
 
     labels: int
@@ -37,14 +36,12 @@ class Heads:
     third_bias_MK: torch.Tensor
 
     def logits(self, features_ND: NDArray[np.float16]) -> NDArray[np.float32]:
-        """Every member's logits (M, N, K) for features (N, E)."""
+        """Every member's logits (M, N, K)."""
         parts = []
         m = len(self.third_MUK)
         with torch.inference_mode():
             for start in range(0, len(features_ND), CHUNK):
-                x_ND = to_float32(
-                    features_ND[start : start + CHUNK]
-                )  # straight to bf16 takes thrice
+                x_ND = to_float32(features_ND[start : start + CHUNK])  # faster than half to bf16
                 x_ND = x_ND.to(self.first_UD.device).to(self.first_UD.dtype)
                 hidden_NU = (x_ND @ self.first_UD.T).float().add_(self.first_bias_U).relu_()
                 hidden_MNU = hidden_NU.to(x_ND.dtype).view(len(x_ND), m, -1).transpose(0, 1)
@@ -56,14 +53,13 @@ class Heads:
         return torch.cat(parts, 1).cpu().numpy()
 
 
-def stack_heads(members: Sequence[Member]) -> Heads:
-    """Put members' heads side by side; there is at least one."""
+def stack_heads(members: Sequence[Member]) -> StackedHeads:
+    """Stack the heads of at least one member."""
     first = members[0].card
     m, k = len(members), len(first.labels)
     h1 = max(member.card.recipe.widths[0] for member in members)
     h2 = max(member.card.recipe.widths[1] for member in members)
-    e = members[0].tensors["layers.0.weight"].shape[1]
-    first_MUD = torch.zeros(m, h1, e)
+    first_MUD = torch.zeros(m, h1, members[0].tensors["layers.0.weight"].shape[1])
     first_bias_MU = torch.zeros(m, h1)
     second_MUU, second_bias_MU = torch.zeros(m, h1, h2), torch.zeros(m, h2)
     third_MUK, third_bias_MK = torch.zeros(m, h2, k), torch.zeros(m, k)
@@ -77,7 +73,7 @@ def stack_heads(members: Sequence[Member]) -> Heads:
         third_MUK[i, :w2] = part["layers.6.weight"].T
         third_bias_MK[i] = part["layers.6.bias"]
     device = best_device()
-    return Heads(
+    return StackedHeads(
         k,
         bf16_if_fast(first_MUD.flatten(0, 1).to(device)),
         first_bias_MU.flatten().to(device),

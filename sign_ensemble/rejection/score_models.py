@@ -1,0 +1,67 @@
+"""What the scores are computed from, beside the members: the reference set and all that is fitted
+to it.
+
+Letters: N images, B reference images, D features of the fifth layer, M members, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble.data.backbone import Features
+from sign_ensemble.rejection.gda_predictions import GdaPredictions
+from sign_ensemble.rejection.member_gda import MemberGda
+from sign_ensemble.rejection.nearest_neighbours import NearestNeighbours
+from sign_ensemble.rejection.reference_set import (
+    DistanceModels,
+    Distances,
+    mahalanobis_distances,
+)
+
+
+@dataclass(frozen=True)
+class ScoreModels:
+    """What is needed to score images.
+
+    Args:
+        distance_models: Class Gaussians and hand-count detector.
+        reference_BD: Fifth-layer features of the reference images, for the kNN distance.
+        neighbours: k of the kNN distance.
+        gda: How GDA predictions join the ensemble; None where they do not.
+        member_gdas: Where members are fine-tuned, the GDA of each one's own features.
+    """
+
+    distance_models: DistanceModels
+    reference_BD: NDArray[np.float16]
+    neighbours: int
+    gda: GdaPredictions | None = None
+    member_gdas: tuple[MemberGda, ...] = ()
+
+    @cached_property
+    def nearest(self) -> NearestNeighbours:
+        """The reference images ready for products."""
+        return NearestNeighbours.of(self.reference_BD)
+
+    def distances(
+        self, features: Features, of_members: Sequence[NDArray[np.float64]], labels: int
+    ) -> Distances:
+        """Distances of images.
+
+        Args:
+            features: Frozen features of the images.
+            of_members: Squared distances (N, K) by each member's own GDA, where there are any.
+            labels: K.
+        """
+        models, fifth_ND = self.distance_models, features.fifth_ND
+        regional_N, to_labels_MNK = mahalanobis_distances(features, models, labels)
+        return Distances(
+            knn_N=self.nearest.distances(fifth_ND, self.neighbours),
+            regional_N=regional_N,
+            to_labels_MNK=np.stack(of_members) if len(of_members) else to_labels_MNK,
+            hand_count_NG=models.hand_count.scores(fifth_ND) if models.hand_count else None,
+        )
