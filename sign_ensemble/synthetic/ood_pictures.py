@@ -1,4 +1,4 @@
-"""Strange images of the built-in signers: test sets, never used in training.
+"""Out-of-distribution (OOD) pictures of the built-in signers, for testing only.
 
 ``wrong-gesture``: hand shapes that are no label. ``no-hand``: the wall, a sleeve, a mug, a ball, a
 pen. ``two-hands``: two letters at once. ``cropped``: a letter that is mostly outside the picture.
@@ -13,23 +13,23 @@ from itertools import pairwise
 import numpy as np
 
 from sign_ensemble.synthetic.alphabet import POSES
-from sign_ensemble.synthetic.flesh import CLOTH, THING, Cones, beside
 from sign_ensemble.synthetic.gestures import GESTURES, far_pose
-from sign_ensemble.synthetic.hand import Array
-from sign_ensemble.synthetic.render import Scene, Worn
+from sign_ensemble.synthetic.hand_cones import CLOTH, OBJECT, Cones, combined
+from sign_ensemble.synthetic.kinematics import Array
+from sign_ensemble.synthetic.render import PosedHand, Scene
 from sign_ensemble.synthetic.shape import Limb
-from sign_ensemble.synthetic.signers import Signer, draw_scene, finished, rotation
+from sign_ensemble.synthetic.signers import Signer, draw_scene, lit_scene, rotation
 
-LETTERS = tuple(POSES)
+LABELS = tuple(POSES)
 RANDOM_EVERY = 10  # of ten wrong gestures, one is a random pose
-BEHIND = 130.0  # millimetres; no hand goes through the other's arm
-STAVES = 44  # of a mug; their melting makes a wall
-BESIDE, WIDER = 0.45, 1.4  # shares of the frame: how far apart two hands are, and its growth
+DEPTH = 130.0  # millimetres from one of two hands to the other, so that they do not intersect
+STAVES = 44  # of a mug; they blend into a wall
+SIDEWAYS, WIDER = 0.45, 1.4  # two hands: offset of each and growth of the frame, shares of it
 GESTURE_KEY = 100  # habits of gestures are numbered after those of labels
 
 
 def wrong_gesture(signer: Signer, n: int, rng: np.random.Generator) -> Scene:
-    """Each named gesture in turn, then a random legal pose."""
+    """Each named gesture in turn, then a random pose."""
     kind = n % RANDOM_EVERY
     if kind == RANDOM_EVERY - 1:
         return draw_scene(signer, far_pose(rng), GESTURE_KEY - 1, rng)
@@ -41,43 +41,44 @@ def no_hand(signer: Signer, n: int, rng: np.random.Generator) -> Scene:
     """The wall alone, a sleeve, a mug, a ball, a pen, in turn."""
     kind = n % 5
     if kind == 0:
-        return finished(signer, rng, None, ())
+        return lit_scene(signer, rng, None, ())
     made = (_sleeve, _mug, _ball, _pen)[kind - 1](rng)
     turn = rng.uniform((-30, 0, -25), (30, 35, 25)) if kind != 4 else rng.uniform(-90, 90, 3)
     shift = np.array([*rng.normal(0, 0.05, 2) * signer.frame, 0.0])
     cones = made.moved(rotation(*turn), shift)
-    colour = rng.uniform(0.03, 0.75, 3)
-    thing = (float(colour[0]), float(colour[1]), float(colour[2]))
-    return finished(signer, rng, cones, (), thing)
+    red, green, blue = (float(v) for v in rng.uniform(0.03, 0.75, 3))
+    return lit_scene(signer, rng, cones, (), (red, green, blue))
 
 
 def two_hands(signer: Signer, n: int, rng: np.random.Generator) -> Scene:
-    """A right hand's letter, and another letter of the left hand beside it and farther away."""
+    """One label of the right hand, and another of the left hand, farther away."""
     del n
-    one, two = rng.choice(len(LETTERS), 2, replace=False)
-    right = draw_scene(signer, POSES[LETTERS[one]], int(one), rng, (-BESIDE, 0.0))
-    left = draw_scene(signer, POSES[LETTERS[two]], int(two), rng, (-BESIDE, 0.0))
+    right, left = (
+        draw_scene(signer, POSES[LABELS[k]], int(k), rng, (-SIDEWAYS, 0.0))
+        for k in rng.choice(len(LABELS), 2, replace=False)
+    )
     assert right.cones is not None and left.cones is not None
     flip = np.diag([-1.0, 1.0, 1.0])
-    count = len(right.cones.kinds)
-    worn = left.hands[0]
-    behind = np.array([0.0, 0.0, -BEHIND])
-    other = Worn(flip @ worn.turn_33, flip @ worn.shift_3 + behind, worn.marks, (count, 2 * count))
-    cones = beside(right.cones, left.cones.moved(flip, behind))
-    both = finished(signer, rng, cones, (right.hands[0], other))
+    count = len(right.cones.materials)
+    behind = np.array([0.0, 0.0, -DEPTH])
+    hand = left.hands[0]
+    hand = PosedHand(
+        flip @ hand.turn_33, flip @ hand.shift_3 + behind, hand.marks, (count, 2 * count)
+    )
+    cones = combined(right.cones, left.cones.moved(flip, behind))
+    both = lit_scene(signer, rng, cones, (right.hands[0], hand))
     return replace(both, frame=WIDER * both.frame)
 
 
 def cropped(signer: Signer, n: int, rng: np.random.Generator) -> Scene:
-    """A letter of which only a part is in the picture: below, above, left or right of it."""
+    """A label of which only a part is in the picture; the rest is below, above, left or right."""
     side = ((0.0, -1.0), (0.0, 1.0), (-1.3, 0.0), (1.3, 0.0))[n % 4]
     share = rng.uniform(0.42, 0.56)
-    letter = int(rng.integers(len(LETTERS)))
-    off = (side[0] * share, side[1] * share)
-    return draw_scene(signer, POSES[LETTERS[letter]], letter, rng, off)
+    k = int(rng.integers(len(LABELS)))
+    return draw_scene(signer, POSES[LABELS[k]], k, rng, (side[0] * share, side[1] * share))
 
 
-STRANGE: dict[str, Callable[[Signer, int, np.random.Generator], Scene]] = {
+OOD_SETS: dict[str, Callable[[Signer, int, np.random.Generator], Scene]] = {
     "wrong-gesture": wrong_gesture,
     "no-hand": no_hand,
     "two-hands": two_hands,
@@ -85,13 +86,13 @@ STRANGE: dict[str, Callable[[Signer, int, np.random.Generator], Scene]] = {
 }
 
 
-def _chain(ends: list[tuple[Array, Array]], radius: float, kind: int, melt: float) -> Cones:
+def _chain(ends: list[tuple[Array, Array]], radius: float, kind: int, blend: float) -> Cones:
     """Cones of one thickness in one limb."""
     return Cones(
         np.array(ends),
         np.full((len(ends), 2), radius),
         (kind,) * len(ends),
-        (Limb(tuple((c, melt) for c in range(len(ends)))),),
+        (Limb(tuple((c, blend) for c in range(len(ends)))),),
     )
 
 
@@ -100,10 +101,9 @@ def _sleeve(rng: np.random.Generator) -> Cones:
     end = np.array([rng.normal(0, 40), -330.0, 0.0])
     top = np.array([0.0, rng.uniform(-20, 60), 0.0])
     width = rng.uniform(24, 36)
-    beside_3 = np.array([16.0, 0.0, 0.0])
-    return _chain(
-        [(top + beside_3, end + beside_3), (top - beside_3, end - beside_3)], width, CLOTH, 18.0
-    )
+    side_3 = np.array([16.0, 0.0, 0.0])
+    ends = [(top + side_3, end + side_3), (top - side_3, end - side_3)]
+    return _chain(ends, width, CLOTH, 18.0)
 
 
 def _mug(rng: np.random.Generator) -> Cones:
@@ -117,12 +117,12 @@ def _mug(rng: np.random.Generator) -> Cones:
     bow = np.linspace(-np.pi / 2, np.pi / 2, 9)
     handle = np.stack([radius + 26 * np.cos(bow), 26 * np.sin(bow), np.zeros(9)], 1)
     ring = list(pairwise(handle))
-    return _chain(staves + floor + ring, 5.0, THING, 6.0)
+    return _chain(staves + floor + ring, 5.0, OBJECT, 6.0)
 
 
 def _ball(rng: np.random.Generator) -> Cones:
-    """A ball."""
-    return _chain([(np.zeros(3), np.array([0.0, 0.1, 0.0]))], rng.uniform(25, 60), THING, 1.0)
+    """A cone that is almost a sphere."""
+    return _chain([(np.zeros(3), np.array([0.0, 0.1, 0.0]))], rng.uniform(25, 60), OBJECT, 1.0)
 
 
 def _pen(rng: np.random.Generator) -> Cones:
@@ -138,4 +138,4 @@ def _pen(rng: np.random.Generator) -> Cones:
     )
     radii = np.array([(4.5, 4.5), (4.5, 0.8), (5.4, 5.4)])
     limb = Limb(((0, 1.0), (1, 1.0), (2, 0.5)))
-    return Cones(ends, radii, (THING,) * 3, (limb,))
+    return Cones(ends, radii, (OBJECT,) * 3, (limb,))

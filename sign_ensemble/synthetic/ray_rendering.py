@@ -1,4 +1,4 @@
-"""Pictures rendered over a Ray cluster; the caller's process alone writes files."""
+"""Rendering on a Ray cluster; only the caller's process writes files."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ import ray
 
 from sign_ensemble.synthetic.picture_set import Picture, Recipe, rendered
 
-AT_ONCE = 8  # pictures of one task: a second or two of work
+PICTURES_PER_TASK = 8  # pictures of one task: a second or two of work
 
 
-def _some(pictures: list[Picture], recipe: Recipe) -> list[bytes]:
+def _render_some(pictures: list[Picture], recipe: Recipe) -> list[bytes]:
     return list(rendered(pictures, recipe))
 
 
 def render_on_cluster(
     pictures: list[Picture], recipe: Recipe, workers: int | None
 ) -> Iterator[tuple[Picture, bytes]]:
-    """Each picture with its JPEG file, in the order in which they are done.
+    """Each picture with its JPEG file, in the order of completion.
 
-    Args:
-        pictures: What to render.
-        recipe: How.
-        workers: Pictures at once; None is one per CPU of the cluster.
+    ``workers`` pictures are rendered at once; None is one per CPU of the cluster.
     """
-    task = ray.remote(num_cpus=1)(_some)
+    task = ray.remote(num_cpus=1)(_render_some)
     limit = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    waiting = [pictures[i : i + AT_ONCE] for i in range(0, len(pictures), AT_ONCE)][::-1]
+    waiting = [
+        pictures[i : i + PICTURES_PER_TASK] for i in range(0, len(pictures), PICTURES_PER_TASK)
+    ][::-1]
     running: dict[ray.ObjectRef, list[Picture]] = {}
     while waiting or running:
         while waiting and len(running) < limit:
-            some = waiting.pop()
-            running[task.remote(some, recipe)] = some
+            part = waiting.pop()
+            running[task.remote(part, recipe)] = part
         done, _ = ray.wait(list(running))
         for reference in done:
-            some = running.pop(reference)
-            yield from zip(some, ray.get(reference), strict=True)
+            part = running.pop(reference)
+            yield from zip(part, ray.get(reference), strict=True)

@@ -1,6 +1,6 @@
-"""Scenes → pictures: traced, coloured, lit, put before a wall and seen by a sensor.
+"""Scenes → pictures: traced, coloured, reflected, set before a wall, blurred and with sensor noise.
 
-Letters: B scenes, N pixels, H and W the picture's sides.
+Letters: B scenes of a batch, X pixels, H and W rows and columns of a picture.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from sign_ensemble.synthetic.flesh import CLOTH, FINGER_OF_CONE, SKIN, Cones
-from sign_ensemble.synthetic.hand import Array
-from sign_ensemble.synthetic.light import Lamp, Surface, lit
-from sign_ensemble.synthetic.shape import together
+from sign_ensemble.synthetic.hand_cones import CLOTH, FINGER_OF_CONE, SKIN, Cones
+from sign_ensemble.synthetic.kinematics import Array
+from sign_ensemble.synthetic.light import Lamp, Surface, reflected
+from sign_ensemble.synthetic.shape import batched
 from sign_ensemble.synthetic.skin import Marks, albedo
 from sign_ensemble.synthetic.trace import Camera, trace
 
@@ -26,78 +26,47 @@ Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Worn:
-    """One hand of a scene, for its colours.
+class PosedHand:
+    """One hand of a scene."""
 
-    Args:
-        turn_33: Rotation from the hand's frame to the camera's.
-        shift_3: Millimetres, after the rotation.
-        marks: Nails and creases in the hand's frame.
-        cones: Numbers of its cones, first and one past the last.
-    """
-
-    turn_33: Array
-    shift_3: Array
-    marks: Marks
-    cones: tuple[int, int]
+    turn_33: Array  # rotation from the hand's frame to the camera's
+    shift_3: Array  # millimetres, after the rotation
+    marks: Marks  # nails and creases in the hand's frame
+    cones: tuple[int, int]  # numbers of its first cone and of the one after its last
 
 
 @dataclass(frozen=True)
 class Wall:
-    """The background: a white that is not quite even.
+    """The background: a slightly uneven white."""
 
-    Args:
-        colour: Linear red, green, blue at the middle.
-        slope: Change of brightness from the middle to the right and to the lower edge.
-        corners: Share of brightness lost in the corners.
-        shade: How dark the hand's blurred shadow on it is, 0 to 1.
-    """
-
-    colour: Colour
-    slope: tuple[float, float]
-    corners: float
-    shade: float
+    colour: Colour  # linear red, green, blue at the middle
+    slope: tuple[float, float]  # change of brightness from the middle to the right, lower edge
+    corners: float  # share of brightness lost in the corners
+    shade: float  # darkness of the hand's blurred shadow, 0 to 1
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All that one picture shows.
+    """Everything that one picture shows."""
 
-    Args:
-        cones: In the camera's coordinates; None for an empty wall.
-        hands: Which cones are hands.
-        tone: Linear skin colour.
-        cloth: Linear colour of the sleeve.
-        thing: Linear colour of an object.
-        lamp: Light.
-        wall: Background.
-        distance: Millimetres from the camera to the origin.
-        frame: Millimetres that the picture is high at the origin.
-        mirrored: A left hand: the picture is flipped before the sensor sees it.
-        blur: Standard deviation of the lens's blur as a share of the picture's height.
-        noise: Standard deviation of the sensor's noise in levels of 255.
-        seed: Of the noise.
-        quality: Of the JPEG, 1 to 95.
-    """
-
-    cones: Cones | None
-    hands: tuple[Worn, ...]
-    tone: Colour
-    cloth: Colour
-    thing: Colour
-    lamp: Lamp
-    wall: Wall
-    distance: float
-    frame: float
-    mirrored: bool
-    blur: float
-    noise: float
-    seed: int
-    quality: int
+    cones: Cones | None  # in the camera's coordinates; None for an empty wall
+    hands: tuple[PosedHand, ...]  # the hands among the cones
+    tone: Colour  # linear skin colour
+    cloth: Colour  # linear colour of the sleeve
+    object_colour: Colour  # linear colour of an object
+    lamp: Lamp  # light
+    wall: Wall  # background
+    distance: float  # millimetres from the camera to the origin
+    frame: float  # height of the picture at the origin, millimetres
+    mirrored: bool  # flip the picture, so that it shows a left hand
+    blur: float  # standard deviation of the lens's blur as a share of the picture's height
+    noise: float  # standard deviation of the sensor's noise in levels of 255
+    seed: int  # of the noise
+    quality: int  # of the JPEG, 1 to 95
 
 
 def render(scene: Scene, width: int, height: int, device: str = "cpu") -> NDArray[np.uint8]:
-    """One picture (H, W, 3)."""
+    """One scene's picture (H, W, 3)."""
     return render_batch([scene], width, height, device)[0]
 
 
@@ -105,34 +74,32 @@ def render(scene: Scene, width: int, height: int, device: str = "cpu") -> NDArra
 def render_batch(
     scenes: list[Scene], width: int, height: int, device: str = "cpu"
 ) -> list[NDArray[np.uint8]]:
-    """Pictures of scenes that have cones of one make-up and one camera distance and frame."""
+    """Pictures of scenes with the same limbs, camera distance and frame."""
     first = scenes[0]
     camera = Camera(width, height, first.distance, first.frame)
-    if first.cones is None:
-        return [_sensed(_wall(s.wall, width, height, None), s) for s in scenes]
-    shape = together([s.cones.shape(device) for s in scenes if s.cones is not None])
-    patch = trace(shape, camera)
-    if patch is None:
-        return [_sensed(_wall(s.wall, width, height, None), s) for s in scenes]
-    rows, columns, cover_BN = patch.rows_N, patch.columns_N, patch.cover_BN
-    points = patch.points_BN3
-    surface = Surface.of(shape, patch, [s.lamp for s in scenes], first.frame / height)
+    cones = [s.cones for s in scenes if s.cones is not None]
+    shape = batched([c.shape(device) for c in cones]) if cones else None
+    patch = trace(shape, camera) if shape is not None else None
+    if shape is None or patch is None:
+        return [_sensor(_background(s.wall, width, height, None, s.lamp), s) for s in scenes]
+    surface = Surface.sampled(shape, patch, [s.lamp for s in scenes], first.frame / height)
     coloured = [
-        _coloured(s, points[b], surface.normals_BN3[b], surface.nearest_BN[b])
+        _surface_colour(s, patch.points_BX3[b], surface.normals_BX3[b], surface.nearest_BX[b])
         for b, s in enumerate(scenes)
     ]
-    albedo_BN3 = torch.stack([colour for colour, _ in coloured])
-    gloss_BN = torch.stack([gloss for _, gloss in coloured])
-    colour_BN3 = lit(surface, albedo_BN3, gloss_BN, [s.lamp for s in scenes])
+    albedo_BX3 = torch.stack([colour for colour, _ in coloured])
+    gloss_BX = torch.stack([gloss for _, gloss in coloured])
+    colour_BX3 = reflected(surface, albedo_BX3, gloss_BX, [s.lamp for s in scenes])
     pictures = []
-    rows, columns, cover_BN, colour_BN3 = (x.cpu() for x in (rows, columns, cover_BN, colour_BN3))
+    rows, columns = patch.rows_X.cpu(), patch.columns_X.cpu()
+    cover_BX, colour_BX3 = patch.cover_BX.cpu(), colour_BX3.cpu()
     for b, scene in enumerate(scenes):
-        cover = torch.zeros(height, width)
-        cover[rows, columns] = cover_BN[b]
-        linear = _wall(scene.wall, width, height, (cover, scene.lamp))
-        part = cover_BN[b][:, None]
-        linear[rows, columns] = linear[rows, columns] * (1 - part) + colour_BN3[b] * part
-        pictures.append(_sensed(linear, scene))
+        cover_HW = torch.zeros(height, width)
+        cover_HW[rows, columns] = cover_BX[b]
+        linear = _background(scene.wall, width, height, cover_HW, scene.lamp)
+        alpha = cover_BX[b][:, None]
+        linear[rows, columns] = linear[rows, columns] * (1 - alpha) + colour_BX3[b] * alpha
+        pictures.append(_sensor(linear, scene))
     return pictures
 
 
@@ -143,53 +110,48 @@ def jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
     return out.getvalue()
 
 
-def _coloured(
-    scene: Scene, points_N3: Tensor, normals_N3: Tensor, nearest_N: Tensor
+def _surface_colour(
+    scene: Scene, points_X3: Tensor, normals_X3: Tensor, nearest_X: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Linear colour (N, 3) and gloss (N,) of surface points."""
+    """Linear colour (X, 3) and gloss (X,) of surface points."""
     assert scene.cones is not None
-    device = points_N3.device
-    kinds_N = torch.tensor(scene.cones.kinds, device=device)[nearest_N]
-    colour = (
-        torch.tensor(scene.thing, dtype=torch.float32, device=device)
-        .expand(len(points_N3), 3)
-        .clone()
-    )
-    gloss = torch.full((len(points_N3),), 3.0, device=device)
-    weave = 1 + 0.03 * torch.sin(points_N3[:, :2].sum(1) * 2.2)
-    cloth = kinds_N == CLOTH
-    colour[cloth] = (
-        torch.tensor(scene.cloth, dtype=torch.float32, device=device) * weave[:, None]
-    )[cloth]
+    device = points_X3.device
+    materials_X = torch.tensor(scene.cones.materials, device=device)[nearest_X]
+    colour = torch.tensor(scene.object_colour, dtype=torch.float32, device=device)
+    colour = colour.repeat(len(points_X3), 1)
+    gloss = torch.full((len(points_X3),), 3.0, device=device)
+    weave = 1 + 0.03 * torch.sin(points_X3[:, :2].sum(1) * 2.2)
+    cloth = materials_X == CLOTH
+    cloth_3 = torch.tensor(scene.cloth, dtype=torch.float32, device=device)
+    colour[cloth] = (cloth_3 * weave[:, None])[cloth]
     gloss[cloth] = 0.0
     for hand in scene.hands:
-        here = (kinds_N == SKIN) & (nearest_N >= hand.cones[0]) & (nearest_N < hand.cones[1])
-        turn = torch.tensor(hand.turn_33, dtype=torch.float32, device=device)
-        shift = torch.tensor(hand.shift_3, dtype=torch.float32, device=device)
+        skin_X = (materials_X == SKIN) & (nearest_X >= hand.cones[0]) & (nearest_X < hand.cones[1])
+        turn_33 = torch.tensor(hand.turn_33, dtype=torch.float32, device=device)
+        shift_3 = torch.tensor(hand.shift_3, dtype=torch.float32, device=device)
         finger_of = torch.tensor(FINGER_OF_CONE, device=device)
-        colour[here], gloss[here] = albedo(
-            (points_N3[here] - shift) @ turn,
-            normals_N3[here] @ turn,
-            finger_of[nearest_N[here] - hand.cones[0]],
+        colour[skin_X], gloss[skin_X] = albedo(
+            (points_X3[skin_X] - shift_3) @ turn_33,
+            normals_X3[skin_X] @ turn_33,
+            finger_of[nearest_X[skin_X] - hand.cones[0]],
             scene.tone,
             hand.marks,
         )
     return colour, gloss
 
 
-def _wall(wall: Wall, width: int, height: int, before: tuple[Tensor, Lamp] | None) -> Tensor:
-    """The linear background (H, W, 3), with the blurred shadow of what is before it."""
+def _background(wall: Wall, width: int, height: int, cover_HW: Tensor | None, lamp: Lamp) -> Tensor:
+    """The linear background (H, W, 3), with the blurred shadow of the covered pixels."""
     y = torch.linspace(-1, 1, height)[:, None]
     x = torch.linspace(-1, 1, width)[None, :]
     bright = 1 + wall.slope[0] * x + wall.slope[1] * y - wall.corners * (x * x + y * y) / 2
-    if before is not None:
-        cover, lamp = before
-        bright = bright * (1 - wall.shade * _cast(cover, lamp))
+    if cover_HW is not None:
+        bright = bright * (1 - wall.shade * _soft_shadow(cover_HW, lamp))
     return bright[..., None] * torch.tensor(wall.colour, dtype=torch.float32)
 
 
-def _cast(cover_HW: Tensor, lamp: Lamp) -> Tensor:
-    """A soft shadow of the covered pixels, away from the lamp."""
+def _soft_shadow(cover_HW: Tensor, lamp: Lamp) -> Tensor:
+    """Soft shadow of the covered pixels, shifted away from the lamp."""
     height, width = cover_HW.shape
     small = torch.nn.functional.adaptive_avg_pool2d(cover_HW[None, None], (height // 8, width // 8))
     side = 2 * (height // 80) + 3
@@ -208,8 +170,8 @@ def _cast(cover_HW: Tensor, lamp: Lamp) -> Tensor:
     return big[0, 0]
 
 
-def _sensed(linear_HW3: Tensor, scene: Scene) -> NDArray[np.uint8]:
-    """Blurred by the lens, brought to levels, with the sensor's noise."""
+def _sensor(linear_HW3: Tensor, scene: Scene) -> NDArray[np.uint8]:
+    """The picture in levels (H, W, 3), with the lens's blur and the sensor's noise."""
     picture = linear_HW3.numpy()
     if scene.mirrored:
         picture = picture[:, ::-1]

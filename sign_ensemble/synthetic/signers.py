@@ -1,45 +1,37 @@
-"""Who signs: a draw of hand, skin, sleeve, habits, camera and light; one image, drawn around it.
+"""Random signers (hand, skin, sleeve, habits, camera, light) and random images of one signer.
 
-``spread`` scales how far signers lie from the average one: 0 makes them one person, 1 is people,
-more is harder than people. What varies between the images of one signer does not depend on it.
+``spread`` scales how far signers lie from the average one: 0 makes all the same, 1 is as people
+differ. Variation between the images of one signer does not depend on it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sign_ensemble.synthetic.alphabet import Pose, posed
-from sign_ensemble.synthetic.flesh import Cones, hand
-from sign_ensemble.synthetic.hand import FINGER_LIMITS, THUMB_LIMITS, Array, Joints, Proportions
+from sign_ensemble.synthetic.alphabet import Pose, solve_pose
+from sign_ensemble.synthetic.hand_cones import Cones, hand
+from sign_ensemble.synthetic.kinematics import (
+    FINGER_LIMITS,
+    MEAN_HAND,
+    THUMB_LIMITS,
+    Array,
+    Proportions,
+)
 from sign_ensemble.synthetic.light import Lamp
-from sign_ensemble.synthetic.render import Colour, Scene, Wall, Worn
+from sign_ensemble.synthetic.render import Colour, PosedHand, Scene, Wall
 from sign_ensemble.synthetic.skin import marks
 
-# The Monk Skin Tone scale's ten tones, light to dark (Monk, 2019), as levels of sRGB.
-MONK = np.array(
-    [
-        (246, 237, 228),
-        (243, 231, 219),
-        (247, 234, 208),
-        (234, 218, 186),
-        (215, 189, 150),
-        (160, 126, 86),
-        (130, 92, 67),
-        (96, 65, 52),
-        (58, 49, 42),
-        (41, 36, 32),
-    ],
-    np.float64,
-)
-MEAN_TONE, TONES = 4.6, (3.0, 8.6)  # the lightest and darkest drawn; beyond, no camera exposes so
+# The Monk Skin Tone scale's ten tones, light to dark (Monk, 2019), as sRGB.
+MONK_HEX = "f6ede4 f3e7db f7ead0 eadaba d7bd96 a07e56 825c43 604134 3a312a 292420"
+MONK = np.array([list(bytes.fromhex(tone)) for tone in MONK_HEX.split()], np.float64)
+MEAN_TONE, TONES = 4.6, (3.0, 8.6)  # the lightest and darkest that are drawn
 LEFT_HANDED = 0.1  # share of people (Papadatou-Pastou et al., 2020: 10.6 %)
 SLEEVED = 0.5
-# Relative, of both sexes together: hand breadth 0.079, girth 0.081, length 0.063 (after Greiner,
-# 1991); single bones 0.08 to 0.12, size included (Buryanov and Kotiuk, 2010).
+# Relative, both sexes together, after Greiner (1991) and Buryanov and Kotiuk (2010).
 BREADTH_SD, GIRTH_SD, LENGTH_SD, FINGER_SD = 0.079, 0.02, 0.063, 0.05
-# Standard deviations in degrees: of a person's habit in each label, of one image.
+# Standard deviations in degrees: of a person's habit in each label, and of one image.
 FINGER_HABIT, FINGER_SD_DEGREES = (6.0, 1.8, 6.0, 5.0), (3.5, 0.9, 3.5, 3.0)
 THUMB_HABIT, THUMB_SD_DEGREES = (6.0, 5.0, 6.0, 7.0, 8.0), (3.0, 2.5, 3.0, 3.0, 3.0)
 TURN_HABIT, TURN_SD = (10.0, 7.0, 8.0), (6.0, 5.0, 5.0)
@@ -47,41 +39,22 @@ TURN_HABIT, TURN_SD = (10.0, 7.0, 8.0), (6.0, 5.0, 5.0)
 
 @dataclass(frozen=True)
 class Signer:
-    """One person before one camera.
+    """One person in front of one camera."""
 
-    Args:
-        name: Folder of the images.
-        seed: Draws the habits: (seed of the set, number of the signer).
-        spread: How far habits lie from the average.
-        sizes: The hand.
-        tone: Linear skin colour.
-        cloth: Linear colour of the sleeve.
-        sleeve: Millimetres from wrist to cuff; None for bare arms.
-        left: Left-handed.
-        distance: Millimetres from camera to hand.
-        frame: Millimetres that the picture is high there.
-        view: Tilt of the camera: turn, tip, roll in degrees.
-        lamp: Where the light comes from and its colour.
-        wall: The background.
-        blur: Of the lens, share of the picture's height.
-        noise: Of the sensor, levels.
-    """
-
-    name: str
-    seed: tuple[int, int]
-    spread: float
-    sizes: Proportions
-    tone: Colour
-    cloth: Colour
-    sleeve: float | None
-    left: bool
-    distance: float
-    frame: float
-    view: Array
-    lamp: Lamp
-    wall: Wall
-    blur: float
-    noise: float
+    seed: tuple[int, int]  # seed of the set, number of the signer; habits are drawn from it
+    spread: float  # how far habits lie from the average
+    sizes: Proportions  # the hand
+    tone: Colour  # linear skin colour
+    cloth: Colour  # linear colour of the sleeve
+    sleeve: float | None  # millimetres from wrist to cuff; None for bare arms
+    left_handed: bool  # pictures are mirrored
+    distance: float  # millimetres from camera to hand
+    frame: float  # height of the picture at the hand, millimetres
+    camera_tilt: Array  # turn, tip, roll in degrees
+    lamp: Lamp  # direction and colour of the light
+    wall: Wall  # the background
+    blur: float  # of the lens, share of the picture's height
+    noise: float  # of the sensor, levels
 
 
 def draw_signer(seed: int, number: int, spread: float = 1.0) -> Signer:
@@ -91,12 +64,12 @@ def draw_signer(seed: int, number: int, spread: float = 1.0) -> Signer:
     breadth = np.exp(s * BREADTH_SD * rng.standard_normal())
     length = np.exp(s * LENGTH_SD * rng.standard_normal())
     thick = np.exp(s * GIRTH_SD * rng.standard_normal()) * breadth
-    mean = Proportions()
+    mean = MEAN_HAND
     each = np.exp(s * FINGER_SD * rng.standard_normal((4, 3)))
     sizes = Proportions(
-        knuckles_F3=mean.knuckles_F3 * [breadth, length, 1.0],
-        lengths_F3=mean.lengths_F3 * length * each,
-        radii_F4=mean.radii_F4 * thick,
+        knuckles_43=mean.knuckles_43 * [breadth, length, 1.0],
+        lengths_43=mean.lengths_43 * length * each,
+        radii_44=mean.radii_44 * thick,
         thumb_base_3=mean.thumb_base_3 * [breadth, length, thick],
         thumb_lengths_3=mean.thumb_lengths_3 * length * np.exp(s * FINGER_SD * rng.normal(size=3)),
         thumb_radii_4=mean.thumb_radii_4 * thick,
@@ -119,17 +92,16 @@ def draw_signer(seed: int, number: int, spread: float = 1.0) -> Signer:
     slope = 0.03 + 0.05 * s * rng.standard_normal(2)
     frame = 205.0 * np.exp(0.08 * s * rng.standard_normal()) * length
     return Signer(
-        name=f"signer-{number}",
         seed=(seed, number),
         spread=s,
         sizes=sizes,
         tone=_colour(linear),
         cloth=_colour(cloth),
         sleeve=sleeve,
-        left=bool(rng.random() < LEFT_HANDED and s > 0),
+        left_handed=bool(rng.random() < LEFT_HANDED and s > 0),
         distance=float(np.clip(700 * np.exp(0.2 * s * rng.standard_normal()), 500, 1200)),
         frame=float(frame),
-        view=5.0 * s * rng.standard_normal(3),
+        camera_tilt=5.0 * s * rng.standard_normal(3),
         lamp=Lamp(
             _colour(around),
             _colour(strength * np.array([1 + warmth, 1.0, 1 - 1.4 * warmth])),
@@ -149,24 +121,21 @@ def draw_signer(seed: int, number: int, spread: float = 1.0) -> Signer:
 def angles(signer: Signer, pose: Pose, key: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Finger (4, 4) and thumb (5,) angles of one image, within the limits.
 
-    Args:
-        signer: Whose habits.
-        pose: Around which pose.
-        key: Number of the pose: a person's habit differs from pose to pose.
-        rng: Draws the image.
+    They vary about the pose by the person's habit, drawn from the pose's number ``key``, and by
+    the image's ``rng``.
     """
     habit = np.random.default_rng([*signer.seed, key, 3])
-    own_F4 = habit.standard_normal((4, 4)) * FINGER_HABIT + habit.standard_normal(4) * [4, 0, 4, 3]
+    own_44 = habit.standard_normal((4, 4)) * FINGER_HABIT + habit.standard_normal(4) * [4, 0, 4, 3]
     own_5 = habit.standard_normal(5) * THUMB_HABIT
-    fingers_F4 = pose.fingers_F4() + signer.spread * own_F4
-    fingers_F4 = fingers_F4 + rng.standard_normal((4, 4)) * FINGER_SD_DEGREES
+    fingers_44 = pose.fingers_44() + signer.spread * own_44
+    fingers_44 = fingers_44 + rng.standard_normal((4, 4)) * FINGER_SD_DEGREES
     thumb_5 = np.array(pose.thumb) + signer.spread * own_5
     thumb_5 = thumb_5 + rng.standard_normal(5) * THUMB_SD_DEGREES
-    return np.clip(fingers_F4, *FINGER_LIMITS.T), np.clip(thumb_5, *THUMB_LIMITS.T)
+    return np.clip(fingers_44, *FINGER_LIMITS.T), np.clip(thumb_5, *THUMB_LIMITS.T)
 
 
 def rotation(turn: float, tip: float, roll: float) -> Array:
-    """About the vertical, then the horizontal, then in the picture; degrees → (3, 3)."""
+    """Rotation (3, 3) about the vertical, then the horizontal, then in the picture; degrees."""
     a, b, c = np.radians([turn, tip, roll])
     y = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
     x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
@@ -174,54 +143,45 @@ def rotation(turn: float, tip: float, roll: float) -> Array:
     return z @ x @ y
 
 
-def draw_joints(signer: Signer, pose: Pose, key: int, rng: np.random.Generator) -> Joints:
-    """The joints of one image, the thumb at its place."""
-    fingers_F4, thumb_5 = angles(signer, pose, key, rng)
-    return posed(pose, fingers_F4, thumb_5, signer.sizes)[0]
-
-
 def draw_scene(
     signer: Signer,
     pose: Pose,
     key: int,
     rng: np.random.Generator,
-    off: tuple[float, float] = (0.0, 0.0),
+    offset: tuple[float, float] = (0.0, 0.0),
 ) -> Scene:
-    """One image of a signer holding a pose.
+    """One image of a signer holding a pose; ``key`` as in :func:`angles`.
 
-    Args:
-        signer: Who.
-        pose: What.
-        key: Number of the pose, for the habit.
-        rng: Draws the image.
-        off: Where the hand's middle lies, as shares of the frame's height right and up.
+    The hand's centre lies at ``offset``, right and up, in shares of the frame's height.
     """
-    fingers_F4, thumb_5 = angles(signer, pose, key, rng)
-    _, bones = posed(pose, fingers_F4, thumb_5, signer.sizes)
+    fingers_44, thumb_5 = angles(signer, pose, key, rng)
+    _, bones = solve_pose(pose, fingers_44, thumb_5, signer.sizes)
     habit = np.random.default_rng([*signer.seed, key, 4])
     own = signer.spread * habit.standard_normal(3) * TURN_HABIT
-    turn = np.array(pose.orientation) + own + signer.view + rng.standard_normal(3) * TURN_SD
+    turn = np.array(pose.orientation) + own + signer.camera_tilt + rng.standard_normal(3) * TURN_SD
     turn_33 = rotation(*turn)
     points = (
-        np.concatenate([bones.fingers_F43.reshape(-1, 3), bones.thumb_43, [[0.0, 10.0, 0.0]]])
+        np.concatenate([bones.fingers_443.reshape(-1, 3), bones.thumb_43, [[0.0, 10.0, 0.0]]])
         @ turn_33.T
     )
-    jitter = rng.normal(0, 0.025, 2) + off
+    jitter = rng.normal(0, 0.025, 2) + offset
     shift_3 = -(points.min(0) + points.max(0)) / 2
     shift_3 = shift_3 + signer.frame * np.array([jitter[0], jitter[1], 0.0])
     cones = hand(bones, signer.sizes, signer.sleeve)
-    worn = Worn(turn_33, shift_3, marks(bones, signer.sizes), (0, len(cones.kinds)))
-    return finished(signer, rng, cones.moved(turn_33, shift_3), (worn,))
+    hand_in_scene = PosedHand(
+        turn_33, shift_3, marks(bones, signer.sizes), (0, len(cones.materials))
+    )
+    return lit_scene(signer, rng, cones.moved(turn_33, shift_3), (hand_in_scene,))
 
 
-def finished(
+def lit_scene(
     signer: Signer,
     rng: np.random.Generator,
     cones: Cones | None,
-    hands: tuple[Worn, ...],
-    thing: Colour = (0.5, 0.5, 0.5),
+    hands: tuple[PosedHand, ...],
+    object_colour: Colour = (0.5, 0.5, 0.5),
 ) -> Scene:
-    """A scene in the signer's light, as it is in this image."""
+    """A scene in the signer's light, which varies a little from image to image."""
     around = np.array(signer.lamp.towards) + rng.normal(0, 0.07, 3)
     around /= np.linalg.norm(around)
     level = np.exp(0.04 * rng.standard_normal())
@@ -230,23 +190,17 @@ def finished(
         _colour(level * np.array(signer.lamp.colour)),
         _colour(level * np.array(signer.lamp.ambient)),
     )
-    wall = Wall(
-        _colour(np.array(signer.wall.colour) * level),
-        signer.wall.slope,
-        signer.wall.corners,
-        signer.wall.shade,
-    )
     return Scene(
         cones=cones,
         hands=hands,
         tone=signer.tone,
         cloth=signer.cloth,
-        thing=thing,
+        object_colour=object_colour,
         lamp=lamp,
-        wall=wall,
+        wall=replace(signer.wall, colour=_colour(np.array(signer.wall.colour) * level)),
         distance=signer.distance,
         frame=signer.frame * float(np.exp(rng.normal(0, 0.04))),
-        mirrored=signer.left,
+        mirrored=signer.left_handed,
         blur=signer.blur,
         noise=signer.noise,
         seed=int(rng.integers(2**31)),

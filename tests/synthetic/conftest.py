@@ -1,4 +1,4 @@
-"""Pictures this small are traced by one thread."""
+"""Small pictures are rendered on one thread."""
 
 from __future__ import annotations
 

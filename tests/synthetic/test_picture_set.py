@@ -1,9 +1,10 @@
-"""The built-in set: the same bytes whatever the order, a broken folder completed, bad arguments."""
+"""The built-in set: the same bytes in any order, broken folders completed, bad arguments."""
 
 from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,12 @@ from sign_ensemble import synthesize
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.data import manifest
-from sign_ensemble.synthetic.ood_pictures import STRANGE
-from sign_ensemble.synthetic.picture_set import LABELS, Picture, Recipe, plan, rendered
+from sign_ensemble.synthetic.ood_pictures import OOD_SETS
+from sign_ensemble.synthetic.picture_set import LABELS, Picture, Recipe, plan, rendered, scene_of
 from sign_ensemble.synthetic.render import render_batch
 
 SMALL = Recipe(seed=1, width=48, height=40)
-CALL = ["--signers", "3", "--images-per-label", "1", "--strange-per-set", "2", "--size", "48x40"]
+CALL = ["--signers", "3", "--images-per-label", "1", "--ood-per-set", "2", "--size", "48x40"]
 
 
 def test_same_bytes_in_any_order() -> None:
@@ -44,15 +45,15 @@ def test_seed_and_spread_change_the_pictures() -> None:
     assert len(made) == 3
 
 
-@pytest.mark.parametrize("name", STRANGE)
-def test_strange_pictures_have_the_size_asked_for(name: str) -> None:
-    pictures = [Picture("strange", name, 1, n) for n in range(1, 6)]
+@pytest.mark.parametrize("name", OOD_SETS)
+def test_ood_pictures_have_the_recipes_size(name: str) -> None:
+    pictures = [Picture("ood", name, 1, n) for n in range(1, 6)]
     for content in rendered(pictures, SMALL):
         assert Image.open(io.BytesIO(content)).size == (48, 40)
 
 
 def test_hand_is_darker_than_its_wall_and_the_empty_wall_is_white() -> None:
-    sign, empty = Picture("sign", "b", 1, 1), Picture("strange", "no-hand", 1, 1)
+    sign, empty = Picture("sign", "b", 1, 1), Picture("ood", "no-hand", 1, 1)
     with_hand, without = (
         np.asarray(Image.open(io.BytesIO(content)).convert("L"), float)
         for content in rendered([sign, empty], SMALL)
@@ -75,15 +76,15 @@ def test_hand_only_is_a_cropped_hand_on_black() -> None:
         assert rows[0] < 0.15 * height  # the margin and no more
         assert columns[-1] - columns[0] > 0.75 * width
         assert np.median(rgb[~bright]) < 12
-    (content,) = rendered([Picture("strange", "no-hand", 1, 1)], recipe)
+    (content,) = rendered([Picture("ood", "no-hand", 1, 1)], recipe)
     empty = np.asarray(Image.open(io.BytesIO(content)))
     assert empty.shape == (80, 96, 3)
     assert empty.max() < 40
 
 
-def test_a_folder_of_hands_only_is_completed_and_keeps_apart(tmp_path: Path) -> None:
+def test_a_folder_of_hands_only_is_completed_and_refuses_another_recipe(tmp_path: Path) -> None:
     few = ["--out", str(tmp_path / "cut"), "--workers", "1", "--signers", "1", "--size", "64x56"]
-    few += ["--images-per-label", "1", "--strange-per-set", "0"]
+    few += ["--images-per-label", "1", "--ood-per-set", "0"]
     synthesize.main([*few, "--hand-only"])
     before = files_of(tmp_path / "cut")
     next((tmp_path / "cut").rglob("*.jpg")).write_bytes(b"")
@@ -93,23 +94,11 @@ def test_a_folder_of_hands_only_is_completed_and_keeps_apart(tmp_path: Path) -> 
         synthesize.main(few)
 
 
-def test_folders_from_before_hand_only_are_gone_on_with(folder: Path) -> None:
-    note = folder / "recipe.json"
-    recipe = json.loads(note.read_text())
-    assert recipe.pop("hand_only") is False
-    note.write_text(json.dumps(recipe))
-    synthesize.main(["--out", str(folder), "--workers", "1", *CALL])
-
-
 def test_a_batch_gives_what_single_pictures_give() -> None:
-    from dataclasses import replace
-
-    from sign_ensemble.synthetic.picture_set import scene_of
-
     scenes = [scene_of(Picture("sign", label, 1, 1), SMALL) for label in ("a", "v")]
     scenes[1] = replace(scenes[1], distance=scenes[0].distance, frame=scenes[0].frame)
-    together = render_batch(scenes, 48, 40)
-    for scene, picture in zip(scenes, together, strict=True):
+    pictures = render_batch(scenes, 48, 40)
+    for scene, picture in zip(scenes, pictures, strict=True):
         alone = render_batch([scene], 48, 40)[0]
         assert np.abs(alone.astype(int) - picture.astype(int)).mean() < 0.5
 
@@ -163,7 +152,7 @@ def test_another_recipe_is_refused(folder: Path) -> None:
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "letter.txt").write_text("mine")
+    (tmp_path / "letter.txt").write_text("text")
     with pytest.raises(UserError, match="did not write"):
         synthesize.main(["--out", str(tmp_path), *CALL])
     (tmp_path / "recipe.json").write_text(json.dumps([1]))
@@ -172,7 +161,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--size", "640"], "WIDTHxHEIGHT"),
         (["--size", "8x8"], "32 to 4096"),
@@ -182,7 +171,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         (["--workers", "-2"], "--workers is -2"),
     ],
 )
-def test_bad_arguments_are_refused(tmp_path: Path, arguments: list[str], says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_bad_arguments_are_refused(tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         synthesize.main(["--out", str(tmp_path / "x"), *arguments])
     assert not (tmp_path / "x").exists()

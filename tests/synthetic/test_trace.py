@@ -1,6 +1,6 @@
 """Tracing and light against shapes whose surface is known.
 
-Letters: N pixels.
+Letters: B scenes of a batch, E cones, X pixels or points.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.ndimage import label as label_parts
 
 from sign_ensemble.synthetic.picture_set import Picture, Recipe, scene_of
 from sign_ensemble.synthetic.shape import CREASE, Limb, Shape
-from sign_ensemble.synthetic.sparse import Sparse
+from sign_ensemble.synthetic.sparse_shading import SparseShading
 from sign_ensemble.synthetic.trace import Camera, Patch, normals, trace
 
 CAMERA = Camera(160, 120, 700.0, 120.0)  # a millimetre a pixel
@@ -23,7 +23,7 @@ LENS = torch.tensor([0.0, 0.0, 700.0])
 
 
 def balls(*balls: tuple[tuple[float, float, float], float]) -> Shape:
-    """Balls by middle and radius, side by side in one scene."""
+    """Balls by centre and radius in one scene."""
     middles = torch.tensor([[middle for middle, _ in balls]])
     radii = torch.tensor([[(radius, radius) for _, radius in balls]])
     limbs = tuple(Limb(((n, 1.0),)) for n in range(len(balls)))
@@ -40,34 +40,34 @@ def traced(shape: Shape, camera: Camera = CAMERA) -> Patch:
 @pytest.mark.parametrize("middle", [(0.0, 0.0, 0.0), (9.3, -14.6, 20.0)])
 def test_a_ball_is_where_it_is(radius: float, middle: tuple[float, float, float]) -> None:
     patch = traced(balls((middle, radius)))
-    outward_N3 = patch.points_BN3[0] - torch.tensor(middle)
-    inner_N = patch.cover_BN[0] == 1
-    facing_N = ((outward_N3 / radius) * (LENS - patch.points_BN3[0])).sum(-1) / 700
-    clear_N = inner_N & (facing_N > 0.3)  # nearly all: the rest grazes
-    off_N = (outward_N3.norm(dim=-1) - radius).abs()
-    assert off_N[clear_N].max() < 0.1
+    outward_X3 = patch.points_BX3[0] - torch.tensor(middle)
+    inner_X = patch.cover_BX[0] == 1
+    facing_X = ((outward_X3 / radius) * (LENS - patch.points_BX3[0])).sum(-1) / 700
+    clear_X = inner_X & (facing_X > 0.3)  # nearly all: the rest grazes
+    off_X = (outward_X3.norm(dim=-1) - radius).abs()
+    assert off_X[clear_X].max() < 0.1
     away = 700 - middle[2]
     seen = 700 * radius / np.sqrt(away**2 - radius**2)  # the cone it is seen in, pixels
     soft = np.pi * (seen**2 + seen + 1 / 3)  # cover falls to 0 over the pixel outside
-    assert float(patch.cover_BN.sum()) == pytest.approx(soft, rel=0.02, abs=radius)
-    found_N3 = normals(balls((middle, radius)), patch.points_BN3)[0]
-    assert (found_N3 - outward_N3 / radius)[clear_N].norm(dim=-1).max() < 0.06
+    assert float(patch.cover_BX.sum()) == pytest.approx(soft, rel=0.02, abs=radius)
+    found_X3 = normals(balls((middle, radius)), patch.points_BX3)[0]
+    assert (found_X3 - outward_X3 / radius)[clear_X].norm(dim=-1).max() < 0.06
 
 
 def test_the_nearer_ball_hides_the_other() -> None:
     patch = traced(balls(((0.0, 0.0, 40.0), 15.0), ((8.0, 0.0, -40.0), 25.0)))
-    near = patch.points_BN3[0, :, 2] > 0
-    at = (patch.rows_N - 59.5) ** 2 + (patch.columns_N - 79.5) ** 2
+    near = patch.points_BX3[0, :, 2] > 0
+    at = (patch.rows_X - 59.5) ** 2 + (patch.columns_X - 79.5) ** 2
     disc = 15 * 700 / 660
     assert near[at < (disc - 1) ** 2].all()
     assert not near[at > (disc + 1) ** 2].any()
 
 
 def test_limbs_grow_as_if_each_were_joined_by_itself() -> None:
-    """Side by side or not, evenly numbered or not, with other melts: the same distances."""
+    """Grouped or not, evenly numbered or not, with other blends: the same distances."""
     rng = torch.Generator().manual_seed(3)
-    a_BC3, b_BC3 = 40 * torch.randn(2, 1, 12, 3, generator=rng)
-    radii_BC2 = 5 + 5 * torch.rand(1, 12, 2, generator=rng)
+    a_BE3, b_BE3 = 40 * torch.randn(2, 1, 12, 3, generator=rng)
+    radii_BE2 = 5 + 5 * torch.rand(1, 12, 2, generator=rng)
     limbs = (
         Limb(((0, 9.0), (1, 9.0))),
         Limb(()),  # where a sleeve would be
@@ -79,29 +79,29 @@ def test_limbs_grow_as_if_each_were_joined_by_itself() -> None:
         Limb(((10, 4.0),)),
         Limb(((11, 4.0),)),
     )
-    shape = Shape(a_BC3, b_BC3, radii_BC2, limbs, (0,) * 12)
-    points_BN3 = 60 * torch.randn(1, 500, 3, generator=rng)
+    shape = Shape(a_BE3, b_BE3, radii_BE2, limbs, (0,) * 12)
+    points_BX3 = 60 * torch.randn(1, 500, 3, generator=rng)
     expected = []
-    for p in points_BN3[0].double().numpy():
+    for p in points_BX3[0].double().numpy():
         cones = []
         for a, b, (r_a, r_b) in zip(
-            *(x[0].double().numpy() for x in (a_BC3, b_BC3, radii_BC2)), strict=True
+            *(x[0].double().numpy() for x in (a_BE3, b_BE3, radii_BE2)), strict=True
         ):
             t = float(np.clip((p - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1))
             cones.append(np.linalg.norm(p - a - t * (b - a)) - (r_a + t * (r_b - r_a)))
         done: list[float] = []
         for limb in limbs:
             here = done[limb.parent] if limb.parent >= 0 else np.inf
-            for number, melt in limb.cones:
-                apart = min(abs(here - cones[number]), melt)
-                here = min(here, cones[number]) - (melt - apart) ** 2 / 4 / melt
+            for number, blend in limb.cones:
+                close = min(abs(here - cones[number]), blend)
+                here = min(here, cones[number]) - (blend - close) ** 2 / 4 / blend
             done.append(here)
-        whole = np.inf
+        union = np.inf
         for each in (d for d, limb in zip(done, limbs, strict=True) if limb.cones):
-            apart = min(abs(whole - each), CREASE)
-            whole = min(whole, each) - (CREASE - apart) ** 2 / 4 / CREASE
-        expected.append(whole)
-    found = shape.distance(points_BN3)[0]
+            close = min(abs(union - each), CREASE)
+            union = min(union, each) - (CREASE - close) ** 2 / 4 / CREASE
+        expected.append(union)
+    found = shape.distance(points_BX3)[0]
     assert found.numpy() == pytest.approx(np.array(expected), abs=2e-3)
 
 
@@ -111,47 +111,47 @@ def test_what_is_out_of_the_picture_is_not_seen() -> None:
 
 @pytest.mark.parametrize("label", ["a", "i", "s", "m", "c", "x"])
 def test_no_wall_shines_through_a_hand(label: str) -> None:
-    """Rays that ran out of steps beside a thumb were once taken for free ones: white seams."""
+    """Rays that run out of steps in a fold count as hits; otherwise white seams appear."""
     scene = scene_of(Picture("sign", label, 2, 1), Recipe(width=320, height=240))
     assert scene.cones is not None
     patch = traced(scene.cones.shape(), Camera(320, 240, scene.distance, scene.frame))
     cover = np.zeros((240, 320))
-    cover[patch.rows_N, patch.columns_N] = patch.cover_BN[0]
+    cover[patch.rows_X, patch.columns_X] = patch.cover_BX[0]
     # Inside the outline, what is not hand is a gap between fingers: two pixels wide somewhere.
     gaps, n_gaps = label_parts(binary_fill_holes(cover == 1) & (cover < 1))
     for gap in range(1, n_gaps + 1):
         assert cover[gaps == gap].min() < 0.5
 
 
-def test_light_looked_at_once_is_spread_over_its_square_and_not_over_an_edge() -> None:
+def test_a_shaded_pixel_stands_for_its_tile_and_not_across_an_edge() -> None:
     rows, columns = torch.cartesian_prod(torch.arange(8), torch.arange(8)).T
     step = torch.where(columns < 3, 50.0, 0.0)  # a finger before a palm
-    some = Sparse.of(rows, columns, step[None], 0.8)
-    assert len(some.chosen_n) < 64
-    beside = (columns >= 2) & (columns <= 3)
-    assert set(beside.nonzero()[:, 0].tolist()) <= set(some.chosen_n.tolist())
+    some = SparseShading.chosen(rows, columns, step[None], 0.8)
+    assert len(some.chosen_x) < 64
+    at_edge = (columns >= 2) & (columns <= 3)
+    assert set(at_edge.nonzero()[:, 0].tolist()) <= set(some.chosen_x.tolist())
     values = torch.where(columns < 3, 1.0, 0.0)
-    spread = some.spread(values[some.chosen_n][None])[0]
+    spread = some.spread(values[some.chosen_x][None])[0]
     assert torch.equal(spread, values)
-    even = torch.full((1, len(some.chosen_n)), 0.7)
+    even = torch.full((1, len(some.chosen_x)), 0.7)
     assert some.spread(even) == pytest.approx(np.full((1, 64), 0.7))
 
 
-def test_wide_pixels_are_all_looked_at() -> None:
+def test_wide_pixels_are_all_shaded() -> None:
     rows, columns = torch.cartesian_prod(torch.arange(4), torch.arange(4)).T
-    some = Sparse.of(rows, columns, torch.zeros(1, 16), 2.0)
-    assert some.chosen_n.tolist() == list(range(16))
+    some = SparseShading.chosen(rows, columns, torch.zeros(1, 16), 2.0)
+    assert some.chosen_x.tolist() == list(range(16))
 
 
 def test_the_same_scene_twice_in_a_batch_is_traced_alike() -> None:
     one = balls(((0.0, 0.0, 0.0), 20.0))
     both = replace(
         one,
-        a_BC3=one.a_BC3.repeat(2, 1, 1),
-        b_BC3=one.b_BC3.repeat(2, 1, 1),
-        radii_BC2=one.radii_BC2.repeat(2, 1, 1),
+        a_BE3=one.a_BE3.repeat(2, 1, 1),
+        b_BE3=one.b_BE3.repeat(2, 1, 1),
+        radii_BE2=one.radii_BE2.repeat(2, 1, 1),
     )
     alone, two = traced(one), traced(both)
-    assert torch.equal(alone.rows_N, two.rows_N)
-    for points_N3 in two.points_BN3:
-        assert points_N3.numpy() == pytest.approx(alone.points_BN3[0].numpy(), abs=1e-2)
+    assert torch.equal(alone.rows_X, two.rows_X)
+    for points_X3 in two.points_BX3:
+        assert points_X3.numpy() == pytest.approx(alone.points_BX3[0].numpy(), abs=1e-2)
