@@ -41,7 +41,7 @@ LOOKS = {  # signer: skin colour, size as a share of the side, tilt in degrees
 IMAGES = 6
 SCALE = 4  # drawn larger, then reduced: smooth edges
 _BUCKETS = count()
-LONGEST = ("test_tuned.py", "test_whole.py")  # each begins with a run that its tests share
+LONGEST = ("test_tuned.py", "test_uninterrupted.py")  # each begins with a run that its tests share
 
 pytest.register_assert_rewrite("small_runs", "started_commands")  # their asserts show values too
 

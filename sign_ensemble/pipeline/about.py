@@ -7,12 +7,14 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
 
 from sign_ensemble import __version__
 from sign_ensemble.core.config import Config, EvaluateConfig
 from sign_ensemble.data import manifest
 from sign_ensemble.data.manifest import Manifest
+from sign_ensemble.rejection.conformal import resolution
 from sign_ensemble.rejection.predictor import Predictor
 
 NO_PRIOR = "confidence assumes that every image shown is a sign"
@@ -45,6 +47,7 @@ def about(
     return {
         "rule": rule.words(),
         "target_coverage": rule.target_coverage,
+        "signers": config.data.signers,
         "members": len(predictor.ensemble.members),
         "labels": list(predictor.ensemble.labels),
         "images": listed.counts(),

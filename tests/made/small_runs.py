@@ -25,7 +25,7 @@ def settings(home: Path, images: Path, name: str, trials: int, *more: str) -> li
         "search.h2": "[8, 16]",
         "ensemble.size": 2,
         "finetune.layers": "none",
-        "rejection.negatives": 10,
+        "rejection.hand_count_images": 10,
         "rejection.reference_images": 100,
         "evaluate.images": 10,
         "evaluate.bootstrap": 20,
@@ -84,15 +84,17 @@ def assert_kept(run: Path, before: dict[str, tuple[str, int]]) -> None:
             assert now[name] == content, name
 
 
-def assert_same_outcome(run: Path, whole: Path) -> None:
-    """Trials, members, rule and figures are those of the run that nothing interrupted."""
-    expected = {n: without_seconds(record) for n, record in records(whole).items()}
+def assert_same_outcome(run: Path, undisturbed: Path) -> None:
+    """Trials, members, rule and figures are those of the undisturbed run."""
+    expected = {n: without_seconds(record) for n, record in records(undisturbed).items()}
     assert {n: without_seconds(record) for n, record in records(run).items()} == expected
-    same = ("members/*", "rule.*", "trials/*/*.safetensors", "negatives.safetensors")
-    here, there = shas(run, *same), shas(whole, *same)
+    same = ("members/*", "rule.*", "trials/*/*.safetensors", "hand_count.safetensors")
+    here, there = shas(run, *same), shas(undisturbed, *same)
     for name in set(here) | set(there):
         if "fold-" not in name:  # their headers hold seconds
             assert here.get(name) == there.get(name), name
     assert set(here) == set(there)
-    figures, expected_figures = (json.loads((r / "metrics.json").read_text()) for r in (run, whole))
+    figures, expected_figures = (
+        json.loads((r / "metrics.json").read_text()) for r in (run, undisturbed)
+    )
     assert figures == expected_figures

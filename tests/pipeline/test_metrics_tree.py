@@ -15,13 +15,11 @@ import pytest
 
 from sign_ensemble import metrics
 from sign_ensemble.pipeline.metrics_tree import OodSet, evaluate
-from sign_ensemble.rejection.class_gaussians import fit_class_gaussians
 from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.p_in_distribution import InDistribution
 from sign_ensemble.rejection.predictor import Answers, answer
-from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
 from sign_ensemble.rejection.rule import Rule
-from sign_ensemble.rejection.scores import DISTANCES, WITNESSES, all_scores, max_prob
+from sign_ensemble.rejection.scores import HAND_COUNT_SCORES, SCORES, all_scores, max_prob
 
 KNOWN = {"accuracy", "coverage", "confident", "selective_risk", "ece", "aurc", "augrc", "nll"}
 OF_SET = {"auroc", "fpr95", "accepted", "overconfident"}
@@ -35,52 +33,43 @@ RIGHT = ([0.99] * 7 + [0.2], [0.95] * 6 + [0.4, 0.3])  # probability of the true
 NEAR_KNOWN = np.array([0.10, 0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.9])  # the last is far off
 
 
-def evidence(right: Any, labels: np.ndarray, near: np.ndarray) -> EnsembleOutput:
+def output(right: Any, labels: np.ndarray, near: np.ndarray) -> EnsembleOutput:
     """Members that give their label the probability ``right``, the other one the rest."""
     right_MN = np.array(right)
     probs = np.where(
         (np.arange(2) == labels[:, None])[None], right_MN[..., None], 1 - right_MN[..., None]
     )
+    logits = np.log(probs).astype(np.float32)
     return EnsembleOutput(
-        np.log(probs).astype(np.float32), np.ones(len(right_MN)), near, near, near, near
+        logits, np.ones(len(right_MN)), knn_N=np.zeros(len(near)), regional_N=near
     )
 
 
-def rule(target_coverage: float = 0.9, unsure: float = 0.0) -> Rule:
+def rule(target_coverage: float = 0.9, uncertainty_share: float = 0.0) -> Rule:
     """The distance decides; calibrated on 20 images of two signers, distances up to 0.29."""
     calibration_probs = np.linspace(0.6, 0.999, 20)
-    calm = evidence([calibration_probs, calibration_probs], np.zeros(20, int), np.arange(20) / 100)
-    # the members agree there, and the energy of log-probabilities is 0 but for rounding
-    wide = {"disagreement": 0.02, "energy": 0.01} | dict.fromkeys(DISTANCES, 0.01)
+    calm = output([calibration_probs, calibration_probs], np.zeros(20, int), np.arange(20) / 100)
     calibration = all_scores(calm)
-    for name, step in wide.items():
-        calibration[name] = step * np.arange(20.0)
-    calibration["neighbour"] = calibration["neighbour"] + 0.1
+    calibration["disagreement"] = 0.02 * np.arange(20.0)  # the members agree there
+    calibration["regional_mahalanobis"] = 0.1 + 0.01 * np.arange(20.0)
     return Rule(
-        witnesses=("neighbour",),
-        joined="smallest",
         target_coverage=target_coverage,
+        uncertainty_share=uncertainty_share,
         calibration=calibration,
         groups_C=np.repeat([0, 1], 10),
         single_C=max_prob(np.stack([calibration_probs, 1 - calibration_probs], -1)),
-        neighbours=1,
-        bank=np.zeros((1, 2), np.float16),
-        clouds=fit_class_gaussians(np.eye(2, dtype=np.float16), np.arange(2)),
-        parts=RegionalGaussians(()),
-        choice={},
         temperature=1.0,
-        unsure=unsure,
     )
 
 
 def known(near: np.ndarray = NEAR_KNOWN, target_coverage: float = 0.9) -> Answers:
-    return answer(evidence(RIGHT, LABELS, near), rule(target_coverage))
+    return answer(output(RIGHT, LABELS, near), rule(target_coverage))
 
 
-def strange(n: int, distance: float, top: float = 0.97, kind: str = "far") -> OodSet:
-    """Images that both members are sure of, at one distance from the training images."""
+def ood(n: int, distance: float, top: float = 0.97, kind: str = "far") -> OodSet:
+    """Images that both members are confident of, at one distance from the training images."""
     tops = np.full((2, n), top)
-    return OodSet(kind, answer(evidence(tops, np.zeros(n, int), np.full(n, distance)), rule()))
+    return OodSet(kind, answer(output(tops, np.zeros(n, int), np.full(n, distance)), rule()))
 
 
 def tree_of(
@@ -100,9 +89,7 @@ def tree_of(
 
 @pytest.fixture(scope="module")
 def tree() -> dict[str, Any]:
-    return tree_of(
-        gestures=strange(5, 0.2, kind="near"), blank=strange(4, 1.0), photos=strange(3, 0.15)
-    )
+    return tree_of(gestures=ood(5, 0.2, kind="near"), blank=ood(4, 1.0), photos=ood(3, 0.15))
 
 
 def figures(tree: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -120,10 +107,10 @@ def figures(tree: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 def test_the_tree_is_the_one_that_is_documented(tree: dict[str, Any]) -> None:
     assert set(tree) == {"known", "sets", "single", "scores", "signers"}
-    assert set(tree["scores"]) == set(WITNESSES) - {"own_mahalanobis", "no_hand", "two_hands"}
+    assert set(tree["scores"]) == {score.name for score in SCORES} - set(HAND_COUNT_SCORES)
     assert set(tree["signers"]) == {"eve", "fay"}
-    end_to_end = [tree, tree["single"], *tree["scores"].values()]
-    for part in end_to_end:
+    parts = [tree, tree["single"], *tree["scores"].values()]
+    for part in parts:
         assert set(part["known"]) == KNOWN
         assert list(part["sets"]) == ["gestures", "blank", "photos"]
         for name, (kind, n) in {
@@ -131,7 +118,7 @@ def test_the_tree_is_the_one_that_is_documented(tree: dict[str, Any]) -> None:
         }.items():  # fmt: skip
             assert set(part["sets"][name]) == OF_SET | {"kind", "n"}
             assert (part["sets"][name]["kind"], part["sets"][name]["n"]) == (kind, n)
-    for part in end_to_end[1:]:
+    for part in parts[1:]:
         assert set(part) == {"known", "sets"}
     for signer in tree["signers"].values():
         assert set(signer) == KNOWN
@@ -139,7 +126,7 @@ def test_the_tree_is_the_one_that_is_documented(tree: dict[str, Any]) -> None:
 
 def test_every_figure_has_its_spread(tree: dict[str, Any]) -> None:
     found = dict(figures(tree))
-    assert len(found) == 12 * (8 + 3 * 4) + 2 * 8
+    assert len(found) == 6 * (8 + 3 * 4) + 2 * 8
     for path, figure in found.items():
         assert set(figure) == {"value", "low", "high", "n"}, path
         assert figure["low"] <= figure["high"], path
@@ -163,9 +150,7 @@ def test_the_tree_is_json(tree: dict[str, Any]) -> None:
 
 
 def test_the_same_seed_gives_the_same_tree(tree: dict[str, Any]) -> None:
-    again = tree_of(
-        gestures=strange(5, 0.2, kind="near"), blank=strange(4, 1.0), photos=strange(3, 0.15)
-    )
+    again = tree_of(gestures=ood(5, 0.2, kind="near"), blank=ood(4, 1.0), photos=ood(3, 0.15))
     assert again == tree
 
 
@@ -207,14 +192,14 @@ def test_figures_of_each_signer(tree: dict[str, Any]) -> None:
 
 
 def test_a_perfect_detector() -> None:
-    tree = tree_of(near=np.linspace(0.1, 0.2, 8), blank=strange(6, 1.0))
-    for name in ("sets.blank", "scores.neighbour.sets.blank"):
+    tree = tree_of(near=np.linspace(0.1, 0.2, 8), blank=ood(6, 1.0))
+    for name in ("sets.blank", "scores.regional_mahalanobis.sets.blank"):
         for figure, expected in (("auroc", 1.0), ("fpr95", 0.0), ("accepted", 0.0)):
             found = dict(figures(tree))[f"{name}.{figure}"]
             assert (found["value"], found["low"], found["high"]) == (expected, expected, expected)
 
 
-def test_auroc_counts_strange_images_as_higher(tree: dict[str, Any]) -> None:
+def test_auroc_counts_ood_images_as_higher(tree: dict[str, Any]) -> None:
     # photos lie at 0.15: above five known images, level with one, below two
     assert value(tree, "sets.photos.auroc") == pytest.approx((5 + 0.5) / 8)
     # to keep 95 % of eight, all eight must be kept, so every photo is
@@ -224,10 +209,10 @@ def test_auroc_counts_strange_images_as_higher(tree: dict[str, Any]) -> None:
 
 
 def test_near_images_are_failures_for_aurc_and_far_ones_are_not() -> None:
-    near = np.linspace(0.11, 0.18, 8)  # the wrong answer is the strangest known image
+    near = np.linspace(0.11, 0.18, 8)  # the wrong answer is the most OOD known image
     alone = tree_of(near=near)
-    far = tree_of(near=near, blank=strange(4, 1.0))
-    mixed = tree_of(near=near, gestures=strange(4, 0.105, kind="near"))
+    far = tree_of(near=near, blank=ood(4, 1.0))
+    mixed = tree_of(near=near, gestures=ood(4, 0.105, kind="near"))
     assert value(alone, "known.aurc") == value(far, "known.aurc")
     # among eight only the last accepted is wrong: trapezoid (Σ r_k − (r_1 + r_8) / 2) / 7
     assert value(alone, "known.aurc") == pytest.approx((1 / 8 - 1 / 16) / 7, **CLOSE)
@@ -242,35 +227,37 @@ def test_overconfident_counts_everything_for_the_single_model(tree: dict[str, An
     assert value(tree, "sets.blank.overconfident") == 0.0
     assert value(tree, "single.sets.blank.overconfident") == 1.0
     assert value(tree, "sets.photos.overconfident") == 1.0  # sure, and not refused
-    unsure = tree_of(blank=strange(4, 1.0, top=0.89))
-    assert value(unsure, "single.sets.blank.overconfident") == 0.0
+    uncertain = tree_of(blank=ood(4, 1.0, top=0.89))
+    assert value(uncertain, "single.sets.blank.overconfident") == 0.0
 
 
-def test_sure_is_the_share_of_known_images_that_confidence_leaves(tree: dict[str, Any]) -> None:
+def test_confident_is_the_share_of_known_images_accepted_with_high_confidence(
+    tree: dict[str, Any],
+) -> None:
     # the ensemble is 0.97 sure six times, all answered; one model 0.99 sure seven times
     assert value(tree, "known.confident") == 6 / 8
     assert value(tree, "single.known.confident") == 7 / 8
-    assert value(tree, "scores.neighbour.known.confident") == 6 / 8
-    doubting = replace(rule(), belief=InDistribution(0.5, np.zeros(1), np.array([0.92])))
-    shown = answer(known().evidence, doubting)
-    doubted = evaluate(shown, LABELS, SIGNERS, {"blank": strange(4, 1.0)}, doubting, 0, 10, 0)
-    assert value(doubted, "known.confident") == 0.0  # .92 · .97
-    assert value(doubted, "single.known.confident") == 7 / 8
-    assert value(doubted, "known.ece") == value(tree, "known.ece")  # of probabilities
+    assert value(tree, "scores.regional_mahalanobis.known.confident") == 6 / 8
+    less = replace(rule(), in_distribution=InDistribution(0.5, np.zeros(1), np.array([0.92])))
+    shown = answer(known().output, less)
+    lower = evaluate(shown, LABELS, SIGNERS, {"blank": ood(4, 1.0)}, less, 0, 10, 0)
+    assert value(lower, "known.confident") == 0.0  # .92 · .97
+    assert value(lower, "single.known.confident") == 7 / 8
+    assert value(lower, "known.ece") == value(tree, "known.ece")  # of probabilities
 
 
 def test_single_model_counts_even_what_its_threshold_refuses() -> None:
     # calibrated so that 0.97 is less sure than every calibration image
     strict = rule()
-    sure = Rule(**{**vars(strict), "single_C": np.full(20, 0.001)})
-    tree = evaluate(known(), LABELS, SIGNERS, {"blank": strange(4, 1.0)}, sure, 0, 10, 0)
+    confident = Rule(**{**vars(strict), "single_C": np.full(20, 0.001)})
+    tree = evaluate(known(), LABELS, SIGNERS, {"blank": ood(4, 1.0)}, confident, 0, 10, 0)
     assert value(tree, "single.sets.blank.accepted") == 0.0
     assert value(tree, "single.sets.blank.overconfident") == 1.0
 
 
 def test_each_score_has_its_own_threshold(tree: dict[str, Any]) -> None:
     # by distance alone all blank images are refused, by certainty none: both members are sure
-    assert value(tree, "scores.neighbour.sets.blank.accepted") == 0.0
+    assert value(tree, "scores.regional_mahalanobis.sets.blank.accepted") == 0.0
     assert value(tree, "scores.total_uncertainty.sets.blank.accepted") == 1.0
     assert value(tree, "scores.total_uncertainty.sets.blank.overconfident") == 1.0
 
@@ -283,23 +270,27 @@ def test_nothing_accepted_leaves_the_error_open() -> None:
     json.dumps(tree, allow_nan=False)
 
 
-def test_strangeness_ranks_sets_and_both_questions_refuse() -> None:
+def test_the_statistic_ranks_sets_and_both_tests_reject() -> None:
     both, one = rule(0.2, 0.75), rule(0.2)
-    near = np.full(8, 0.1)  # nothing is strange: only the two unsure images may be refused
+    near = np.full(8, 0.1)  # nothing is OOD: only the two uncertain images may be rejected
     signs = {
-        each: answer(evidence(RIGHT, LABELS, near), each_rule)
+        each: answer(output(RIGHT, LABELS, near), each_rule)
         for each, each_rule in (("both", both), ("one", one))
     }
     assert signs["one"].accepted_N.all()
     assert signs["both"].accepted_N.tolist() == [True] * 6 + [False] * 2
-    assert signs["both"].witness_N[6:].tolist() == ["total_uncertainty"] * 2
+    assert signs["both"].deciding_score_N[6:].tolist() == ["total_uncertainty"] * 2
     odd = OodSet(
-        "far", answer(evidence(np.full((2, 3), 0.97), np.zeros(3, int), np.full(3, 0.2)), both)
+        "far", answer(output(np.full((2, 3), 0.97), np.zeros(3, int), np.full(3, 0.2)), both)
     )
     tree = evaluate(signs["both"], LABELS, SIGNERS, {"odd": odd}, both, best=0, draws=20, seed=0)
     assert tree["sets"]["odd"]["auroc"]["value"] == 1.0
     assert tree["known"]["coverage"]["value"] == 0.75
     assert tree["known"]["selective_risk"]["value"] == 0.0
     assert tree["known"]["augrc"]["value"] == pytest.approx(
-        float(metrics.augrc(both.doubt(signs["both"].scores), signs["both"].labels_N != LABELS))
+        float(
+            metrics.augrc(
+                both.rejection_score(signs["both"].scores), signs["both"].labels_N != LABELS
+            )
+        )
     )

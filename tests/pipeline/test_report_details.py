@@ -10,10 +10,8 @@ import pytest
 from sign_ensemble import metrics
 from sign_ensemble.pipeline.metrics_tree import Bootstrap, OodSet
 from sign_ensemble.pipeline.report_details import details
-from sign_ensemble.rejection.class_gaussians import fit_class_gaussians
 from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.predictor import Answers, answer
-from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.scores import all_scores
 
@@ -25,47 +23,43 @@ SECOND = (0.9, 0.8, 0.1, 0.2, 0.40, 0.7)
 KNOWN_AT = (1.0, 2.0, 3.0, 4.0, 5.0, 99.0)  # the last is refused
 
 
-def evidence(first: Any, second: Any, distance: Any) -> EnsembleOutput:
+def output(first: Any, second: Any, distance: Any) -> EnsembleOutput:
     of_zero_MN = np.array([first, second])
     logits = np.log(np.stack([of_zero_MN, 1 - of_zero_MN], -1)).astype(np.float32)
     distance_N = np.array(distance, float)
-    return EnsembleOutput(logits, np.ones(2), distance_N, distance_N, distance_N, distance_N)
+    return EnsembleOutput(logits, np.ones(2), np.zeros(len(distance_N)), distance_N)
 
 
-CALM = all_scores(evidence(np.linspace(0.6, 0.9, 20), np.linspace(0.6, 0.9, 20), np.arange(20.0)))
+CALM = all_scores(output(np.linspace(0.6, 0.9, 20), np.linspace(0.6, 0.9, 20), np.arange(20.0)))
 RULE = Rule(
-    witnesses=("neighbour",),
-    joined="smallest",
     target_coverage=0.9,
+    uncertainty_share=0.0,
     calibration=CALM,
     groups_C=np.repeat([0, 1], 10),
     single_C=CALM["total_uncertainty"],
-    neighbours=1,
-    bank=np.zeros((1, 2), np.float16),
-    clouds=fit_class_gaussians(np.eye(2, dtype=np.float16), np.arange(2)),
-    parts=RegionalGaussians(()),
-    choice={},
     temperature=2.0,
 )
 
 
 @pytest.fixture(scope="module")
 def known() -> Answers:
-    return answer(evidence(FIRST, SECOND, KNOWN_AT), RULE)
+    return answer(output(FIRST, SECOND, KNOWN_AT), RULE)
 
 
 @pytest.fixture(scope="module")
 def tree(known: Answers) -> dict[str, Any]:
-    def of(kind: str, *sure: float, at: float) -> OodSet:
-        return OodSet(kind, answer(evidence(sure, sure, [at] * len(sure)), RULE))
+    def of(kind: str, *probabilities: float, at: float) -> OodSet:
+        return OodSet(
+            kind, answer(output(probabilities, probabilities, [at] * len(probabilities)), RULE)
+        )
 
-    strange = {
+    ood = {
         "gestures": of("near", 0.95, 0.6, at=4.5),  # accepted
         "noise": of("far", 0.99, 0.97, 0.5, at=50.0),
         "blank": of("far", 0.5, at=6.0),
     }
     bootstrap = Bootstrap(20, 0)
-    return details(known, LABELS, strange, RULE, 0, ("nought", "one"), bootstrap)
+    return details(known, LABELS, ood, RULE, 0, ("nought", "one"), bootstrap)
 
 
 def test_labels(tree: dict[str, Any]) -> None:
@@ -93,12 +87,10 @@ def test_members_apart(tree: dict[str, Any]) -> None:
 
 
 def test_kinds_are_pooled_over_their_sets(tree: dict[str, Any]) -> None:
-    near, far = tree["ood"]["near"], tree["strange"]["far"]
+    near, far = tree["ood"]["near"], tree["ood"]["far"]
     assert (near["n"], far["n"]) == (2, 4)
     values = {
-        (kind, side): [
-            tree["ood"][kind][side][f]["value"] for f in ("overconfident", "accepted")
-        ]
+        (kind, side): [tree["ood"][kind][side][f]["value"] for f in ("overconfident", "accepted")]
         for kind in ("near", "far")
         for side in ("single", "ensemble")
     }
@@ -120,7 +112,7 @@ def test_the_operating_point_lies_on_the_curve(tree: dict[str, Any]) -> None:
 
 def test_reliability_before_and_after(tree: dict[str, Any], known: Answers) -> None:
     assert tree["temperature"] == 2.0
-    probs = known.evidence.probs_NK
+    probs = known.output.probs_NK
     for side, power in (("before", 1.0), ("after", 0.5)):
         scaled = probs**power / (probs**power).sum(-1, keepdims=True)
         confidence, correct = metrics.top_class(scaled, LABELS)

@@ -1,4 +1,4 @@
-"""A search whose trials fine-tune whole networks."""
+"""A search whose trials are end-to-end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sign_ensemble.learning.member import load
 
 @pytest.mark.long
 @pytest.mark.timeout(3 * SLOW)
-def test_a_search_of_whole_networks_goes_on_after_worker_trial_and_driver_were_killed(
+def test_an_end_to_end_search_goes_on_after_worker_trial_and_driver_were_killed(
     home: Path, signs_folder: Path, start: Callable[..., Command]
 ) -> None:
     arguments = settings(
@@ -49,6 +49,6 @@ def test_a_search_of_whole_networks_goes_on_after_worker_trial_and_driver_were_k
     assert [fold["epochs"] for fold in record["folds"]] == [12, 12]
     card = load(run / "members/member-00.safetensors").card
     assert (card.fold, card.finetune.layers) == (-1, "last")
-    assert not (run / "fold_models").exists()  # the trials' own networks have judged
+    assert not (run / "fold_models").exists()  # the trials' own models have predicted the folds
     assert not list(run.glob("train/trial-*"))
     assert json.loads((run / "metrics.json").read_text())["about"]["members"] == 1

@@ -52,11 +52,11 @@ def test_a_run_on_an_object_store(
     assert kept and shards
 
     on_another_machine(2)
-    said = finish(start("tune", *arguments, "--until", "ensemble"))
-    assert said.startswith(f"run folder: {run}\n")
-    assert f"{len(kept)} trials are kept from before" in said
-    assert "features computed" not in said
-    decoded = set(storage_path(at).glob("features/pixels-*/shards/*"))
+    shown = finish(start("tune", *arguments, "--until", "ensemble"))
+    assert shown.startswith(f"run folder: {run}\n")
+    assert f"{len(kept)} trials are kept from before" in shown
+    assert "features computed" not in shown
+    decoded = set(storage_path(at).glob("features/images-*/shards/*"))
     assert decoded and set(storage_path(at).glob("features/*/shards/*")) == shards | decoded
     records = {path.parent.name: path.read_bytes() for path in run.glob("trials/*/trial.json")}
     assert sorted(records) == ["0000", "0001", "0002", "0003"]
@@ -73,8 +73,8 @@ def test_a_run_on_an_object_store(
     finish(start("evaluate", "--run", str(run), *few))
     assert read_json(run / "metrics.json")["evaluations"] == 1
     assert (run / "report.html").is_file() and any(run.glob("figures/risk-coverage.svg"))
-    said = finish(start("predict", "--run", str(run), str(signs_folder / "dan" / "bar")))
-    assert len(said.splitlines()) == 7  # images and how long they took
+    shown = finish(start("predict", "--run", str(run), str(signs_folder / "dan" / "bar")))
+    assert len(shown.splitlines()) == 7  # images and how long they took
     assert not [path for path in run.glob("*") if path.name.startswith(".")]  # nothing half done
     assert not (tmp_path / "nowhere").exists()
     assert not list(tmp_path.rglob("s3*"))

@@ -17,8 +17,8 @@ def test_one_setting_makes_a_run(
     home: Path, signs_folder: Path, start: Callable[..., Command]
 ) -> None:
     arguments = settings(home, signs_folder, "one", 1, "--ensemble.size=1", "--member.dropout=0.3")
-    said = finish(start("train", *arguments))
-    assert re.search(r"on signers it never saw: nll \d\.\d{4}, accuracy 0?\.?\d", said)
+    shown = finish(start("train", *arguments))
+    assert re.search(r"on unseen signers: nll \d\.\d{4}, accuracy 0?\.?\d", shown)
     run = home / "one"
     record = records(run)[0]
     assert record["status"] == "complete"
@@ -35,7 +35,7 @@ def test_one_setting_makes_a_run(
 def test_one_setting_fine_tuned_by_two_workers(
     home: Path, signs_folder: Path, start: Callable[..., Command]
 ) -> None:
-    """Also ensemble.members folds: the judges are the members."""
+    """Also ensemble.members folds: the fold models are the members."""
     arguments = settings(
         home, signs_folder, "two", 1, "--ensemble.size=1", "--finetune.layers=conv3+",
         "--finetune.epochs=1", "--finetune.batch_size=16", "--ensemble.members=folds",
@@ -45,6 +45,6 @@ def test_one_setting_fine_tuned_by_two_workers(
     run = home / "two"
     index = json.loads((run / "members/index.json").read_text())
     assert [entry["fold"] for entry in index["members"]] == [0, 1, 2]
-    assert not (run / "judges").exists()
+    assert not (run / "fold_models").exists()
     finish(start("evaluate", f"--run={run}", "--evaluate.images=10", "--evaluate.bootstrap=20"))
     assert json.loads((run / "metrics.json").read_text())["about"]["members"] == 3

@@ -1,6 +1,4 @@
-"""What happens while a new Ray starts: images are read and negatives made, and nothing is written
-that a refusal would leave behind.
-"""
+"""What happens while a new Ray starts: images are read and features computed."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sign_ensemble.core.config import Config, DataConfig, Name, RejectionConfig, RunConfig
+from sign_ensemble.core.config import Config, DataConfig, Name, RunConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.ray_cluster import PendingRay
 from sign_ensemble.core.run_folder import open_run
@@ -26,7 +24,7 @@ def config_of(signs_folder: Path, home: Path) -> Config:
         size=63, augmentations=0, weights="random", engine="local", cache=str(home / "features"),
     )  # fmt: skip
     run = RunConfig(root=str(home / "runs"), name="one")
-    return Config(data=data, run=run, rejection=RejectionConfig(negatives=10))
+    return Config(data=data, run=run)
 
 
 def test_names_fit_before_images_are_read(signs_folder: Path, tmp_path: Path) -> None:
@@ -50,7 +48,7 @@ def test_names_that_do_not_fit_start_nothing(signs_folder: Path, tmp_path: Path)
     assert not called
 
 
-def test_a_ray_that_comes_late_refuses_before_negatives_are_written(
+def test_what_a_late_ray_cannot_do_is_refused_when_it_is_there(
     signs_folder: Path, tmp_path: Path
 ) -> None:
     config = config_of(signs_folder, tmp_path)
@@ -58,7 +56,7 @@ def test_a_ray_that_comes_late_refuses_before_negatives_are_written(
     looked: list[bool] = []
 
     class Late(PendingRay):
-        def look(self) -> None:  # not there yet when features are computed and negatives made
+        def look(self) -> None:  # not there yet while features are computed
             looked.append(up.done())
 
         def wait(self) -> None:
@@ -72,8 +70,6 @@ def test_a_ray_that_comes_late_refuses_before_negatives_are_written(
         prepare(config, cluster=Late(up, refuse))
     assert looked
     assert not any(looked)
-    assert not run.negatives.exists()
     up = Future()
     assert prepare(config, cluster=Late(up, lambda: None)).run == run
     assert up.done()
-    assert run.negatives.exists()

@@ -39,7 +39,7 @@ def test_interrupt_ends_the_search_in_one_line(
     assert wait_for(lambda: any(run.glob("trials/*/trial.json")), SLOW), command.err
     os.killpg(command.process.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
     assert command.ended() == 130, command.err
-    assert command.err == "interrupted: what is done is kept; the same command goes on\n"
+    assert command.err == "interrupted: finished work is kept; the same command continues\n"
     assert not CONTROL.search(command.out)
     kept = records(run)
     assert not (run / "trials.parquet").exists()
@@ -69,7 +69,7 @@ def test_a_swallowed_interrupt_ends_the_search(
     arguments = [*settings(home, signs_folder, "swallowed", 20), "--until", "search"]
     command = start("tune", *arguments, before=SWALLOWED)
     assert command.ended() == 130, command.err
-    assert command.err == "interrupted: what is done is kept; the same command goes on\n"
+    assert command.err == "interrupted: finished work is kept; the same command continues\n"
     assert len(records(home / "swallowed")) < 6
 
 
@@ -99,6 +99,6 @@ def test_an_interrupt_leaves_no_lock_taken(
     arguments = [*settings(home, signs_folder, "locked", 20), "--until", "search"]
     command = start("tune", *arguments, before=LOCKED)
     code = command.process.wait(SLOW / 4)
-    assert command.err == "interrupted: what is done is kept; the same command goes on\n"
+    assert command.err == "interrupted: finished work is kept; the same command continues\n"
     assert (code, command.ended()) == (130, 130)
     assert len(records(home / "locked")) < 6

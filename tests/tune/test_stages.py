@@ -17,27 +17,22 @@ from started_commands import SLOW, Command, finish
 
 @pytest.mark.timeout(3 * SLOW)
 def test_stage_by_stage(home: Path, signs_folder: Path, start: Callable[..., Command]) -> None:
-    """Also two objectives, ensemble.method greedy by what the rule answers, members without clouds
-    beside them, and a promise.
-    """
+    """Also ensemble.method greedy, members without GDA, and selective risk control."""
     run = home / "stages"
     more = (
-        "--search.objective=nll+augrc", "--ensemble.method=greedy", "--ensemble.lowers=augrc",
-        "--ensemble.gda=none", "--rejection.max_error=0.9",
+        "--ensemble.method=greedy", "--ensemble.gda=none", "--rejection.max_error=0.9",
     )  # fmt: skip
     arguments = settings(home, signs_folder, "stages", 3, *more)
     finish(start("tune", *arguments, "--until", "search"))
     trials = pq.read_table(run / "trials.parquet").to_pylist()
     assert len(trials) == 3
-    assert all(0 <= trial["augrc"] <= 1 for trial in trials)
     storage = JournalStorage(JournalFileBackend(str(run / "study.journal")))
     (name,) = optuna.get_all_study_names(storage)
     study = optuna.load_study(study_name=name, storage=storage)
     complete = {t.user_attrs["number"]: t.values for t in study.trials if t.values}
     for trial in trials:
         if trial["status"] == "complete":
-            both = [trial["nll"], trial["augrc"]]
-            assert complete[trial["number"]] == pytest.approx(both)
+            assert complete[trial["number"]] == pytest.approx([trial["nll"]])
     assert not (run / "members").exists()
     before = contents(run)
 
@@ -49,21 +44,18 @@ def test_stage_by_stage(home: Path, signs_folder: Path, start: Callable[..., Com
     assert index["method"] == "greedy"
     assert 1 <= sum(entry["votes"] for entry in index["members"]) <= 2
     rule = json.loads((run / "rule.json").read_text())
-    assert rule["readings"] is None
-    tried = "+".join(row["combination"] for row in rule["choice"]["candidates"])
-    assert "part_mahalanobis" in tried
-    assert not any(name in tried for name in ("sirc", "feature_norm", "generalised"))
-    assert rule["promise"]["max_error"] == 0.9
+    assert rule["gda"] is None
+    assert rule["risk_control"]["max_error"] == 0.9
     before = contents(run)
 
     evaluate = ("--run", str(run), "--evaluate.images=10", "--evaluate.bootstrap=20")
     finish(start("evaluate", *evaluate))
     first = json.loads((run / "metrics.json").read_text())
     assert first["evaluations"] == 1
-    assert any("errors among the answered" in note for note in first["about"]["notes"])
+    assert any("selective risk" in note or "max_error" in note for note in first["about"]["notes"])
     after = contents(run)
-    said = finish(start("evaluate", *evaluate))
-    assert "read once (--evaluate.again true)" in said
+    shown = finish(start("evaluate", *evaluate))
+    assert "read once (--evaluate.again true)" in shown
     assert contents(run) == after
     finish(start("evaluate", *evaluate, "--evaluate.again", "true"))
     second = json.loads((run / "metrics.json").read_text())

@@ -17,18 +17,13 @@ import pytest
 from small_runs import TUNED, assert_same_outcome, contents, settings
 from started_commands import SLOW, Command, finish, killed, process_on, wait_for
 
-from sign_ensemble.core.atomic_files import read_arrays, write_arrays
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data.backbone import load
 from sign_ensemble.learning.end_to_end import logits_and_features
-from sign_ensemble.pipeline.fold_models import read_out_of_fold
 from sign_ensemble.rejection import rule_file
-from sign_ensemble.rejection.candidates import USUAL_FINETUNED
-from sign_ensemble.rejection.class_gaussians import relative_distance
+from sign_ensemble.rejection.class_gaussians import label_distances, relative_distance
 from sign_ensemble.rejection.gda_predictions import GdaPredictions
-from sign_ensemble.rejection.member_gda import gda_distances
-from sign_ensemble.rejection.norms import Norms
 from sign_ensemble.rejection.predictor import load_predictor
 from sign_ensemble.rejection.regional_mahalanobis import regional_distance
 
@@ -55,73 +50,58 @@ def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
     assert index["finetuned"] == "last"
     assert [entry["fold"] for entry in index["members"]] == [-1, -1]
     assert len({entry["sha256"] for entry in index["members"]}) == 2
-    assert len(list(tuned.glob("judges/*"))) == 3  # a fold each
-    said = (tuned.parent / "tuned-out.txt").read_text()
-    assert "fine-tuning: 5 networks, 12 passes over 72 images each; without a GPU" in said
+    assert len(list(tuned.glob("fold_models/*"))) == 3  # a fold each
+    shown = (tuned.parent / "tuned-out.txt").read_text()
+    assert "fine-tuning: 5 networks, 12 passes over 72 images each; without a GPU" in shown
     for stage in ("heads", "finetuned"):
         gain = index["gains"][stage]
-        assert f"{stage} on signers they never saw: nll {gain['nll']:.4f}, accuracy" in said
+        assert f"{stage} on unseen signers: nll {gain['nll']:.4f}, accuracy" in shown
     figures = json.loads((tuned / "metrics.json").read_text())
     assert figures["about"]["members"] == 2
-    assert any("a share of 0.5 of the images shown" in note for note in figures["about"]["notes"])
+    assert any("50% of the images shown are no sign" in note for note in figures["about"]["notes"])
     rule = json.loads((tuned / "rule.json").read_text())
-    assert rule["own"] == 2
-    assert rule["readings"] is None or rule["readings"]["own"]
-    both = f"{USUAL_FINETUNED.name}, and total_uncertainty by itself"
-    assert rule["ood_prior"] == 0.5  # distances without some labels ask no network
-    belief = load_predictor(RunFolder(tuned)).rule.belief
-    assert belief and 0 < belief.sign_B[-1] < belief.sign_B[0] < 1
-    assert (rule["choice"]["chosen"], rule["unsure"]) == (both, 0.5)
-    assert "of fine-tuned members" in rule["choice"]["by"]
-    assert not list(tuned.glob("left-out/*"))  # heads without some labels say nothing of these
+    assert rule["gda"] and rule["gda"]["of_members"]
+    assert rule["member_gdas"] == 2
+    assert rule["ood_prior"] == 0.5
+    known = load_predictor(RunFolder(tuned)).rule.in_distribution
+    assert known and 0 < known.probabilities[-1] < known.probabilities[0] < 1
+    assert rule["ood_score"] == "regional_mahalanobis"
+    assert rule["vetoes"] == ["knn_distance", "no_hand", "two_hands"]
+    assert rule["uncertainty_share"] == 0.5
 
 
 @pytest.mark.timeout(SLOW)
-def test_each_members_clouds_are_of_what_it_sees(tuned: Path) -> None:
-    reader = load_predictor(RunFolder(tuned))
+def test_each_members_gda_is_of_its_own_features(tuned: Path) -> None:
+    predictor = load_predictor(RunFolder(tuned))
+    members, models = predictor.ensemble.members, predictor.models
     images = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), np.uint8)
-    seen = []
-    for member, own in zip(reader.ensemble.members, reader.rule.own, strict=True):
-        ((_, features_ND),) = logits_and_features(member, [images], reader.weights)
-        seen.append(gda_distances(features_ND, own, len(reader.ensemble.labels)))
-    distances = [each.to_labels_NK for each in seen]
-    assert np.abs(distances[0] - distances[1]).max() > 1e-3
-    readings = replace(reader.rule.readings or GdaPredictions((5.0,), 1.0, own=True), weight=2.0)
-    found = replace(reader, rule=replace(reader.rule, readings=readings)).evidence(images)
-    assert found.clouds == 2
-    expected = -np.stack(distances) / 2 / readings.temperatures[0]
+    to_labels = []
+    for member, gda in zip(members, models.member_gdas, strict=True):
+        ((_, features_ND),) = logits_and_features(member, [images], predictor.weights)
+        to_labels.append(gda.to_labels(features_ND, len(predictor.ensemble.labels)))
+    assert np.abs(to_labels[0] - to_labels[1]).max() > 1e-3
+    joined = replace(models.gda or GdaPredictions((5.0,), 1.0, of_members=True), weight=2.0)
+    found = replace(predictor, models=replace(models, gda=joined)).output(images)
+    assert found.gda_count == 2
+    expected = -np.stack(to_labels) / 2 / joined.temperatures[0]
     assert found.logits_MNK[2:] == pytest.approx(expected, rel=1e-4)
-    assert found.votes_M.tolist() == [*reader.ensemble.votes_M, *2 * reader.ensemble.votes_M]
-    assert found.own_N == pytest.approx((seen[0].cloud_N + seen[1].cloud_N) / 2, rel=1e-6)
-    assert "own_mahalanobis" in reader.rule.calibration
-    frozen = load(reader.weights).of_images(images)
-    whole_N = relative_distance(frozen.third_ND, reader.rule.clouds)
-    assert found.cloud_N == pytest.approx(whole_N)
-    parts_N = regional_distance((frozen.third_ND, frozen.fourth_ND), reader.rule.parts, whole_N)
-    assert found.part_N == pytest.approx(parts_N)
-    assert found.norm_N == pytest.approx(Norms.of(reader.rule.bank).of_images(frozen.fifth_ND))
+    votes_M = predictor.ensemble.votes_M
+    assert found.votes_M.tolist() == [*votes_M, *2 * votes_M]
+    frozen = load(predictor.weights).of_images(images)
+    fitted = models.distance_models
+    whole_image_N = relative_distance(*label_distances(frozen.third_ND, fitted.third))
+    layers = (frozen.third_ND, frozen.fourth_ND)
+    regional_N = regional_distance(layers, fitted.regional, whole_image_N)
+    assert found.regional_N == pytest.approx(regional_N)
 
 
 @pytest.mark.timeout(SLOW)
 def test_a_rule_of_other_members_is_refused(tuned: Path, tmp_path: Path) -> None:
     run = RunFolder(copytree(tuned, tmp_path / "run", ignore=ignore_patterns("ray", "train")))
-    rule = rule_file.load(run.rule)
-    rule_file.save(replace(rule, own=rule.own[:1]), run.rule)
-    with pytest.raises(UserError, match=r"it has clouds of 1 members, and the run has 2"):
+    rule, models = rule_file.load(run.rule)
+    rule_file.save(rule, replace(models, member_gdas=models.member_gdas[:1]), run.rule)
+    with pytest.raises(UserError, match=r"it has the GDA of 1 members, and the run has 2"):
         load_predictor(run)
-    before = {k: v for k, v in rule.calibration.items() if k != "own_mahalanobis"}
-    rule_file.save(replace(rule, calibration=before), run.rule)
-    with pytest.raises(UserError, match=r"of an earlier version; run tune anew"):
-        load_predictor(run)
-
-
-@pytest.mark.timeout(SLOW)
-def test_what_an_earlier_version_asked_judges_is_refused(tuned: Path, tmp_path: Path) -> None:
-    run = RunFolder(copytree(tuned, tmp_path / "run", ignore=ignore_patterns("ray", "train")))
-    arrays, _ = read_arrays(run.unseen)
-    write_arrays(run.unseen, {k: v for k, v in arrays.items() if "logits" in k})
-    with pytest.raises(UserError, match=r"of an earlier version; remove .* and tune"):
-        read_out_of_fold(run)
 
 
 @pytest.mark.timeout(SLOW)
@@ -180,10 +160,13 @@ def test_a_cluster_may_lose_a_trial_a_node_a_worker_and_the_driver(
     ((_, lost),) = busy
     os.kill(lost, signal.SIGKILL)
     assert wait_for(lambda: at_work("ray::RayTrainWorker") and busy[0][1] != lost, SLOW)
-    killed(command, lambda: (run / "judges/judge-00.safetensors").exists())
+    killed(command, lambda: (run / "fold_models/fold-model-00.safetensors").exists())
     before = contents(run)
     assert not (run / "members/index.json").exists()
 
     assert "complete after fold" not in finish(start("tune", *arguments))  # no trial again
-    assert contents(run)["judges/judge-00.safetensors"] == before["judges/judge-00.safetensors"]
+    assert (
+        contents(run)["fold_models/fold-model-00.safetensors"]
+        == before["fold_models/fold-model-00.safetensors"]
+    )
     assert_same_outcome(run, tuned)

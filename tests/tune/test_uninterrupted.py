@@ -28,42 +28,42 @@ TRIALS = 14  # the sampler models losses from the ninth on
 
 
 @pytest.fixture(scope="module")
-def end_to_end(home: Path, signs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(home: Path, signs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("end_to_end")
-    command = Command("tune", *settings(home, signs_folder, "end_to_end", TRIALS), folder=folder)
+    folder = tmp_path_factory.mktemp("undisturbed")
+    command = Command("tune", *settings(home, signs_folder, "undisturbed", TRIALS), folder=folder)
     try:
         finish(command)
     finally:
         command.close()
-    (home / "whole-out.txt").write_text(command.out)
-    return home / "end_to_end"
+    (home / "undisturbed-out.txt").write_text(command.out)
+    return home / "undisturbed"
 
 
 @pytest.mark.timeout(SLOW)
-def test_run_folder_is_complete(end_to_end: Path) -> None:
+def test_run_folder_is_complete(undisturbed: Path) -> None:
     for name in (
-        "config.yaml", "manifest.parquet", "negatives.safetensors", "trials.parquet",
+        "config.yaml", "manifest.parquet", "hand_count.safetensors", "trials.parquet",
         "study.journal", "members/index.json", "rule.json", "rule.safetensors", "metrics.json",
         "answers.parquet", "timings.json", "report.html", "figures/risk-coverage.svg",
     ):  # fmt: skip
-        assert (end_to_end / name).stat().st_size, name
-    index = json.loads((end_to_end / "members/index.json").read_text())["members"]
+        assert (undisturbed / name).stat().st_size, name
+    index = json.loads((undisturbed / "members/index.json").read_text())["members"]
     assert len(index) == 2
     for entry in index:
-        path = end_to_end / "members" / entry["file"]
+        path = undisturbed / "members" / entry["file"]
         assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
     assert not [
-        path for path in end_to_end.rglob(".*") if "ray" not in path.parts
+        path for path in undisturbed.rglob(".*") if "ray" not in path.parts
     ]  # nothing half done
 
 
 @pytest.mark.timeout(SLOW)
-def test_every_trial_is_recorded(end_to_end: Path) -> None:
-    found = records(end_to_end)
+def test_every_trial_is_recorded(undisturbed: Path) -> None:
+    found = records(undisturbed)
     assert sorted(found) == list(range(TRIALS))
     assert {record["status"] for record in found.values()} == {"complete", "pruned"}
-    table = pq.read_table(end_to_end / "trials.parquet").to_pydict()
+    table = pq.read_table(undisturbed / "trials.parquet").to_pydict()
     assert sorted(table["number"]) == list(range(TRIALS))
     best = min(
         (record for record in found.values() if record["status"] == "complete"),
@@ -74,9 +74,9 @@ def test_every_trial_is_recorded(end_to_end: Path) -> None:
 
 
 @pytest.mark.timeout(SLOW)
-def test_first_trial_is_the_default_recipe(end_to_end: Path) -> None:
-    member = yaml.safe_load((end_to_end / "config.yaml").read_text())["member"]
-    params = records(end_to_end)[0]["params"]
+def test_first_trial_is_the_default_recipe(undisturbed: Path) -> None:
+    member = yaml.safe_load((undisturbed / "config.yaml").read_text())["member"]
+    params = records(undisturbed)[0]["params"]
     h1, h2 = params.pop("h1"), params.pop("h2")
     assert [h1, h2] == member["widths"] == [16, 8]
     assert params == {name: member[name] for name in params}
@@ -86,36 +86,38 @@ def test_first_trial_is_the_default_recipe(end_to_end: Path) -> None:
 
 
 @pytest.mark.timeout(SLOW)
-def test_output_says_what_was_done(end_to_end: Path) -> None:
-    lines = (end_to_end.parent / "whole-out.txt").read_text().splitlines()
-    assert lines[0] == f"run folder: {end_to_end}"
+def test_output_says_what_was_done(undisturbed: Path) -> None:
+    lines = (undisturbed.parent / "undisturbed-out.txt").read_text().splitlines()
+    assert lines[0] == f"run folder: {undisturbed}"
     assert sum(re.match(r"trial \d+ (complete|pruned) after fold", line) is not None
                for line in lines) == TRIALS  # fmt: skip
-    assert f"metrics: {end_to_end / 'metrics.json'}" in lines
-    assert lines[-1] == f"report: {end_to_end / 'report.html'}"
+    assert f"metrics: {undisturbed / 'metrics.json'}" in lines
+    assert lines[-1] == f"report: {undisturbed / 'report.html'}"
     assert "…" not in "".join(lines)  # no figure is cut off where there is no terminal
 
 
 @pytest.mark.timeout(SLOW)
 def test_same_command_again_changes_no_file(
-    end_to_end: Path, signs_folder: Path, start: Callable[..., Command]
+    undisturbed: Path, signs_folder: Path, start: Callable[..., Command]
 ) -> None:
-    before = contents(end_to_end)
+    before = contents(undisturbed)
     began = time.monotonic()
-    said = finish(start("tune", *settings(end_to_end.parent, signs_folder, "end_to_end", TRIALS)))
+    shown = finish(
+        start("tune", *settings(undisturbed.parent, signs_folder, "undisturbed", TRIALS))
+    )
     assert time.monotonic() - began < 30  # Ray is not even started
-    assert "kept from before" in said
-    assert "read once" in said
-    assert contents(end_to_end) == before
+    assert "kept from before" in shown
+    assert "read once" in shown
+    assert contents(undisturbed) == before
 
 
 @pytest.mark.long
 @pytest.mark.timeout(2 * SLOW)
 def test_killed_twice_it_ends_as_if_never_interrupted(
-    end_to_end: Path, signs_folder: Path, start: Callable[..., Command]
+    undisturbed: Path, signs_folder: Path, start: Callable[..., Command]
 ) -> None:
-    run = end_to_end.parent / "killed"
-    arguments = settings(end_to_end.parent, signs_folder, "killed", TRIALS)
+    run = undisturbed.parent / "killed"
+    arguments = settings(undisturbed.parent, signs_folder, "killed", TRIALS)
 
     def recorded() -> dict[str, tuple[str, int]]:
         return {k: v for k, v in contents(run).items() if k.endswith("trial.json")}
@@ -132,12 +134,12 @@ def test_killed_twice_it_ends_as_if_never_interrupted(
     assert_kept(run, first)
     second = recorded()
     assert len(first) < len(second) < TRIALS
-    said = finish(start("tune", *arguments))
-    assert f"{len(second)} trials are kept from before" in said
+    shown = finish(start("tune", *arguments))
+    assert f"{len(second)} trials are kept from before" in shown
     assert_kept(run, second)
     assert sorted(records(run)) == list(range(TRIALS))
 
-    assert_same_outcome(run, end_to_end)
+    assert_same_outcome(run, undisturbed)
 
 
 IDLE_WORKER_DIES = """
@@ -160,21 +162,21 @@ Recorder.on_trial_complete = on_trial_complete
 @pytest.mark.long
 @pytest.mark.timeout(2 * SLOW)
 def test_a_worker_that_dies_between_trials_costs_nothing(
-    end_to_end: Path, signs_folder: Path, start: Callable[..., Command]
+    undisturbed: Path, signs_folder: Path, start: Callable[..., Command]
 ) -> None:
     """Ray Tune gives up the trial that was to have this worker next."""
-    arguments = settings(end_to_end.parent, signs_folder, "idle", TRIALS)
-    said = finish(start("tune", *arguments, before=IDLE_WORKER_DIES))
-    assert said.count("a worker was killed") == 1
-    assert_same_outcome(end_to_end.parent / "idle", end_to_end)
+    arguments = settings(undisturbed.parent, signs_folder, "idle", TRIALS)
+    shown = finish(start("tune", *arguments, before=IDLE_WORKER_DIES))
+    assert shown.count("a worker was killed") == 1
+    assert_same_outcome(undisturbed.parent / "idle", undisturbed)
 
 
 @pytest.mark.timeout(SLOW)
-def test_a_report_never_shows_an_earlier_reading(
-    end_to_end: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_report_never_shows_an_earlier_evaluation(
+    undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = RunFolder(end_to_end.parent / "read-again")
-    shutil.copytree(end_to_end, str(run.path), ignore=shutil.ignore_patterns("ray"))
+    run = RunFolder(undisturbed.parent / "read-again")
+    shutil.copytree(undisturbed, str(run.path), ignore=shutil.ignore_patterns("ray"))
     few = EvaluateConfig(images=10, bootstrap=10, again=True)
     tracker = Tracker(WandbConfig("disabled"), run, pytest.fail)
 
