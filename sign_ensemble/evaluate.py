@@ -1,4 +1,4 @@
-"""Read the test signers and the near and far sets once, and write metrics.json.
+"""Evaluate a run on its test images and on near and far OOD sets, and write metrics.json.
 
 Example:
     python -m sign_ensemble.evaluate --run runs/photos-1a2b3c4d --evaluate.far stairs=photos/stairs
@@ -25,18 +25,18 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--run", required=True, type=str, help="the run's folder or URI")
     parser.add_class_arguments(EvaluateConfig, "evaluate")
     parser.add_class_arguments(WandbConfig, "wandb")
-    made = parser.instantiate(parser.parse_args(named_paths(arguments)))
-    check(Config(evaluate=made.evaluate))
+    parsed = parser.instantiate(parser.parse_args(named_paths(arguments)))
+    check(Config(evaluate=parsed.evaluate))
     with imports_without_gc():
         from sign_ensemble import tracking
         from sign_ensemble.core.run_folder import RunFolder, load_config
         from sign_ensemble.pipeline.evaluation import evaluate_run
 
-    run = RunFolder(storage_path(made.run, "--run").resolve())
-    load_config(run)  # refuses what is no run before anything is written
-    tracker = tracking.open_tracker(made.wandb, run, say)
+    run = RunFolder(storage_path(parsed.run, "--run").resolve())
+    load_config(run)  # raises where this is no run, before anything is written
+    tracker = tracking.open_tracker(parsed.wandb, run, say)
     try:
-        evaluate_run(run, made.evaluate, tracker)
+        evaluate_run(run, parsed.evaluate, tracker)
     finally:
         tracker.close(interrupted=is_interrupt(sys.exception()))
 

@@ -1,4 +1,4 @@
-"""Read images: a label, or "rejected" and why.
+"""Predict: a label for each image, or "rejected" with the reason.
 
 Example:
     python -m sign_ensemble.predict --run runs/photos-1a2b3c4d photos/new --out answers.csv
@@ -21,21 +21,21 @@ OUTPUTS = (".csv", ".parquet")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parse, answer, print or write a table."""
+    """Parse, predict, print or write a table."""
     parser = Parser(prog="python -m sign_ensemble.predict", description=str(__doc__).split("\n")[0])
     parser.add_argument("images", nargs="+", type=str, help="image files or folders of them")
     parser.add_argument("--run", required=True, type=str, help="the run's folder or URI")
     parser.add_argument("--out", type=str, default=None, help="a .csv or .parquet file to write")
-    made = parser.parse_args(arguments)
-    out = storage_path(made.out, "--out") if made.out else None
+    parsed = parser.parse_args(arguments)
+    out = storage_path(parsed.out, "--out") if parsed.out else None
     if out and out.suffix.lower() not in OUTPUTS:
         raise UserError(f"--out is {out}: it must end in .csv or .parquet")
     with imports_without_gc():
         from sign_ensemble.core.run_folder import RunFolder
         from sign_ensemble.pipeline.prediction import answer_files, write_answers
 
-    run = RunFolder(storage_path(made.run, "--run").resolve())
-    rows: list[dict[str, Any]] = answer_files(run, made.images)
+    run = RunFolder(storage_path(parsed.run, "--run").resolve())
+    rows: list[dict[str, Any]] = answer_files(run, parsed.images)
     if out:
         write_answers(rows, out)
         say(f"{len(rows)} answers: {out}")

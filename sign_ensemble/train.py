@@ -1,10 +1,10 @@
-"""One setting, no search: judged on unseen signers, then made a run of one member.
+"""Train one setting without a search: cross-validate it, then make a run of one member.
 
 Example:
     python -m sign_ensemble.train --data.root photos --member.dropout=0.3
 
-A W&B sweep can call it as it is: its agent's --key=value arguments are these settings, and nll is
-the metric to minimise.
+A W&B sweep can call it: the agent's --key=value arguments are these settings, and nll is the metric
+to minimise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sign_ensemble.core.process_memory import imports_without_gc
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parse, train, print the figures."""
+    """Parse, train, print the metrics."""
     parser = parser_for("train", str(__doc__).split("\n\n")[0])
     parsed = parser.parse_args(named_paths(arguments))
     config = config_of(parser, parsed)
@@ -27,9 +27,10 @@ def main(arguments: Sequence[str]) -> None:
 
     record = jobs.train(config)
     worst = min(fold["accuracy"] for fold in record.folds)
+    who = "unseen signers" if config.data.signers == "known" else "held-out images"
     say(
-        f"on signers it never saw: nll {record.nll:.4f}, accuracy {record.mean('accuracy'):.3f}, "
-        f"worst signer {worst:.3f}, ece {record.mean('ece'):.3f}"
+        f"on {who}: nll {record.nll:.4f}, accuracy {record.mean('accuracy'):.3f}, "
+        f"in the worst fold {worst:.3f}, ece {record.mean('ece'):.3f}"
     )
 
 

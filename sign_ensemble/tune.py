@@ -1,4 +1,4 @@
-"""Search, ensemble, rejection rule, evaluation: the main job.
+"""The main job: search, ensemble, rejection rule, evaluation.
 
 Example:
     python -m sign_ensemble.tune --data.root photos --data.test_signers '[anna]'
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
         "--until",
         choices=STAGES,
         default="evaluate",
-        help="stop after this stage; a later call with the same settings goes on",
+        help="stop after this stage; a later call with the same settings continues",
     )
     parsed = parser.parse_args(named_paths(arguments))
     config = config_of(parser, parsed)

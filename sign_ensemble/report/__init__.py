@@ -1,1 +1,1 @@
-"""Results to what a person looks at: tables, plots, one page."""
+"""Results as people look at them: console tables, plots, the report page."""

@@ -24,13 +24,13 @@ from sign_ensemble.core.storage import StoragePath, storage_path
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Parse, write, say where."""
+    """Parse, write, print where."""
     parser = Parser(prog="python -m sign_ensemble.report", description=str(__doc__).split("\n")[0])
     parser.add_argument(
         "--run", nargs="+", type=str, default=[], help="folders or URIs of evaluated runs"
     )
     parser.add_argument(
-        "--out", type=str, help="what is written; by default report.html in the run's folder"
+        "--out", type=str, help="the file to write; by default report.html in the run's folder"
     )
     parser.add_argument(
         "--wandb",
@@ -43,17 +43,17 @@ def main(arguments: Sequence[str]) -> None:
         action="store_true",
         help="write the W&B Report's specification as JSON to --out, wandb-report.json by default",
     )
-    made = parser.parse_args(list(arguments))
-    runs = [RunFolder(storage_path(each, "--run").resolve()) for each in made.run]
-    if made.wandb is not None:
-        wandb_report(made, runs)
-    elif made.dry_run:
+    parsed = parser.parse_args(list(arguments))
+    runs = [RunFolder(storage_path(each, "--run").resolve()) for each in parsed.run]
+    if parsed.wandb is not None:
+        wandb_report(parsed, runs)
+    elif parsed.dry_run:
         raise UserError("--dry-run: goes with --wandb ENTITY/PROJECT")
     else:
-        page_of(runs, made.out)
+        html_report(runs, parsed.out)
 
 
-def page_of(runs: Sequence[RunFolder], out: str | None) -> None:
+def html_report(runs: Sequence[RunFolder], out: str | None) -> None:
     """report.html of a run, or one page of several."""
     from sign_ensemble.report.write_report import write_report
 
@@ -63,30 +63,30 @@ def page_of(runs: Sequence[RunFolder], out: str | None) -> None:
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"--run: two runs are called {min(twice)}")
     if len(runs) > 1 and not out:
-        raise UserError("--out: say where the page of several runs is to be written")
+        raise UserError("--out: name the file for the page of several runs")
     page: StoragePath = Path(out).resolve() if out else runs[0].report
     with progress("plots") as step:
         write_report(runs, page, step)
     say(f"report: {page}")
 
 
-def wandb_report(made: Any, runs: Sequence[RunFolder]) -> None:
+def wandb_report(parsed: Any, runs: Sequence[RunFolder]) -> None:
     """A W&B Report of a project, or of one run's group in it."""
     from sign_ensemble.data.far_ood import FAR_SETS
     from sign_ensemble.search.space import distributions
     from sign_ensemble.tracking import wandb_report
 
-    if not re.fullmatch(r"[^/\s]+/[^/\s]+", made.wandb):
-        raise UserError(f"--wandb: ENTITY/PROJECT is wanted, not {made.wandb}")
+    if not re.fullmatch(r"[^/\s]+/[^/\s]+", parsed.wandb):
+        raise UserError(f"--wandb is {parsed.wandb}: it must be ENTITY/PROJECT")
     if len(runs) > 1:
-        raise UserError("--run: a W&B Report takes one run, or with none the whole project")
-    entity, project = made.wandb.split("/")
+        raise UserError("--run: a W&B Report takes one run, or without --run the whole project")
+    entity, project = parsed.wandb.split("/")
     group = runs[0].path.name if runs else None
     space = distributions(SearchConfig())
     params = {name: bool(getattr(each, "log", False)) for name, each in space.items()}
     report = wandb_report.report(entity, project, group, params, tuple(FAR_SETS))
-    if made.dry_run:
-        path = Path(made.out or "wandb-report.json").resolve()
+    if parsed.dry_run:
+        path = Path(parsed.out or "wandb-report.json").resolve()
         write_json(path, wandb_report.specification(report))
         say(f"specification of the W&B Report: {path}")
     else:

@@ -1,4 +1,4 @@
-"""Figures and answers as tables in a terminal."""
+"""Metrics and answers as tables in a terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 from rich.table import Table
 
 from sign_ensemble.core.console import OUT, say
+
+PER_CENT = "per cent (95 % interval)"
 
 
 def percent(figure: dict[str, Any]) -> str:
@@ -18,50 +20,61 @@ def percent(figure: dict[str, Any]) -> str:
     return f"{100 * figure['value']:.1f} ({100 * figure['low']:.1f}–{100 * figure['high']:.1f})"
 
 
+def table_of(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> Table:
+    """A table whose columns but the first are numbers."""
+    table = Table(title=title)
+    for i, name in enumerate(columns):
+        table.add_column(name, overflow="fold", justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def show_metrics(tree: dict[str, Any]) -> None:
-    """The summary: a single model against this ensemble, on known signs and on each strange set."""
-    known, alone = tree["known"], tree["single"]["known"]
-    table = Table(title="signers that the models never saw, per cent (95 % interval)")
-    table.add_column("known signs", overflow="fold")
-    table.add_column("one model", overflow="fold", justify="right")
-    table.add_column("this ensemble", overflow="fold", justify="right")
-    for name, text in (
-        ("accuracy", "right, if all were answered"),
-        ("coverage", "answered"),
-        ("confident", "answered, and ≥ 90 % sure"),
-        ("selective_risk", "wrong among the answered"),
-    ):
-        table.add_row(text, percent(alone[name]), percent(known[name]))
-    OUT.print(table)
-    table = Table(title="images that are no sign of these labels, per cent (95 % interval)")
-    table.add_column("set", overflow="fold")
-    table.add_column("n", overflow="fold", justify="right")
-    table.add_column("one model ≥ 90 % sure", overflow="fold", justify="right")
-    table.add_column("accepted", overflow="fold", justify="right")
-    table.add_column("AUROC", overflow="fold", justify="right")
-    table.add_column("FPR95", overflow="fold", justify="right")
-    for name, figures in tree["sets"].items():
-        sure = tree["single"]["sets"][name]["overconfident"]
-        table.add_row(
-            f"{name} ({figures['kind']})", str(figures["n"]), percent(sure),
-            percent(figures["accepted"]), percent(figures["auroc"]), percent(figures["fpr95"]),
-        )  # fmt: skip
-    OUT.print(table)
+    """The summary: a single model against this ensemble, on known signs and on each OOD set."""
+    known, single = tree["known"], tree["single"]
+    unseen = tree["about"]["signers"] == "known"
+    who = "by signers whom the models have not seen" if unseen else "held out at random"
+    rows = [
+        [words, percent(single["known"][name]), percent(known[name])]
+        for name, words in (
+            ("accuracy", "accuracy, all answered"),
+            ("coverage", "coverage"),
+            ("confident", "accepted with confidence ≥ 90 %"),
+            ("selective_risk", "selective risk"),
+        )
+    ]
+    columns: tuple[str, ...] = ("known signs", "single model", "this ensemble")
+    OUT.print(table_of(f"signs {who}, {PER_CENT}", columns, rows))
+    rows = [
+        [
+            f"{name} ({figures['kind']})",
+            str(figures["n"]),
+            percent(single["sets"][name]["overconfident"]),
+            *[percent(figures[each]) for each in ("accepted", "auroc", "fpr95")],
+        ]
+        for name, figures in tree["sets"].items()
+    ]
+    columns = ("OOD set", "n", "single model ≥ 90 % confident", "accepted", "AUROC", "FPR95")
+    OUT.print(table_of(f"out-of-distribution (OOD) images, {PER_CENT}", columns, rows))
 
 
 def show_answers(rows: list[dict[str, Any]]) -> None:
     """A table of answers in a terminal; elsewhere one tab-separated line each."""
+    cells = [
+        [
+            row["path"],
+            row["answer"],
+            *["" if row[n] is None else f"{row[n]:.3f}" for n in ("confidence", "disagreement")],
+            row["reason"],
+        ]
+        for row in rows
+    ]
     if not OUT.is_terminal:
-        for row in rows:
-            sure = "" if row["confidence"] is None else f"{row['confidence']:.3f}"
-            apart = "" if row["disagreement"] is None else f"{row['disagreement']:.3f}"
-            say("\t".join([row["path"], row["answer"], sure, apart, row["reason"]]))
+        for each in cells:
+            say("\t".join(each))
         return
-    table = Table()
-    for name in ("image", "answer", "confidence", "disagreement, nats", "reason"):
-        table.add_column(name)
-    for row in rows:
-        sure = "" if row["confidence"] is None else f"{row['confidence']:.3f}"
-        apart = "" if row["disagreement"] is None else f"{row['disagreement']:.3f}"
-        table.add_row(row["path"], row["answer"], sure, apart, row["reason"])
+    table = Table("image", "answer", "confidence", "disagreement, nats", "reason")
+    for each in cells:
+        table.add_row(*each)
     OUT.print(table)

@@ -1,7 +1,7 @@
-"""Results and plots to one HTML page that needs nothing else.
+"""Results and plots to one HTML page that needs no other file.
 
-Every number in the page's text is a ``<data>`` element that names where it comes from: ``data-of``
-is metrics (metrics.json) or trials (trials.parquet, by the trial's number), ``data-at`` the path.
+Every number in the page's text is a ``<data>`` element that names its source: ``data-of`` is
+metrics (metrics.json) or trials (trials.parquet, by the trial's number), ``data-at`` the path.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from sign_ensemble.rejection.answers_table import GALLERIES, KNOWN
+from sign_ensemble.rejection.scores import BY_NAME
 from sign_ensemble.report.plots import Plot
 from sign_ensemble.report.run_results import Results
 from sign_ensemble.report.search_plots import params_of
 
 MOST_TRIALS = 15  # shown in the table, the best first
-MOST_FILES = 200  # set-aside images listed; the rest is in the manifest
+MOST_FILES = 200  # set-aside images listed; the manifest has all
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A plot that was drawn, as the page takes it."""
+    """A drawn plot, as the page takes it."""
 
     plot: Plot
     svg: Markup
 
 
 class Numbers:
-    """Writes a run's numbers so that each says where it comes from."""
+    """Writes a run's numbers so that each names its source."""
 
     def __init__(self, results: Results) -> None:
         self._run = results.name
@@ -42,7 +43,7 @@ class Numbers:
         self._trials = {trial["number"]: trial for trial in results.trials}
 
     def at(self, *path: str) -> Any:
-        """What metrics.json holds there."""
+        """The value at a path of metrics.json."""
         value: Any = self._metrics
         for step in path:
             value = value[step]
@@ -61,13 +62,9 @@ class Numbers:
         return self._data("metrics", path, value, f"{100 * value:.1f}")
 
     def count(self, *path: str) -> Markup:
-        """A whole number."""
+        """An integer, or the length of an object."""
         value = self.at(*path)
-        return self._data("metrics", path, value, f"{value:,}")
-
-    def length(self, *path: str) -> Markup:
-        """How many there are."""
-        number = len(self.at(*path))
+        number = len(value) if isinstance(value, dict) else value
         return self._data("metrics", path, number, f"{number:,}")
 
     def share(self, *path: str) -> Markup:
@@ -94,18 +91,18 @@ class Numbers:
 
 
 def galleries(results: Results) -> list[tuple[str, list[tuple[str, list[dict[str, Any]]]]]]:
-    """Galleries in the order of the sets, each with its images set by set, surest first."""
+    """Galleries in the order of GALLERIES, each with its rows by set, most confident first."""
     rows = [row for row in results.answers.to_pylist() if row["gallery"]]
     for row in rows:
         row["data"] = base64.b64encode(row["picture"]).decode()
-    held = {row["gallery"] for row in rows}
     found = []
-    for name in (name for name in GALLERIES if name in held):
-        mine = [row for row in rows if row["gallery"] == name]
-        sets = [(each, list(group)) for each, group in groupby(mine, key=lambda row: row["set"])]
-        for _, group in sets:
-            group.sort(key=lambda row: -row["confidence"])
-        found.append((name, sets))
+    for name in GALLERIES:
+        of_gallery = groupby(
+            (row for row in rows if row["gallery"] == name), key=lambda row: row["set"]
+        )
+        sets = [(each, sorted(some, key=lambda r: -r["confidence"])) for each, some in of_gallery]
+        if sets:
+            found.append((name, sets))
     return found
 
 
@@ -122,7 +119,7 @@ def rendered(runs: Sequence[Results], plots: Sequence[Mapping[str, Sequence[Show
     """The page.
 
     Args:
-        runs: Side by side, the first first.
+        runs: Side by side, in this order.
         plots: Of each run, its plots by section: answers, scores, search.
     """
     environment = Environment(
@@ -142,11 +139,14 @@ def rendered(runs: Sequence[Results], plots: Sequence[Mapping[str, Sequence[Show
             "params": params_of(results.trials),
             "galleries": galleries(results),
             "settings": flat_settings(results.settings),
-            "aside": [*map(": ".join, results.set_aside), *results.metrics["about"]["set_aside"]],
+            "set_aside": [
+                *map(": ".join, results.set_aside),
+                *results.metrics["about"]["set_aside"],
+            ],
         }
         for results, shown in zip(runs, plots, strict=True)
     ]
     sets = dict.fromkeys(name for results in runs for name in results.metrics["sets"])
     return environment.get_template("page.html").render(
-        runs=parts, sets=list(sets), known=KNOWN, most_files=MOST_FILES
+        runs=parts, sets=list(sets), known=KNOWN, scores=BY_NAME, most_files=MOST_FILES
     )

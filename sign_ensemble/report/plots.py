@@ -1,7 +1,7 @@
-"""How plots look, and how they are kept: one style, as SVG in the page and as files beside it.
+"""How plots look, and how they are written: as SVG for the page, and as SVG and PNG files.
 
 Text and axes are drawn in INK, which the page replaces by its own text colour, so that a plot
-serves in light and dark.
+works in light and dark.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK = "#123457"  # a colour that nothing else has
+INK = "#123457"  # used for nothing else
 COLOURS = {
     "known": "#2f8fd8",
     "near": "#e08a1e",
@@ -25,12 +25,12 @@ COLOURS = {
     "single": "#9a7bd0",
     "good": "#2f9e6e",
 }
-WIDTH, HEIGHT = 4.6, 3.2  # inches; at 390 px a page shows it almost in its own size
+WIDTH, HEIGHT = 4.6, 3.2  # inches; a page 390 px wide shows it almost in its own size
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.titlesize": 10.0,
-    "svg.fonttype": "none",  # text stays text: sharp, found by the browser's search
+    "svg.fonttype": "none",  # text stays text: sharp, and the browser can search it
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
@@ -72,18 +72,7 @@ class Plot:
     grid: Literal["x", "y", "both", "none"] = "both"
 
 
-def drawn(plot: Plot) -> Figure:
-    """The plot as a figure of matplotlib's; needs STYLE in force."""
-    figure = Figure(figsize=(WIDTH, plot.height), layout="constrained")
-    axes = figure.add_subplot()
-    if plot.grid != "none":
-        axes.grid(True, axis=plot.grid)
-        axes.set_axisbelow(True)
-    plot.draw(axes)
-    return figure
-
-
-def above(axes: Axes) -> None:
+def legend_on_top(axes: Axes) -> None:
     """The legend in one row over the axes, where it hides nothing."""
     names = axes.get_legend_handles_labels()[1]
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(names), columnspacing=1.2)
@@ -94,14 +83,19 @@ def saved(plot: Plot, salt: str) -> tuple[str, bytes]:
 
     Args:
         plot: What is drawn.
-        salt: Makes ids inside the SVG its own in a page with many.
+        salt: Makes ids inside the SVG unique in a page with many.
     """
     with mpl.rc_context({**STYLE, "svg.hashsalt": f"{salt} {plot.name}"}):
-        figure = drawn(plot)
+        figure = Figure(figsize=(WIDTH, plot.height), layout="constrained")
+        axes = figure.add_subplot()
+        if plot.grid != "none":
+            axes.grid(True, axis=plot.grid)
+            axes.set_axisbelow(True)
+        plot.draw(axes)
         with io.StringIO() as text:
             figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
             svg = text.getvalue()
-        figure.set_layout_engine("none")  # it stays as it was just laid out
+        figure.set_layout_engine("none")  # keep the layout just computed
         with io.BytesIO() as content:
             figure.savefig(content, format="png", dpi=160, facecolor="white")
             png = content.getvalue()

@@ -1,4 +1,4 @@
-"""What a run folder holds for a report, read once."""
+"""Everything in a run folder that a report shows, read once."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Results:
         name: The run's name.
         metrics: What metrics.json holds.
         rule: What rule.json holds.
-        answers: A row per image, see ``answers_table.py``.
+        answers: One row per image, see ``answers_table.py``.
         trials: The rows of trials.parquet, best first.
         members: What members/index.json lists.
-        importances: Share of the loss's variation that each hyperparameter explains.
+        importances: Share of the loss's variance that each hyperparameter explains.
         set_aside: Path and reason of each image of the manifest that could not be used.
         settings: The run's settings, by group.
         seconds: How long each stage took.
@@ -90,16 +90,10 @@ def rows_of(path: StoragePath, columns: list[str] | None = None) -> list[dict[st
         raise UserError(f"{path} cannot be read: {' '.join(str(fault).split())}") from None
 
 
-def loss_of(trial: Any) -> float:
-    """The first objective of one of Optuna's trials."""
-    return float(trial.values[0])
-
-
 def importances(study: StoragePath) -> dict[str, float]:
-    """FANOVA importances of the study's hyperparameters for the loss, its first objective, largest
-    first; empty without a study of at least four complete trials whose losses differ.
+    """The hyperparameters' importance for the loss (fANOVA, Hutter et al. 2014), largest first.
 
-    Source: Hutter et al. 2014, as Optuna has it.
+    Empty without a study of at least four complete trials whose losses differ.
     """
     if not study.is_file():
         return {}
@@ -114,9 +108,7 @@ def importances(study: StoragePath) -> dict[str, float]:
         name = optuna.get_all_study_names(storage)[-1]
         found = optuna.load_study(study_name=name, storage=storage)
         complete = found.get_trials(states=(TrialState.COMPLETE,))
-        if len(complete) < 4 or len({loss_of(trial) for trial in complete}) < 2:
+        if len(complete) < 4 or len({trial.value for trial in complete}) < 2:
             return {}
-        shares = get_param_importances(
-            found, evaluator=FanovaImportanceEvaluator(seed=0), target=loss_of
-        )
+        shares = get_param_importances(found, evaluator=FanovaImportanceEvaluator(seed=0))
     return dict(sorted(shares.items(), key=lambda pair: -pair[1]))

@@ -10,10 +10,11 @@ from markupsafe import Markup, escape
 from sign_ensemble.core.atomic_files import atomic_write
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import StoragePath
-from sign_ensemble.report.answer_plots import answer_plots, score_plots
+from sign_ensemble.report.answer_plots import answer_plots
 from sign_ensemble.report.page import Shown, rendered
 from sign_ensemble.report.plots import Plot, inline, saved
 from sign_ensemble.report.run_results import Results, read_results
+from sign_ensemble.report.score_plots import score_plots
 from sign_ensemble.report.search_plots import search_plots
 
 SECTIONS: dict[str, Callable[[Results], Iterator[Plot]]] = {
@@ -43,8 +44,7 @@ def write_report(
     total = sum(len(plots) for sections in wanted for plots in sections.values())
     done, shown = 0, []
     for run, each, sections in zip(runs, results, wanted, strict=True):
-        names = {plot.name for plot in chain.from_iterable(sections.values())}
-        clear(run.figures, names)
+        remove_other_plots(run.figures, {p.name for p in chain.from_iterable(sections.values())})
         drawn: dict[str, list[Shown]] = {}
         for section, plots in sections.items():
             drawn[section] = []
@@ -61,8 +61,8 @@ def write_report(
     write(page, rendered(results, shown).encode())
 
 
-def clear(figures: StoragePath, names: set[str]) -> None:
-    """Take away plots of an earlier report that this one does not have."""
+def remove_other_plots(figures: StoragePath, names: set[str]) -> None:
+    """Remove plots of an earlier report that this one does not have."""
     for suffix in ("svg", "png"):
         for file in figures.glob(f"*.{suffix}"):
             if file.name.removesuffix(f".{suffix}") not in names:
@@ -70,6 +70,6 @@ def clear(figures: StoragePath, names: set[str]) -> None:
 
 
 def write(path: StoragePath, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    with atomic_write(path) as beside:
-        beside.write_bytes(content)
+    """Write a file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)

@@ -1,6 +1,6 @@
-"""Runs made of drawn numbers, as a search and an evaluation would have left them.
+"""Run folders made of random numbers, as a search and an evaluation would have left them.
 
-Letters: M members, N images, K labels, C calibration images.
+Letters: N images, M members, K labels, C calibration images.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from sign_ensemble.rejection import answers_table, rule_file
 from sign_ensemble.rejection.class_gaussians import fit_class_gaussians
 from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.predictor import Answers, answer
+from sign_ensemble.rejection.reference_set import DistanceModels
 from sign_ensemble.rejection.regional_mahalanobis import fit_regional
 from sign_ensemble.rejection.rule import Rule
+from sign_ensemble.rejection.score_models import ScoreModels
 from sign_ensemble.rejection.scores import all_scores, max_prob
 from sign_ensemble.search.records import TrialRecord, write_table
 from sign_ensemble.search.samplers import as_optuna
@@ -38,40 +40,40 @@ MEMBERS = 5
 FOLDS = ("ada", "ben", "cleo")
 
 
-def evidence(labels_N: np.ndarray, sureness: float, rng: np.random.Generator) -> EnsembleOutput:
-    """Members with noise of their own around a truth that they see with some sureness."""
+def drawn_output(labels_N: np.ndarray, signal: float, rng: np.random.Generator) -> EnsembleOutput:
+    """Members with shared and own noise around the true label's logit, which is ``signal``."""
     n = len(labels_N)
-    truth_NK = sureness * (np.arange(len(LABELS)) == labels_N[:, None])
+    truth_NK = signal * (np.arange(len(LABELS)) == labels_N[:, None])
     shared_NK = rng.normal(0, 2.5, (n, len(LABELS)))
     own_MNK = rng.normal(0, 1.5, (MEMBERS, n, len(LABELS)))
     logits_MNK = (truth_NK + shared_NK + own_MNK).astype(np.float32)
-    distance_N = rng.gamma(4, 1, n) + 12 - sureness
-    cloud_N, part_N = distance_N + rng.normal(0, 1, (2, n))
-    norm_N = rng.normal(0, 1, n)
-    away = (distance_N, cloud_N, part_N, norm_N)
-    return EnsembleOutput(
-        logits_MNK, np.ones(MEMBERS), *away, hands_NG=np.stack([norm_N, -norm_N], 1) / 10 - 1
-    )
+    knn_N = rng.gamma(4, 1, n) + 12 - signal
+    regional_N = knn_N + rng.normal(0, 1, n)
+    hand_count_NG = rng.normal(-1, 0.1, (n, 2))
+    votes_M = np.ones(MEMBERS)
+    return EnsembleOutput(logits_MNK, votes_M, knn_N, regional_N, hand_count_NG=hand_count_NG)
 
 
 def drawn_rule(rng: np.random.Generator) -> Rule:
     """Calibrated on images that are a little easier than those of a new signer."""
-    labels_C = rng.integers(len(LABELS), size=600)
-    calm = evidence(labels_C, 10.0, rng)
+    easy = drawn_output(rng.integers(len(LABELS), size=600), 10.0, rng)
     return Rule(
-        witnesses=("total_uncertainty", "neighbour"),
-        joined="fisher",
         target_coverage=0.95,
-        calibration=all_scores(calm),
+        uncertainty_share=0.5,
+        calibration=all_scores(easy),
         groups_C=rng.integers(3, size=600),
-        single_C=max_prob(np.exp(calm.log_probs_MNK[0])),
-        neighbours=5,
-        bank=rng.normal(size=(10, 4)).astype(np.float16),
-        clouds=fit_class_gaussians(rng.normal(size=(20, 4)).astype(np.float16), np.arange(20) % 2),
-        parts=fit_regional((rng.random((20, 18)).astype(np.float16),) * 2, np.arange(20) % 2),
-        choice={"chosen": "total_uncertainty+neighbour (fisher)", "negatives": [], "by": ""},
+        single_C=max_prob(np.exp(easy.log_probs_MNK[0])),
         temperature=1.31,
     )
+
+
+def drawn_models(rng: np.random.Generator) -> ScoreModels:
+    """Fitted to 20 images of 2 labels."""
+    labels_B = np.arange(20) % 2
+    third = fit_class_gaussians(rng.random((20, 4)).astype(np.float16), labels_B)
+    regional = fit_regional((rng.random((20, 18)).astype(np.float16),) * 2, labels_B)
+    reference_BD = rng.random((10, 4)).astype(np.float16)
+    return ScoreModels(DistanceModels(np.arange(2), third, regional), reference_BD, neighbours=5)
 
 
 def drawn_trials(count: int, rng: np.random.Generator) -> list[TrialRecord]:
@@ -87,7 +89,6 @@ def drawn_trials(count: int, rng: np.random.Generator) -> list[TrialRecord]:
             {
                 "fold": i,
                 "nll": loss + rng.normal(0, 0.02),
-                "augrc": 0.1 * loss,
                 "accuracy": 0.9 - 0.1 * loss,
                 "ece": 0.05,
                 "seconds": 1.5,
@@ -105,7 +106,7 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
     Args:
         path: The folder.
         trials: How many trials; 1 is a run of ``train``.
-        sizes: Kind and number of images of each set; the first set is the held-out signs.
+        sizes: Kind and number of images of each set; the first set is the known signs.
         seed: Seeds every draw.
     """
     rng = np.random.default_rng(seed)
@@ -113,13 +114,13 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
     path.mkdir(parents=True)
     run.config.write_text(yaml.safe_dump(plain_dict(Config())))
     rule = drawn_rule(rng)
-    rule_file.save(rule, run.rule)
+    rule_file.save(rule, drawn_models(rng), run.rule)
     records = drawn_trials(trials, rng) if trials > 1 else drawn_trials(4, rng)[:1]
     write_table(run, records, FOLDS)
     space = distributions(SearchConfig())
     storage = JournalStorage(JournalFileBackend(str(run.study)))
     study = optuna.create_study(storage=storage, study_name="run")
-    study.add_trials([as_optuna(record, space, ["nll"]) for record in records if record.folds])
+    study.add_trials([as_optuna(record, space) for record in records if record.folds])
     best = [record.number for record in records if record.status == "complete"][:MEMBERS]
     members = [{"trial": best[i % len(best)], "votes": 1} for i in range(MEMBERS)]
     write_json(run.members / "index.json", {"members": members})
@@ -128,7 +129,7 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
         {"path": "ada/a/1.png", "split": "train", "reason": ""},
     ]
     pq.write_table(pa.Table.from_pylist(rows), run.manifest)
-    strange: dict[str, OodSet] = {}
+    ood: dict[str, OodSet] = {}
     tables = []
     known: Answers | None = None
     labels_N = np.zeros(0, np.int64)
@@ -143,24 +144,24 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
         if kind == "known":
             labels_N = np.arange(n) % len(LABELS)
             signers = [("dan", "eve")[i % 2] for i in range(n)]
-            known = answer(evidence(labels_N, 9.5, rng), rule)
+            known = answer(drawn_output(labels_N, 9.5, rng), rule)
             tables.append(
                 rows_of(name, kind, known, names, LABELS, 0, pictures, (signers, labels_N))
             )
         else:
             labels = rng.integers(len(LABELS), size=n)
-            answers = answer(evidence(labels, 6.5 if kind == "near" else 3.5, rng), rule)
-            strange[name] = OodSet(kind, answers)
+            answers = answer(drawn_output(labels, 6.5 if kind == "near" else 3.5, rng), rule)
+            ood[name] = OodSet(kind, answers)
             tables.append(rows_of(name, kind, answers, names, LABELS, 0, pictures))
     assert known is not None
-    tree = evaluate(known, labels_N, np.array(signers), strange, rule, 0, 50, seed)
-    bootstrap = Bootstrap(50, seed)
-    tree["details"] = details(known, labels_N, strange, rule, 0, LABELS, bootstrap)
+    tree = evaluate(known, labels_N, np.array(signers), ood, rule, 0, 50, seed)
+    tree["details"] = details(known, labels_N, ood, rule, 0, LABELS, Bootstrap(50, seed))
     answers_table.write(in_one_table(tables), run.answers)
     tree["evaluations"] = 1
     tree["about"] = {
-        "rule": rule.choice["chosen"],
+        "rule": rule.words(),
         "target_coverage": rule.target_coverage,
+        "signers": "known",
         "members": MEMBERS,
         "labels": list(LABELS),
         "images": {"train": 5000, "test": len(labels_N)},

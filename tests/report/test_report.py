@@ -17,13 +17,13 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.report.__main__ import main
-from sign_ensemble.report.answer_plots import score_plots
 from sign_ensemble.report.run_results import importances, read_results
+from sign_ensemble.report.score_plots import score_plots
 from sign_ensemble.report.write_report import write_report
 
 SMALL = {"known": ("known", 52), "gestures": ("near", 20), "noise": ("far", 20)}
 NOT_TEXT = {"style", "svg", "script", "title"}
-MADE_OF_WORDS = {"figure", "dl", "ul", "summary"}  # plots, pictures, settings, files
+NO_METRICS = {"figure", "dl", "ul", "summary"}  # plots, pictures, settings, files
 
 
 class Reader(HTMLParser):
@@ -52,7 +52,7 @@ class Reader(HTMLParser):
     def handle_data(self, text: str) -> None:
         if self._open and self._open[-1] == "data":
             self.data.append((self._attributes, text))
-        elif not (NOT_TEXT | MADE_OF_WORDS) & set(self._open):
+        elif not (NOT_TEXT | NO_METRICS) & set(self._open):
             self.texts.append(text)
 
 
@@ -103,7 +103,7 @@ def test_every_number_is_that_of_its_file(wide_run: Path, wide_page: Path) -> No
 
 def test_no_number_stands_without_its_source(wide_page: Path) -> None:
     known = {
-        "90 % sure": "the bar of overconfident",
+        "90 % confident": "the threshold of overconfident",
         "95 % bootstrap interval": "of every figure",
     }
     for text in read_page(wide_page).texts:
@@ -130,8 +130,8 @@ def test_it_is_small(wide_page: Path) -> None:
 def test_every_section_is_there(wide_page: Path, wide_run: Path) -> None:
     text = wide_page.read_text(encoding="utf-8")
     for heading in (
-        "Answering and rejecting", "Scores of the witnesses", "Signers, labels, members",
-        "The search", "Gallery", "Data set aside", "How it was made", "Most confident mistakes",
+        "Accepting and rejecting", "Scores", "Signers, labels, members",
+        "The search", "Gallery", "Files set aside", "How it was made", "Most confident mistakes",
         "Rejected real signs", "Accepted OOD images", "Rejected, though one model was confident",
     ):  # fmt: skip
         assert f">{heading}<" in text, heading
@@ -144,7 +144,7 @@ def test_every_section_is_there(wide_page: Path, wide_run: Path) -> None:
     assert plots >= {
         "risk-coverage", "accepted", "reliability", "signers", "labels", "confusion",
         "member-disagreement", "search-history", "search-parameters", "search-importances",
-        "score-neighbour", "score-disagreement",
+        "score-knn_distance", "score-disagreement",
     }  # fmt: skip
     assert text.count("<svg") == len(plots)
 
@@ -183,13 +183,14 @@ def test_the_command_says_where_the_page_is(
     assert "--dry-run" in capsys.readouterr().out
 
 
-def test_what_decides_is_named(drawn_run: Callable[..., Path]) -> None:
+def test_each_score_has_its_role(drawn_run: Callable[..., Path]) -> None:
     found = read_results(RunFolder(drawn_run("deciding", 1, SMALL)))
-    for unsure, expected in ((0.0, {"neighbour"}), (0.5, {"neighbour", "total uncertainty"})):
-        rule = {**found.rule, "witnesses": ["neighbour"], "unsure": unsure}
-        titles = [plot.title for plot in score_plots(replace(found, rule=rule))]
-        decide = {title.split(" (")[0] for title in titles if title.endswith("(decides)")}
-        assert decide == expected
+    for share, role in ((0.0, "Comparison"), (0.5, "Uncertainty test")):
+        plots = score_plots(replace(found, rule={**found.rule, "uncertainty_share": share}))
+        assert [plot.title for plot in plots] == [
+            "OOD test: regional Mahalanobis distance", "Veto: kNN distance", "Veto: no hand",
+            "Veto: two hands", f"{role}: total uncertainty", "Comparison: disagreement",
+        ]  # fmt: skip
 
 
 def test_a_single_setting_has_no_search(drawn_run: Callable[..., Path], tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_a_single_setting_has_no_search(drawn_run: Callable[..., Path], tmp_path
     write_report([RunFolder(run)], tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "there was no search" in text
-    assert "there are no near images that" in text
+    assert "There are no near images" in text
 
 
 def test_plots_of_an_earlier_report_go(drawn_run: Callable[..., Path]) -> None:

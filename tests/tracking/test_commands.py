@@ -36,7 +36,6 @@ TUNED = {
     "member.epochs": "2",
     "ensemble.size": "2",
     "finetune.layers": "none",
-    "rejection.negatives": "10",
     "rejection.held_out_groups": "0",
     "evaluate.images": "10",
     "evaluate.bootstrap": "10",

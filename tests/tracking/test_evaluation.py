@@ -61,10 +61,10 @@ def test_summary_is_metrics_json(run: RunFolder, seen: Logged) -> None:
     assert len(figures) > 200
     for name, value in figures.items():
         assert seen.summary[name] == value, name
-    assert seen.config["rule"] == "total_uncertainty+neighbour (fisher)"
+    assert seen.config["rule"] == read_json(run.metrics)["about"]["rule"]
 
 
-def test_every_image_has_its_votes_and_verdict(run: RunFolder, seen: Logged) -> None:
+def test_every_image_has_its_votes_and_answer(run: RunFolder, seen: Logged) -> None:
     rows = answers_table.read(run.answers).to_pylist()
     found = table(run, "answers")
     assert len(found["data"]) == len(rows) == 64

@@ -61,7 +61,7 @@ def run(tmp_path: Path) -> RunFolder:
 def record(number: int = 3, folds: int = 3, status: Any = "complete") -> TrialRecord:
     figures = [
         {
-            "fold": i, "n": 40, "nll": NLL[i], "augrc": 0.125 * i, "accuracy": ACCURACY[i],
+            "fold": i, "n": 40, "nll": NLL[i], "accuracy": ACCURACY[i],
             "ece": 0.25, "seconds": 2.5,
         }
         for i in range(folds)
@@ -88,15 +88,15 @@ def test_trial_is_a_run_of_the_group_with_a_row_per_fold(run, capfd):
     assert seen.run.run_id.endswith("-t3") and len(seen.run.run_id) == 11
     expected = {**PARAMS, "number": 3, "status": "complete"}
     assert {k: v for k, v in seen.config.items() if k != "_wandb"} == expected
-    names = ("fold", "nll", "augrc", "accuracy", "ece", "running_nll")
+    names = ("fold", "nll", "accuracy", "ece", "running_nll")
     assert [tuple(row[name] for name in names) for row in seen.history] == [
-        ("anna", 0.5, 0.0, 0.875, 0.25, 0.5),
-        ("ben", 0.75, 0.125, 0.5, 0.25, 0.625),
-        ("carla", 1.0, 0.25, 0.75, 0.25, 0.75),
+        ("anna", 0.5, 0.875, 0.25, 0.5),
+        ("ben", 0.75, 0.5, 0.25, 0.625),
+        ("carla", 1.0, 0.75, 0.25, 0.75),
     ]
-    keys = ("nll", "augrc", "accuracy", "worst_accuracy", "ece", "seconds", "status")
+    keys = ("nll", "accuracy", "worst_accuracy", "ece", "seconds", "status")
     assert [seen.summary[key] for key in keys] == [
-        0.75, 0.125, 17 / 24, 0.5, 0.25, 7.5, "complete",
+        0.75, 17 / 24, 0.5, 0.25, 7.5, "complete",
     ]  # fmt: skip
     assert seen.exit_code == 0
     assert lines == [] and capfd.readouterr() == ("", "")

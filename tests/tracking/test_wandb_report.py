@@ -51,7 +51,7 @@ def test_the_specification_is_one_of_wandb_workspaces(written: Any) -> None:
     assert keeps(again, written["spec"])
 
 
-def test_it_holds_what_was_asked_for(written: Any) -> None:
+def test_it_holds_the_panels(written: Any) -> None:
     views = found(written["spec"], "viewType")
     assert views.count("Parallel Coordinates Plot") == views.count("Parameter Importance") == 1
     assert views.count("Media Browser") == 1 and views.count("Bar Chart") == 2
@@ -91,12 +91,12 @@ def test_a_name_with_quotes_stays_one_name() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--wandb", "signs"], "ENTITY/PROJECT is wanted, not signs"),
+        (["--wandb", "signs"], "is signs: it must be ENTITY/PROJECT"),
         (["--dry-run"], "goes with --wandb"),
         (["--wandb", "a/b", "--run", "x", "y"], "takes one run"),
         ([], "name a run's folder"),
         (["--run", "runs/a", "other/a"], "two runs are called a"),
-        (["--run", "runs/a", "runs/b"], "where the page of several runs"),
+        (["--run", "runs/a", "runs/b"], "name the file for the page of several"),
     ],
 )
 def test_mistakes_are_refused(arguments: list[str], message: str) -> None:
