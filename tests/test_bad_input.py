@@ -1,4 +1,4 @@
-"""What a user may get wrong: every mistake ends in one line that names it, and in code 2."""
+"""Users' mistakes: each ends in one line that names it, and in exit code 2."""
 
 from __future__ import annotations
 
@@ -75,18 +75,18 @@ exit_with(work)
 
 
 @pytest.mark.parametrize(("fault", "code"), [("KeyboardInterrupt", 130), ("SystemExit(3)", 3)])
-def test_what_an_interrupt_left_half_done_says_nothing(fault: str, code: int) -> None:
-    """As TensorBoard's writer, interrupted while it closes, which closes again at the end."""
+def test_what_an_interrupt_left_half_done_prints_nothing(fault: str, code: int) -> None:
+    """As TensorBoard's writer, interrupted while it closes, which closes again at exit."""
     command = [sys.executable, "-c", HALF_CLOSED.format(fault=fault)]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=SOURCE)
     assert ran.returncode == code
     if fault == "KeyboardInterrupt":
-        assert ran.stderr == "interrupted: what is done is kept; the same command goes on\n"
+        assert ran.stderr == "interrupted: finished work is kept; the same command continues\n"
     else:
         assert "IndexError" in ran.stderr
 
 
-def test_interrupt_that_a_clean_up_hides(
+def test_an_interrupt_hidden_by_a_failing_clean_up(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when Optuna cannot release a lock twice."""
@@ -158,6 +158,7 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "table no parquet": (["--data.table={place}/no.parquet"], ["{place}/no.parquet"]),
     "table of another kind": (["--data.table={place}/file"], ["{place}/file", ".csv or .parquet"]),
     "setting unknown": (["--data.rot=x"], ["--data.rot=x"]),
+    "setting of an earlier version": (["--rejection.keep=0.9"], ["--rejection.keep=0.9"]),
     "setting unknown in YAML": (["--config={place}/typo.yaml"], ["{place}/typo.yaml", "'rot'"]),
     "type wrong": (["--search.trials=many"], ["search.trials", "many", "int"]),
     "type wrong in YAML": (
@@ -175,30 +176,42 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
         ["--search.trials=2", "--ensemble.size=3"],
         ["ensemble.size is 3", "search.trials, which is 2"],
     ),
-    "keep out of range": (["--rejection.target_coverage=1.5"], ["rejection.target_coverage is 1.5", "below 1"]),
-    "no error at all": (["--rejection.max_error=0"], ["rejection.max_error is 0.0", "above 0"]),
-    "everything strange": (
-        ["--rejection.ood_prior=1"], ["rejection.ood_prior is 1", "below 1"]
+    "coverage out of range": (["--rejection.target_coverage=1.5"],
+        ["rejection.target_coverage is 1.5", "above 0 and below 1"],
+   ),
+    "no error allowed": (
+        ["--rejection.max_error=0"], ["rejection.max_error is 0.0", "above 0 and below 1, or null"]
     ),
-    "keep no number": (["--rejection.target_coverage=.nan"], ["rejection.target_coverage is nan"]),
-    "range from high to low": (["--search.dropout=[0.8, 0.2]"], ["search.dropout is [0.8, 0.2]"]),
+    "everything out-of-distribution": (
+        ["--rejection.ood_prior=1"], ["rejection.ood_prior is 1.0", "0 or more and below 1"]
+    ),
+    "coverage not a number": (
+        ["--rejection.target_coverage=.nan"], ["rejection.target_coverage is nan"]
+    ),
+    "range from high to low": (
+        ["--search.dropout=[0.8, 0.2]"], ["search.dropout is (0.8, 0.2)", "from low to high"]
+    ),
     "range with logarithm of zero": (
         ["--search.learning_rate=[0, 0.1]"],
-        ["search.learning_rate is [0.0, 0.1]", "above 0"],
+        ["search.learning_rate is (0.0, 0.1)", "each above 0"],
     ),
-    "range beyond all": (["--search.dropout=[0.2, 1.5]"], ["search.dropout is [0.2, 1.5]"]),
-    "choices empty": (["--search.h1=[]"], ["search.h1 is ()"]),
+    "range beyond all": (
+        ["--search.dropout=[0.2, 1.5]"],
+        ["search.dropout is (0.2, 1.5)", "each 0 or more and below 1"],
+    ),
+    "choices empty": (["--search.h1=[]"], ["search.h1 is ()", "one or more numbers, each 1 or"]),
     "seed negative": (["--search.seed=-1"], ["search.seed is -1", "0 or more"]),
-    "what nothing is chosen by": (
-        ["--ensemble.lowers=augrc"], ["ensemble.lowers is augrc", "ensemble.method is greedy"]
+    "a time that is no number": (
+        ["--search.time_budget=soon"],
+        ["search.time_budget", "type float or null", "soon"],
     ),
-    "witness unknown": (
-        ["--rejection.combination=energy+luck"],
-        ["rejection.combination names 'luck'", "neighbour"],
+    "end-to-end trials without fine-tuning": (
+        ["--search.trial=end-to-end", "--finetune.layers=none"],
+        ["finetune.layers is none", "search.trial is end-to-end"],
     ),
-    "witness that heads have not": (
-        ["--rejection.combination=own_mahalanobis", "--finetune.layers=none"],
-        ["rejection.combination names own_mahalanobis", "finetune.layers not none"],
+    "too few hand-count images": (
+        ["--rejection.hand_count_images=3"],
+        ["rejection.hand_count_images is 3", "10 or more, or 0"],
     ),
     "weights missing": (
         ["--data.root={signs}", "--data.weights={place}/no"],
@@ -262,7 +275,7 @@ def test_refused_before_any_work(
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("setting", "message"),
     [
         ("--search.cpus_per_trial=64", "search.cpus_per_trial is 64: the cluster has 2 CPUs"),
         ("--scale.workers=64", "scale.workers is 64: the cluster has 2 CPUs, these need 64"),
@@ -270,7 +283,7 @@ def test_refused_before_any_work(
     ],
 )
 def test_more_than_the_cluster_has(
-    asked: str,
+    setting: str,
     message: str,
     signs_folder: Path,
     tmp_path: Path,
@@ -278,13 +291,13 @@ def test_more_than_the_cluster_has(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = [f"--data.root={signs_folder}", f"--run.root={tmp_path}", "--wandb.mode=disabled"]
-    assert message in complaint(tune.main, [*given, asked], capsys)
+    assert message in complaint(tune.main, [*given, setting], capsys)
     assert not list(tmp_path.iterdir())
 
 
 SMALL = [
-    "--data.near_labels=[wave]", "--data.test_signers=[dan]", "--data.augmentations=0", "--data.size=96",
-    "--member.widths=[16, 8]", "--member.epochs=1", "--rejection.negatives=10",
+    "--data.near_labels=[wave]", "--data.test_signers=[dan]", "--data.augmentations=0",
+    "--data.size=96", "--member.widths=[16, 8]", "--member.epochs=1",
     "--rejection.reference_images=100", "--evaluate.images=10", "--evaluate.bootstrap=10",
     "--finetune.layers=none", "--wandb.mode=disabled",
 ]  # fmt: skip
@@ -328,7 +341,7 @@ def finished(
     tmp_path_factory: pytest.TempPathFactory,
     ray_two_cpus: None,
 ) -> Path:
-    """A run of one member from those images, and what it said in out.txt beside it."""
+    """A run of one member from those images; out.txt next to it has what was printed."""
     folder = tmp_path_factory.mktemp("finished")
     with (folder / "out.txt").open("w") as out, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", out)
@@ -353,15 +366,15 @@ SET_ASIDE = {
 @pytest.mark.parametrize("path", SET_ASIDE)
 def test_unusable_file_is_set_aside_and_listed(path: str, finished: Path) -> None:
     rows = {row["path"]: row for row in pq.read_table(finished / "manifest.parquet").to_pylist()}
-    said = (finished.parent / "out.txt").read_text()
+    printed = (finished.parent / "out.txt").read_text()
     assert rows[path]["split"] == "set-aside"
     assert SET_ASIDE[path] in rows[path]["reason"]
-    assert f"set aside: {path}: {rows[path]['reason']}\n" in said
+    assert f"set aside: {path}: {rows[path]['reason']}\n" in printed
 
 
-def test_label_that_a_signer_lacks_is_said(finished: Path) -> None:
-    said = (finished.parent / "out.txt").read_text()
-    assert "signer ben has no image of: disc\n" in said
+def test_a_label_that_a_signer_lacks_is_printed(finished: Path) -> None:
+    printed = (finished.parent / "out.txt").read_text()
+    assert "signer ben has no image of: disc\n" in printed
     assert "signer ben has no image of: disc" in (finished / "metrics.json").read_text()
 
 
@@ -428,7 +441,12 @@ DAMAGED: dict[str, tuple[str, bytes | object | None, str]] = {
     "manifest missing": ("manifest.parquet", None, "cannot be read"),
     "config binary": ("config.yaml", b"\xff\xfe", "not a config"),
     "config empty": ("config.yaml", b"", "not a config"),
-    "config cut": ("config.yaml", b"data: {views: [", "not a config"),
+    "config cut": ("config.yaml", b"data: {size: [", "not a config"),
+    "config of an earlier version": (
+        "config.yaml",
+        b"data: {views: 4}\nrejection: {keep: 0.9}",
+        "data.views, rejection.keep, which this version does not know",
+    ),
     "config of other images": ("config.yaml", b"data: {size: 128}", "data.size 96"),
     "metrics cut": ("metrics.json", CUT, "not valid JSON"),
     "metrics of something else": ("metrics.json", b"{}", "not an evaluation"),

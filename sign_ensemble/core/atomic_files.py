@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and read back: JSON and arrays, wherever they lie."""
+"""Atomic writes, and reading back: JSON and arrays, on local disks and object stores."""
 
 from __future__ import annotations
 
@@ -22,50 +22,49 @@ from sign_ensemble.core.storage import StorageError, StoragePath
 
 @contextmanager
 def atomic_write(path: StoragePath) -> Iterator[Path]:
-    """A file to write to: it becomes ``path`` when the block ends well, else it is removed."""
+    """A temporary file that becomes ``path`` when the block succeeds and is removed otherwise."""
     if not isinstance(path, Path):
         with TemporaryDirectory(prefix="sign_ensemble-") as folder:
-            here = Path(folder) / path.name
-            yield here
-            path.write_bytes(here.read_bytes())
+            temporary = Path(folder) / path.name
+            yield temporary
+            path.write_bytes(temporary.read_bytes())
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield beside
-        os.replace(beside, path)
+        yield temporary
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def local_copy_of(path: StoragePath) -> Iterator[Path]:
-    """The file, or the folder with the files in it, on this machine; a copy for the length of the
-    block if it lies elsewhere.
+    """The file or folder (its files only) on this machine: itself, or a copy for the block.
 
     Raises:
-        FileNotFoundError: a file elsewhere is not there.
+        FileNotFoundError: a remote file does not exist.
     """
     if isinstance(path, Path):
         yield path
         return
     with TemporaryDirectory(prefix="sign_ensemble-") as folder:
-        here = Path(folder) / path.name
+        copy = Path(folder) / path.name
         try:
-            here.write_bytes(path.read_bytes())
+            copy.write_bytes(path.read_bytes())
         except FileNotFoundError:
             if not path.is_dir():
                 raise
-            here.mkdir()
-            for each in path.glob("*"):
-                (here / each.name).write_bytes(each.read_bytes())
-        yield here
+            copy.mkdir()
+            for file in path.glob("*"):
+                (copy / file.name).write_bytes(file.read_bytes())
+        yield copy
 
 
 def write_json(path: StoragePath, value: Any) -> None:
-    """Write ``value`` as JSON, whole or not at all; floats come back to the bit."""
-    with atomic_write(path) as beside:
-        beside.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    """Write ``value`` as JSON, atomically; floats are read back bit for bit."""
+    with atomic_write(path) as file:
+        file.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: StoragePath) -> Any:
@@ -85,7 +84,7 @@ def read_json(path: StoragePath) -> Any:
 def write_arrays(
     path: StoragePath, arrays: dict[str, NDArray[Any]], metadata: dict[str, Any] | None = None
 ) -> str:
-    """Write arrays as one safetensors file, whole or not at all.
+    """Write arrays as one safetensors file, atomically.
 
     Args:
         path: The file.
@@ -98,8 +97,8 @@ def write_arrays(
     header = {key: json.dumps(value) for key, value in (metadata or {}).items()}
     arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
     content = save_safetensors(arrays, header)
-    with atomic_write(path) as beside:
-        beside.write_bytes(content)
+    with atomic_write(path) as file:
+        file.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Arguments: YAML and dotted overrides into the config's dataclasses."""
+"""Command-line arguments: YAML files and dotted settings become a Config."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMED_PATHS = ("--evaluate.near", "--evaluate.far")
 
 
 def name_of(value: Any) -> Name:
-    """A name from YAML text or number; booleans and nothing are refused."""
+    """A name from a YAML text or number; booleans and null are refused."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise ValueError(f"{value!r} is not a name; put it in quotes")
     return Name(value)
@@ -27,16 +27,16 @@ register_type(Name, serializer=str, deserializer=name_of, type_check=lambda v, t
 
 
 class Parser(ArgumentParser):
-    """A parser whose complaints are one line, after ``error:``, with exit code 2."""
+    """A parser whose errors are one line after ``error:``, with exit code 2."""
 
     _file = ""
 
     def parse_path(self, path: Any, *rest: Any, **more: Any) -> Namespace:
-        """As ArgumentParser's; a complaint names the file."""
+        """As ArgumentParser's; errors name the file."""
         self._file = f"{path}: "
         try:
             found = super().parse_path(path, *rest, **more)
-            self.validate(found, skip_required=True)  # else unknown settings are found later
+            self.validate(found, skip_required=True)  # else unknown settings are noticed later
             return found
         except UnicodeDecodeError:
             self.error("not a text file")
@@ -46,9 +46,16 @@ class Parser(ArgumentParser):
             self._file = ""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say what is wrong and leave."""
-        text = re.sub(r"Expected a <class '(\w+)'>", r"Expected a value of type \1", str(message))
-        text = " ".join(text.replace("Expected a typing.Literal[", "Expected one of [").split())
+        """Print the message as one line and exit."""
+        text = " ".join(
+            str(message).replace("Expected a typing.Literal[", "Expected one of [").split()
+        )
+        text = re.sub(r"Expected a <class '(\w+)'>", r"Expected a value of type \1", text)
+        text = re.sub(
+            r"Does not validate .*: \[<class '(\w+)'>, <class 'NoneType'>\].* Given value: ",
+            r"Expected a value of type \1 or null. Got value: ",
+            text,
+        )
         print(f"error: {self._file}{text} (--help lists every setting)", file=sys.stderr)
         sys.exit(2)
 
@@ -75,26 +82,29 @@ def parser_for(name: str, description: str) -> Parser:
     """A parser with every group of settings."""
     parser = Parser(
         prog=f"python -m sign_ensemble.{name}",
+        usage="%(prog)s [--config FILE] [--group.setting VALUE ...]",
         description=description,
         default_env=False,
         parser_mode="yaml",
     )
-    parser.add_argument("--config", action="config", help="YAML file that holds what differs")
-    for group, kind in Config.__annotations__.items():
-        del kind
-        default = getattr(Config(), group)
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="YAML file with the settings that differ from the defaults",
+    )
+    for group, default in vars(Config()).items():
         parser.add_class_arguments(type(default), group)
     return parser
 
 
 def config_of(parser: Parser, parsed: Namespace) -> Config:
-    """The config that was parsed, checked.
+    """The parsed and checked config.
 
     Raises:
         UserError: a value breaks its rule.
     """
     made: Any = parser.instantiate(parsed)
-    config = Config(**{name: made[name] for name in Config.__annotations__})
+    config = Config(**{name: made[name] for name in vars(Config())})
     check(config)
     check_job_paths(config)
     return config

@@ -94,7 +94,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class MemberConfig:
-    """Hyperparameters of one head; also the search's first trial.
+    """Hyperparameters of one head, by default the baseline recipe; also the search's first trial.
 
     Args:
         widths: Units of the two hidden layers, (h1, h2).
@@ -107,9 +107,9 @@ class MemberConfig:
         batch_size: Images per step.
         epochs: Passes over the training images, at most.
         validation_share: Share of training images held out for early stopping; 0 trains all epochs.
-        patience: Epochs without a lower loss on those images before training stops.
-        components: Principal components of the training features that the first layer learns on;
-            512 nearly span a few hundred images and train faster than all features, which is 0.
+        patience: Epochs without a lower validation loss before training stops.
+        components: Principal components of the training features that the first layer learns on.
+            512 nearly span a few hundred images and train faster; 0 learns on all features.
         bootstrapped: Whether each network trains on a bootstrap sample of its training images
             (bagging, Breiman 1996), so that members differ.
         seed: Seed of a single training (``train``); a search derives its own from search.seed.
@@ -164,7 +164,6 @@ class SearchConfig:
 
     trials: Count = 16
     trial: Literal["head", "end-to-end"] = "head"
-    objective: Literal["nll", "nll+augrc"] = "nll"
     time_budget: Optional[Positive] = None
     concurrent: Optional[Count] = None
     cpus_per_trial: Count = 1
@@ -183,11 +182,6 @@ class SearchConfig:
     batch_size: tuple[Count, ...] = (32, 64)
     h1: tuple[Count, ...] = (256, 512, 1024)
     h2: tuple[Count, ...] = (128, 256, 512)
-
-    @property
-    def objectives(self) -> list[str]:
-        """The names of ``objective``."""
-        return self.objective.split("+")
 
 
 @dataclass(frozen=True)
@@ -209,7 +203,6 @@ class EnsembleConfig:
 
     size: Count = 3
     method: Literal["top_k", "greedy"] = "top_k"
-    lowers: Literal["nll", "augrc"] = "nll"
     members: Literal["refit", "folds"] = "refit"
     gda: Literal["auto", "none"] = "auto"
 
@@ -307,11 +300,8 @@ class RejectionConfig:
     target_coverage: ShareBetween = 0.95
     max_error: Optional[ShareBetween] = None
     uncertainty_share: ShareBelowOne = 0.5
-    combination: str = "auto"
-    joined: Literal["smallest", "fisher", "guarded"] = "smallest"
     neighbours: Count = 5
     reference_images: Annotated[int, Range(100)] = 4000
-    negatives: TenOrMore = 60
     hand_count_images: CountOrZero = 100
     held_out_groups: Annotated[int, Range(0, 5)] = 3
     ood_prior: ShareBelowOne = 0.5

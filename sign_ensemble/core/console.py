@@ -1,4 +1,4 @@
-"""What a person sees while it runs: tables in a terminal, one line per event elsewhere."""
+"""Output while a command runs: progress bars in a terminal, one line per event elsewhere."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.process_memory import spare_page_faults
 
-WIDE = 120  # columns of a table in a file: nothing need be cut off there
+WIDE = 120  # columns of a table in a file
 OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 
 
 def say(line: str) -> None:
-    """One line for the user; outside a terminal to the letter, tabs included, and at once."""
+    """Print one line; outside a terminal unchanged, tabs included, and flushed."""
     if OUT.is_terminal:
         OUT.print(line, markup=False)
     else:
@@ -27,19 +27,19 @@ def say(line: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks and control characters."""
+    """The text without line breaks or control characters."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.splitlines()))
 
 
 def is_interrupt(fault: BaseException | None) -> bool:
-    """Whether an interrupt came first: a library's clean-up may fail over it with another fault."""
+    """Whether an exception is or follows an interrupt, over which a library's clean-up may fail."""
     while fault is not None and not isinstance(fault, KeyboardInterrupt):
         fault = fault.__cause__ or fault.__context__
     return fault is not None
 
 
 def exit_with(work: Callable[[], None]) -> None:
-    """Run a command: a user's mistake ends in one line and code 2, an interrupt in code 130."""
+    """Run a command: a UserError ends in one line and code 2, an interrupt in code 130."""
     spare_page_faults()
     try:
         try:
@@ -53,10 +53,10 @@ def exit_with(work: Callable[[], None]) -> None:
         print("error:", one_line(str(mistake)), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted: what is done is kept; the same command goes on", file=sys.stderr)
-        sys.unraisablehook = lambda _: None  # of what the interrupt left half done at exit
+        print("interrupted: finished work is kept; the same command continues", file=sys.stderr)
+        sys.unraisablehook = lambda _: None  # no messages about objects that it left half done
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+    except BrokenPipeError:  # the output's reader has ended, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as fault:
@@ -68,7 +68,7 @@ def exit_with(work: Callable[[], None]) -> None:
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar in a terminal; elsewhere a line at the end, if there was anything to do."""
+    """A progress bar in a terminal; elsewhere a line at the end, unless there was nothing to do."""
     began = time.monotonic()
     last = (0, 0)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

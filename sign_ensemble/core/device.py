@@ -1,4 +1,4 @@
-"""Where this process computes, with how many threads, and whether bf16 is fast there."""
+"""The device of this process, its threads, and whether bf16 is fast on it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ CPU = torch.device("cpu")
 
 
 def best_device() -> torch.device:
-    """A GPU if this process may use one, else the processor.
+    """A GPU if this process may use one, else the CPU.
 
-    A worker of Ray that was given no share of a GPU may not: Ray hides none from it (2.60, unless
-    RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO is set), and all of a node's workers would take the first.
+    A Ray worker without a GPU share may not: Ray 2.60 does not hide GPUs from it, and all workers
+    of a node would use the first one.
     """
     if not torch.cuda.is_available():
         return CPU
@@ -37,6 +37,6 @@ def bf16_is_fast(device: torch.device) -> bool:
 
 
 def compute_with(threads: int) -> None:
-    """Have this process's products made by so many threads, in memory that costs little to get."""
+    """Set this process's torch threads and reduce its page faults."""
     torch.set_num_threads(threads)
     spare_page_faults()

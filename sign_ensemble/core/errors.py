@@ -1,9 +1,9 @@
-"""The one exception for a user's mistake."""
+"""The exception for a user's mistake."""
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used.
+    """A file, setting or argument of the user cannot be used.
 
-    The message is one line that names the file or setting, the value found and the rule it
-    breaks. Commands print it after ``error:`` and exit with code 2; nobody sees a traceback.
+    The message is one line that names it, its value and the rule it breaks. Commands print it after
+    ``error:``, without a traceback, and exit with code 2.
     """

@@ -1,4 +1,4 @@
-"""Interrupts while libraries work: none is lost, and none leaves a lock taken."""
+"""Interrupts during library calls: none is lost, and none leaves a lock taken."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _waits = False
 
 @contextmanager
 def interrupts_are_kept() -> Iterator[None]:
-    """No interrupt is lost in the block: one that a library swallows is raised again at its end,
+    """Keep interrupts in the block: one that a library swallows is raised again at its end,
     and wherever :func:`raise_if_interrupted` is called.
 
-    SIGTERM does what Ctrl-C does: it comes from `ray job stop`, SLURM and Kubernetes. For after
-    ``ray.init``, whose own answer to it is a stack trace and no clean-up.
+    SIGTERM, which `ray job stop`, SLURM and Kubernetes send, acts like Ctrl-C. To be entered after
+    ``ray.init``, whose handler of SIGTERM prints a stack trace and does not clean up.
     """
-    if threading.current_thread() is not threading.main_thread():  # Python allows it there alone
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers there only
         yield
         return
 
@@ -46,13 +46,13 @@ def interrupts_are_kept() -> Iterator[None]:
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """In the block an interrupt is raised at the next :func:`raise_if_interrupted` or at the end,
-    where nothing is half done; a second one at once. Within :func:`interrupts_are_kept`.
+    """Delay an interrupt until the next :func:`raise_if_interrupted` or the end of the block.
 
-    Python raises it between any two instructions otherwise, such as those that take a lock and
-    those that see to it that it is given back. TensorBoard's writer, which Ray Tune makes and
-    closes for every trial, has such places: one interrupt in sixty that came while it closed left
-    the process waiting for itself at its end, for ever.
+    A second interrupt is raised at once. Used within :func:`interrupts_are_kept`.
+
+    Without it Python may raise an interrupt between taking a lock and the code that guarantees its
+    release, as in TensorBoard's writer, which Ray Tune closes after every trial: the process then
+    waits for itself at exit forever.
     """
     global _waits
     _waits = True
@@ -67,11 +67,10 @@ def interrupts_wait() -> Iterator[None]:
 
 
 def raise_if_interrupted() -> None:
-    """Raise an interrupt that has come and was swallowed (Optuna's lock of its journal does so) or
-    that waits.
+    """Raise an interrupt that was delayed, or swallowed by a library such as Optuna's journal lock.
 
     Raises:
-        KeyboardInterrupt: one has.
+        KeyboardInterrupt: there was one.
     """
     if _interrupted:
         raise KeyboardInterrupt

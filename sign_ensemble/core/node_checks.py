@@ -1,6 +1,6 @@
-"""Whether every node of a cluster has what trials need: the package, and sight of the run's files.
+"""Checks before a search that every node has the package and can read the run's folder.
 
-Asked before the search, for what a worker says of it later is a stack trace or less.
+A worker would fail later, with a stack trace or without any message.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import StorageError, StoragePath, reason_of, storage_path
 
-ANSWER_SECONDS = 60  # a node starts a process for it; one that does not answer is not refused
-SIGHT_SECONDS = 5  # NFS may show a new file late
+ANSWER_SECONDS = 60  # the node starts a process first; without an answer it is not refused
+VISIBLE_SECONDS = 5  # NFS may show a new file late
 
 
 def check_nodes(config: Config, run: RunFolder) -> None:
-    """Ask each other node that can run trials; of one machine alone nothing is asked.
+    """Check every other node that can run trials.
 
     Raises:
         UserError: a node lacks the package or cannot read the run's folder or the cache.
@@ -36,24 +36,26 @@ def check_nodes(config: Config, run: RunFolder) -> None:
     }
     if not others:
         return
-    places: dict[str, StoragePath] = {"run.storage" if config.run.storage else "run.root": run.path}
+    folders: dict[str, StoragePath] = {
+        "run.storage" if config.run.storage else "run.root": run.path
+    }
     if config.data.cache:
-        places["data.cache"] = storage_path(config.data.cache).resolve()
-    with marker_files(places) as marks:
+        folders["data.cache"] = storage_path(config.data.cache).resolve()
+    with marker_files(folders) as marks:
         lacks = probe_nodes(others, marks)
     for address, lacking in lacks:
         for name, reason in lacking.items():
-            raise UserError(missing_on_node(name, places.get(name), address, reason))
+            raise UserError(missing_on_node(name, folders.get(name), address, reason))
 
 
 def missing_on_node(name: str, where: StoragePath | None, address: str, reason: str) -> str:
-    """What a node lacks, and the remedy.
+    """The error message for what a node lacks, with a remedy.
 
     Args:
-        name: The setting that says where.
-        where: What it says; None if it is a module that is missing.
+        name: The setting of a path.
+        where: That path; None if a module is missing.
         address: The node.
-        reason: Why it cannot be read there, or the module that is missing.
+        reason: Why the path cannot be read, or the name of the missing module.
     """
     if where is None:
         return (
@@ -71,15 +73,15 @@ def missing_on_node(name: str, where: StoragePath | None, address: str, reason: 
 
 
 @contextmanager
-def marker_files(places: Mapping[str, StoragePath]) -> Iterator[dict[str, str]]:
-    """A file in each place for the length of the block: setting → file, whose content is its name.
+def marker_files(folders: Mapping[str, StoragePath]) -> Iterator[dict[str, str]]:
+    """A file in each folder for the length of the block: setting → file, which holds its own name.
 
     Raises:
-        UserError: a place cannot be written.
+        UserError: a folder cannot be written.
     """
     files: dict[str, StoragePath] = {}
     try:
-        for name, where in places.items():
+        for name, where in folders.items():
             files[name] = where / f".seen-{secrets.token_hex(8)}"
             try:
                 where.mkdir(parents=True, exist_ok=True)
@@ -97,12 +99,12 @@ def marker_files(places: Mapping[str, StoragePath]) -> Iterator[dict[str, str]]:
 def node_probe() -> Callable[[Mapping[str, str], float], dict[str, str]]:
     """The function that a node runs.
 
-    Defined in here, so that Ray sends its code and not its name, which a node without the package
-    could not find.
+    A nested function, so that Ray sends its code rather than its name, which a node without the
+    package could not import.
     """
 
     def look(marks: Mapping[str, str], seconds: float) -> dict[str, str]:
-        """What this node lacks: setting → reason; "" → the missing module."""
+        """What this node lacks: setting → reason, or "" → missing module."""
         import time
 
         try:
@@ -134,11 +136,11 @@ def node_probe() -> Callable[[Mapping[str, str], float], dict[str, str]]:
 def probe_nodes(
     nodes: Mapping[str, str], marks: Mapping[str, str]
 ) -> list[tuple[str, dict[str, str]]]:
-    """What nodes lack, by address; a node that is lost meanwhile says nothing.
+    """What nodes lack, by address; nodes lost in the meantime are left out.
 
     Args:
-        nodes: Ray's id of each node → its address.
-        marks: As :func:`marker_files` gives them.
+        nodes: Ray's node id → address.
+        marks: See :func:`marker_files`.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -146,7 +148,7 @@ def probe_nodes(
     look: Any = ray.remote(num_cpus=0, max_retries=0)(node_probe())
     waiting = {
         look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-            marks, SIGHT_SECONDS
+            marks, VISIBLE_SECONDS
         ): address
         for node, address in nodes.items()
     }

@@ -1,4 +1,4 @@
-"""OpenCV, loaded when it is first needed."""
+"""OpenCV, imported on first use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import ModuleType
 
 @lru_cache(maxsize=1)
 def opencv() -> ModuleType:
-    """OpenCV, which takes a tenth of a second to load, on one thread: callers have their own."""
+    """OpenCV (a tenth of a second to import) on one thread: callers use threads of their own."""
     import cv2
 
     cv2.setNumThreads(1)

@@ -68,7 +68,6 @@ class RunFolder:
 
     config = _Entry("config.yaml")
     manifest = _Entry("manifest.parquet")
-    negatives = _Entry("negatives.safetensors")
     hand_count = _Entry("hand_count.safetensors")
     trials = _Entry("trials")
     trials_table = _Entry("trials.parquet")
@@ -88,10 +87,6 @@ class RunFolder:
     def trial(self, number: int) -> StoragePath:
         """Folder of one trial."""
         return self.trials / f"{number:04d}"
-
-    def left_out(self, part: int) -> StoragePath:
-        """What networks said that had not seen some labels."""
-        return self.path / "left-out" / f"{part}.safetensors"
 
 
 def settings_of(config: Config) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How long each stage took, over all calls that came to its end."""
+"""Seconds that each stage took, summed over the calls that completed it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sign_ensemble.core.run_folder import RunFolder
 
 @contextmanager
 def timed(run: RunFolder, stage: str) -> Iterator[None]:
-    """Adds the block's seconds to the stage's in timings.json."""
+    """Add the seconds of the block to the stage in timings.json."""
     began = time.monotonic()
     yield
     seconds = read_json(run.timings) if run.timings.is_file() else {}

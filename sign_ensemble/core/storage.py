@@ -1,12 +1,11 @@
 """Where files lie: a path of this machine, or an object store that pyarrow reaches.
 
-A :data:`StoragePath` is a ``pathlib.Path`` (a local disk, NFS) or a :class:`RemotePath`, which has the same
-names for what is done with files of a run: ``/``, ``exists``, ``read_bytes``, ``glob``, ``unlink``.
-Code that needs a real file takes :func:`sign_ensemble.core.atomic_files.whole` to write and
-:func:`sign_ensemble.core.atomic_files.at_hand` to read.
+A :data:`StoragePath` is a ``pathlib.Path`` (local disk, NFS) or a :class:`RemotePath`, which has
+those of its methods that a run needs. Code that needs a real file takes ``atomic_write`` and
+``local_copy_of`` of ``core/atomic_files.py``.
 
-Credentials come from the environment, as pyarrow and the clouds' own libraries read them; a URI may
-not hold any, since it is written to ``config.yaml``.
+Credentials come from the environment, as pyarrow and the clouds' libraries read them. A URI may not
+hold any, since it is written to ``config.yaml``.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from urllib.parse import unquote, urlsplit
 
 from sign_ensemble.core.errors import UserError
 
-# Stores where an object appears whole or not at all, and what must be in order to reach them.
+# Object stores, which write an object completely or not at all; and a hint if one does not answer.
 STORES = {
     "s3": "do AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL fit it?",
     "gs": "does GOOGLE_APPLICATION_CREDENTIALS fit it?",
@@ -41,7 +40,7 @@ NOTHING, FOLDER = 0, 3  # pyarrow.fs.FileType's values; importing it takes a ten
 
 
 class StorageError(UserError):
-    """An object store did not do what it was asked; ``reason`` is its own word and the remedy."""
+    """An object store refused or did not answer; ``reason`` is its message and a hint."""
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
@@ -50,14 +49,14 @@ class StorageError(UserError):
 
 @dataclass(frozen=True, order=True)
 class RemotePath:
-    """A file or folder of an object store; small, and picklable without its connection.
+    """A file or folder of an object store, with the methods of ``pathlib.Path``; picklable.
 
     Args:
         root: Scheme and bucket, ``s3://bucket``.
         path: The name in the bucket, without a slash at either end.
         query: The connection's options as pyarrow reads them, ``region=…&endpoint_override=…``.
 
-    Every method raises :class:`StorageError` where the store refuses or cannot be reached, and
+    Every method raises StorageError if the store refuses or cannot be reached, and
     FileNotFoundError as ``pathlib.Path`` does.
     """
 
@@ -74,17 +73,12 @@ class RemotePath:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """The last part of the path."""
         return PurePosixPath(self.path).name
 
     @property
-    def suffix(self) -> str:
-        """The name's ending with its dot."""
-        return PurePosixPath(self.path).suffix
-
-    @property
     def parent(self) -> RemotePath:
-        """The folder it lies in."""
+        """The folder that holds it."""
         return replace(self, path=self.path.rpartition("/")[0])
 
     def with_suffix(self, suffix: str) -> RemotePath:
@@ -109,8 +103,8 @@ class RemotePath:
 
     def read_bytes(self) -> bytes:
         """The object's content."""
-        with self._asked() as (files, key), files.open_input_file(key) as opened:
-            content: bytes = opened.read()
+        with self._connection() as (files, key), files.open_input_file(key) as file:
+            content: bytes = file.read()
             return content
 
     def read_text(self) -> str:
@@ -118,47 +112,47 @@ class RemotePath:
         return self.read_bytes().decode()
 
     def write_bytes(self, content: bytes) -> None:
-        """Write the object, whole or not at all, in the place of one that is there.
+        """Write or replace the object completely or not at all.
 
-        In a thread, which no interrupt reaches: pyarrow would keep what was written before one.
+        In a thread, where no interrupt is raised: pyarrow would keep what was written before it.
         """
-        with self._asked() as (files, key), ThreadPoolExecutor(1) as pool:
+        with self._connection() as (files, key), ThreadPoolExecutor(1) as pool:
             pool.submit(_put, files, key, content).result()
 
     def write_text(self, text: str) -> None:
-        """Write the object as UTF-8, whole or not at all."""
+        """Write the object as UTF-8, completely or not at all."""
         self.write_bytes(text.encode())
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Nothing: an object store's folders are parts of names."""
+        """Do nothing: folders of an object store are parts of names."""
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Delete the object."""
         try:
-            with self._asked() as (files, key):
+            with self._connection() as (files, key):
                 files.delete_file(key)
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def rmdir(self) -> None:
-        """Delete what pyarrow keeps of an empty folder.
+        """Delete pyarrow's marker of an empty folder.
 
         Raises:
-            OSError: it holds something.
+            OSError: the folder is not empty.
         """
         if any(self.glob("*")):
             raise OSError(f"{self}: not empty")
-        with self._asked() as (files, key):
+        with self._connection() as (files, key):
             if self.is_dir():
                 files.delete_dir(key)
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
-        """What matches below, sorted; ``*`` stands for any part of a name, never for a slash."""
+        """Matching paths below, sorted; ``*`` stands for any part of a name, never for a slash."""
         from pyarrow.fs import FileSelector
 
         parts = pattern.split("/")
-        with self._asked() as (files, key):
+        with self._connection() as (files, key):
             selector = FileSelector(key, recursive=len(parts) > 1, allow_not_found=True)
             found = sorted(
                 info.path[len(key) :].strip("/") for info in files.get_file_info(selector)
@@ -169,17 +163,17 @@ class RemotePath:
                 yield self / below
 
     def opened(self) -> tuple[Any, str]:
-        """The file system of pyarrow and the name in it, for libraries that take them."""
+        """The pyarrow file system and the name in it, for libraries that take them."""
         files, bucket = _file_system(self.root, self.query)
         return files, "/".join(filter(None, [bucket, self.path]))
 
     def _kind(self) -> int:
-        with self._asked() as (files, key):
+        with self._connection() as (files, key):
             return int(files.get_file_info(key).type)
 
     @contextmanager
-    def _asked(self) -> Iterator[tuple[Any, str]]:
-        """:meth:`filesystem_and_path`; faults of the store are told in one line."""
+    def _connection(self) -> Iterator[tuple[Any, str]]:
+        """:meth:`opened`, with a one-line StorageError for faults of the store."""
         try:
             yield self.opened()
         except FileNotFoundError:
@@ -192,15 +186,15 @@ class RemotePath:
 StoragePath = Path | RemotePath
 
 
-def storage_path(text: str, name: str = "the place") -> StoragePath:
-    """A path or URI, as a user types it.
+def storage_path(text: str, name: str = "the path") -> StoragePath:
+    """The path of a text as users type it: a path, or a URI such as ``s3://bucket/folder``.
 
     Args:
-        text: What was given.
-        name: The setting it was given for.
+        text: A path or URI.
+        name: The setting it was given for, for the error message.
 
     Raises:
-        UserError: it looks like a URI and is none that can be used.
+        UserError: it looks like a URI but cannot be used.
     """
     scheme, colon, rest = text.partition(":")
     slashed = re.fullmatch(r"[a-zA-Z][a-zA-Z0-9+.-]+", scheme) and rest.startswith("/")
@@ -212,12 +206,7 @@ def storage_path(text: str, name: str = "the place") -> StoragePath:
         raise UserError(f"{name} is {text}: it must be {RULE} ({fault})") from None
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
         return Path(unquote(parts.path))
-    if (
-        parts.scheme not in STORES
-        or not rest.startswith("//")
-        or not parts.netloc
-        or parts.fragment
-    ):
+    if parts.scheme not in STORES or not parts.netloc or parts.fragment:
         raise UserError(f"{name} is {text}: it must be {RULE}")
     if parts.password is not None or (parts.username and parts.scheme not in ("abfs", "abfss")):
         raise UserError(
@@ -230,14 +219,12 @@ def storage_path(text: str, name: str = "the place") -> StoragePath:
 
 
 def filesystem_and_path(where: StoragePath) -> tuple[Any, str]:
-    """The file system of pyarrow, or None for this machine's own, and the path in it: what Ray
-    takes as ``storage_filesystem`` and ``storage_path``.
-    """
+    """Ray's ``storage_filesystem`` (pyarrow's; None on this machine) and ``storage_path``."""
     return (None, str(where)) if isinstance(where, Path) else where.opened()
 
 
 def remove_folder(where: StoragePath) -> None:
-    """Remove a folder with all in it, if it is there."""
+    """Remove a folder and its content, if it exists."""
     if isinstance(where, Path):
         shutil.rmtree(where, ignore_errors=True)
     elif where.is_dir():
@@ -246,7 +233,7 @@ def remove_folder(where: StoragePath) -> None:
 
 
 def reason_of(fault: Exception) -> str:
-    """A fault of the system or of pyarrow, short: pyarrow's speak of requests and their numbers."""
+    """A short message of an exception of the system or of pyarrow, without its request ids."""
     if isinstance(fault, OSError) and fault.errno:
         return os.strerror(fault.errno)
     text = " ".join(str(fault).split())
@@ -258,12 +245,12 @@ def reason_of(fault: Exception) -> str:
 
 
 def scratch_folder() -> Path:
-    """This user's folder on this machine's own disk for copies of remote files; TMPDIR moves it.
+    """This user's folder on the local disk (in TMPDIR) for copies of remote files.
 
-    What lies there can be deleted whenever no command runs.
+    It can be deleted whenever no command runs.
 
     Raises:
-        UserError: it is another user's.
+        UserError: it belongs to another user.
     """
     folder = Path(tempfile.gettempdir()) / f"sign_ensemble-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -273,7 +260,7 @@ def scratch_folder() -> Path:
 
 
 def local_folder_for(where: StoragePath) -> Path:
-    """A folder of this machine for what a library writes about a folder: itself, if it is one."""
+    """A local folder for what libraries write about a folder: itself, if it is local."""
     if isinstance(where, Path):
         return where.resolve()
     digest = hashlib.sha256(str(where).encode()).hexdigest()[:12]
@@ -283,15 +270,15 @@ def local_folder_for(where: StoragePath) -> Path:
 
 
 def _put(files: Any, key: str, content: bytes) -> None:
-    with files.open_output_stream(key) as opened:
-        opened.write(content)
+    with files.open_output_stream(key) as file:
+        file.write(content)
 
 
 @lru_cache(maxsize=8)
 def _file_system(root: str, query: str) -> tuple[Any, str]:
-    """The file system of pyarrow and the bucket's name in it."""
+    """The pyarrow file system and the bucket's name in it."""
     from pyarrow.fs import FileSystem
 
-    if root.startswith("s3:") and "allow_delayed_open" not in query:  # one request a small file
+    if root.startswith("s3:") and "allow_delayed_open" not in query:  # one request per small file
         query = "&".join(filter(None, [query, "allow_delayed_open=true"]))
     return tuple(FileSystem.from_uri(f"{root}?{query}" if query else root))

@@ -1,7 +1,7 @@
-"""Pieces of work shared out among threads, a piece on each.
+"""Parallel work on threads, a piece per thread.
 
-Where all threads make one product together, each waits for the slowest at every layer, and all but
-one are idle while features are written. Threads with a piece of their own wait for nobody.
+With all threads on one product, each waits for the slowest at every layer, and all but one are idle
+while features are written. Threads that each compute a piece of their own do not wait.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from typing import TypeVar
 import torch
 
 Made = TypeVar("Made")
-AHEAD = 2  # pieces for each thread that are made, or being made, before they are taken
-MOST = 16  # pieces made at once: a pass of the convolutions needs 60 MB
+AHEAD = 2  # pieces per thread that are computed before they are consumed
+MOST = 16  # pieces computed at once: a pass of the convolutions needs 60 MB
 
 
 def map_on_threads(
     pieces: int, make: Callable[[int], Made], most: int = MOST
 ) -> Generator[Made, None, None]:
-    """What is made of 0, 1 and so on, in this order, on as many threads as torch has.
+    """``make(0)``, ``make(1)``, ... in this order, computed on as many threads as torch has.
 
-    Each of them computes with one thread; where there are fewer pieces than threads, or more
-    threads than ``most``, with its share of them. A fault, or a caller that takes no more, ends the
-    pieces that have not begun.
+    Each piece computes with one torch thread, or with more if there are fewer workers than threads.
+    An exception, or closing the generator, cancels the pieces that have not started.
 
     Args:
-        pieces: How many.
-        make: Makes one of its number; several are made at the same time.
-        most: How many, at most.
+        pieces: Number of pieces.
+        make: Computes the piece of a number; called on several threads at once.
+        most: Most pieces computed at once.
     """
     threads = torch.get_num_threads()
     workers = max(1, min(threads, pieces, most))
@@ -46,11 +45,11 @@ def map_on_threads(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # what a later thread takes for its own
+        torch.set_num_threads(threads)  # new threads inherit it
 
 
 def slices_on_threads(images: int, do: Callable[[slice], None]) -> None:
-    """Do something with so many images, a part of them on each of torch's threads."""
+    """Call ``do`` for slices that cover so many images, one slice per torch thread."""
     threads = torch.get_num_threads()
     if threads == 1:
         do(slice(0, images))

@@ -171,7 +171,7 @@ def main_job(home: Path, images: str) -> list[str]:
         "data.augmentations": 1, "data.size": 96, "member.widths": "[16, 8]", "member.epochs": 2,
         "search.trials": TRIALS, "search.epochs": "[2, 3]", "search.h1": "[16, 32]",
         "search.h2": "[8, 16]", "ensemble.size": 2, "finetune.layers": "none",
-        "rejection.negatives": 10, "rejection.reference_images": 100, "evaluate.images": 10,
+        "rejection.reference_images": 100, "evaluate.images": 10,
         "evaluate.bootstrap": 20, "run.root": home, "run.name": "job", "wandb.mode": "disabled",
     }  # fmt: skip
     settings = [f"--{key}={value}" for key, value in given.items()]
@@ -222,7 +222,7 @@ def test_stopped_and_submitted_again_it_goes_on(
     assert 1 <= len(kept) < TRIALS
     assert wait_for(lambda: not head.trials(), 20), "a trial outlives its job"
     log = head.job("logs", "first").stdout
-    assert log.endswith("interrupted: what is done is kept; the same command goes on\n")
+    assert log.endswith("interrupted: finished work is kept; the same command continues\n")
     assert "Traceback" not in log and "SIGTERM" not in log
 
     lines = []

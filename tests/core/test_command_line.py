@@ -62,7 +62,8 @@ def test_printed_config_read_again_is_the_same(tmp_path: Path) -> None:
     given = (
         "--data.root=a b/é", "--data.labels=[5, '007', 'on']", "--data.near_labels=[x]",
         "--data.test_signers=[1]", "--member.widths=[16, 8]", "--search.time_budget=90",
-        "--search.dropout=[0.1, 0.2]", "--search.h1=[16, 32, 64]", "--rejection.target_coverage=0.9",
+        "--search.dropout=[0.1, 0.2]", "--search.h1=[16, 32, 64]",
+        "--rejection.target_coverage=0.9",
         "--evaluate.far", "stairs=photos/stairs", "--wandb.entity=null",
     )  # fmt: skip
     printed = run_python("-m", "sign_ensemble.tune", *named_paths(given), "--print_config")

@@ -1,4 +1,4 @@
-"""The run folder: files whole or not at all, and one set of settings per folder."""
+"""The run folder: atomic files, and one set of settings per folder."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-# --- whole files ----------------------------------------------------------------------------------
+# --- atomic files ---------------------------------------------------------------------------------
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.txt"
-    with atomic_write(path) as beside:
-        beside.write_text("new")
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
         assert not path.exists()
-        assert beside.parent == path.parent  # else the rename might cross file systems
+        assert temporary.parent == path.parent  # else the rename might cross file systems
     assert path.read_text() == "new"
     assert files(path.parent) == ["a.txt"]
 
@@ -74,8 +74,8 @@ def test_a_failed_write_leaves_what_was(before: str | None, tmp_path: Path) -> N
         path.write_text(before)
 
     def write_half() -> None:
-        with atomic_write(path) as beside:
-            beside.write_text("ha")
+        with atomic_write(path) as temporary:
+            temporary.write_text("ha")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -166,7 +166,7 @@ def test_another_programs_header_is_no_crash(tmp_path: Path) -> None:
 # --- names and settings ---------------------------------------------------------------------------
 
 
-def test_every_file_has_its_place() -> None:
+def test_the_paths_in_a_run_folder() -> None:
     folder = RunFolder(Path("runs/x"))
     assert folder.trial(7) == Path("runs/x/trials/0007")
     assert folder.trial(12345) == Path("runs/x/trials/12345")
@@ -291,7 +291,6 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
         "",
         "- 1",
         "data: 3",
-        "data: {colour: blue}",  # a setting of another version
         "data: {root: [",
     ],
 )
@@ -299,6 +298,16 @@ def test_a_config_that_cannot_be_read_is_named(content: str, tmp_path: Path) -> 
     (tmp_path / "config.yaml").write_text(content)
     with pytest.raises(UserError, match=r"config\.yaml: not a config of this version"):
         load_config(RunFolder(tmp_path))
+
+
+def test_a_run_of_an_earlier_version_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("data: {views: 4}\nrejection: {keep: 0.9}\nold: {a: 1}")
+    with pytest.raises(UserError) as refused:
+        load_config(RunFolder(tmp_path))
+    assert str(refused.value) == (
+        f"{tmp_path}/config.yaml has data.views, rejection.keep, old.a, which this version does "
+        "not know: the run was made by another version, so tune again with another run.name"
+    )
 
 
 def test_a_config_may_lack_what_has_a_default(tmp_path: Path) -> None:

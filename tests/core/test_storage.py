@@ -1,4 +1,4 @@
-"""Places: paths of this machine, and objects on a real S3 server of this machine's own."""
+"""Storage paths: local ones, and objects on an S3 server that the tests start."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def names(folder: StoragePath, pattern: str = "*") -> list[str]:
         ("abfs://box@account.example/a", RemotePath("abfs://box@account.example", "a")),
     ],
 )
-def test_what_is_typed_is_found_and_shown_again(text: str, expected: StoragePath) -> None:
+def test_a_typed_path_is_parsed_and_shown_again(text: str, expected: StoragePath) -> None:
     found = storage_path(text)
     assert found == expected
     assert storage_path(str(found)) == found
@@ -80,7 +80,7 @@ def test_what_is_typed_is_found_and_shown_again(text: str, expected: StoragePath
     ["s3:/b/a", "s3:b/a", "s3:///a", "s3://", "ftp://b/a", "http://b/a", "file://host/a",
      "s3://b/a/../c", "s3://b/a//c", "s3://b/a#c", "s3://[b/a"],
 )  # fmt: skip
-def test_what_cannot_be_used_is_refused(text: str) -> None:
+def test_an_unusable_uri_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"run\.storage is .*: (it|its parts) must be"):
         check(Config(run=RunConfig(storage=text)))
     with pytest.raises(UserError, match=r"data\.cache is .*: (it|its parts) must be"):
@@ -110,7 +110,7 @@ def test_parts_of_a_name() -> None:
     root = RemotePath("s3://b", query="region=x")
     file = root / "runs" / "one/rule.json"
     assert str(file) == "s3://b/runs/one/rule.json?region=x"
-    assert (file.name, file.suffix) == ("rule.json", ".json")
+    assert file.name == "rule.json"
     assert file.with_suffix(".safetensors") == root / "runs/one/rule.safetensors"
     assert file.parent == root / "runs/one"
     assert (root / "runs").parent == root
@@ -173,8 +173,8 @@ def test_a_failed_write_leaves_what_was(before: bytes | None, folder: StoragePat
         file.write_bytes(before)
 
     def write_half() -> None:
-        with atomic_write(file) as beside:
-            beside.write_bytes(b"ha")
+        with atomic_write(file) as temporary:
+            temporary.write_bytes(b"ha")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -182,8 +182,8 @@ def test_a_failed_write_leaves_what_was(before: bytes | None, folder: StoragePat
     assert names(folder) == (["a.txt"] if before else [])
     if before:
         assert file.read_bytes() == before
-    with atomic_write(file) as beside:
-        beside.write_bytes(b"new")
+    with atomic_write(file) as temporary:
+        temporary.write_bytes(b"new")
         assert not file.exists() if before is None else file.read_bytes() == before
     assert file.read_bytes() == b"new"
 
@@ -200,7 +200,7 @@ def half(files, key, content):
     opened.write(content[len(content) // 2 :])
     opened.close()
 storage._put = half
-storage.place(sys.argv[1]).write_bytes(b"new" * 10_000_000)
+storage.storage_path(sys.argv[1]).write_bytes(b"new" * 10_000_000)
 """
 
 
@@ -235,7 +235,7 @@ def test_json_and_arrays_come_back(folder: StoragePath) -> None:
         read_arrays(folder / "a.safetensors")
 
 
-def test_a_folder_at_hand_holds_its_files(folder: StoragePath) -> None:
+def test_a_local_copy_of_a_folder_holds_its_files(folder: StoragePath) -> None:
     for name in ("one", "two"):
         write_json(folder / name, name)
     with local_copy_of(folder) as here:
@@ -293,7 +293,7 @@ def test_options_that_pyarrow_does_not_know_are_named() -> None:
         open_run(Config(run=RunConfig(storage="s3://b/a?colour=blue", name="one")))
 
 
-def test_a_store_that_nobody_answers_for_is_named(s3: S3) -> None:
+def test_a_store_that_does_not_answer_is_named(s3: S3) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: refused at once
         uri = s3.uri.replace(str(s3.port), str(taken.getsockname()[1]))
@@ -308,7 +308,7 @@ def test_a_store_that_nobody_answers_for_is_named(s3: S3) -> None:
 # --- this machine's own disk ----------------------------------------------------------------------
 
 
-def test_copies_lie_in_a_folder_that_is_ones_own(
+def test_copies_are_kept_in_the_users_own_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -321,7 +321,7 @@ def test_copies_lie_in_a_folder_that_is_ones_own(
         storage.scratch_folder()
 
 
-def test_what_a_library_writes_lies_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libraries_write_to_a_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     assert storage.local_folder_for(tmp_path) == tmp_path
