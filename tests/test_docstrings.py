@@ -44,14 +44,14 @@ def letters_of(docstring: str) -> dict[str, set[str]]:
     ``H and W rows and columns`` gives both letters all words.
     """
     match = re.search(r"^Letters: (.*?)(?:\n\n|\Z)", docstring, re.M | re.S)
+    entries = re.split(r"[,;]\s+(?=[A-Z]\s)", match[1]) if match else []
     found: dict[str, set[str]] = {}
-    waiting: list[str] = []
-    for part in re.split(r"(?<!\w)([A-Z])(?!\w)", match[1])[1:] if match else []:
-        if re.fullmatch("[A-Z]", part):
-            waiting.append(part)
-        elif words := words_of(part):
-            found |= dict.fromkeys(waiting, words)
-            waiting = []
+    for entry in entries:
+        parts = re.fullmatch(r"([A-Z])(?:\s+and\s+([A-Z]))?\s+(.*)", entry, re.S)
+        assert parts, f"not a letter and its meaning: {entry}"
+        found |= dict.fromkeys(
+            [letter for letter in parts.groups()[:2] if letter], words_of(parts[3])
+        )
     return found
 
 
@@ -121,7 +121,9 @@ def test_the_table_itself() -> None:
 
 
 def test_reading_letters() -> None:
-    text = "Title.\n\nLetters: N images, H and W rows and\ncolumns, K labels.\n\nMore A."
+    text = (
+        "Title.\n\nLetters: N images, H and W rows and\ncolumns; K labels of N, or so.\n\nMore A."
+    )
     found = letters_of(text)
     assert set(found) == set("NHWK")
     assert found["H"] == found["W"] == {"rows", "columns"}

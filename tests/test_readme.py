@@ -16,6 +16,7 @@ from benchmarks_loaded import benchmark
 
 from sign_ensemble.core.command_line import Parser, config_of, parser_for
 from sign_ensemble.core.config import Config
+from sign_ensemble.rejection.scores import SCORES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -246,3 +247,9 @@ def test_every_picture_is_shown() -> None:
         for link in re.findall(r"!\[[^]]*]\(([^)]+)\)", page.read_text())
     }
     assert {path.name for path in DOCS.iterdir() if path.suffix in {".png", ".jpg"}} <= shown
+
+
+def test_page_on_rejection_lists_the_scores() -> None:
+    rows = [f"| `{s.name}` | {s.role} | {s.meaning} | {s.needs} |" for s in SCORES]
+    listed = re.findall(r"^\| `\w+` \| .*\|$", (DOCS / "rejection.md").read_text(), re.MULTILINE)
+    assert listed == rows
