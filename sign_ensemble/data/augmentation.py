@@ -90,12 +90,8 @@ def homographies(
 
     Coordinates run from -1 to 1 over the side, y downwards. Point q of the copy shows the image's
     point M R(-t) (P(q) - d) / s: M mirrors, R(-t) turns back by t, d is the shift, s the scale, and
-    P maps the corners of the square to the moved corners (the last entry of P is 1).
-
-    Args:
-        draws_N19: Uniform draws; the first thirteen are used.
-        mirror: Whether mirroring is allowed.
-        ranges: Ranges of the draws.
+    P maps the corners of the square to the moved corners (the last entry of P is 1). The first
+    thirteen draws are used.
     """
     n = len(draws_N19)
     signed = 2 * draws_N19 - 1
@@ -131,12 +127,8 @@ def tone_curves(
     """Tone curve of each copy (N, 256) and its channel gains (N, 3).
 
     The curve is f(v) = 255 b clip(m + c (v - m), 0, 1)^g for levels v in 0..1, unclipped, with
-    contrast c about the image's mean level m, gamma g and brightness b.
-
-    Args:
-        draws_N19: Uniform draws; those from the fourteenth are used.
-        mean_N: Mean level of each image, 0 to 1.
-        ranges: Ranges of the draws.
+    contrast c about the image's mean level m, gamma g and brightness b. The draws from the
+    fourteenth on are used.
     """
     contrast, gamma, brightness = (
         between(draws_N19[:, [13 + i]], ratio)
@@ -173,17 +165,10 @@ def by_opencv(
     into: Sequence[NDArray[Any]],
     levels_out: NDArray[Any] | None = None,
 ) -> None:
-    """Draw one augmented copy of each image with OpenCV, the fastest way on a CPU.
+    """:func:`augment` with OpenCV, the fastest way on a CPU; writes N copies ``into`` arrays.
 
-    Args:
-        images: N of (H, W, 3).
-        keys: See :func:`augment`.
-        augmentation: See :func:`augment`.
-        mirror: See :func:`augment`.
-        ranges: See :func:`augment`.
-        into: Receives each copy.
-        levels_out: Value to write for each level of each channel, (1, 256, 3); None writes levels.
-            Applied in the same lookup as the tone curves.
+    With ``levels_out`` (1, 256, 3), writes its entry for each level of each channel instead of the
+    level, in the same lookup as the tone curves.
     """
     if not keys:
         return

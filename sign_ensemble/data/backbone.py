@@ -22,15 +22,15 @@ from sign_ensemble.core.device import best_device, bf16_is_fast
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.opencv_module import opencv
 from sign_ensemble.core.threads import map_on_threads, slices_on_threads
-from sign_ensemble.data.convolutions import PLACES, Convolutions
+from sign_ensemble.data.convolutions import GRID_SIDE, Convolutions
 
 SHIPPED = "alexnet-imagenet1k-features-fp16.safetensors"
 FIFTH_FEATURES = 256 * 6 * 6
-THIRD_FEATURES = 384 * PLACES * PLACES
+THIRD_FEATURES = 384 * GRID_SIDE * GRID_SIDE
 HEAD_FEATURES = FIFTH_FEATURES + THIRD_FEATURES  # the input of heads, in this order
-FOURTH_FEATURES = 256 * PLACES * PLACES
+FOURTH_FEATURES = 256 * GRID_SIDE * GRID_SIDE
 ALL_FEATURES = HEAD_FEATURES + FOURTH_FEATURES
-BATCH = 64  # images of every pass: rounding, and so a feature, may depend on a batch's size
+BATCH = 64  # images of every pass, always: rounding may depend on this number
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, as torchvision publishes them with the weights
 STD = (0.229, 0.224, 0.225)
 SCALE = (tuple(255 * m for m in MEAN), tuple(255 * s for s in STD))  # the same of levels 0 to 255

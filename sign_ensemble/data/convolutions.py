@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import adaptive_max_pool2d
 
 THIRD, FOURTH, LAYERS = 8, 10, 13  # layers up to the third's ReLU, to the fourth's, and all
-PLACES = 3  # regions along a side that the third's and the fourth's maps are max-pooled to
+GRID_SIDE = 3  # regions along a side that the third and fourth layer are max-pooled to
 
 
 def pooled(found_NFHW: torch.Tensor) -> torch.Tensor:
@@ -86,10 +86,10 @@ class Convolutions(nn.Module):
         of the fourth layer's 256 maps, (N, D).
         """
         third_NFHW = self.through(0, THIRD, images_N3HW)
-        third_ND = adaptive_max_pool2d(third_NFHW, PLACES).flatten(1)
+        third_ND = adaptive_max_pool2d(third_NFHW, GRID_SIDE).flatten(1)
         fourth_NFHW = self.through(THIRD, FOURTH, third_NFHW)
         fifth_ND = self.avgpool(self.through(FOURTH, LAYERS, fourth_NFHW)).flatten(1)
         each = [fifth_ND, third_ND]
         if fourth:
-            each.append(adaptive_max_pool2d(fourth_NFHW, PLACES).flatten(1))
+            each.append(adaptive_max_pool2d(fourth_NFHW, GRID_SIDE).flatten(1))
         return torch.cat(each, 1)

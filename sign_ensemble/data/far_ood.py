@@ -210,17 +210,10 @@ def folder_images(
     max_pixels: int,
     min_side: int,
 ) -> tuple[Images, list[Path], list[tuple[Path, str]]]:
-    """Every image in or below a folder.
-
-    Args:
-        path_or_glob: A folder, or a glob pattern (``**`` included) that matches folders or images.
-        size: Side in pixels.
-        fit: How an image becomes a square.
-        max_pixels: Images with more pixels are set aside.
-        min_side: Images with a shorter side are set aside.
+    """Every image in or below a folder, or what a glob pattern matches, by :func:`decode_image`.
 
     Returns:
-        uint8 (N, H, W, 3), their files in sorted order, and each file set aside with its reason.
+        Images (N, H, W, 3), their files, sorted, and each file set aside with its reason.
 
     Raises:
         UserError: no image file there, or none that can be read.

@@ -8,8 +8,6 @@ Letters: N images, V an image and its augmented copies, D features.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +24,7 @@ from sign_ensemble.core.threads import map_on_threads
 from sign_ensemble.data import backbone, convolutions
 from sign_ensemble.data.augmentation import RANGES, by_opencv, range_settings
 from sign_ensemble.data.images import geometry, read_image
-from sign_ensemble.data.row_cache import CachedArray, RowSchema, cached_rows
+from sign_ensemble.data.row_cache import CachedArray, RowSchema, Work, cached_images
 from sign_ensemble.data.shards import Progress
 
 
@@ -53,21 +51,12 @@ def all_layers(features: CachedArray) -> CachedArray:
     return replace(features, columns=None)
 
 
-@dataclass(frozen=True)
-class Work:
-    """One image to read, and the row of the cached array that its result goes to."""
-
-    path: str
-    sha256: str
-    row: int
-
-
 def preprocessing_of(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
     """How an image becomes a head's input; a trained head refuses images for which it differs."""
     return {
         **geometry(data),
         "weights": weights_sha256,
-        "layers": [convolutions.THIRD, convolutions.PLACES],
+        "layers": [convolutions.THIRD, convolutions.GRID_SIDE],
         "features": backbone.HEAD_FEATURES,
     }
 
@@ -177,30 +166,14 @@ def features_of_rows(
 ) -> CachedArray:
     """Features of the images in these rows and of their augmented copies; computes what is missing.
 
-    Args:
-        rows: Manifest rows with path and sha256.
-        root: Folder that the paths are relative to.
-        data: How images are read and augmented, and the weights.
-        cache: Folder of all feature caches.
-        progress: Called with (images done, images missing).
-        compute: Computes the features, such as ``ray_features.compute_on_cluster``; None: here.
-
-    Returns:
-        The cached features that heads read; see :func:`all_layers` for the others.
-
-    Raises:
-        UserError: the cache cannot be written.
+    ``compute`` is ``ray_features.compute_on_cluster`` or, if None, :func:`compute_here`; for the
+    other arguments and the errors see :func:`cached_images`. The array shows the features that
+    heads read; see :func:`all_layers` for the others.
     """
-    key = cache_key(data, backbone.load(data.weights).sha256)
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    wanted = rows.column("sha256").to_pylist()
-    path_of = dict(zip(wanted, rows.column("path").to_pylist(), strict=True))
-
-    def make(missing: Sequence[tuple[str, int]]) -> Iterator[NDArray[np.float16]]:
-        works = [Work(str(root / path_of[sha]), sha, row) for sha, row in missing]
-        return (compute or compute_here)(works, data)
-
     shape = (1 + data.augmentations, backbone.ALL_FEATURES)
+    key = cache_key(data, backbone.load(data.weights).sha256)
     schema = RowSchema("features.f16", shape, "float16", key)
-    found = cached_rows(cache / name, schema, wanted, make, progress)
+    found = cached_images(
+        rows, root, cache, schema, lambda works: (compute or compute_here)(works, data), progress
+    )
     return replace(found, columns=backbone.HEAD_FEATURES)

@@ -32,10 +32,8 @@ MIRRORED = 0.7  # probability that the second sign is mirrored, as of the other 
 
 # No sign: moved out of the picture.
 GONE = (0.55, 0.9)  # share: how far, at its own size
-GONE_SCALE, GONE_LEAST = (
-    (0.7, 1.2),
-    0.8,
-)  # its size; the distance shrinks with it only down to LEAST
+GONE_SCALE = (0.7, 1.2)  # its size
+GONE_LEAST = 0.8  # size below which the distance shrinks no more
 UPWARDS, LEANING = 0.5, 0.3  # probability of moving up, so that an arm stays; spread in radians
 
 # One sign, near the middle.

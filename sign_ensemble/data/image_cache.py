@@ -9,8 +9,6 @@ Letters: H and W rows and columns.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,9 +19,8 @@ from numpy.typing import NDArray
 
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.storage import StoragePath
-from sign_ensemble.data.feature_cache import Work
 from sign_ensemble.data.images import geometry, read_image
-from sign_ensemble.data.row_cache import CachedArray, RowSchema, cached_rows
+from sign_ensemble.data.row_cache import CachedArray, RowSchema, Work, cached_images
 from sign_ensemble.data.shards import Progress
 
 
@@ -36,35 +33,15 @@ def pixels_of_rows(
 ) -> CachedArray:
     """Decoded images of these rows; decodes only what is missing.
 
-    Args:
-        rows: Manifest rows with path and sha256.
-        root: Folder that the paths are relative to.
-        data: How images are read.
-        cache: Folder of all caches.
-        progress: Called with (images done, images missing).
-
-    Raises:
-        UserError: the cache cannot be written or is damaged.
+    Arguments and errors: see :func:`sign_ensemble.data.row_cache.cached_images`.
     """
-    key: dict[str, object] = {**geometry(data), "dtype": "uint8"}
-    name = "images-" + hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    wanted = rows.column("sha256").to_pylist()
-    path_of = dict(zip(wanted, rows.column("path").to_pylist(), strict=True))
+    about: dict[str, object] = {**geometry(data), "dtype": "uint8"}
+    schema = RowSchema("pixels.u8", (data.size, data.size, 3), "uint8", about)
 
-    def make(missing: Sequence[tuple[str, int]]) -> Iterator[NDArray[np.uint8]]:
-        works = [Work(str(root / path_of[sha]), sha, row) for sha, row in missing]
-        return decoded(works, data)
+    def decode(works: Sequence[Work]) -> Iterator[NDArray[np.uint8]]:
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(works), 64):  # decodes a few ahead
+                paths = [Path(work.path) for work in works[start : start + 64]]
+                yield from pool.map(lambda path: read_image(path, data), paths)
 
-    schema = RowSchema("pixels.u8", (data.size, data.size, 3), "uint8", key)
-    return cached_rows(cache / name, schema, wanted, make, progress)
-
-
-def decoded(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.uint8]]:
-    """Each image in turn, (H, W, 3), decoding a few ahead."""
-
-    def read(work: Work) -> NDArray[np.uint8]:
-        return read_image(Path(work.path), data)
-
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(works), 64):
-            yield from pool.map(read, works[start : start + 64])
+    return cached_images(rows, root, cache, schema, decode, progress, "images-")

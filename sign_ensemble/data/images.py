@@ -250,7 +250,7 @@ def _resize(rgb_HW3: Pixels, height: int, width: int) -> Pixels:
 
 
 def _border_colour(rgb_HW3: Pixels) -> Pixels:
-    """Median colour (C) of the outermost rows and columns; a corner counts once."""
+    """Median colour (3) of the outermost rows and columns; a corner counts once."""
     border_N3 = np.concatenate(
         [rgb_HW3[0], rgb_HW3[-1], rgb_HW3[1:-1, 0], rgb_HW3[1:-1, -1]], axis=0
     )

@@ -24,10 +24,8 @@ from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.data.images import SetAside, read_file, upright_size
-from sign_ensemble.data.sources import PRESETS, Row, find, find_extra
+from sign_ensemble.data.sources import Row, find, find_extra
 from sign_ensemble.data.splits import SPLITS, Split, assign, assign_extra, without_duplicates
-
-__all__ = ["PRESETS", "SCHEMA", "SPLITS", "Manifest", "build", "changed", "gaps", "read", "write"]
 
 SCHEMA = pa.schema(
     [
@@ -121,19 +119,16 @@ def build(data: DataConfig, progress: Callable[[int, int], None] | None = None) 
 
 
 def gaps(manifest: Manifest) -> list[str]:
-    """One sentence for each train or test signer who lacks learned labels."""
+    """A sentence for each train or test signer without images of some learned labels."""
     shown: dict[str, set[str]] = defaultdict(set)
     rows = manifest.rows("train", "test")
     for signer, label in zip(rows["signer"].to_pylist(), rows["label"].to_pylist(), strict=True):
         shown[signer].add(label)
-    lacking = {
-        signer: [label for label in manifest.labels if label not in shown[signer]]
-        for signer in sorted(shown)
-    }
+    labels = manifest.labels
     return [
-        f"signer {signer} has no image of: {', '.join(labels)}"
-        for signer, labels in lacking.items()
-        if signer and labels
+        f"signer {signer} has no image of: {', '.join(missing)}"
+        for signer in sorted(shown)
+        if signer and (missing := [label for label in labels if label not in shown[signer]])
     ]
 
 

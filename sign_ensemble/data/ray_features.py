@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.device import compute_with
-from sign_ensemble.data.feature_cache import Work, compute_here
+from sign_ensemble.data.feature_cache import compute_here
+from sign_ensemble.data.row_cache import Work
 
 
 class Convolve:

@@ -10,8 +10,10 @@ Letters: N keys.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -83,6 +85,49 @@ class CachedArray:
                 f"{path}: cannot be read on this node ({fault.strerror}); data.cache must lie on "
                 "storage that all nodes share"
             ) from None
+
+
+@dataclass(frozen=True)
+class Work:
+    """One image to read, and the row of the cached array that its result goes to."""
+
+    path: str
+    sha256: str
+    row: int
+
+
+def cached_images(
+    rows: pa.Table,
+    root: Path,
+    cache: StoragePath,
+    schema: RowSchema,
+    compute: Callable[[Sequence[Work]], Iterator[NDArray[Any]]],
+    progress: Progress | None,
+    prefix: str = "",
+) -> CachedArray:
+    """Cached rows of the images of a manifest, in a folder named after what they depend on.
+
+    Args:
+        rows: Manifest rows with path and sha256.
+        root: Folder that the paths are relative to.
+        cache: Folder of all caches.
+        schema: What the cached rows are.
+        compute: Computes the rows of images, in their order.
+        progress: Called with (images done, images missing).
+        prefix: Begins the folder's name.
+
+    Raises:
+        UserError: the cache cannot be written, or is damaged.
+    """
+    about = json.dumps(schema.about, sort_keys=True).encode()
+    folder = cache / (prefix + hashlib.sha256(about).hexdigest()[:12])
+    wanted = rows.column("sha256").to_pylist()
+    path_of = dict(zip(wanted, rows.column("path").to_pylist(), strict=True))
+
+    def make(missing: Sequence[tuple[str, int]]) -> Iterator[NDArray[Any]]:
+        return compute([Work(str(root / path_of[key]), key, row) for key, row in missing])
+
+    return cached_rows(folder, schema, wanted, make, progress)
 
 
 def cached_rows(

@@ -185,7 +185,7 @@ def test_tone_curves_by_hand() -> None:
     assert gains == pytest.approx(1)
 
 
-def test_settings_are_plain_and_tell_ranges_apart() -> None:
+def test_settings_are_plain_and_differ_between_ranges() -> None:
     assert json.dumps(augmentation.range_settings()) != json.dumps(
         augmentation.range_settings(STILL)
     )

@@ -26,7 +26,6 @@ from sign_ensemble.data import backbone, feature_cache, row_cache
 from sign_ensemble.data.augmentation import augment
 from sign_ensemble.data.feature_cache import (
     CachedFeatures,
-    Work,
     all_layers,
     cache_key,
     features_of_images,
@@ -34,7 +33,7 @@ from sign_ensemble.data.feature_cache import (
     plain_features,
 )
 from sign_ensemble.data.images import SetAside, decode_image
-from sign_ensemble.data.row_cache import CachedArray
+from sign_ensemble.data.row_cache import CachedArray, Work
 
 DATA = DataConfig(size=64, augmentations=2, weights="random")
 ROW_BYTES = 2 * 3 * backbone.ALL_FEATURES  # of an image and two augmented copies
@@ -142,13 +141,13 @@ def test_a_row_holds_the_image_and_then_its_augmented_copies(
 def test_more_images_than_one_pass_come_out_in_order(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute(root, tmp_path / "whole")
-    whole = (folder_of(tmp_path / "whole") / "features.f16").read_bytes()
+    compute(root, tmp_path / "one_pass")
+    one_pass = (folder_of(tmp_path / "one_pass") / "features.f16").read_bytes()
     monkeypatch.setattr(backbone, "BATCH", 2)  # passes that separate images from their copies
     compute(root, tmp_path / "parts")
     parts = (folder_of(tmp_path / "parts") / "features.f16").read_bytes()
-    assert len(whole) == len(parts) == 7 * ROW_BYTES
-    one, other = (np.frombuffer(each, np.float16).astype(float) for each in (whole, parts))
+    assert len(one_pass) == len(parts) == 7 * ROW_BYTES
+    one, other = (np.frombuffer(each, np.float16).astype(float) for each in (one_pass, parts))
     # passes of another size may round otherwise
     assert np.abs(one - other).max() < 0.02 * np.abs(one).max()
     each = np.stack([one, other]).reshape(2, 21, backbone.ALL_FEATURES)
@@ -348,9 +347,9 @@ def test_an_interrupted_fill_keeps_what_the_index_names(
     computed.clear()
     found = compute(root, tmp_path / "cache")
     assert computed == [f"{i}.png" for i in range(kept, 7)]
-    whole = compute(root, tmp_path / "whole")
-    assert np.array_equal(found.open(), whole.open())
-    assert index_of(tmp_path / "cache") == index_of(tmp_path / "whole")
+    at_once = compute(root, tmp_path / "at_once")
+    assert np.array_equal(found.open(), at_once.open())
+    assert index_of(tmp_path / "cache") == index_of(tmp_path / "at_once")
 
 
 def test_a_full_disk_is_named(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

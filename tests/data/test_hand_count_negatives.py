@@ -10,10 +10,12 @@ import pytest
 
 from sign_ensemble.data.hand_count_negatives import (
     SIGNS,
+    SIGNS_PER_FOLD,
     no_sign,
     one_sign,
     pictures_of_fold,
     placed,
+    signs_of_fold,
     two_signs,
 )
 
@@ -94,3 +96,13 @@ def test_signs_are_left_as_they_are(make: Callable[..., Any]) -> None:
     before = signs.copy()
     make(8, rng(), signs)
     assert np.array_equal(signs, before)
+
+
+def test_signs_of_a_fold_are_drawn_from_it_alone() -> None:
+    folds = np.arange(900) % 3
+    few, many = signs_of_fold(folds[:30], 1, 5), signs_of_fold(folds, 1, 5)
+    assert few.tolist() == list(range(1, 30, 3))
+    assert len(set(many.tolist())) == SIGNS_PER_FOLD
+    assert (folds[many] == 1).all() and (np.diff(many) > 0).all()
+    assert np.array_equal(many, signs_of_fold(folds, 1, 5))
+    assert not np.array_equal(many, signs_of_fold(folds, 1, 6))

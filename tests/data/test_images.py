@@ -303,10 +303,10 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(
     width: int, height: int, fit: Fit, part: int
 ) -> None:
     content = encoded(photograph(width, height), "JPEG", quality=90)
-    whole = decoded(content)
+    full = decoded(content)
     less = decode_rgb(content, max_pixels=10**8, min_side=1, square=(224, fit))
     assert less.shape == (-(-height // part), -(-width // part), 3)
-    difference = fit_square(whole, 224, fit).astype(int) - fit_square(less, 224, fit)
+    difference = fit_square(full, 224, fit).astype(int) - fit_square(less, 224, fit)
     assert np.abs(difference).mean() < 1
     assert part > 1 or not difference.any()
 

@@ -18,17 +18,9 @@ from PIL import Image
 
 from sign_ensemble.core.config import DataConfig, Name
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.data.manifest import (
-    PRESETS,
-    SCHEMA,
-    SPLITS,
-    Manifest,
-    build,
-    changed,
-    gaps,
-    read,
-    write,
-)
+from sign_ensemble.data.manifest import SCHEMA, Manifest, build, changed, gaps, read, write
+from sign_ensemble.data.sources import PRESETS
+from sign_ensemble.data.splits import SPLITS
 
 MASSEY = Path(__file__).parents[2].parent / "shared" / "data" / "massey-asl"
 
