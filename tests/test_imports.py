@@ -93,12 +93,12 @@ def module_of(imported: str) -> str | None:
 
 def allowed(importing: str, imported: str) -> bool:
     """Whether one file of the package may import another, by their paths in it."""
-    mine, other = folder_of(importing.removesuffix(".py")), folder_of(imported.removesuffix(".py"))
-    if mine == other:
+    own, other = folder_of(importing.removesuffix(".py")), folder_of(imported.removesuffix(".py"))
+    if own == other:
         return "/" in importing
     if importing not in (*ONLY_COMMANDS_MAY.get(other, (importing,)), f"{other}/"):
         return False
-    return ROW[other] < ROW[mine]
+    return ROW[other] < ROW[own]
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)

@@ -1,6 +1,6 @@
-"""The stages one after another.
+"""The jobs ``tune`` and ``train``: the stages of a run one after another.
 
-A stage whose files are there is not run again, so an interrupted run goes on where it was.
+A stage whose files exist is not run again, so an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from sign_ensemble.search.space import default_params
 
 @contextmanager
 def empty_removed(run: RunFolder) -> Iterator[None]:
-    """Takes back a run that a mistake stopped before anything was made: its config would refuse
-    the mended call.
+    """Removes a run folder that a user's mistake stopped before its first stage ended: its config
+    would refuse the corrected call.
     """
     try:
         yield
-    except StorageError:  # it may be a matter of minutes, and nothing can be taken back now
+    except StorageError:  # the store may answer again in minutes; now nothing can be removed
         raise
     except UserError:
         if not run.timings.exists():
@@ -64,9 +64,9 @@ def tracked(config: Config, run: RunFolder) -> Iterator[tracking.Tracker]:
 
 @contextmanager
 def ready(config: Config, run: RunFolder) -> Iterator[tuple[Manifest, PendingRay]]:
-    """Images and Ray for a run; what can be refused at once is, most of it before Ray starts.
+    """The manifest, and a Ray that starts while images are read.
 
-    A new Ray starts while images are read.
+    Most of what can be refused at once is refused before Ray starts.
     """
     say(f"run folder: {run.path}")
     backbone.load(config.data.weights)
@@ -111,13 +111,13 @@ def tune(config: Config, until: str = "evaluate") -> None:
 
 
 def make_members(prepared: Prepared) -> None:
-    """Heads on frozen features, or fine-tuned networks that begin with them."""
+    """Heads on frozen features, or networks fine-tuned from them."""
     stage = build_members if prepared.config.finetune.layers == "none" else build_finetuned
     stage(prepared, read_records(prepared.run))
 
 
 def members_and_rule(prepared: Prepared) -> None:
-    """What is made of an ended search, as far as it is not there."""
+    """Members and rule of an ended search, unless they exist."""
     run = prepared.run
     if not (run.members / "index.json").exists():
         with timed(run, "members"):
@@ -147,7 +147,7 @@ def _build(
 
 
 def train(config: Config) -> TrialRecord:
-    """One setting, judged on every fold, then made a run of one member that can be evaluated.
+    """One setting, evaluated on every fold, then made a run of one member that can be evaluated.
 
     Args:
         config: ``member`` is the setting; of ``search`` only folds, CPUs and GPUs count.

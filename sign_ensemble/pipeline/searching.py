@@ -1,4 +1,4 @@
-"""A task to judged trials."""
+"""A task to ended trials."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sign_ensemble.search.records import TrialRecord, read_records
 
 
 def projected_folds(prepared: Prepared) -> dict[str, ProjectedImages]:
-    """Every fold's training images along their directions; of trials whose convolutions learn
-    too, none.
+    """Every fold's training images projected on their principal components; none for end-to-end
+    trials.
     """
     from sign_ensemble.core.ray_cluster import many_nodes
     from sign_ensemble.learning.parallel_heads import project_folds
@@ -25,7 +25,7 @@ def projected_folds(prepared: Prepared) -> dict[str, ProjectedImages]:
     config = prepared.config
     if config.search.trial == "end-to-end":
         return {}
-    with progress("folds along their directions") as step:
+    with progress("folds projected on principal components") as step:
         return project_folds(
             prepared.task,
             config.member.components,
@@ -60,7 +60,7 @@ def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
 
 
 def search_has_ended(run: RunFolder, config: Config) -> bool:
-    """Whether the search has ended: all trials are there, or members were already made of it."""
+    """Whether the search has ended: all trials are there, or members were made already."""
     if not run.trials_table.exists():
         return False
     return (run.members / "index.json").exists() or len(read_records(run)) >= config.search.trials

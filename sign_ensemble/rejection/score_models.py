@@ -1,4 +1,4 @@
-"""What the scores are computed from, beside the members: the reference set and all that is fitted
+"""What the scores are computed from, besides the members: the reference set and what is fitted
 to it.
 
 Letters: N images, B reference images, D features of the fifth layer, M members, K labels.

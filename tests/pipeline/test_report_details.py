@@ -82,7 +82,7 @@ def test_confusion(tree: dict[str, Any]) -> None:
     assert tree["confusion"] == {"accepted": [[3, 0], [0, 2]], "refused": [[0, 0], [1, 0]]}
 
 
-def test_members_apart(tree: dict[str, Any]) -> None:
+def test_pairwise_disagreement(tree: dict[str, Any]) -> None:
     assert np.array(tree["disagreement"]) == pytest.approx(np.array([[0, 1 / 6], [1 / 6, 0]]))
 
 

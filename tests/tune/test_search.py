@@ -43,8 +43,8 @@ def test_interrupt_ends_the_search_in_one_line(
     assert not CONTROL.search(command.out)
     kept = records(run)
     assert not (run / "trials.parquet").exists()
-    said = finish(start("tune", *arguments))
-    assert f"{len(kept)} trials are kept from before" in said
+    shown = finish(start("tune", *arguments))
+    assert f"{len(kept)} trials are kept from before" in shown
     assert sorted(records(run)) == list(range(20))
 
 

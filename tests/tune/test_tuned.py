@@ -154,7 +154,7 @@ def test_a_cluster_may_lose_a_trial_a_node_a_worker_and_the_driver(
     assert ended() < TUNED_TRIALS
     three_nodes.remove_node(busy[0][0], allow_graceful=False)
 
-    assert wait_for(lambda: any(run.glob("train/lane-0/checkpoint_*")), SLOW), command.err
+    assert wait_for(lambda: any(run.glob("train/training-0/checkpoint_*")), SLOW), command.err
     assert ended() == TUNED_TRIALS
     assert at_work("ray::RayTrainWorker")
     ((_, lost),) = busy
