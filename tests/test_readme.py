@@ -16,6 +16,7 @@ from benchmarks_loaded import benchmark
 
 from sign_ensemble.core.command_line import Parser, config_of, parser_for
 from sign_ensemble.core.config import Config
+from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.rejection.scores import SCORES
 
 ROOT = Path(__file__).parent.parent
@@ -253,3 +254,22 @@ def test_page_on_rejection_lists_the_scores() -> None:
     rows = [f"| `{s.name}` | {s.role} | {s.meaning} | {s.needs} |" for s in SCORES]
     listed = re.findall(r"^\| `\w+` \| .*\|$", (DOCS / "rejection.md").read_text(), re.MULTILINE)
     assert listed == rows
+
+
+def test_run_folder_is_listed_completely() -> None:
+    entries = {name for name, entry in vars(RunFolder).items() if hasattr(entry, "__get__")}
+    run = RunFolder(Path("run"))
+    paths = {
+        path.relative_to("run")
+        for name in entries
+        if not name.startswith("__") and isinstance(path := getattr(run, name), Path)
+    }
+    assert len(paths) > 10
+    for page, heading in (
+        (README, "## What a run leaves"),
+        (DOCS / "pipeline.md", "## The run folder"),
+    ):
+        listed = page.read_text().split(heading)[1].split("\n## ")[0]
+        assert {
+            path.name for path in paths if len(path.parts) == 1 and path.name not in listed
+        } == set()

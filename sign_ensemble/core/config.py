@@ -36,7 +36,7 @@ class DataConfig:
         root: Folder that holds the images.
         preset: A known folder layout: massey, surrey, isl-hs, signer-label
             (``<signer>/<label>/<file>``) or label. Used when neither pattern nor table is given.
-        pattern: Regular expression matched against the whole path below root, with the named
+        pattern: Regular expression matched against the full path below root, with the named
             groups ``label`` and ``signer``. Overrides preset.
         table: CSV or Parquet file with the columns path (relative to root, or to the table's own
             folder if no root is given), label and signer. Overrides pattern and preset.
@@ -196,8 +196,8 @@ class EnsembleConfig:
         members: ``refit`` trains each member on all training signers, for as many epochs as were
             best in its folds; ``folds`` uses the fold models, each of which has not seen one
             fold's signers.
-        gda: Gaussian discriminant analysis of frozen features beside the members: ``auto`` gives
-            its predictions the weight that minimises the out-of-fold loss, possibly 0; ``none``
+        gda: Gaussian discriminant analysis, whose predictions join the members': ``auto`` gives
+            them the weight that minimises the out-of-fold loss, possibly 0; ``none``
             uses the members alone. It costs seconds and helps most with few signers.
     """
 
@@ -280,7 +280,7 @@ class RejectionConfig:
     Args:
         target_coverage: Share of a new signer's real signs that should be answered.
         max_error: Largest share of errors among the answered images. Images are then also
-            rejected for low confidence, below target_coverage if need be. null sets no limit,
+            rejected for high total uncertainty, below target_coverage if need be. null: no limit,
             since its cost in coverage depends on how accurate the ensemble is on new signers.
         uncertainty_share: Share of the rejections at target_coverage that go to signs with high
             total uncertainty; the rest go to images that look out-of-distribution. 0 rejects
@@ -291,8 +291,8 @@ class RejectionConfig:
         hand_count_images: Images with no hand, one and two hands, so many of each, made from each
             training signer's images to train the hand-count detector; 0 leaves it out.
         held_out_groups: Groups of a fifth of the labels, each held out of training once, so that
-            its images stand for wrong gestures when confidence is fitted; 0 to 5. Each trains one
-            network per fold.
+            its images stand for wrong gestures when confidence is fitted; 0 to 5. No network is
+            trained for it. 0 leaves confidence without P(in-distribution).
         ood_prior: Assumed share of out-of-distribution images among those shown, which confidence
             depends on and nobody knows beforehand; 0 assumes that every image is a sign.
     """
