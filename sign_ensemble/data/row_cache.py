@@ -5,7 +5,7 @@ sha256. The index is written after the rows, so that every row it names is compl
 interruption left behind them is overwritten. On an object store rows lie as in ``shards.py``, and
 the file is this machine's copy.
 
-Letters: N keys.
+Letters: N images.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class CachedArray:
 
     Args:
         path: The file.
-        row_N: The row of each key.
+        row_N: The row of each image.
         shape: Shape of a row.
         dtype: Its numpy type's name.
         local_copy: Fetches the file to a machine that lacks it, where it lies on an object store.
