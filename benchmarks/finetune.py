@@ -1,24 +1,19 @@
-"""Images per second of fine-tuning: this loop, its limit, and a tutorial's loop.
+"""How fast is fine-tuning, against its limit and against a tutorial's loop?
 
-    python benchmarks/finetune.py [--turns 12]
-
-* **this loop**: PixelBatches (memory-mapped uint8 images, a fresh view of each) and `fit`, two
-  threads; and the same shared by two workers of one thread each, over gloo.
-* **limit**: the same network, optimiser and clipping on one batch that is already normalised.
+* **this loop**: PixelBatches (memory-mapped uint8 images, augmented anew in every epoch) and `fit`,
+  two threads; and the same shared by two workers of one thread each, over gloo.
+* **limit**: the same network, optimizer and clipping on one batch that is already normalised.
 * **tutorial**: a folder of JPEG files, a DataLoader with two workers, float32, Adam on all layers;
   no augmentation. (ImageFolder's work by Pillow: opened, made 224 x 224, normalised.)
 
-The images are random shapes of 640 x 480 pixels: what they show does not change the speed. In every
-turn all of them pass over the images, this loop and its limit step by step in turns; ratios are
-taken within a turn, that of this loop over its limit as the median of its pairs of steps. Writes
-results/finetune.json and results/finetune.md from it.
+The images are random shapes of 640 x 480 pixels: what they show does not change the speed. Every
+turn measures all of them, this loop and its limit step by step in turns; ratios are taken within a
+turn, that of this loop over its limit as the median of its pairs of steps.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,8 +24,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from hardware import hardware
 from PIL import Image
+from shared.results import Results, markdown, parser_of, publish
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
@@ -51,7 +46,6 @@ from sign_ensemble.learning.network import Head, Network
 from sign_ensemble.learning.task import PixelTask
 from sign_ensemble.learning.training_loop import MicroBatch, fit
 
-RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
 IMAGES, SIDE, LABELS, BATCH = 512, 224, 27, 64
 RECIPE = MemberConfig()
@@ -60,14 +54,14 @@ RECIPE = MemberConfig()
 def make_images(folder: Path) -> None:
     """JPEG files of 640 x 480 in a folder per label, and the same decoded in pixels.u8."""
     rng = np.random.default_rng(0)
-    squares = []
+    images = []
     for i in range(IMAGES):
         coarse = rng.integers(0, 256, (12, 16, 3), np.uint8)
         path = folder / "images" / str(i % LABELS) / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC).save(path, quality=90)
-        squares.append(decode_image(path, size=SIDE, fit="pad", max_pixels=10**9, min_side=16))
-    np.stack(squares).tofile(folder / "pixels.u8")
+        images.append(decode_image(path, size=SIDE, fit="pad", max_pixels=10**9, min_side=16))
+    np.stack(images).tofile(folder / "pixels.u8")
 
 
 def task_in(folder: Path) -> PixelTask:
@@ -151,7 +145,7 @@ def batches(task: PixelTask, settings: FinetuneConfig, rank: int, workers: int) 
 def shared(
     rank: int, workers: int, folder: str, settings: FinetuneConfig, turns: int, gate: Any
 ) -> None:
-    """This loop as one of several workers of one thread, a pass whenever the gate opens."""
+    """This loop as one of several workers of one thread, an epoch whenever the gate opens."""
     torch.set_num_threads(1)
     meet = f"file://{folder}/meet"
     distributed.init_process_group("gloo", meet, rank=rank, world_size=workers)
@@ -235,27 +229,36 @@ def tutorial(folder: Path) -> Iterator[float]:
             yield IMAGES / (time.perf_counter() - began)
 
 
-def measure(turns: int, folder: Path) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Images per second, and this loop's over its limit's, a figure per turn."""
-    make_images(folder)
-    task = task_in(folder)
+def measure(arguments: argparse.Namespace) -> Results:
+    """Images per second and ratios, a figure per turn."""
     found: dict[str, list[float]] = {}
     over: dict[str, list[float]] = {}
-    plain = tutorial(folder)
-    for layers in ("all", "conv3+"):
-        for speeds, over_limit in turns_of(task, folder, FinetuneConfig(layers=layers), turns):
-            if layers == "all":
-                speeds["tutorial"] = next(plain)
-            for name, value in speeds.items():
-                found.setdefault(f"{layers}, {name}", []).append(value)
-            over.setdefault(f"{layers}, this loop over limit", []).append(over_limit)
-            told = {name: round(value, 1) for name, value in speeds.items()}
-            print(f"{layers} {told}, over limit {over_limit:.3f}", flush=True)
-    return found, over
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_images(folder)
+        task = task_in(folder)
+        plain = tutorial(folder)
+        for layers in ("all", "conv3+"):
+            settings = FinetuneConfig(layers=layers)
+            for speeds, over_limit in turns_of(task, folder, settings, arguments.turns):
+                if layers == "all":
+                    speeds["tutorial"] = next(plain)
+                for name, value in speeds.items():
+                    found.setdefault(f"{layers}, {name}", []).append(value)
+                over.setdefault(f"{layers}, this loop over limit", []).append(over_limit)
+                rates = {name: round(value, 1) for name, value in speeds.items()}
+                print(f"{layers} {rates}, over limit {over_limit:.3f}", flush=True)
+    return {
+        "images_per_second": found,
+        "ratios": {**over, **ratios(found)},
+        "turns": arguments.turns,
+        "images": IMAGES,
+        "batch": BATCH,
+    }
 
 
 def ratios(found: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Ratios of whole passes within each turn."""
+    """Ratios within each turn."""
     pairs = {
         f"{layers}, two workers over one": (f"{layers}, two workers", f"{layers}, this loop")
         for layers in ("all", "conv3+")
@@ -267,41 +270,29 @@ def ratios(found: dict[str, list[float]]) -> dict[str, list[float]]:
     }
 
 
-def table(tree: dict[str, Any]) -> str:
-    """The tables of README."""
+def table(results: Results) -> str:
+    """Rates, then ratios."""
 
-    def row(name: str, values: list[float], digits: int) -> str:
-        middle, low, high = np.quantile(values, (0.5, 0.25, 0.75))
-        return f"| {name} | {middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f}) |"
+    def rows(part: dict[str, list[float]], digits: int) -> list[list[str]]:
+        cells = []
+        for name, values in part.items():
+            middle, low, high = np.quantile(values, (0.5, 0.25, 0.75))
+            cells.append([name, f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"])
+        return cells
 
-    lines = ["| images per second | median (quartiles) |", "| --- | --- |"]
-    lines += [row(name, values, 1) for name, values in tree["images_per_second"].items()]
-    lines += ["", "| ratio within a turn | median (quartiles) |", "| --- | --- |"]
-    lines += [row(name, values, 2) for name, values in tree["ratios"].items()]
-    lines += ["", f"n = {tree['turns']} turns; {tree['hardware']}; `{tree['command']}`"]
-    return "\n".join(lines) + "\n"
+    return (
+        markdown(["images per second", "median (quartiles)"], rows(results["images_per_second"], 1))
+        + "\n"
+        + markdown(["ratio within a turn", "median (quartiles)"], rows(results["ratios"], 2))
+        + f"\nn = {results['turns']} turns; {results['hardware']}; `{results['command']}`\n"
+    )
 
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--turns", type=int, default=12)
-    turns = parser.parse_args().turns
-    with tempfile.TemporaryDirectory() as folder:
-        found, over = measure(turns, Path(folder))
-    tree = {
-        "images_per_second": found,
-        "ratios": {**over, **ratios(found)},
-        "turns": turns,
-        "images": IMAGES,
-        "batch": BATCH,
-        "hardware": hardware(),
-        "command": " ".join(["python", *sys.argv]),
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "finetune.json").write_text(json.dumps(tree, indent=1) + "\n")
-    (RESULTS / "finetune.md").write_text(table(tree))
-    print(table(tree))
+    publish("finetune", parser.parse_args(), measure, table)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,19 @@
-"""What a GPU gives, and whether it gives the same as the processor.
+"""What does a GPU gain, and does it compute the same as the processor?
 
-    python benchmarks/gpu.py [--images 2048 --repeats 5]
-
-Where there is no CUDA device it says so and ends. Parts, each measured ``--repeats`` times:
+Where there is no CUDA device it says so and ends. Each part is measured ``--repeats`` times:
 
 * **agreement**: features of the same images in float32 on the processor, and by the GPU as shipped
-  (bf16); views drawn by both samplers; gradients summed over small pieces against one large one.
+  (bf16); augmentations by both samplers; gradients summed over micro-batches against one batch.
 * **convolutions**: frozen features of one resident batch again and again (64, as shipped, and 512),
   and of images in memory; and the first pass from JPEG files, with as many decoding threads as
   there are cores.
-* **heads**: steps of a head along 512 directions, on the GPU and on one core.
+* **heads**: steps of a head on 512 principal components, on the GPU and on one core.
 * **fine-tuning**: images per second of this loop and of its limit (one resident batch).
-
-Writes results/gpu.json, and results/gpu.md from it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,10 +27,9 @@ import finetune as tuning
 import numpy as np
 import torch
 from features import first_pass, make_images
-from hardware import hardware
 from numpy.typing import NDArray
+from shared.results import Results, markdown, parser_of, publish
 
-from sign_ensemble.core.atomic_files import write_json
 from sign_ensemble.core.config import FinetuneConfig, MemberConfig
 from sign_ensemble.core.device import CPU
 from sign_ensemble.data import augmentation, backbone
@@ -43,12 +37,10 @@ from sign_ensemble.data.convolutions import Convolutions
 from sign_ensemble.learning.finetuning import PixelBatches, finetuning_schedule, optimizer_of
 from sign_ensemble.learning.network import Head
 from sign_ensemble.learning.optimizer import adamw_for
-from sign_ensemble.learning.training_loop import FeatureBatches, MicroBatch, fit
-from sign_ensemble.learning.training_loop import head_schedule as head_course
+from sign_ensemble.learning.training_loop import FeatureBatches, MicroBatch, fit, head_schedule
 
-RESULTS = Path(__file__).parent / "results"
 GPU = torch.device("cuda")
-SIDE, DIRECTIONS, LABELS = 224, 512, 27
+SIDE, COMPONENTS, LABELS = 224, 512, 27
 
 
 def timed(work: Callable[[], object], repeats: int) -> list[float]:
@@ -71,7 +63,7 @@ def blobs(count: int) -> NDArray[np.uint8]:
 
 
 def agreement(images: NDArray[np.uint8], folder: Path) -> dict[str, float]:
-    """How far the GPU's answers are from the processor's."""
+    """How far the GPU's results are from the processor's."""
     some = images[: backbone.BATCH]
     shipped = backbone.load()
     layers = Convolutions()
@@ -86,9 +78,9 @@ def agreement(images: NDArray[np.uint8], folder: Path) -> dict[str, float]:
     return {
         "features, relative distance": relative(half, exact),
         "features, the same to the bit in a second pass": float((half == again).all()),
-        "views, mean difference in levels": float(off.mean()),
-        "views, share of pixels off by more than a level": float((off > 1).mean()),
-        "weights after a pass in pieces of 16 instead of 64, relative distance": relative(
+        "augmentation, mean difference in levels": float(off.mean()),
+        "augmentation, share of pixels off by more than a level": float((off > 1).mean()),
+        "weights after a pass in micro-batches of 16 instead of 64, relative distance": relative(
             *(learned(folder, micro_batch_size) for micro_batch_size in (16, 64))
         ),
     }
@@ -157,27 +149,31 @@ def convolutions(images: NDArray[np.uint8], folder: Path, repeats: int) -> dict[
         "resident batch of 64": resident(64),
         "resident batch of 512": resident(512),
         "images in memory": [len(images) / s for s in loaded],
-        "first pass of files, no views": [first_pass(rows, folder / "files", 0) for _ in range(3)],
-        "first pass of files, 4 views": [first_pass(rows, folder / "files", 4) for _ in range(3)],
+        "first pass of files, no augmentation": [
+            first_pass(rows, folder / "files", 0) for _ in range(3)
+        ],
+        "first pass of files, 4 augmented copies": [
+            first_pass(rows, folder / "files", 4) for _ in range(3)
+        ],
     }
 
 
 def heads(repeats: int) -> dict[str, list[float]]:
     """Milliseconds of a step of 32 and of 256 rows."""
     rng = np.random.default_rng(0)
-    rows = rng.normal(size=(2048, 5, DIRECTIONS)).astype(np.float16)
+    rows = rng.normal(size=(2048, 5, COMPONENTS)).astype(np.float16)
     labels = np.arange(len(rows)) % LABELS
     found = {}
     for size in (32, 256):
         for device in (GPU, CPU):
             recipe = replace(MemberConfig(), batch_size=size, epochs=1)
-            head = Head(DIRECTIONS, recipe.widths, LABELS, recipe.dropout).to(device)
+            head = Head(COMPONENTS, recipe.widths, LABELS, recipe.dropout).to(device)
             given = FeatureBatches(rows, np.arange(len(rows)), labels, size, 1.0, rng)
             optimizer = adamw_for((head, 1e-4), weight_decay=0.01)
             threads = torch.get_num_threads()
             torch.set_num_threads(1)
 
-            work = partial(fit, head, given, head_course(recipe), optimizer, device)
+            work = partial(fit, head, given, head_schedule(recipe), optimizer, device)
             seconds = timed(work, repeats)
             torch.set_num_threads(threads)
             where = "GPU" if device == GPU else "one core"
@@ -201,56 +197,53 @@ def finetuning(folder: Path, repeats: int) -> dict[str, list[float]]:
     return found
 
 
-def table(tree: dict[str, Any]) -> str:
-    """The tables of README."""
-    lines = []
-    for part, heading in (
-        ("convolutions", "frozen convolutions, pictures per second"),
-        ("heads", "a head's step, ms"),
-        ("finetuning", "fine-tuning, images per second"),
-    ):
-        lines += [f"| {heading} | median (lowest–highest) |", "| --- | --- |"]
-        for name, values in tree[part].items():
-            digits = 2 if part == "heads" else 0
-            low, mid, high = (f"{f(values):,.{digits}f}" for f in (min, np.median, max))
-            lines.append(f"| {name} | {mid} ({low}–{high}) |")
-        lines.append("")
-    lines += ["| GPU against processor | |", "| --- | --- |"]
-    lines += [f"| {name} | {value:.2g} |" for name, value in tree["agreement"].items()]
-    lines += ["", f"n = {tree['repeats']}; {tree['hardware']}; `{tree['command']}`"]
-    return "\n".join(lines) + "\n"
-
-
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=2048)
-    parser.add_argument("--repeats", type=int, default=5)
-    chosen = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> Results:
+    """Every part in turn."""
     if not torch.cuda.is_available():
         sys.exit("no CUDA device here: nothing to measure")
-    images = blobs(chosen.images)
-    tree: dict[str, Any] = {}
+    images = blobs(arguments.images)
+    results: Results = {}
     with TemporaryDirectory() as name:
         folder = Path(name)
         tuning.make_images(folder)
         for part, work in (
             ("agreement", lambda: agreement(images, folder)),
-            ("convolutions", lambda: convolutions(images, folder, chosen.repeats)),
-            ("heads", lambda: heads(chosen.repeats)),
-            ("finetuning", lambda: finetuning(folder, chosen.repeats)),
+            ("convolutions", lambda: convolutions(images, folder, arguments.repeats)),
+            ("heads", lambda: heads(arguments.repeats)),
+            ("finetuning", lambda: finetuning(folder, arguments.repeats)),
         ):
             began = time.monotonic()
-            tree[part] = work()
-            print(f"{part}, {time.monotonic() - began:.0f} s: {json.dumps(tree[part])}", flush=True)
-    tree |= {
-        "repeats": chosen.repeats,
-        "hardware": hardware(),
-        "command": " ".join(["python", "benchmarks/gpu.py", *sys.argv[1:]]),
-    }
-    write_json(RESULTS / "gpu.json", tree)
-    (RESULTS / "gpu.md").write_text(table(tree))
-    print(table(tree))
+            results[part] = work()
+            print(f"{part}, {time.monotonic() - began:.0f} s: {results[part]}", flush=True)
+    return {**results, "repeats": arguments.repeats}
+
+
+def table(results: Results) -> str:
+    """A table per part."""
+    text = ""
+    for part, heading, digits in (
+        ("convolutions", "frozen convolutions, pictures per second", 0),
+        ("heads", "a head's step, ms", 2),
+        ("finetuning", "fine-tuning, images per second", 0),
+    ):
+        rows = []
+        for name, values in results[part].items():
+            low, mid, high = (f"{f(values):,.{digits}f}" for f in (min, np.median, max))
+            rows.append([name, f"{mid} ({low}–{high})"])
+        text += markdown([heading, "median (lowest–highest)"], rows) + "\n"
+    rows = [[name, f"{value:.2g}"] for name, value in results["agreement"].items()]
+    return text + (
+        markdown(["GPU against processor", ""], rows)
+        + f"\nn = {results['repeats']}; {results['hardware']}; `{results['command']}`\n"
+    )
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--images", type=int, default=2048)
+    parser.add_argument("--repeats", type=int, default=5)
+    publish("gpu", parser.parse_args(), measure, table)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,21 @@
-"""What a search costs beside its heads: tiny trials, trials that sleep, and the driver's memory.
-
-    python benchmarks/overhead.py [--trials 200 --sleeping 300]
+"""What does a search cost besides its heads?
 
 * **tiny trials**: ``search_trials`` (Ray Tune, Optuna, ASHA, records, the search's table) on 48
-  drawn images of four signers, heads of 16 and 8 units, one pass. A trial's own seconds are those
-  of its heads, from its record; what its place (a core) spends beyond them is the overhead.
+  drawn images of four signers, heads of 16 and 8 units, one epoch. A trial's own seconds are those
+  of its heads, from its record; what its core spends beyond them is the overhead.
 * **sleeping trials**: the same, with ``fit_fold`` replaced in the workers by one that sleeps; a
-  trial's folds sleep a second together and are all as good, so that none is stopped. The function
-  that Ray Tune is given puts the sleep in place and then calls the package's ``run_trial``.
+  trial's folds sleep a second together and are all as good, so that none is stopped.
 * **memory**: the driver's resident memory when each trial ends, a line through all but the first
   tenth.
 
 Two trials compare the beginning with the end: at each, the median over the 20 nearest of how long
-the cores took for as many trials as there are cores. Starting Ray is timed apart. W&B is off.
-Writes results/overhead.json and results/overhead.md.
+the cores took for as many trials as there are cores. Starting Ray is timed separately; W&B is off.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -31,11 +25,9 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from hardware import hardware
 from numpy.typing import NDArray
-from tables import spread
+from shared.results import Results, at_least, markdown, parser_of, publish, spread
 
-from sign_ensemble.core.atomic_files import write_arrays, write_json
 from sign_ensemble.core.config import MemberConfig, SearchConfig
 from sign_ensemble.core.ray_cluster import connected_ray
 from sign_ensemble.core.run_folder import RunFolder
@@ -50,7 +42,6 @@ from sign_ensemble.search.progress_table import SearchTable
 from sign_ensemble.search.records import TrialRecord
 from sign_ensemble.search.trials import run_trial, search_trials
 
-RESULTS = Path(__file__).parent / "results"
 FOLDS, LABELS, IMAGES = 4, 3, 48
 AROUND = 20  # trials around the one that is looked at
 RECIPE = MemberConfig(widths=(16, 8), epochs=1)
@@ -81,7 +72,7 @@ def resident() -> float:
 
 
 def tiny_task(run: RunFolder) -> Task:
-    """Drawn features of 48 images and four negatives of each signer."""
+    """Drawn features of 48 images."""
     rng = np.random.default_rng(0)
 
     def drawn(shape: tuple[int, ...]) -> NDArray[np.float16]:
@@ -94,29 +85,23 @@ def tiny_task(run: RunFolder) -> Task:
         [str(i) for i in range(IMAGES)],
         lambda pairs: iter(drawn((len(pairs), 1, HEAD_FEATURES))),
     )
-    folds = np.repeat(np.arange(FOLDS), 4)
-    write_arrays(run.negatives, {"features": drawn((len(folds), HEAD_FEATURES)), "folds": folds})
     return Task(
         features=features,
         labels_N=np.arange(IMAGES) % LABELS,
         folds_N=np.arange(IMAGES) * FOLDS // IMAGES,
         fold_names=tuple(f"signer-{fold}" for fold in range(FOLDS)),
         labels=tuple(f"label-{label}" for label in range(LABELS)),
-        negatives=str(run.negatives),
         seed=0,
     )
 
 
-def slept(
-    task: Task, recipe: MemberConfig, fold: int, seed: int, negatives_GE: NDArray[np.float16]
-) -> tuple[FoldResult, None]:
+def slept(task: Task, recipe: MemberConfig, fold: int, seed: int) -> tuple[FoldResult, None]:
     """In place of ``fit_fold``: a share of a second, and no label likelier than another."""
     began = time.monotonic()
     time.sleep(SLEEP / task.folds)
     labels_N = task.labels_N[task.folds_N == fold]
     same = np.zeros((len(labels_N), len(task.labels)), np.float32)
-    negative = np.zeros((len(negatives_GE), len(task.labels)), np.float32)
-    return fold_result(fold, labels_N, same, negative, (1, 1), began), None
+    return fold_result(fold, labels_N, same, (1, 1), began), None
 
 
 def sleeping_trial(
@@ -205,24 +190,40 @@ def figures(tiny: dict[str, Any], asleep: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def table(results: dict[str, Any]) -> str:
-    """results/overhead.md: what README quotes."""
+def measure(arguments: argparse.Namespace) -> Results:
+    """Rounds of both searches."""
+    os.environ["RAY_ADDRESS"] = "local"  # never a cluster that happens to run on this machine
+    seen = []
+    for _ in range(arguments.rounds):
+        seen.append((searched(arguments.trials, False), searched(arguments.sleeping, True)))
+        print(figures(*seen[-1]), flush=True)
+    first = seen[0][0]
+    return {
+        "trials": arguments.trials,
+        "sleeping": arguments.sleeping,
+        "places": first["concurrent"],
+        "folds_mean": float(np.mean(first["folds"])),
+        "start": first["start"],
+        "figures": [figures(*pair) for pair in seen],
+    }
+
+
+def table(results: Results) -> str:
+    """A row per figure."""
     rounds, tiny, asleep = results["figures"], results["trials"], results["sleeping"]
     places = results["places"]
-
-    def row(name: str, what: Any, unit: str, digits: int = 2) -> str:
-        return f"| {name} | {spread([float(what(found)) for found in rounds], digits, unit)} |"
-
     early, late = (rounds[0][when]["number"] for when in ("early", "late"))
-    lines = [
-        "| | median (lowest–highest) |",
-        "| --- | --- |",
-        row(f"overhead per trial, by the clock ({tiny} trials)", lambda f: f["by_the_clock"], " s"),
-        row("the same, Ray's start shared out too", lambda f: f["with_start"], " s"),
-        row("overhead per trial, of the core that it has", lambda f: f["per_place"], " s"),
-        row(f"of that core, around trial {early}", lambda f: f["early"]["seconds"], " s"),
-        row(f"of that core, around trial {late}", lambda f: f["late"]["seconds"], " s"),
-        row("a trial's heads themselves", lambda f: f["own"], " s"),
+
+    def row(name: str, what: Any, unit: str = " s", digits: int = 2) -> list[str]:
+        return [name, spread([float(what(found)) for found in rounds], digits, unit)]
+
+    rows = [
+        row(f"overhead per trial, by the clock ({tiny} trials)", lambda f: f["by_the_clock"]),
+        row("the same, Ray's start shared out too", lambda f: f["with_start"]),
+        row("overhead per trial, of the core that it has", lambda f: f["per_place"]),
+        row(f"of that core, around trial {early}", lambda f: f["early"]["seconds"]),
+        row(f"of that core, around trial {late}", lambda f: f["late"]["seconds"]),
+        row("a trial's heads themselves", lambda f: f["own"]),
         row(
             f"{asleep} trials of one second, over {asleep}/{places} s",
             lambda f: f["sleeping_ratio"],
@@ -231,50 +232,25 @@ def table(results: dict[str, Any]) -> str:
         row("the same, with Ray's start", lambda f: f["sleeping_ratio_with_start"], ""),
         row("driver's memory per tiny trial", lambda f: f["growth_tiny"], " MiB", 3),
         row("driver's memory per sleeping trial", lambda f: f["growth_sleeping"], " MiB", 3),
-        "",
-        f"n = {len(rounds)} rounds; {places} trials at once, {FOLDS} folds, in the first round "
-        f"{results['folds_mean']:.1f} judged per tiny trial (the others were stopped); Ray's start "
-        f"{results['start']:.1f} s; {results['hardware']}; `{results['command']}`",
     ]
-    return "\n".join(lines) + "\n"
+    return markdown(["", "median (lowest–highest)"], rows) + (
+        f"\nn = {len(rounds)} round{'s' * (len(rounds) > 1)}; {places} trials at once, {FOLDS} "
+        f"folds, in the first round {results['folds_mean']:.1f} trained per tiny trial (the others "
+        f"were stopped); Ray's start {results['start']:.1f} s; {results['hardware']}; "
+        f"`{results['command']}`\n"
+    )
 
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--sleeping", type=int, default=300, help="trials of one second each")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    chosen = parser.parse_args()
-    least = 2 * (os.cpu_count() or 1) + 2
-    for name in ("trials", "sleeping"):
-        if getattr(chosen, name) < least:
-            parser.error(f"--{name} {getattr(chosen, name)}: must be {least} or more, for a slope")
-    if chosen.rounds < 1:
-        parser.error(f"--rounds {chosen.rounds}: must be 1 or more")
-    os.environ["RAY_ADDRESS"] = "local"  # never a cluster that happens to run on this machine
-    seen = []
-    for _ in range(chosen.rounds):
-        seen.append((searched(chosen.trials, False), searched(chosen.sleeping, True)))
-        print(figures(*seen[-1]), flush=True)
-    first = seen[0][0]
-    results = {
-        "command": " ".join(["python benchmarks/overhead.py", *sys.argv[1:]]),
-        "hardware": hardware(),
-        "trials": chosen.trials,
-        "sleeping": chosen.sleeping,
-        "places": first["concurrent"],
-        "folds_mean": float(np.mean(first["folds"])),
-        "start": first["start"],
-        "figures": [figures(*pair) for pair in seen],
-        "rounds": [{"tiny": tiny, "sleeping": asleep} for tiny, asleep in seen],
-    }
-    chosen.results.mkdir(parents=True, exist_ok=True)
-    write_json(chosen.results / "overhead.json", results)
-    text = table(json.loads((chosen.results / "overhead.json").read_text()))
-    (chosen.results / "overhead.md").write_text(text)
-    print(text)
+    arguments = parser.parse_args()
+    least = 2 * (os.cpu_count() or 1) + 2  # for a slope
+    at_least(parser, arguments, trials=least, sleeping=least, rounds=1)
+    publish("overhead", arguments, measure, table)
 
 
 if __name__ == "__main__":

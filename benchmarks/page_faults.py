@@ -1,12 +1,9 @@
-"""What a process saves that touches fewer new pages (``sign_ensemble/process_memory.py``).
-
-    python benchmarks/page_faults.py [--rounds 5 --steps 20]
+"""What does a process save that touches fewer new pages (``core/process_memory.py``)?
 
 Each kind of work is done by processes of its own, in turn as the C library and torch have it and
-as this package has it, on one thread: a step of a head of all features (forward, backward, Adam;
+as this package has it, on one thread: a step of a head on all features (forward, backward, Adam;
 batches of 32), a fine-tuning step of all convolutions below it (batches of 16), a pass of 64
-images, and a built-in picture at the size of make demo. Writes results/page_faults.json and
-results/page_faults.md.
+images, and a built-in picture at the size of make demo.
 """
 
 from __future__ import annotations
@@ -18,12 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from tables import spread
+from shared.results import Results, markdown, parser_of, publish, spread
 
-RESULTS = Path(__file__).parent / "results"
 WAYS = ("as it is", "spared")
 FIRST = 3  # steps before those that are counted
 
@@ -142,20 +137,28 @@ def child(name: str, way: str, steps: int) -> None:
 def measured(name: str, way: str, steps: int) -> dict[str, float]:
     """What a child found."""
     command = [sys.executable, __file__, "--child", name, way, "--steps", str(steps)]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found: dict[str, float] = json.loads(said.splitlines()[-1])
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found: dict[str, float] = json.loads(output.splitlines()[-1])
     return found
 
 
-def table(results: dict[str, Any]) -> str:
-    """results/page_faults.md."""
-    figures: dict[str, dict[str, list[dict[str, float]]]] = results["figures"]
-    lines = [
-        "| one thread | as it is, ms | spared, ms | spared over as it is | faults | spared | "
-        "most memory, MiB | spared |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, of in figures.items():
+def measure(arguments: argparse.Namespace) -> Results:
+    """Rounds of all work, both ways in turn."""
+    figures: dict[str, dict[str, list[dict[str, float]]]] = {
+        name: {way: [] for way in WAYS} for name in WORK
+    }
+    for number in range(arguments.rounds):
+        for name in WORK:
+            for way in WAYS if number % 2 else WAYS[::-1]:
+                figures[name][way].append(measured(name, way, arguments.steps))
+                print(f"round {number + 1}: {name}, {way}: {figures[name][way][-1]}", flush=True)
+    return {"figures": figures}
+
+
+def table(results: Results) -> str:
+    """A row per kind of work."""
+    rows = []
+    for name, of in results["figures"].items():
         plain, spared = (of[way] for way in WAYS)
         ratios = [b["seconds"] / a["seconds"] for a, b in zip(plain, spared, strict=True)]
         ms = [spread([1000 * each["seconds"] for each in some], 1) for some in (plain, spared)]
@@ -164,48 +167,29 @@ def table(results: dict[str, Any]) -> str:
             for what in ("faults", "most_mib")
             for some in (plain, spared)
         ]
-        lines.append(f"| {name} | {' | '.join([*ms, spread(ratios, 2), *rest])} |")
-    rounds = len(next(iter(figures.values()))[WAYS[0]])
-    lines += [
-        "",
-        f"n = {rounds} processes each, in turn; median (lowest–highest); faults a step and memory "
-        f"of the first. {results['hardware']}. Made by `{results['command']}`.",
-    ]
-    return "\n".join(lines) + "\n"
+        rows.append([name, *ms, spread(ratios, 2), *rest])
+    header = [
+        "one thread", "as it is, ms", "spared, ms", "spared over as it is", "faults", "spared",
+        "most memory, MiB", "spared",
+    ]  # fmt: skip
+    return markdown(header, rows) + (
+        f"\nn = {len(plain)} processes each, in turn; median (lowest–highest); faults a step and "
+        f"memory of the first. {results['hardware']}; `{results['command']}`\n"
+    )
 
 
 def main() -> None:
-    """Rounds of all work, both ways in turn."""
-    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    """Measure and write."""
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child:
-        name, way = asked.child
-        child(name, way, asked.steps)
-        return
-    from hardware import hardware
-
-    from sign_ensemble.core.atomic_files import write_json
-
-    figures: dict[str, dict[str, list[dict[str, float]]]] = {
-        name: {way: [] for way in WAYS} for name in WORK
-    }
-    for number in range(asked.rounds):
-        for name in WORK:
-            for way in WAYS if number % 2 else WAYS[::-1]:
-                figures[name][way].append(measured(name, way, asked.steps))
-                print(f"round {number + 1}: {name}, {way}: {figures[name][way][-1]}", flush=True)
-    results: dict[str, Any] = {
-        "command": f"python benchmarks/page_faults.py --rounds {asked.rounds} "
-        f"--steps {asked.steps}",
-        "hardware": hardware(),
-        "figures": figures,
-    }
-    write_json(RESULTS / "page_faults.json", results)
-    (RESULTS / "page_faults.md").write_text(table(results))
-    print(table(results))
+    arguments = parser.parse_args()
+    if arguments.child:
+        name, way = arguments.child
+        child(name, way, arguments.steps)
+    else:
+        publish("page_faults", arguments, measure, table)
 
 
 if __name__ == "__main__":

@@ -1,49 +1,48 @@
-"""The comparison: this project's shipped rule against other libraries' ways, on protocol M.
+"""How does the rule compare with other libraries' ways to reject, on protocol M?
 
-    python benchmarks/protocol_m.py ...     first: makes the runs
-    python benchmarks/rejection.py --data ../shared/data [--seeds 0 1 2]
-
-Rivals learn from the same training signers' frozen features and views, their heads by this
-project's loop, or are detectors on one of the run's fine-tuned members; what each reads and scores
-is in rivals.py. FPR95 has an oracle's threshold for
-every method alike. What is measured already is kept, so that seeds can be added. Needs
-``pip install lightning``, which torch-uncertainty imports and does not bring. Writes
-results/rejection.json, results/rejection.md and docs/rejection.png.
+Needs the runs of protocol_m.py, and ``pip install lightning``, which torch-uncertainty imports and
+does not bring. Rivals learn from the same training signers' frozen features and augmented copies,
+their heads by this project's loop, or are detectors on one of the run's fine-tuned members; see
+shared/rivals.py and shared/disagreeing.py. FPR95 has the unseen signer's own threshold for every
+method alike. What is measured already is kept, so that seeds can be added. Writes
+docs/rejection.png too.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from confidence import columns_of, scores_of
-from disagreeing import FIRST, disagreeing
-from hardware import hardware
-from kept import SHOWN, curves, mean_curves, plot
 from numpy.typing import NDArray
-from rivals import Found, Shown, finetuned, let_torchvision_load, rivals
-from strangers import KNOWN, NEAR, images_of_stranger
+from shared.comparison_plot import SHOWN, curves, mean_curves, plot
+from shared.disagreeing import FIRST, disagreeing
+from shared.results import ROOT, Results, markdown, protocol_parser, publish, save, stored
+from shared.rivals import Found, Shown, finetuned, let_torchvision_load, rivals
+from shared.unseen_signer import KNOWN, NEAR, answers_of, images_of_unseen_signer
 
 from sign_ensemble import metrics
-from sign_ensemble.core.atomic_files import read_arrays, read_json, write_json
+from sign_ensemble.core.atomic_files import read_json
 from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.data.feature_cache import features_of_images, plain_features
+from sign_ensemble.data.hand_count_negatives import SIGNS, pictures_of_fold
+from sign_ensemble.learning.task import seed_of
 from sign_ensemble.pipeline.finetuned_members import pixel_task
-from sign_ensemble.pipeline.preparation import prepare
+from sign_ensemble.pipeline.preparation import Prepared, prepare, read_images
 from sign_ensemble.rejection import rule_file
+from sign_ensemble.rejection.answers_table import SCORE
 from sign_ensemble.rejection.ensemble import load_ensemble
 
-RESULTS = Path(__file__).parent / "results"
-PLOT = Path(__file__).parents[1] / "docs" / "rejection.png"
+NAME = "rejection"
 OURS = "sign_ensemble, shipped"
+Figures = dict[str, Any]
 
 
-def figures(name: str, found: Found, truth_N: NDArray[np.int64]) -> dict[str, Any]:
+def figures(name: str, found: Found, truth_N: NDArray[np.int64]) -> Figures:
     """Accuracy on the signs, AUGRC with wrong gestures as failures, AUROC and FPR95 by set; curves
     of what the plot shows.
     """
@@ -65,14 +64,13 @@ def figures(name: str, found: Found, truth_N: NDArray[np.int64]) -> dict[str, An
     }
 
 
-def shipped(run: RunFolder) -> dict[str, Any]:
+def shipped(run: RunFolder) -> Figures:
     """The same figures of the run's own evaluation, and curves of its rule."""
-    tree, rule = read_json(run.metrics), rule_file.load(run.rule)
-    seen = columns_of(run, rule)
-    strange_N, doubt_N = rule.statistic(scores_of(seen)), rule.doubt(scores_of(seen))
-    strange, doubts = (
+    tree, seen, (rule, _) = read_json(run.metrics), answers_of(run), rule_file.load(run.rule)
+    scores = {name[len(SCORE) :]: v for name, v in seen.items() if name.startswith(SCORE)}
+    ood, rejection = (
         {str(name): by_N[seen["set"] == name] for name in np.unique(seen["set"])}
-        for by_N in (strange_N, doubt_N)
+        for by_N in (rule.statistic(scores), rule.rejection_score(scores))
     )
     wrong_N = ~seen["right"][seen["set"] == KNOWN]
     return {
@@ -82,24 +80,37 @@ def shipped(run: RunFolder) -> dict[str, Any]:
             name: {key: each[key]["value"] for key in ("auroc", "fpr95")}
             for name, each in tree["sets"].items()
         },
-        "curves": curves(strange, wrong_N, doubts),
+        "curves": curves(ood, wrong_N, rejection),
     }
 
 
-def measure(
-    run: RunFolder, data: Path, kept: dict[str, dict[str, Any]], seeds: list[int]
-) -> dict[str, dict[str, Any]]:
-    """Seed → method → figures of one stranger, what is measured already among them."""
+def negatives_of(prepared: Prepared) -> NDArray[np.float16]:
+    """Features (G, D) of pictures of no hand and of two, made of every fold's signs."""
+    config, task = prepared.config, prepared.task
+    each = config.rejection.hand_count_images
+    parts = []
+    for fold in range(task.folds):
+        rows = np.flatnonzero(task.folds_N == fold).tolist()
+        signs = read_images(prepared.rows, prepared.manifest.root, config.data, rows)
+        pictures = pictures_of_fold(each, seed_of(task.seed, fold), signs)
+        parts.append(pictures[np.repeat(SIGNS, each) != 1])
+    return features_of_images(np.concatenate(parts), config.data.weights).head_ND
+
+
+def measured(
+    run: RunFolder, arguments: argparse.Namespace, kept: dict[str, Figures], seeds: list[int]
+) -> dict[str, Figures]:
+    """Seed → method → figures of one unseen signer, what is measured already among them."""
     prepared = prepare(load_config(run))
     weights = prepared.config.data.weights
-    images, truth_N = images_of_stranger(run, data)
+    images, truth_N = images_of_unseen_signer(run, arguments.data)
     features = {name: features_of_images(x, weights).head_ND for name, x in images.items()}
-    plain_NE = plain_features(prepared.task.features)
+    plain_ND = plain_features(prepared.task.features)
     member = load_ensemble(run.members, weights).members[0]
-    made, _ = read_arrays(run.negatives)
+    negatives_GD = negatives_of(prepared)
     found = dict(kept)
     for seed in seeds:
-        shown = Shown(prepared.task, made["features"], features, plain_NE, seed)
+        shown = Shown(prepared.task, negatives_GD, features, plain_ND, seed)
         ways = disagreeing(shown)
         if str(seed) not in kept:
             ways = chain(rivals(shown), ways)
@@ -110,110 +121,98 @@ def measure(
     return found
 
 
-def table(results: dict[str, Any]) -> str:
-    """results/rejection.md: a row per method, over signers; ± over seeds."""
-    strangers = results["strangers"]
-    seeds = sorted({seed for each in strangers.values() for seed in each["rivals"]})
-    measured = [each["rivals"][seeds[0]] for each in strangers.values()]
-    methods = list(dict.fromkeys(method for found in measured for method in found))
-    lines = [
-        "| method | accuracy, mean / worst | wrong gestures: AUROC, mean / worst | FPR95, mean / "
-        "worst | far sets: FPR95, mean / worst set and signer | AUGRC |",
-        "| --- |" + " --- |" * 5,
+def measure(arguments: argparse.Namespace) -> Results:
+    """Every signer, what is not measured yet."""
+    let_torchvision_load()
+    torch.set_num_threads(2)
+    results = stored(arguments, NAME)
+    if results.get("protocol") != "M2":  # figures of protocol M do not mix with these
+        results = {"protocol": "M2", "signers": {}}
+    for signer in arguments.signers:
+        run = RunFolder(arguments.runs / f"protocol-m-{signer}")
+        if not run.metrics.exists():
+            raise SystemExit(f"{run.path} has no evaluation: run benchmarks/protocol_m.py")
+        kept = results["signers"].get(str(signer), {"rivals": {}})["rivals"]
+        seeds = [seed for seed in arguments.seeds if FIRST not in kept.get(str(seed), {})]
+        found = measured(run, arguments, kept, seeds) if seeds else kept
+        results["signers"][str(signer)] = {"shipped": shipped(run), "rivals": found}
+        results["signers"] = dict(sorted(results["signers"].items()))
+        results["versions"] = {name: version(name) for name in ("pytorch-ood", "torch-uncertainty")}
+        save(arguments, NAME, results)
+    return results
+
+
+def cells(by_seed: list[list[Figures]]) -> list[str]:
+    """A method's cells, its figures given by seed, then by signer; ± over seeds."""
+
+    def cell(of: Callable[[Figures], float], worst: Callable[[Sequence[float]], float]) -> str:
+        means = [float(np.mean([of(each) for each in signers])) for signers in by_seed]
+        worsts = [worst([of(each) for each in signers]) for signers in by_seed]
+        spread = f" ± {np.std(means, ddof=1):.3f}" if len(means) > 1 else ""
+        return f"{np.mean(means):.3f}{spread} / {np.mean(worsts):.3f}"
+
+    far = [
+        [[v["fpr95"] for k, v in each["sets"].items() if k != NEAR] for each in signers]
+        for signers in by_seed
+    ]
+    mean_far = np.mean([[np.mean(sets) for sets in signers] for signers in far])
+    worst_far = np.mean([max(max(sets) for sets in signers) for signers in far])
+    return [
+        cell(lambda each: each["accuracy"], min),
+        cell(lambda each: each["sets"][NEAR]["auroc"], min),
+        cell(lambda each: each["sets"][NEAR]["fpr95"], max),
+        f"{mean_far:.3f} / {worst_far:.3f}",
+        cell(lambda each: each["augrc"], max).split(" / ")[0],
     ]
 
-    def cells(by_seed: list[list[dict[str, Any]]]) -> str:
-        """By seed, then by signer."""
 
-        def cell(of: Any, worst: Any) -> str:
-            means = [float(np.mean([of(each) for each in signers])) for signers in by_seed]
-            worsts = [worst(of(each) for each in signers) for signers in by_seed]
-            spread = f" ± {np.std(means, ddof=1):.3f}" if len(means) > 1 else ""
-            return f"{np.mean(means):.3f}{spread} / {np.mean(worsts):.3f}"
-
-        def far(each: dict[str, Any], pick: Any) -> float:
-            return float(pick([v["fpr95"] for k, v in each["sets"].items() if k != NEAR]))
-
-        worst_far = np.mean([max(far(each, max) for each in signers) for signers in by_seed])
-        mean_far = np.mean([[far(each, np.mean) for each in signers] for signers in by_seed])
-        return " | ".join(
-            [
-                cell(lambda each: each["accuracy"], min),
-                cell(lambda each: each["sets"][NEAR]["auroc"], min),
-                cell(lambda each: each["sets"][NEAR]["fpr95"], max),
-                f"{mean_far:.3f} / {worst_far:.3f}",
-                cell(lambda each: each["augrc"], max).split(" / ")[0],
-            ]
-        )
-
+def table(results: Results) -> str:
+    """A row per method, over signers; ± over seeds."""
+    signers = results["signers"]
+    seeds = sorted({seed for each in signers.values() for seed in each["rivals"]})
+    methods = dict.fromkeys(
+        method for each in signers.values() for method in each["rivals"][seeds[0]]
+    )
+    rows = []
     for method in methods:
         there = {
-            name: each["rivals"] for name, each in strangers.items()
+            name: each["rivals"] for name, each in signers.items()
             if all(method in each["rivals"].get(seed, {}) for seed in seeds)
         }  # fmt: skip
         by_seed = [[found[seed][method] for found in there.values()] for seed in seeds]
-        who = f" (hand{', hand'.join(there)})" if len(there) < len(strangers) else ""
-        lines.append(f"| {method}{who} | {cells(by_seed)} |")
-    lines.append(f"| **{OURS}** | {cells([[each['shipped'] for each in strangers.values()]])} |")
-    lines += [
-        "",
-        f"Protocol M, strangers hand{', hand'.join(strangers)}; rivals n = {len(seeds)} "
-        f"seed{'s' if len(seeds) > 1 else ''}, the shipped default n = 1. One model and the deep "
-        "ensemble are heads with views as the members have, not searched for; the fine-tuned model "
-        "is the first of the shipped members; LogitNorm, outlier exposure, random priors and D-BAT "
-        "are three heads each; detectors are "
-        f"pytorch-ood's {results['versions']['pytorch-ood']}, MC dropout and packed ensembles "
-        f"torch-uncertainty's {results['versions']['torch-uncertainty']}. {results['hardware']}. "
-        f"Made by `{results['command']}`.",
-    ]
-    return "\n".join(lines) + "\n"
+        who = f" (hand{', hand'.join(there)})" if len(there) < len(signers) else ""
+        rows.append([f"{method}{who}", *cells(by_seed)])
+    rows.append([f"**{OURS}**", *cells([[each["shipped"] for each in signers.values()]])])
+    header = [
+        "method", "accuracy, mean / worst", "wrong gestures: AUROC, mean / worst",
+        "FPR95, mean / worst", "far sets: FPR95, mean / worst set and signer", "AUGRC",
+    ]  # fmt: skip
+    return markdown(header, rows) + (
+        f"\nProtocol {results['protocol']}, unseen signers hand{', hand'.join(signers)}; rivals n "
+        f"= {len(seeds)} seed{'s' if len(seeds) > 1 else ''}, the shipped default n = 1. One model "
+        "and the deep ensemble are heads with augmentation as the members have, not searched for; "
+        "the fine-tuned model is the first of the shipped members; LogitNorm, outlier exposure, "
+        "random priors and D-BAT are three heads each; detectors are pytorch-ood's "
+        f"{results['versions']['pytorch-ood']}, MC dropout and packed ensembles "
+        f"torch-uncertainty's {results['versions']['torch-uncertainty']}. {results['hardware']}; "
+        f"`{results['command']}`\n"
+    )
 
 
 def main() -> None:
-    """Measure what is not measured yet, then write the table."""
-    from importlib.metadata import version
-
-    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--signers", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    """Measure, write and draw."""
+    parser = protocol_parser(__doc__)
     parser.add_argument(
         "--seeds", type=int, nargs="*", default=[0, 1, 2], help="none: only the runs are read anew"
     )
-    parser.add_argument("--table", action="store_true", help="only write the table anew")
-    chosen = parser.parse_args()
-    path = RESULTS / "rejection.json"
-    results = read_json(path) if path.exists() else {"strangers": {}}
-    if not chosen.table:
-        let_torchvision_load()
-        torch.set_num_threads(2)
-        for signer in chosen.signers:
-            run = RunFolder(chosen.runs / f"protocol-m-{signer}")
-            if not run.metrics.exists():
-                raise SystemExit(f"{run.path} has no evaluation: run benchmarks/protocol_m.py")
-            kept = results["strangers"].get(str(signer), {"rivals": {}})["rivals"]
-            seeds = [seed for seed in chosen.seeds if FIRST not in kept.get(str(seed), {})]
-            found = measure(run, chosen.data, kept, seeds) if seeds else kept
-            results["strangers"][str(signer)] = {"shipped": shipped(run), "rivals": found}
-            results["strangers"] = dict(sorted(results["strangers"].items()))
-            results["hardware"] = hardware()
-            results["versions"] = {
-                name: version(name) for name in ("pytorch-ood", "torch-uncertainty")
-            }
-            if chosen.seeds:
-                numbers = " ".join(map(str, chosen.seeds))
-                results["command"] = f"python benchmarks/rejection.py --seeds {numbers}"
-            write_json(path, results)
-            print(json.dumps({"measured": signer, "seeds": seeds}), flush=True)
-    text = table(results)
-    (RESULTS / "rejection.md").write_text(text)
-    strangers = results["strangers"].values()
-    by_method: dict[str, list[dict[str, Any]]] = {OURS: [each["shipped"] for each in strangers]}
-    for each in chain.from_iterable(stranger["rivals"].values() for stranger in strangers):
+    results = publish(NAME, parser.parse_args(), measure, table)
+    signers = results["signers"].values()
+    by_method: dict[str, list[Figures]] = {OURS: [each["shipped"] for each in signers]}
+    for each in chain.from_iterable(signer["rivals"].values() for signer in signers):
         for name in SHOWN:
             by_method.setdefault(name, []).append(each[name])
-    plot({name: mean_curves(each) for name, each in by_method.items()}, OURS, PLOT)
-    print(text)
+    mean = {name: mean_curves(each) for name, each in by_method.items()}
+    plot(mean, OURS, ROOT / "docs" / "rejection.png")
 
 
 if __name__ == "__main__":

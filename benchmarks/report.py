@@ -1,35 +1,46 @@
-"""How long a report takes and how large it is: 50 trials, 2,500 images of drawn numbers.
+"""How long does a report take, and how large is its page?
 
-    python benchmarks/report.py
-
-Writes results/report.json: seconds of the whole command, start to end, of each of five calls, and
-the page's size.
+50 trials and 2,500 images of drawn numbers; seconds are of the whole command, start to end.
 """
 
 from __future__ import annotations
 
-import subprocess
+import argparse
 import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
-from hardware import hardware
+from shared.commands import seconds_of
+from shared.results import ROOT, Results, parser_of, publish
 
-from sign_ensemble.core.atomic_files import write_json
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "made"))
-RESULTS = Path(__file__).parent / "results"
 TRIALS, TIMES = 50, 5
 SETS = {"known": ("known", 520), "gestures": ("near", 230)}
 SETS |= {f"far-{i}": ("far", 350) for i in range(5)}
 
 
-def table(results: dict[str, Any]) -> str:
-    """results/report.md: what README quotes."""
+def measure(arguments: argparse.Namespace) -> Results:
+    """Seconds of each of several calls, and the page's size."""
+    sys.path.insert(0, str(ROOT / "tests" / "made"))
+    from drawn_runs import make_run
+
+    with TemporaryDirectory() as folder:
+        run = make_run(Path(folder) / "wide", TRIALS, SETS)
+        command = [sys.executable, "-m", "sign_ensemble.report", "--run", str(run)]
+        seconds = [seconds_of(command) for _ in range(TIMES)]
+        size = (run / "report.html").stat().st_size
+    return {
+        "trials": TRIALS,
+        "images": sum(n for _, n in SETS.values()),
+        "n": TIMES,
+        "seconds": seconds,
+        "seconds_median": float(np.median(seconds)),
+        "megabytes": size / 1e6,
+    }
+
+
+def table(results: Results) -> str:
+    """A sentence."""
     return (
         f"A report of {results['trials']} trials and {results['images']:,} images takes "
         f"{results['seconds_median']:.0f} s from start to end (median of n = {results['n']}, "
@@ -39,30 +50,7 @@ def table(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure and write."""
-    from drawn_runs import make_run
-
-    with TemporaryDirectory() as folder:
-        run = make_run(Path(folder) / "wide", TRIALS, SETS)
-        seconds = []
-        for _ in range(TIMES):
-            began = time.perf_counter()
-            command = [sys.executable, "-m", "sign_ensemble.report", "--run", str(run)]
-            subprocess.run(command, check=True, capture_output=True)
-            seconds.append(time.perf_counter() - began)
-        size = (run / "report.html").stat().st_size
-    result = {
-        "command": "python benchmarks/report.py",
-        "hardware": hardware(),
-        "trials": TRIALS,
-        "images": sum(n for _, n in SETS.values()),
-        "n": TIMES,
-        "seconds": seconds,
-        "seconds_median": float(np.median(seconds)),
-        "megabytes": size / 1e6,
-    }
-    write_json(RESULTS / "report.json", result)
-    (RESULTS / "report.md").write_text(table(result))
-    print(f"{result['seconds_median']:.1f} s (n = {TIMES}), {size / 1e6:.2f} MB")
+    publish("report", parser_of(__doc__).parse_args(), measure, table)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,23 @@
-"""A model of a million images and ten thousand trials on 1, 8 and 64 GPUs, from what was measured.
-
-    python benchmarks/scaling.py
+"""What would a million images and ten thousand trials cost on 1, 8 and 64 GPUs? A model.
 
 Reads results/features.json, search.json, overhead.json, prediction.json and gpu.json, and writes
-results/scaling.md, which docs/scaling.md quotes. What is measured is scaled in proportion; several
-GPUs, storage and a network are assumed, since nothing was run on them: see ASSUMED.
+results/scaling.md. What is measured is scaled in proportion; several GPUs, storage and a network
+are assumed, since nothing was run on them: see ASSUMED.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from shared.results import Results, markdown, parser_of, stored
 
-from sign_ensemble.core.atomic_files import read_json
 from sign_ensemble.core.config import Config
 from sign_ensemble.data.backbone import ALL_FEATURES, HEAD_FEATURES
 
-RESULTS = Path(__file__).parent / "results"
 GPUS = (1, 8, 64)
+NAMES = ("features", "search", "overhead", "prediction", "gpu")
 
 
 @dataclass(frozen=True)
@@ -55,12 +52,12 @@ class Measured:
 
     Args:
         image: Seconds of a core to read, decode and square an image of 640 × 480.
-        augmentation: Seconds of a core to draw a view.
-        passes: Passes of a head over its images.
-        heads: Heads per trial; others were given up.
+        augmentation: Seconds of a core to draw an augmented copy.
+        epochs: Epochs of a head.
+        heads: Heads per trial; others were pruned.
         trial: Seconds by the clock that a trial takes beyond its heads, on one driver.
         mebibytes: Of the driver's memory per trial.
-        witness: Seconds of a core that distances to training images take per image.
+        distances: Seconds of a core per image for the distances to the reference set.
         pictures: That a GPU convolves per second, from the memory of its machine.
         step: Seconds of a step of a head on a GPU, which waits for many small kernels.
         tuned: Images that a GPU fine-tunes all layers on per second.
@@ -68,11 +65,11 @@ class Measured:
 
     image: float
     augmentation: float
-    passes: float
+    epochs: float
     heads: float
     trial: float
     mebibytes: float
-    witness: float
+    distances: float
     pictures: float
     step: float
     tuned: float
@@ -87,20 +84,23 @@ def measured(found: dict[str, Any]) -> Measured:
         first, alone = (float(np.median(rates[name])) for name in ("first pass", "limit"))
         return 2 * (1 / first - 1 / alone)
 
-    image, with_view = beyond("640x480, 0 views"), 2 * beyond("640x480, 1 views")
+    image, with_copy = (
+        beyond("640x480, no augmentation"),
+        2 * beyond("640x480, 1 augmented copy"),
+    )
     searched = found["search"]["rounds"][0]["this search"]
     shown = searched["shown"] / searched["heads"]  # by a head, of three quarters of the images
     learned = 0.75 * int(found["search"]["images"].split()[0].replace(",", ""))
     seconds = found["prediction"]["answers"]["seconds"]
-    witnesses = sum(seconds["five members, all witnesses"]) - sum(seconds["five members"])
+    distances = sum(seconds["five members, all scores"]) - sum(seconds["five members"])
     return Measured(
         image=image,
-        augmentation=max(0.0, with_view - image),
-        passes=shown / learned,
+        augmentation=max(0.0, with_copy - image),
+        epochs=shown / learned,
         heads=searched["heads"] / found["search"]["trials"],
         trial=found["overhead"]["figures"][0]["by_the_clock"],
         mebibytes=found["overhead"]["figures"][0]["growth_tiny"],
-        witness=2 * witnesses / found["prediction"]["images"],
+        distances=2 * distances / found["prediction"]["images"],
         pictures=float(np.median(found["gpu"]["convolutions"]["images in memory"])),
         step=float(np.median(found["gpu"]["heads"]["GPU, 32 rows"])) / 1000,
         tuned=float(np.median(found["gpu"]["finetuning"]["all, this loop"])),
@@ -110,21 +110,23 @@ def measured(found: dict[str, Any]) -> Measured:
 def demands(of: Measured, gpus: int, on: Assumed, config: Config) -> dict[str, dict[str, float]]:
     """Seconds that each stage would take if one thing alone set its pace."""
     augmentations, folds = config.data.augmentations, config.search.folds
-    directions, batch = config.member.components, config.member.batch_size
+    components, batch = config.member.components, config.member.batch_size
     rows = on.images * (1 + augmentations) * ALL_FEATURES * 2.0  # bytes of all features
     learned = on.images * (folds - 1) / folds
-    projected = folds * learned * (1 + augmentations) * directions * 2.0
+    projected = folds * learned * (1 + augmentations) * components * 2.0
     cores, nodes = on.cores * gpus, max(1, gpus // on.node)
-    steps = on.trials * of.heads * of.passes * learned / batch
-    networks = config.ensemble.size + folds  # a judge per fold
+    steps = on.trials * of.heads * of.epochs * learned / batch
+    networks = config.ensemble.size + folds  # a fold model per fold
     shown = networks * config.finetune.epochs * on.images
     return {
         "features": {
             "convolutions": on.images * (1 + augmentations) / of.pictures / gpus,
-            "decoding and views": on.images * (of.image + augmentations * of.augmentation) / cores,
+            "decoding and augmentation": on.images
+            * (of.image + augmentations * of.augmentation)
+            / cores,
             "storage": (on.images * on.image_bytes + rows) / on.storage,
         },
-        "directions": {
+        "principal components": {
             "storage": folds * learned * (1 + augmentations) * HEAD_FEATURES * 2.0 / on.storage,
             "network": projected / on.network if nodes > 1 else 0.0,
         },
@@ -136,7 +138,7 @@ def demands(of: Measured, gpus: int, on: Assumed, config: Config) -> dict[str, d
             "steps": shown / of.tuned / gpus,
             "storage": shown * 3.0 * config.data.size**2 / on.storage,
         },
-        "rule": {"the driver's cores": on.images * of.witness / (on.cores * min(gpus, on.node))},
+        "rule": {"the driver's cores": on.images * of.distances / (on.cores * min(gpus, on.node))},
     }
 
 
@@ -147,70 +149,55 @@ def words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def table(found: dict[str, Any], on: Assumed = ASSUMED, config: Config | None = None) -> str:
-    """results/scaling.md."""
+def table(found: Results, on: Assumed = ASSUMED, config: Config | None = None) -> str:
+    """A row per stage and what could set its pace."""
     config = config or Config()
     of = measured(found)
     every = [demands(of, gpus, on, config) for gpus in GPUS]
-    lines = [
-        "| stage: what sets its pace | "
-        + " | ".join(f"{gpus} GPU{'s' * (gpus > 1)}" for gpus in GPUS)
-        + " |",
-        "| --- |" + " --- |" * len(GPUS),
-    ]
+    rows = []
     for stage in every[0]:
         for what in every[0][stage]:
-            cells = []
+            cells = [f"{stage}: {what}"]
             for one in every:
-                slowest = one[stage][what] == max(one[stage].values())
-                cells.append(
-                    f"**{words(one[stage][what])}**" if slowest else words(one[stage][what])
-                )
-            lines.append(f"| {stage}: {what} | " + " | ".join(cells) + " |")
+                mark = "**" * (one[stage][what] == max(one[stage].values()))
+                cells.append(f"{mark}{words(one[stage][what])}{mark}")
+            rows.append(cells)
     totals = [sum(max(stage.values()) for stage in one.values()) for one in every]
-    lines.append("| together | " + " | ".join(words(total) for total in totals) + " |")
-    rows = on.images * (1 + config.data.augmentations) * ALL_FEATURES * 2
-    learned = on.images * (config.search.folds - 1) / config.search.folds
-    projected = (
-        config.search.folds
-        * learned
-        * (1 + config.data.augmentations)
-        * config.member.components
-        * 2
-    )
+    rows.append(["together", *(words(total) for total in totals)])
+    copies, folds = 1 + config.data.augmentations, config.search.folds
+    features = on.images * copies * ALL_FEATURES * 2
+    projected = on.images * (folds - 1) * copies * config.member.components * 2
     augmentation = (
         f"{1000 * of.augmentation:.1f} ms"
         if of.augmentation > 1e-4
         else "too little to be told from that"
     )
-    lines += [
-        "",
-        f"Bold is what sets a stage's pace. Storage: {on.images * on.image_bytes / 1e9:.0f} GB of "
-        f"images, {rows / 1e9:.0f} GB of features; {projected / 1e9:.0f} GB of folds along their "
-        "directions in each node's shared memory; the driver holds "
-        f"{on.trials * of.mebibytes / 1024:.1f} GiB for its trials. Measured, on two "
-        "cores: an image read, decoded and squared "
-        f"{1000 * of.image:.1f} ms of a core, a view {augmentation}, its distances to "
-        f"training images {1000 * of.witness:.1f} ms; {of.heads:.1f} heads per trial of "
-        f"{of.passes:.1f} passes; {of.trial:.2f} s a trial on the driver. Measured on one GPU "
-        f"({found['gpu']['hardware']}): {of.pictures:,.0f} pictures convolved a second, "
-        f"{1000 * of.step:.1f} ms for a step of {config.member.batch_size} images, {of.tuned:,.0f} "
-        f"images a second in fine-tuning ({config.ensemble.size} members and "
-        f"{config.search.folds} judges of {config.finetune.epochs} passes; decoded images are read "
-        "from storage in each, but once by a node whose memory holds all "
-        f"{3 * config.data.size**2 * on.images / 1e9:.0f} GB of them). Assumed: "
-        f"as many times that as there are GPUs; {on.cores} cores beside each, {on.node} GPUs a "
-        f"node; storage gives {on.storage / 1e9:.0f} GB/s to all together, a node receives "
-        f"{8 * on.network / 1e9:.0f} Gbit/s; JPEG files of {on.image_bytes // 1000} kB.",
-    ]
-    return "\n".join(lines) + "\n"
+    header = ["stage: what sets its pace", *(f"{g} GPU{'s' * (g > 1)}" for g in GPUS)]
+    return markdown(header, rows) + (
+        f"\nBold is what sets a stage's pace. Storage: {on.images * on.image_bytes / 1e9:.0f} GB "
+        f"of images, {features / 1e9:.0f} GB of features; {projected / 1e9:.0f} GB of folds' "
+        "projected features in each node's shared memory; the driver holds "
+        f"{on.trials * of.mebibytes / 1024:.1f} GiB for its trials. Measured, on two cores: an "
+        f"image read, decoded and resized {1000 * of.image:.1f} ms of a core, an augmented copy "
+        f"{augmentation}, its distances to the reference set {1000 * of.distances:.1f} ms; "
+        f"{of.heads:.1f} heads per trial of {of.epochs:.1f} epochs; {of.trial:.2f} s a trial on "
+        f"the driver. Measured on one GPU ({found['gpu']['hardware']}): {of.pictures:,.0f} "
+        f"pictures convolved a second, {1000 * of.step:.1f} ms for a step of "
+        f"{config.member.batch_size} images, {of.tuned:,.0f} images a second in fine-tuning "
+        f"({config.ensemble.size} members and {folds} fold models of {config.finetune.epochs} "
+        "epochs; decoded images are read from storage in each, but once by a node whose memory "
+        f"holds all {3 * config.data.size**2 * on.images / 1e9:.0f} GB of them). Assumed: as many "
+        f"times that as there are GPUs; {on.cores} cores beside each, {on.node} GPUs a node; "
+        f"storage gives {on.storage / 1e9:.0f} GB/s to all together, a node receives "
+        f"{8 * on.network / 1e9:.0f} Gbit/s; JPEG files of {on.image_bytes // 1000} kB.\n"
+    )
 
 
 def main() -> None:
     """Read and write."""
-    names = ("features", "search", "overhead", "prediction", "gpu")
-    text = table({name: read_json(RESULTS / f"{name}.json") for name in names})
-    (RESULTS / "scaling.md").write_text(text)
+    arguments = parser_of(__doc__).parse_args()
+    text = table({name: stored(arguments, name) for name in NAMES})
+    (arguments.results / "scaling.md").write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -1,25 +1,21 @@
-"""A search from the command to the chosen settings, against a tutorial's and against the limit.
-
-    python benchmarks/search.py --data ../shared/data/massey-asl [--rounds 1 --tutorial-trials 4]
+"""How long does a search take, against a tutorial's search and against its limit?
 
 The letters of four of Massey's signers; the fifth is left out by all. Every round measures in turn:
 
 * **this search**: ``python -m sign_ensemble.tune --until search`` with an empty feature cache and
-  the defaults but for --trials and --epochs; what this command does not know itself goes there.
-* **tutorial**: ``tutorial.py``, and **tutorial without Ray**, its objective in Optuna's own loop.
-  Fewer trials may be run: the seconds of the search itself are then multiplied.
-  With --add the tutorials are left out, and the rounds are added to those in the results.
+  the defaults but for --trials and --epochs; unknown settings go there.
+* **tutorial**: ``shared/tutorial.py``, and **tutorial without Ray**, its objective in Optuna's own
+  loop. Fewer trials may be run: the seconds of the search itself are then multiplied. With --add
+  the tutorials are left out, and the rounds are added to those in the results.
 * **limit**: the heads that this search trained, once more, by one process per core that has all
   features in memory and has trained on every fold before: no Ray, no files, no start. For the
-  whole command also the convolutions of one pass over images and views, of a batch in memory.
-  Timed once more with the start of these processes, which import torch and this package and find
-  each fold's directions for themselves (the search finds them once, for all its workers).
-* **limit without directions**: the same heads for as many steps on the features as they are, by
-  the same processes: what a search's heads cost before this project learned them along directions.
+  whole command also the convolutions of one pass over images and augmented copies in memory. Timed
+  once more with the start of these processes, which import torch and this package and find each
+  fold's principal components for themselves (the search finds them once, for all its workers).
+* **limit without components**: the same heads for as many steps on the features as they are.
 
 Afterwards the best settings of each are trained anew with other seeds, as in the search that found
-them, on every three of the four signers, and judged on the fourth: the mean over the four, per
-seed. Writes results/search.json and results/search.md.
+them, on every three of the four signers, and measured on the fourth: the mean over the four.
 """
 
 from __future__ import annotations
@@ -39,18 +35,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from commands import seconds_of
 from features import limit as convolutions
-from hardware import hardware
-from tables import spread
+from shared.commands import TUNE, seconds_of
+from shared.results import (
+    DATA,
+    Results,
+    at_least,
+    markdown,
+    parse_with_settings,
+    parser_of,
+    publish,
+    spread,
+    stored,
+)
+from shared.tutorial import BATCH, LETTERS, learn, loss_on, make_head
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from tutorial import BATCH, LETTERS, learn, loss_on, make_head
 
-from sign_ensemble.core.atomic_files import read_json, write_json
+from sign_ensemble.core.atomic_files import read_json
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.core.run_folder import RunFolder, load_config
-from sign_ensemble.data.backbone import FIFTH_FEATURES, HEAD_FEATURES
+from sign_ensemble.data.backbone import FIFTH_FEATURES
 from sign_ensemble.data.feature_cache import plain_features
 from sign_ensemble.learning.head_training import fit_fold, fit_rows, recipe_of
 from sign_ensemble.learning.task import Task, seed_of
@@ -58,10 +63,9 @@ from sign_ensemble.pipeline.preparation import prepare
 from sign_ensemble.search.records import read_records
 from sign_ensemble.search.selection import ranked
 
-RESULTS = Path(__file__).parent / "results"
-SIGNERS, LEFT_OUT, JUDGE = (1, 2, 3, 4), 5, 4
+SIGNERS, LEFT_OUT, VALIDATED = (1, 2, 3, 4), 5, 4
 OURS, TUTORIAL, PLAIN, LIMIT = "this search", "tutorial", "tutorial without Ray", "limit"
-UNDIRECTED = "limit without directions"
+ON_FEATURES = "limit without components"
 COUNTS = ("heads", "shown")
 Job = tuple[MemberConfig, int, int]  # recipe, fold, seed
 
@@ -76,7 +80,7 @@ def this_search(
 ) -> tuple[RunFolder, dict[str, Any]]:
     """The command as a user gives it."""
     command = [
-        sys.executable, "-m", "sign_ensemble.tune", "--until", "search",
+        *TUNE, "--until", "search",
         "--config", "configs/massey.yaml", "--data.root", str(data),
         "--data.test_signers", f"[{LEFT_OUT}]", "--data.cache", str(work / "features"),
         "--run.root", str(work / "runs"), "--run.name", "search", "--wandb.mode", "disabled",
@@ -103,8 +107,8 @@ def tutorial(
     """The rival: ``run`` trials, and the seconds that ``trials`` would have taken."""
     out = work / "tutorial.json"
     command = [
-        sys.executable, "benchmarks/tutorial.py", "--data", str(data), "--out", str(out),
-        "--signers", *map(str, SIGNERS), "--judge", str(JUDGE),
+        sys.executable, "benchmarks/shared/tutorial.py", "--data", str(data), "--out", str(out),
+        "--signers", *map(str, SIGNERS), "--validated", str(VALIDATED),
         "--trials", str(run), "--epochs", str(epochs), *more,
     ]  # fmt: skip
     taken = seconds_of(command)
@@ -113,7 +117,7 @@ def tutorial(
         "seconds": scaled(taken, found["seconds"], trials / run),
         "measured": taken,
         "heads": trials,
-        "shown": trials * epochs * images_of(data, [s for s in SIGNERS if s != JUDGE]),
+        "shown": trials * epochs * images_of(data, [s for s in SIGNERS if s != VALIDATED]),
         "best": found["best"],
         "nll": found["nll"],
     }
@@ -150,7 +154,7 @@ def one_head(job: Job) -> None:
     fit_rows(_task, recipe, np.flatnonzero(_task.folds_N != fold), seed)
 
 
-def undirected(job: Job, epochs: int) -> Job:
+def on_features(job: Job, epochs: int) -> Job:
     """The same head on the features as they are, for as many epochs as it had."""
     recipe, fold, seed = job
     return replace(recipe, components=0, epochs=epochs, patience=epochs), fold, seed
@@ -184,25 +188,24 @@ def limits(run: RunFolder, task: Task) -> dict[str, dict[str, float]]:
         for fold, found in enumerate(record.folds):
             recipe = recipe_of(default, record.params)
             jobs.append((recipe, fold, seed_of(task.seed, record.number, fold)))
-            without.append(undirected(jobs[-1], found["epochs"]))
+            without.append(on_features(jobs[-1], found["epochs"]))
     return {
         LIMIT: {
             "seconds": seconds_of_heads(task, jobs, default),
             "started": seconds_of_heads(task, jobs, None),
         },
-        UNDIRECTED: {"seconds": seconds_of_heads(task, without, replace(default, components=0))},
+        ON_FEATURES: {"seconds": seconds_of_heads(task, without, replace(default, components=0))},
     }
 
 
-def judged_ours(run: RunFolder, task: Task, seed: int) -> float:
-    """NLL of this search's best settings on signers unseen, trained with a seed of its own."""
+def nll_of_ours(run: RunFolder, task: Task, seed: int) -> float:
+    """NLL of this search's best settings on unseen signers, trained with a seed of its own."""
     recipe = recipe_of(load_config(run).member, ranked(read_records(run))[0].params)
-    none = np.zeros((0, HEAD_FEATURES), np.float16)
     seeds = [seed_of(seed, fold, 1) for fold in range(task.folds)]
-    return float(np.mean([fit_fold(task, recipe, i, s, none)[0].nll for i, s in enumerate(seeds)]))
+    return float(np.mean([fit_fold(task, recipe, i, s)[0].nll for i, s in enumerate(seeds)]))
 
 
-def judged_tutorial(best: dict[str, Any], epochs: int, task: Task, seed: int) -> float:
+def nll_of_tutorial(best: dict[str, Any], epochs: int, task: Task, seed: int) -> float:
     """The same of the tutorial's, trained by its own loop on the plain images' fifth layer, which
     is all that it reads.
     """
@@ -211,9 +214,11 @@ def judged_tutorial(best: dict[str, Any], epochs: int, task: Task, seed: int) ->
     losses = []
     for fold in range(task.folds):
         torch.manual_seed(seed_of(seed, fold, 1))
-        mine = torch.from_numpy(task.folds_N == fold)
-        others: Any = DataLoader(TensorDataset(features_ND[~mine], labels_N[~mine]), BATCH, True)
-        shown: Any = DataLoader(TensorDataset(features_ND[mine], labels_N[mine]), BATCH)
+        in_fold_N = torch.from_numpy(task.folds_N == fold)
+        others: Any = DataLoader(
+            TensorDataset(features_ND[~in_fold_N], labels_N[~in_fold_N]), BATCH, True
+        )
+        shown: Any = DataLoader(TensorDataset(features_ND[in_fold_N], labels_N[in_fold_N]), BATCH)
         head = make_head(best)
         optimizer = torch.optim.Adam(head.parameters(), lr=best["learning_rate"])
         for _ in range(epochs):
@@ -222,11 +227,11 @@ def judged_tutorial(best: dict[str, Any], epochs: int, task: Task, seed: int) ->
     return float(np.mean(losses))
 
 
-def one_round(data: Path, chosen: argparse.Namespace, more: list[str]) -> dict[str, Any]:
+def one_round(data: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     """All in turn, each with nothing left by another."""
     with TemporaryDirectory() as folder:
         work = Path(folder)
-        run, ours = this_search(data, work, chosen.trials, chosen.epochs, more)
+        run, ours = this_search(data, work, chosen.trials, chosen.epochs, chosen.settings)
         found: dict[str, Any] = {OURS: ours}
         print(f"{OURS}: {ours['seconds']:.1f} s", flush=True)
         rivals = {} if chosen.add else {TUTORIAL: (), PLAIN: ("--without-ray",)}
@@ -241,14 +246,16 @@ def one_round(data: Path, chosen: argparse.Namespace, more: list[str]) -> dict[s
         pictures = images_of(data, SIGNERS) * task.features.shape[0]
         convolutions(BATCH)  # to warm up
         seconds = pictures / convolutions(pictures)
-        for name in (LIMIT, UNDIRECTED):
+        for name in (LIMIT, ON_FEATURES):
             found[name]["convolutions"] = seconds
             print(f"{name}: {found[name]['seconds']:.1f} s", flush=True)
         if rivals:
-            found[OURS]["judged"] = [judged_ours(run, task, seed) for seed in range(chosen.seeds)]
+            found[OURS]["nll_of_seeds"] = [
+                nll_of_ours(run, task, seed) for seed in range(chosen.seeds)
+            ]
         for name in rivals:
-            found[name]["judged"] = [
-                judged_tutorial(found[name]["best"], chosen.epochs, task, seed)
+            found[name]["nll_of_seeds"] = [
+                nll_of_tutorial(found[name]["best"], chosen.epochs, task, seed)
                 for seed in range(chosen.seeds)
             ]
     return found
@@ -301,7 +308,7 @@ def ratios_of(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
                 (" and its convolutions, whole command", end_to_end, with_convolutions),
                 (", its stage of trials alone", of_trials, end_to_end),
             )
-            for name in (LIMIT, UNDIRECTED)
+            for name in (LIMIT, ON_FEATURES)
         },
         "its stage of trials over the limit with the start of its processes": [
             of_trials(found[OURS]) / found[LIMIT]["started"]
@@ -311,25 +318,49 @@ def ratios_of(rounds: list[dict[str, Any]]) -> dict[str, list[float]]:
     }
 
 
-def table(results: dict[str, Any]) -> str:
-    """results/search.md: what README quotes."""
+def measure(arguments: argparse.Namespace) -> Results:
+    """Rounds, after those that are there with --add."""
+    before = stored(arguments, "search") if arguments.add else {}
+    with TemporaryDirectory() as folder:
+        data = arguments.data.resolve()
+        if arguments.per_label:
+            data = few_images(data, arguments.per_label, Path(folder))
+        images = f"{images_of(data, SIGNERS):,} images"
+        given = {"trials": arguments.trials, "epochs": arguments.epochs, "images": images}
+        for name, value in given.items():
+            if before and before[name] != value:
+                raise SystemExit(f"--add: the results are of {name} {before[name]}, not {value}")
+        rounds = [one_round(data, arguments) for _ in range(arguments.rounds)]
+    rounds = [*before.get("rounds", []), *rounds]
+    kept = {"tutorial_trials": arguments.tutorial_trials, "seeds": arguments.seeds}
+    kept = {name: before.get(name, value) for name, value in kept.items()}
+    command = {"command": f"{before['command']}, then with --add"} if before else {}
+    return {**command, **given, **kept, "rounds": rounds, "ratios": ratios_of(rounds)}
+
+
+def table(results: Results) -> str:
+    """A row per way to search, then ratios."""
     rounds, trials = results["rounds"], results["trials"]
-    lines = [
-        "| | seconds, whole command | heads trained | images shown to heads "
-        "| seconds per 1,000 shown | best trial's NLL on strangers |",
-        "| --- |" + " --- |" * 5,
-    ]
-    for name in (OURS, TUTORIAL, PLAIN, LIMIT, UNDIRECTED):
+    rows = []
+    for name in (OURS, TUTORIAL, PLAIN, LIMIT, ON_FEATURES):
         parts = [found[name] for found in rounds if name in found]
         heads, shown = (float(np.median([part[key] for part in parts])) for key in COUNTS)
-        judged = [value for part in parts for value in part.get("judged", [])]
-        lines.append(
-            f"| {name} | {spread([part['seconds'] for part in parts], 1)} | {heads:.0f} "
-            f"| {shown:,.0f} | {spread([1000 * p['seconds'] / p['shown'] for p in parts], 3)} "
-            f"| {spread(judged, 3) if judged else '–'} |"
+        losses = [value for part in parts for value in part.get("nll_of_seeds", [])]
+        rows.append(
+            [
+                name,
+                spread([part["seconds"] for part in parts], 1),
+                f"{heads:.0f}",
+                f"{shown:,.0f}",
+                spread([1000 * p["seconds"] / p["shown"] for p in parts], 3),
+                spread(losses, 3) if losses else "–",
+            ]
         )
-    lines += ["", "| ratio within a round | median (lowest–highest) |", "| --- | --- |"]
-    lines += [f"| {name} | {spread(values, 2)} |" for name, values in results["ratios"].items()]
+    header = [
+        "", "seconds, whole command", "heads trained", "images shown to heads",
+        "seconds per 1,000 shown", "best trial's NLL on unseen signers",
+    ]  # fmt: skip
+    ratios = [[name, spread(values, 2)] for name, values in results["ratios"].items()]
     run, stages = results["tutorial_trials"], rounds[-1][OURS]["stages"]
     times = (
         f"The tutorial's {trials} trials are {run}, the seconds of its search multiplied by "
@@ -337,29 +368,30 @@ def table(results: dict[str, Any]) -> str:
         if run != trials
         else ""
     )
-    lines += [
-        "",
-        f"{trials} trials, {results['epochs']} epochs, letters of four signers "
+    return (
+        markdown(header, rows)
+        + "\n"
+        + markdown(["ratio within a round", "median (lowest–highest)"], ratios)
+        + f"\n{trials} trials, {results['epochs']} epochs, letters of four signers "
         f"({results['images']}). {times}"
-        "This search trains a head per fold, each on three of the four signers and with views, "
-        "reads one signer with each, stops heads that no longer improve and gives poor settings up "
-        "after a fold or two; the tutorial trains one head per trial and reads one signer "
-        f"(hand{JUDGE}), each epoch from the files. So a command of the tutorial learns less of "
-        "every setting; images shown to heads (each epoch counts) are what both did. "
-        f"In the last round features took {stages['features']:.1f} s of this search and trials "
-        f"{stages['search']:.1f} s. NLL on strangers: the best trial's settings trained anew with "
-        f"{results['seeds']} other seeds, read by all four signers in turn, in nats per image. "
-        f"n = {len(rounds)} rounds, {sum(TUTORIAL in found for found in rounds)} of them with the "
-        f"tutorials; median (lowest–highest); {results['hardware']}; "
-        f"`{results['command']}`",
-    ]
-    return "\n".join(lines) + "\n"
+        "This search trains a head per fold, each on three of the four signers with augmentation, "
+        "validates it on the fourth, stops heads that no longer improve and prunes poor settings "
+        "after a fold or two; the tutorial trains one head per trial and validates it on one "
+        f"signer (hand{VALIDATED}), each epoch from the files. So a command of the tutorial "
+        "learns less about every setting; images shown to heads (each epoch counts) are what both "
+        f"did. In the last round features took {stages['features']:.1f} s of this search and "
+        f"trials {stages['search']:.1f} s. NLL on unseen signers: the best trial's settings trained anew "
+        f"with {results['seeds']} other seeds, predicted for all four signers in turn, in nats per "
+        f"image. n = {len(rounds)} rounds, {sum(TUTORIAL in found for found in rounds)} of them "
+        f"with the tutorials; median (lowest–highest); {results['hardware']}; "
+        f"`{results['command']}`\n"
+    )
 
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="Massey's folder")
+    parser = parser_of(__doc__)
+    parser.add_argument("--data", type=Path, default=DATA / "massey-asl")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=10)
@@ -369,61 +401,21 @@ def main() -> None:
         "--add", action="store_true", help="rounds without the tutorials, to those in the results"
     )
     parser.add_argument("--per-label", type=int, help="images of a label and signer, to try it out")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    chosen, more = parser.parse_known_args()
-    if chosen.tutorial_trials is None:
-        chosen.tutorial_trials = chosen.trials
-    for name in ("rounds", "trials", "epochs", "tutorial_trials", "seeds"):
-        if getattr(chosen, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} {getattr(chosen, name)}: must be 1 or more")
+    arguments = parse_with_settings(parser)
+    if arguments.tutorial_trials is None:
+        arguments.tutorial_trials = arguments.trials
+    at_least(parser, arguments, rounds=1, trials=1, epochs=1, tutorial_trials=1, seeds=1)
+    if arguments.per_label is not None:
+        at_least(parser, arguments, per_label=2)
     cores = os.cpu_count() or 1
-    if chosen.tutorial_trials > chosen.trials:
-        parser.error(f"--tutorial-trials {chosen.tutorial_trials}: at most --trials")
-    if chosen.tutorial_trials < chosen.trials and chosen.tutorial_trials % cores:
+    if arguments.tutorial_trials > arguments.trials:
+        parser.error(f"--tutorial-trials {arguments.tutorial_trials}: at most --trials")
+    if arguments.tutorial_trials < arguments.trials and arguments.tutorial_trials % cores:
         parser.error(
-            f"--tutorial-trials {chosen.tutorial_trials}: must be a multiple of the {cores} cores, "
-            "else cores that wait at its end would be multiplied too"
+            f"--tutorial-trials {arguments.tutorial_trials}: must be a multiple of the {cores} "
+            "cores, else cores that wait at its end would be multiplied too"
         )
-    if chosen.per_label is not None and chosen.per_label < 2:
-        parser.error(f"--per-label {chosen.per_label}: must be 2 or more")
-    if not list(chosen.data.glob(f"[a-z]/hand{LEFT_OUT}_*")):
-        parser.error(f"--data {chosen.data}: no letters of Massey's signers (a/hand{LEFT_OUT}_*)")
-    with TemporaryDirectory() as folder:
-        data = chosen.data.resolve()
-        if chosen.per_label:
-            data = few_images(data, chosen.per_label, Path(folder))
-        images = f"{images_of(data, SIGNERS):,} images"
-        before = read_json(chosen.results / "search.json") if chosen.add else {}
-        for name, value in (
-            ("trials", chosen.trials),
-            ("epochs", chosen.epochs),
-            ("images", images),
-        ):
-            if before and before[name] != value:
-                parser.error(f"--add: the results are of {name} {before[name]}, not {value}")
-        rounds = [one_round(data, chosen, more) for _ in range(chosen.rounds)]
-    rounds = [*before.get("rounds", []), *rounds]
-    given = {"--trials": chosen.trials, "--epochs": chosen.epochs, "--rounds": chosen.rounds}
-    given["--tutorial-trials"] = chosen.tutorial_trials
-    command = " ".join(
-        ["python benchmarks/search.py", *(f"{k} {v}" for k, v in given.items()), *more]
-    )
-    results = {
-        "command": f"{before['command']}, then with --add" if before else command,
-        "hardware": hardware(),
-        "trials": chosen.trials,
-        "epochs": chosen.epochs,
-        "tutorial_trials": before.get("tutorial_trials", chosen.tutorial_trials),
-        "seeds": before.get("seeds", chosen.seeds),
-        "images": images,
-        "rounds": rounds,
-        "ratios": ratios_of(rounds),
-    }
-    chosen.results.mkdir(parents=True, exist_ok=True)
-    write_json(chosen.results / "search.json", results)
-    text = table(json.loads((chosen.results / "search.json").read_text()))
-    (chosen.results / "search.md").write_text(text)
-    print(text)
+    publish("search", arguments, measure, table)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Put the tables of results/*.md into README.md and docs/*.md, between their markers.
+"""Write every results/NAME.md anew from NAME.json, and put the tables into README.md and docs/*.md.
 
     python benchmarks/tables.py
 
@@ -7,38 +7,51 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
-import numpy as np
+from shared.results import RESULTS, ROOT, Results
 
-ROOT = Path(__file__).parent.parent
+VARIANTS = {"features_bf16": "features", "built_in_shipped": "built_in"}  # other arguments
+SEVERAL = {"scaling": ("features", "search", "overhead", "prediction", "gpu")}  # its sources
+SUMMARY = {"summary": "protocol_m"}  # its source
 
 
-def spread(values: Sequence[float], digits: int, unit: str = "") -> str:
-    """Median (lowest–highest); of one value the value alone."""
-    low, middle, high = min(values), float(np.median(values)), max(values)
-    beside = f" ({low:.{digits}f}–{high:.{digits}f})" if len(values) > 1 else ""
-    return f"{middle:.{digits}f}{unit}{beside}"
+def stored(name: str) -> Results:
+    """The results that a table is made from; by name, where they are of several benchmarks."""
+    if name in SEVERAL:
+        return {source: stored(source) for source in SEVERAL[name]}
+    path = RESULTS / f"{SUMMARY.get(name, name)}.json"
+    found: Results = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def filled(text: str, results: Path) -> str:
-    """The text with every marked part replaced by the result of its name."""
+    """The text with every marked part replaced by the table of its name."""
 
     def part(match: re.Match[str]) -> str:
         name = match.group(1)
-        body = (results / f"{name}.md").read_text().strip()
+        body = (results / f"{name}.md").read_text(encoding="utf-8").strip()
         return f"<!-- {name} -->\n{body}\n<!-- /{name} -->"
 
     return re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", part, text, flags=re.DOTALL)
 
 
 def pages() -> list[Path]:
-    """What quotes tables."""
+    """The pages that may quote tables."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write tables, then pages."""
+    for name in (*(path.stem for path in RESULTS.glob("*.json")), *SEVERAL, *SUMMARY):
+        table = import_module(VARIANTS.get(name, name)).table
+        (RESULTS / f"{name}.md").write_text(table(stored(name)), encoding="utf-8")
     for page in pages():
-        page.write_text(filled(page.read_text(), ROOT / "benchmarks" / "results"))
+        page.write_text(filled(page.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

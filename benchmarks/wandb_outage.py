@@ -1,12 +1,10 @@
-"""What W&B costs a run when its server does not answer: the main job with and without it, in turns.
+"""What does W&B cost a run when its server does not answer?
 
-    python benchmarks/wandb_outage.py --data runs/demo-signs/signs
-
-Writes results/wandb_outage.json after every pair: seconds of the whole command with wandb.mode
-disabled, and online with a server at a closed port, and the median of the pairs' ratios. Since
-whole commands differ by more than W&B costs, it also has what bounds that cost: seconds for which
-the tracker held the command up (its calls, and the wait at the end), and processor seconds of the
-thread that makes wandb's calls and of wandb's own process. Settings of ``tune`` may follow.
+The main job with and without it, in turns: seconds of the whole command with wandb.mode disabled,
+and online with a server at a closed port. Since whole commands differ by more than W&B costs, the
+table also has what bounds that cost: seconds for which the tracker held the command up (its calls,
+and the wait at the end), and processor seconds of the thread that makes wandb's calls and of
+wandb's own process. Unknown settings go to ``tune``.
 """
 
 from __future__ import annotations
@@ -21,14 +19,10 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
-from hardware import hardware
+from shared.results import ROOT, Results, parse_with_settings, parser_of, publish, save
 
-from sign_ensemble.core.atomic_files import write_json
-
-RESULTS = Path(__file__).parent / "results"
 MEASURED = "what W&B took: "
 KINDS = ("held", "thread_cpu", "process_cpu")
 TIMED = f"""
@@ -53,7 +47,7 @@ def adding(kind, clock, method):
 
 for name in ("connect", "trial", "evaluation", "close"):
     setattr(Tracker, name, adding("held", time.perf_counter, getattr(Tracker, name)))
-WorkerThread._work = adding("thread_cpu", time.thread_time, Background._work)
+WorkerThread._work = adding("thread_cpu", time.thread_time, WorkerThread._work)
 # Where wandb's process is ended and waited for; Ray's have ended by then.
 Tracker._end_service = adding("process_cpu", children, Tracker._end_service)
 
@@ -61,13 +55,13 @@ from sign_ensemble.tune import main
 main(sys.argv[1:])
 print({MEASURED!r} + json.dumps(spent))
 """
-CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
+CONFIG = ROOT / "configs" / "demo.yaml"
 
 
 def seconds_of(
     data: Path, root: Path, mode: str, cache: Path, *more: str
 ) -> tuple[float, dict[str, float], list[str]]:
-    """Seconds of a whole tune, what W&B took of them, and what the command said of W&B."""
+    """Seconds of a whole tune, what W&B took of them, and its lines about W&B."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -89,16 +83,46 @@ def seconds_of(
     return taken, json.loads(spent), [line for line in lines if line.startswith("W&B")]
 
 
-def table(results: dict[str, Any]) -> str:
-    """results/wandb_outage.md: what README quotes; of earlier results what they have."""
-    low, high = min(results["ratios"]), max(results["ratios"])
-    text = (
-        "With a server that does not answer, the main job took "
-        f"{results['ratio_median']:.3f} of the time without W&B (median of n = {results['n']} "
-        f"pairs, {low:.3f}–{high:.3f}, {results['hardware']}); "
-    )
-    if "thread_cpu_seconds" not in results:
-        return f"{text}{100 * results['tracker_share']:.1f} % of it was spent on W&B.\n"
+def results_of(taken: dict[str, list[float]], spent: list[dict[str, float]]) -> Results:
+    """What is written, of the pairs measured so far."""
+    ratios = np.array(taken["online"]) / np.array(taken["disabled"])
+    held = [each["held"] for each in spent]
+    return {
+        "n": len(ratios),
+        "seconds": taken,
+        "ratios": ratios.tolist(),
+        "ratio_median": float(np.median(ratios)),
+        "tracker_seconds": held,
+        "tracker_share": float(np.median(np.array(held) / np.array(taken["online"]))),
+        "thread_cpu_seconds": [each["thread_cpu"] for each in spent],
+        "process_cpu_seconds": [each["process_cpu"] for each in spent],
+    }
+
+
+def measure(arguments: argparse.Namespace) -> Results:
+    """Pairs in turns."""
+    taken: dict[str, list[float]] = {"disabled": [], "online": []}
+    spent: list[dict[str, float]] = []
+    with TemporaryDirectory() as folder:
+        given = arguments.data, Path(folder) / "runs"
+        cache, more = Path(folder) / "features", arguments.settings
+        first = ("--until=search", "--search.trials=3")  # leaves the features for all
+        seconds_of(*given, "disabled", cache, *more, *first)
+        for pair in range(arguments.pairs):
+            order = ["disabled", "online"] if pair % 2 == 0 else ["online", "disabled"]
+            for mode in order:
+                seconds, of_it, lines = seconds_of(*given, mode, cache, *more)
+                taken[mode].append(seconds)
+                assert len(lines) == (mode == "online"), lines
+                spent += [of_it] if mode == "online" else []
+                parts = ", ".join(f"{kind} {of_it[kind]:.2f} s" for kind in KINDS)
+                print(f"{mode}: {seconds:.1f} s; W&B: {parts}", flush=True)
+            save(arguments, "wandb_outage", results_of(taken, spent))
+    return results_of(taken, spent)
+
+
+def table(results: Results) -> str:
+    """A paragraph."""
     held, thread, process = (
         float(np.median(results[key]))
         for key in ("tracker_seconds", "thread_cpu_seconds", "process_cpu_seconds")
@@ -107,61 +131,23 @@ def table(results: dict[str, Any]) -> str:
     used = thread + process
     shared, most = (held + used / 2) / seconds, (held + used) / seconds
     return (
-        f"{text}W&B held it up for {held:.1f} s, {100 * results['tracker_share']:.1f} % of it, and "
-        f"took {thread:.1f} s of a core for its calls beside it and {process:.1f} s for its own "
-        f"process (medians): of {seconds:.0f} s {100 * shared:.1f} % where two "
-        f"cores share it, {100 * most:.1f} % at most. "
+        "With a server that does not answer, the main job took "
+        f"{results['ratio_median']:.3f} of the time without W&B (median of n = {results['n']} "
+        f"pairs, {min(results['ratios']):.3f}–{max(results['ratios']):.3f}, "
+        f"{results['hardware']}); W&B held it up for {held:.1f} s, "
+        f"{100 * results['tracker_share']:.1f} % of it, and took {thread:.1f} s of a core for its "
+        f"calls beside it and {process:.1f} s for its own process (medians): of {seconds:.0f} s "
+        f"{100 * shared:.1f} % where two cores share it, {100 * most:.1f} % at most. "
         f"`{results['command']}`\n"
     )
 
 
-def result_of(
-    taken: dict[str, list[float]], spent: list[dict[str, float]], command: str
-) -> dict[str, Any]:
-    """What is written, of the pairs measured so far."""
-    ratios = np.array(taken["online"]) / np.array(taken["disabled"])
-    inside = [each["held"] for each in spent]
-    return {
-        "command": command,
-        "hardware": hardware(),
-        "n": len(ratios),
-        "seconds": taken,
-        "ratios": ratios.tolist(),
-        "ratio_median": float(np.median(ratios)),
-        "tracker_seconds": inside,
-        "tracker_share": float(np.median(np.array(inside) / np.array(taken["online"]))),
-        "thread_cpu_seconds": [each["thread_cpu"] for each in spent],
-        "process_cpu_seconds": [each["process_cpu"] for each in spent],
-    }
-
-
 def main() -> None:
-    """Measure in turns, and write after every pair."""
-    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True)
+    """Measure and write."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--data", type=Path, default=ROOT / "runs" / "demo-signs" / "signs")
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write to")
-    chosen, more = parser.parse_known_args()
-    command = " ".join(["python benchmarks/wandb_outage.py --pairs", str(chosen.pairs), *more])
-    taken: dict[str, list[float]] = {"disabled": [], "online": []}
-    spent: list[dict[str, float]] = []
-    with TemporaryDirectory() as folder:
-        cache, root = Path(folder) / "features", Path(folder) / "runs"
-        first = ("--until=search", "--search.trials=3")  # leaves the features for all
-        seconds_of(chosen.data, root, "disabled", cache, *more, *first)
-        for pair in range(chosen.pairs):
-            order = ["disabled", "online"] if pair % 2 == 0 else ["online", "disabled"]
-            for mode in order:
-                seconds, of_it, said = seconds_of(chosen.data, root, mode, cache, *more)
-                taken[mode].append(seconds)
-                assert len(said) == (mode == "online"), said
-                spent += [of_it] if mode == "online" else []
-                parts = ", ".join(f"{kind} {of_it[kind]:.2f} s" for kind in KINDS)
-                print(f"{mode}: {seconds:.1f} s; W&B: {parts}", flush=True)
-            result = result_of(taken, spent, command)
-            write_json(chosen.results / "wandb_outage.json", result)
-            (chosen.results / "wandb_outage.md").write_text(table(result))
-    print(f"closed port / disabled: {result['ratio_median']:.3f} (n = {chosen.pairs})")
+    publish("wandb_outage", parse_with_settings(parser), measure, table)
 
 
 if __name__ == "__main__":

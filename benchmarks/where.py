@@ -1,54 +1,44 @@
-"""Where the main job's time goes: a sampling profiler on the whole command and its workers.
-
-    python benchmarks/where.py [--config configs/demo.yaml ...]
+"""Where does the main job's time go?
 
 py-spy looks at every Python process of ``python -m sign_ensemble.tune`` fifty times a second and
 notes the stacks of the threads that compute; processes of Ray's own that are not Python's are not
 seen, and neither is what waits. A stack belongs to the innermost of its frames that one of PARTS
-names. The feature cache is empty at the start. All arguments are handed to ``tune``; by default it
-is make demo's job, whose pictures must be there.
-
-Writes results/where.json and results/where.md.
+names. The feature cache is empty at the start. Unknown settings go to ``tune``; without any it is
+make demo's job, whose pictures must be there.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import sys
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from commands import seconds_of
-from hardware import hardware
+from shared.commands import TUNE, seconds_of
+from shared.results import Results, markdown, parse_with_settings, parser_of, publish
 
-from sign_ensemble.core.atomic_files import read_json, write_json
+from sign_ensemble.core.atomic_files import read_json
 from sign_ensemble.core.run_folder import RunFolder
 
-RESULTS = Path(__file__).parent / "results"
 RATE = 50
 PARTS = {  # what is found in a frame's file or function; the first that fits
     "loading of modules": ("<frozen importlib", "<frozen zipimport"),
     "reading and decoding images": ("data/images.py", "PIL/", "data/manifest.py"),
-    "views": ("data/augmentation.py", "data/hand_removal.py"),
+    "augmentation": ("data/augmentation.py", "data/hand_count_negatives.py"),
     "convolutions": (
         "data/convolutions.py", "data/backbone.py", "data/feature_cache.py", "data/row_cache.py",
     ),
-    "self-made negatives": ("data/negatives.py",),
-    "principal directions": ("learning/principal_components.py",),
-    "optimiser's steps": ("learning/optimizer.py", "torch/optim/", "clip_grad"),
+    "principal components": ("learning/principal_components.py",),
+    "optimizer's steps": ("learning/optimizer.py", "torch/optim/", "clip_grad"),
     "heads: forward and backward": ("learning/training_loop.py", "learning/network.py"),
-    "heads: reading others": ("learning/head_training.py", "metrics/"),
+    "heads: evaluation": ("learning/head_training.py", "metrics/"),
     "choice of members": ("search/selection.py", "pipeline/members.py"),
-    "distances to training images": (
+    "distances to the reference set": (
         "rejection/nearest_neighbours.py", "rejection/class_gaussians.py",
-        "rejection/gda_predictions.py",
+        "rejection/regional_mahalanobis.py", "rejection/gda_predictions.py",
     ),
-    "rule and its choice": (
-        "rejection/choose.py", "rejection/rule.py", "pipeline/calibration.py",
-        "pipeline/held_out_labels.py",
-    ),
+    "rule": ("rejection/", "pipeline/calibration.py", "pipeline/held_out_labels.py"),
     "evaluation": (
         "pipeline/metrics_tree.py", "pipeline/report_details.py", "pipeline/evaluation.py",
     ),
@@ -68,17 +58,17 @@ def part_of(stack: str) -> str:
     return OTHER
 
 
-def profiled(more: list[str]) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace) -> Results:
     """Seconds by part, over all processes, and by stage."""
+    settings = arguments.settings or ["--config", "configs/demo.yaml"]
     with TemporaryDirectory() as folder:
         out = Path(folder) / "stacks.txt"
         command = [
             str(Path(sys.executable).parent / "py-spy"), "record", "--subprocesses",
             "--full-filenames",
             "--rate", str(RATE), "--format", "raw", "--output", str(out), "--",
-            sys.executable, "-m", "sign_ensemble.tune", *more,
-            "--data.cache", f"{folder}/features", "--run.root", f"{folder}/runs",
-            "--run.name", "job",
+            *TUNE, *settings, "--data.cache", f"{folder}/features",
+            "--run.root", f"{folder}/runs", "--run.name", "job",
         ]  # fmt: skip
         taken = seconds_of(command)
         timings = RunFolder(Path(folder) / "runs" / "job").timings
@@ -95,37 +85,25 @@ def profiled(more: list[str]) -> dict[str, Any]:
         }
 
 
-def table(results: dict[str, Any]) -> str:
-    """results/where.md: what README quotes."""
+def table(results: Results) -> str:
+    """A row per part."""
     total = sum(results["parts"].values())
-    lines = ["| part | seconds of a core | share |", "| --- | --- | --- |"]
-    for part, seconds in results["parts"].items():
-        lines.append(f"| {part} | {seconds:.1f} | {100 * seconds / total:.0f} % |")
-    stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in results["stages"].items())
-    lines += [
-        f"| all | {total:.1f} | |",
-        "",
-        f"The whole command took {results['seconds']:.0f} s under the profiler; stages by the "
-        f"clock: {stages}. n = 1; {results['hardware']}; `{results['command']}`",
+    rows = [
+        [part, f"{seconds:.1f}", f"{100 * seconds / total:.0f} %"]
+        for part, seconds in results["parts"].items()
     ]
-    return "\n".join(lines) + "\n"
+    stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in results["stages"].items())
+    return markdown(
+        ["part", "seconds of a core", "share"], [*rows, ["all", f"{total:.1f}", ""]]
+    ) + (
+        f"\nThe whole command took {results['seconds']:.0f} s under the profiler; stages by the "
+        f"clock: {stages}. n = 1; {results['hardware']}; `{results['command']}`\n"
+    )
 
 
 def main() -> None:
     """Measure and write."""
-    more = sys.argv[1:] or ["--config", "configs/demo.yaml"]
-    if {"-h", "--help"} & set(more):
-        print(__doc__)
-        return
-    results = {
-        "command": " ".join(["python benchmarks/where.py", *sys.argv[1:]]),
-        "hardware": hardware(),
-        **profiled(more),
-    }
-    write_json(RESULTS / "where.json", results)
-    results = json.loads((RESULTS / "where.json").read_text())
-    (RESULTS / "where.md").write_text(table(results))
-    print(table(results))
+    publish("where", parse_with_settings(parser_of(__doc__)), measure, table)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def benchmark(name: str) -> ModuleType:
-    """A file of benchmarks/ as a module; they import each other as neighbours."""
+    """A file of benchmarks/ (``shared/heads`` for one of shared/) as a module."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
         spec = importlib.util.spec_from_file_location(
-            f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py"
+            f"benchmark_{name.replace('/', '_')}", ROOT / "benchmarks" / f"{name}.py"
         )
         assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)

@@ -1,15 +1,15 @@
-"""What protocol M shows of one stranger, for benchmarks that measure other methods on it.
+"""What protocol M shows of one held-out signer, and what a run answered.
 
-Letters: H and W rows and columns.
+Letters: H and W rows and columns, N images.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -21,23 +21,35 @@ from sign_ensemble.metrics.curves import risk_coverage
 from sign_ensemble.pipeline.preparation import read_images
 
 KNOWN, NEAR = "known", "wrong-gesture"
+Columns = dict[str, NDArray[Any]]
+
+
+def answers_of(run: RunFolder) -> Columns:
+    """answers.parquet as arrays; whether an answer is right; and how probable it is that the image
+    is in-distribution, which confidence is the label's probability times.
+    """
+    table = pq.read_table(run.answers).drop_columns(["picture"]).to_pydict()
+    found = {name: np.array(values) for name, values in table.items()}
+    found["right"] = (found["kind"] == KNOWN) & (found["answer"] == found["label"])
+    found["in_distribution"] = found["confidence"] / found["probability"]
+    return found
 
 
 def error_at(run: RunFolder, coverage: float) -> float:
-    """Share of errors among the stranger's signs of highest p-value, as few as make up this
-    coverage; those of equal p-value come in together.
+    """Share of errors among the signer's signs of highest p-value, as few as make up this coverage;
+    those of equal p-value come in together.
     """
-    table = pq.read_table(run.answers)
-    known = table.filter(pc.equal(table["kind"], KNOWN)).to_pydict()
-    wrong_N = np.array(known["answer"]) != np.array(known["label"])
-    covered, risk = risk_coverage(-np.array(known["p_value"]), wrong_N, points=len(wrong_N))
+    found = answers_of(run)
+    known_N = found["kind"] == KNOWN
+    wrong_N = ~found["right"][known_N]
+    covered, risk = risk_coverage(-found["p_value"][known_N], wrong_N, points=len(wrong_N))
     return float(risk[np.argmax(covered >= coverage)])
 
 
-def images_of_stranger(
+def images_of_unseen_signer(
     run: RunFolder, data: Path
 ) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.int64]]:
-    """Images (N, H, W, 3) by set, the stranger's signs (KNOWN) first; and the signs' labels.
+    """Images (N, H, W, 3) by set, the signer's signs (KNOWN) first; and the signs' labels.
 
     The sets are those that ``evaluate`` makes for the run.
 
@@ -48,7 +60,7 @@ def images_of_stranger(
     settings, plain = EvaluateConfig(), replace(load_config(run).data, augmentations=0)
     listed = manifest.read(run.manifest)
     test = listed.rows("test")
-    truth = np.array([listed.labels.index(label) for label in test.column("label").to_pylist()])
+    truth_N = np.array([listed.labels.index(label) for label in test.column("label").to_pylist()])
     signs = read_images(test, listed.root, plain)
     sets = {KNOWN: signs, NEAR: read_images(listed.rows("near"), listed.root, plain)}
     picked = np.random.default_rng(settings.seed).permutation(len(test))[: settings.images]
@@ -60,4 +72,4 @@ def images_of_stranger(
         f"{data}/asl-digits/[134578]", size=plain.size, fit=plain.fit,
         max_pixels=plain.max_pixels, min_side=plain.min_side,
     )[0]  # fmt: skip
-    return sets, truth
+    return sets, truth_N

@@ -1,8 +1,9 @@
-"""Other libraries' ways to tell a strange image, on heads trained as this project's members are.
+"""Other libraries' ways to detect OOD images, on heads trained as this project's members are.
 
-A rival gives scores, higher = reject, of every set; and of the stranger's signs what it answers.
+A rival gives scores, higher = reject, of every set, and its answers to the unseen signer's signs.
 
-Letters: N images, M passes or estimators, E features, H units of the last hidden layer, K labels.
+Letters: N images, M passes or networks, D features, U hidden units of the last layer, K labels,
+G negatives, P principal components.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.decomposition import PCA
-from strangers import KNOWN
 from torch import nn
 
+from shared.heads import energy, entropy, mutual_information
+from shared.unseen_signer import KNOWN
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.data.backbone import HEAD_FEATURES
 from sign_ensemble.data.row_cache import CachedArray
@@ -31,8 +33,6 @@ from sign_ensemble.learning.member import Member
 from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.learning.task import PixelTask, Task, seed_of
 from sign_ensemble.learning.training_loop import FeatureBatches
-from sign_ensemble.rejection.ensemble import EnsembleOutput
-from sign_ensemble.rejection.scores import disagreement, energy, total_uncertainty
 
 RECIPE = MemberConfig(validation_share=0.0, augment_prob=0.8, components=0)
 RECIPES = [
@@ -43,32 +43,32 @@ RECIPES = [
     replace(RECIPE, widths=(256, 128), dropout=0.4, learning_rate=3e-4),
 ]
 PASSES = 20  # of Monte-Carlo dropout
-DIRECTIONS = 200  # principal components of the convolutions' features
-ENTERED = 512  # of them that Bayes-by-Backprop reads: a step samples every weight
-BAYES_RATE = 1e-3  # its means begin at noise of .1, not at a small step's reach from the answer
+COMPONENTS = 200  # principal components of the convolutions' features
+BAYES_COMPONENTS = 512  # that Bayes-by-Backprop reads: a step samples every weight
+BAYES_RATE = 1e-3  # its means begin at noise of .1, far from the solution
 NEIGHBOURS = 5
-KNOWN_NAMES: list[Any] = []  # torch forgets operators that nobody holds
+OPERATORS: list[Any] = []  # torch forgets operators that nobody holds
 Scores = dict[str, NDArray[np.float64]]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Found = tuple[NDArray[np.int64], Scores]  # answers to the signs, scores by set
+Found = tuple[NDArray[np.int64], Scores]  # answers to the signs; scores by set
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a rival may learn from, and what it is asked about.
+    """What a rival may learn from, and what it predicts.
 
     Args:
-        task: The training signers' features, with views, and labels.
-        negatives_GE: Features of the self-made negatives.
-        features: Set → features (N, E); the stranger's signs are KNOWN.
-        plain_NE: Features of the training images without views.
+        task: The training signers' features, with augmented copies, and labels.
+        negatives_GD: Features of pictures of no hand and of two, made of training signers' signs.
+        features: Set → features (N, D); the unseen signer's signs are KNOWN.
+        plain_ND: Features of the training images without augmentation.
         seed: Seeds everything.
     """
 
     task: Task
-    negatives_GE: NDArray[np.float16]
+    negatives_GD: NDArray[np.float16]
     features: Mapping[str, NDArray[np.float16]]
-    plain_NE: NDArray[np.float16]
+    plain_ND: NDArray[np.float16]
     seed: int
 
     @property
@@ -77,7 +77,7 @@ class Shown:
         return np.arange(len(self.task.labels_N))
 
     def each(self, of: Callable[[torch.Tensor], Any]) -> dict[str, Any]:
-        """Something of every set's features, as float32."""
+        """A function of every set's features, which it is given as float32."""
         with torch.no_grad():
             return {name: of(as_tensor(values)) for name, values in self.features.items()}
 
@@ -100,7 +100,15 @@ def let_torchvision_load() -> None:
         names = library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):
             names.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        KNOWN_NAMES.append(names)
+        OPERATORS.append(names)
+
+
+def sirc(unsure_N: NDArray[Any], norm_N: NDArray[Any], own_N: NDArray[Any]) -> NDArray[np.float64]:
+    """(1 − max_k p_k) (1 + exp(−(s − μ) / σ − 3)), s the feature norm, μ and σ of training images
+    (Xia & Bouganis 2022, arXiv 2207.07506).
+    """
+    standard_N = (norm_N - own_N.mean()) / own_N.std()
+    return np.asarray(unsure_N * (1 + np.exp(np.minimum(-standard_N - 3, 100.0))), np.float64)
 
 
 def of_one_model(shown: Shown, head: Head, name: str = "one model") -> Iterator[tuple[str, Found]]:
@@ -113,7 +121,7 @@ def of_one_model(shown: Shown, head: Head, name: str = "one model") -> Iterator[
     assert isinstance(last, nn.Linear)
     units, labels_N = shown.each(below), torch.from_numpy(shown.task.labels_N)
     with torch.no_grad():
-        own_NH = below(as_tensor(shown.plain_NE))
+        units_NU = below(as_tensor(shown.plain_ND))
 
     def scored(by: Callable[[Any], Any], of: Mapping[str, Any]) -> Found:
         with torch.no_grad():
@@ -126,24 +134,32 @@ def of_one_model(shown: Shown, head: Head, name: str = "one model") -> Iterator[
         "GEN": ood.GEN.score,
     }.items():
         yield f"{name}: {way}", scored(by, logits)
+    norms = {key: x.abs().sum(-1).numpy() for key, x in units.items()}
+    own_N = units_NU.abs().sum(-1).numpy()
+    yield f"{name}: feature norm", (answers, {key: -norm_N for key, norm_N in norms.items()})
+    unsure = {key: 1 - softmax(x.numpy(), -1).max(-1) for key, x in logits.items()}
+    yield (
+        f"{name}: SIRC",
+        (answers, {key: sirc(unsure[key], norms[key], own_N) for key in norms}),
+    )
     fitted = {
-        "ViM": ood.ViM(None, d=own_NH.shape[1] // 2, w=last.weight, b=last.bias),
+        "ViM": ood.ViM(None, d=units_NU.shape[1] // 2, w=last.weight, b=last.bias),
         "Mahalanobis": ood.Mahalanobis(None),
         "relative Mahalanobis": ood.RMD(None),
         "kNN": ood.KNN(None, k=NEIGHBOURS),
     }
     for way, detector in fitted.items():
-        detector.fit_features(own_NH, labels_N)
+        detector.fit_features(units_NU, labels_N)
         yield f"{name}: {way}", scored(detector.predict_features, units)
     react = ood.ReAct(backbone=nn.Identity(), head=last)
-    react.fit_feature_maps(own_NH, labels_N)
+    react.fit_feature_maps(units_NU, labels_N)
     yield f"{name}: ReAct", scored(react.predict_feature_maps, units)
     ash = ood.ASH(backbone=nn.Identity(), head=lambda maps: last(maps.flatten(1)))
     maps = {key: x[:, :, None, None] for key, x in units.items()}
     yield f"{name}: ASH", scored(ash.predict_feature_maps, maps)
-    pca = PCA(DIRECTIONS, random_state=shown.seed).fit(shown.plain_NE.astype(np.float32))
+    pca = PCA(COMPONENTS, random_state=shown.seed).fit(shown.plain_ND.astype(np.float32))
     frozen = shown.each(lambda x: torch.from_numpy(pca.transform(x.numpy())).float())
-    own_NP = torch.from_numpy(pca.transform(shown.plain_NE.astype(np.float32))).float()
+    own_NP = torch.from_numpy(pca.transform(shown.plain_ND.astype(np.float32))).float()
     for way, far in {
         "Mahalanobis, convolutions": ood.Mahalanobis(None),
         "relative Mahalanobis, convolutions": ood.RMD(None),
@@ -151,29 +167,22 @@ def of_one_model(shown: Shown, head: Head, name: str = "one model") -> Iterator[
         far.fit_features(own_NP, labels_N)
         yield f"{name}: {way}", scored(far.predict_features, frozen)
     nearest = ood.KNN(None, k=NEIGHBOURS)
-    nearest.fit_features(as_tensor(shown.plain_NE), labels_N)
+    nearest.fit_features(as_tensor(shown.plain_ND), labels_N)
     yield (
         f"{name}: kNN, convolutions",
         scored(nearest.predict_features, shown.each(lambda x: x)),
     )
 
 
-def evidence_of(logits_MNK: NDArray[np.float32]) -> EnsembleOutput:
-    """Members alone: nothing is known of distances."""
-    none_N = np.zeros(logits_MNK.shape[1])
-    return EnsembleOutput(logits_MNK, np.ones(len(logits_MNK)), none_N, none_N, none_N, none_N)
-
-
 def of_several(name: str, logits: Mapping[str, NDArray[np.float32]]) -> Iterator[tuple[str, Found]]:
     """Entropy, mutual information and mean energy of several networks' logits (M, N, K)."""
-    evidence = {key: evidence_of(values) for key, values in logits.items()}
-    answers = evidence[KNOWN].probs_NK.argmax(-1)
+    answers_N = softmax(logits[KNOWN], -1).mean(0).argmax(-1)
     for score, by in {
-        "entropy": total_uncertainty,
-        "mutual information": disagreement,
+        "entropy": entropy,
+        "mutual information": mutual_information,
         "energy": energy,
     }.items():
-        yield f"{name}: {score}", (answers, {key: by(each) for key, each in evidence.items()})
+        yield f"{name}: {score}", (answers_N, {key: by(each) for key, each in logits.items()})
 
 
 def ensemble(shown: Shown, heads: list[Head]) -> dict[str, NDArray[np.float32]]:
@@ -253,19 +262,19 @@ def trained(
     network.eval()
 
 
-class Entered(nn.Module):
-    """Features along the training images' first principal directions, of mean variance 1."""
+class Projected(nn.Module):
+    """Features in the training images' first principal components, of mean variance 1."""
 
     def __init__(self, shown: Shown) -> None:
         super().__init__()
-        pca = PCA(ENTERED, svd_solver="randomized", random_state=shown.seed)
-        found_NP = pca.fit_transform(shown.plain_NE.astype(np.float32))
-        self.mean_E = torch.from_numpy(pca.mean_).float()
-        self.onto_EP = torch.from_numpy(pca.components_.T / found_NP.std(0).mean()).float()
+        pca = PCA(BAYES_COMPONENTS, svd_solver="randomized", random_state=shown.seed)
+        found_NP = pca.fit_transform(shown.plain_ND.astype(np.float32))
+        self.mean_D = torch.from_numpy(pca.mean_).float()
+        self.onto_DP = torch.from_numpy(pca.components_.T / found_NP.std(0).mean()).float()
 
     def forward(self, features_ND: torch.Tensor) -> torch.Tensor:
         """Coordinates."""
-        return (features_ND - self.mean_E) @ self.onto_EP
+        return (features_ND - self.mean_D) @ self.onto_DP
 
 
 def bayes_by_backprop(shown: Shown) -> dict[str, NDArray[np.float32]]:
@@ -276,7 +285,7 @@ def bayes_by_backprop(shown: Shown) -> dict[str, NDArray[np.float32]]:
     (h1, h2), labels = RECIPE.widths, len(shown.task.labels)
     torch.manual_seed(shown.seed)
     network = nn.Sequential(
-        Entered(shown), BayesLinear(ENTERED, h1), nn.ReLU(),
+        Projected(shown), BayesLinear(BAYES_COMPONENTS, h1), nn.ReLU(),
         BayesLinear(h1, h2), nn.ReLU(), BayesLinear(h2, labels),
     )  # fmt: skip
     share = 1 / len(shown.rows)
@@ -286,7 +295,7 @@ def bayes_by_backprop(shown: Shown) -> dict[str, NDArray[np.float32]]:
 
 
 def several(shown: Shown, network: nn.Module) -> dict[str, NDArray[np.float32]]:
-    """Logits of PASSES passes of a network that answers by chance."""
+    """Logits of PASSES passes of a network that answers stochastically."""
     passes = [shown.each(network) for _ in range(PASSES)]
     return {key: np.stack([each[key].numpy() for each in passes]) for key in shown.features}
 
@@ -299,13 +308,14 @@ def monte_carlo_batch_norm(shown: Shown) -> dict[str, NDArray[np.float32]]:
     (h1, h2), labels = RECIPE.widths, len(shown.task.labels)
     torch.manual_seed(shown.seed)
     network = nn.Sequential(
-        nn.Linear(HEAD_FEATURES, h1), nn.Unflatten(1, (h1, 1, 1)), nn.BatchNorm2d(h1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(HEAD_FEATURES, h1), nn.Unflatten(1, (h1, 1, 1)), nn.BatchNorm2d(h1),
+        nn.ReLU(), nn.Flatten(),
         nn.Linear(h1, h2), nn.Unflatten(1, (h2, 1, 1)), nn.BatchNorm2d(h2), nn.ReLU(), nn.Flatten(),
         nn.Linear(h2, labels),
     )  # fmt: skip
     trained(shown, network, lambda x, y: nn.functional.cross_entropy(network(x), y))
     wrapped = MCBatchNorm(network, num_estimators=PASSES, mc_batch_size=32)
-    own = TensorDataset(as_tensor(shown.plain_NE), torch.from_numpy(shown.task.labels_N))
+    own = TensorDataset(as_tensor(shown.plain_ND), torch.from_numpy(shown.task.labels_N))
     with torch.no_grad():
         wrapped.fit(DataLoader(own, batch_size=32, shuffle=True))
     wrapped.eval()
@@ -314,15 +324,15 @@ def monte_carlo_batch_norm(shown: Shown) -> dict[str, NDArray[np.float32]]:
 
 
 def another_class(shown: Shown) -> Found:
-    """One model with a class more, learned from self-made negatives; its probability rejects."""
+    """One model with a class more, learned from the negatives; its probability rejects."""
     task = shown.task
     features_RVD = task.features.open()
-    own = features_RVD[task.features.row_N]
-    augmentations = own.shape[1]
-    both = np.concatenate([own, np.repeat(shown.negatives_GE[:, None], augmentations, 1)])
+    signs_NVD = features_RVD[task.features.row_N]
+    negatives_GVD = np.repeat(shown.negatives_GD[:, None], signs_NVD.shape[1], 1)
+    both = np.concatenate([signs_NVD, negatives_GVD])
     with NamedTemporaryFile() as file:
         both.tofile(file.name)
-        more = len(shown.negatives_GE)
+        more = len(shown.negatives_GD)
         other = replace(
             task,
             features=CachedArray(file.name, np.arange(len(both)), both.shape[1:], "float16"),
@@ -341,10 +351,10 @@ def finetuned(
 ) -> Iterator[tuple[str, Found]]:
     """pytorch-ood's detectors on one of the run's own fine-tuned members."""
     layers, head = network_parts(member, task.weights)
-    seen = [layers.of_images(some).head_ND for some in images_of_rows(task, shown.rows)]
+    features = [layers.of_images(some).head_ND for some in images_of_rows(task, shown.rows)]
     sets = {name: layers.of_images(some).head_ND for name, some in images.items()}
-    as_seen = replace(shown, features=sets, plain_NE=np.concatenate(seen))
-    yield from of_one_model(as_seen, head, "one fine-tuned model")
+    own = replace(shown, features=sets, plain_ND=np.concatenate(features))
+    yield from of_one_model(own, head, "one fine-tuned model")
 
 
 def rivals(shown: Shown) -> Iterator[tuple[str, Found]]:

@@ -1,14 +1,13 @@
 """The rival of search.py: a search as the tutorials of PyTorch, Ray Tune and Optuna show it.
 
-    python benchmarks/tutorial.py --data FOLDER --out tutorial.json [--trials 16 --epochs 10]
+    python benchmarks/shared/tutorial.py --data FOLDER --out tutorial.json [--trials 16 --epochs 10]
 
 FOLDER is Massey's, ``<label>/hand<signer>_...jpeg``. Every epoch of every trial opens the files
 with Pillow (what ImageFolder, Resize, ToTensor and Normalize do), passes them through AlexNet's
-frozen convolutions and trains the head on what comes out: batches of 32, float32, Adam. One signer
-judges. Ray Tune starts a process per trial, each on one CPU; OptunaSearch draws from the ranges
-that ``tune`` draws from. Each decodes in its own process: all cores are busy with trials, and more
-processes would only wait. ``--without-ray`` is the same objective in Optuna's own loop, one trial
-after another on all cores. No trial is stopped early: neither page does that.
+frozen convolutions and trains the head on the result: batches of 32, float32, Adam. One signer is
+for validation. Ray Tune starts a process per trial, each on one CPU; OptunaSearch draws from the
+ranges that ``tune`` draws from. ``--without-ray`` is the same objective in Optuna's own loop, one
+trial after another on all cores. No trial is stopped early: the tutorials do not do that.
 
 Writes to --out: seconds of the search itself, without the start of the process, and the best trial.
 """
@@ -59,7 +58,7 @@ class Hands(Dataset[tuple[torch.Tensor, int]]):
 
 
 class Plain(Convolutions):
-    """What torchvision's classifier is given, and no more."""
+    """The layers below torchvision's classifier, and no more."""
 
     def forward(self, images_N3HW: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, H, W) to the fifth layer's features (N, D)."""
@@ -88,10 +87,12 @@ def make_head(config: dict[str, Any]) -> nn.Module:
     )
 
 
-def learn(head: nn.Module, optimizer: torch.optim.Optimizer, frozen: nn.Module, to: Loader) -> None:
+def learn(
+    head: nn.Module, optimizer: torch.optim.Optimizer, frozen: nn.Module, loader: Loader
+) -> None:
     """One epoch."""
     head.train()
-    for images, labels in to:
+    for images, labels in loader:
         with torch.no_grad():
             features = frozen(images)
         loss = nn.functional.nll_loss(head(features), labels)
@@ -112,12 +113,12 @@ def loss_on(head: nn.Module, frozen: nn.Module, shown: Loader) -> float:
 
 
 def train(config: dict[str, Any], report: Callable[[float], None]) -> float:
-    """One trial: its loss on the signer that judges, told after every epoch too."""
+    """One trial: its loss on the validation signer, reported after every epoch too."""
     data = Path(config["data"])
     torch.manual_seed(config["seed"])
-    others = [s for s in config["signers"] if s != config["judge"]]
+    others = [s for s in config["signers"] if s != config["validated"]]
     learned = DataLoader(Hands(data, others), BATCH, shuffle=True)
-    shown = DataLoader(Hands(data, [config["judge"]]), BATCH)
+    shown = DataLoader(Hands(data, [config["validated"]]), BATCH)
     frozen, head = convolutions(), make_head(config)
     optimizer = torch.optim.Adam(head.parameters(), lr=config["learning_rate"])
     nll = float("nan")
@@ -163,12 +164,12 @@ def with_ray(fixed: dict[str, Any], trials: int) -> tuple[dict[str, Any], float]
 def without_ray(fixed: dict[str, Any], trials: int) -> tuple[dict[str, Any], float]:
     """Optuna's own loop: the best settings and their loss."""
 
-    def objective(drawn: optuna.Trial) -> float:
+    def objective(trial: optuna.Trial) -> float:
         chosen = {
-            "learning_rate": drawn.suggest_float("learning_rate", 3e-5, 1e-3, log=True),
-            "dropout": drawn.suggest_float("dropout", 0.2, 0.8),
-            "h1": drawn.suggest_categorical("h1", [256, 512, 1024]),
-            "h2": drawn.suggest_categorical("h2", [128, 256, 512]),
+            "learning_rate": trial.suggest_float("learning_rate", 3e-5, 1e-3, log=True),
+            "dropout": trial.suggest_float("dropout", 0.2, 0.8),
+            "h1": trial.suggest_categorical("h1", [256, 512, 1024]),
+            "h2": trial.suggest_categorical("h2", [128, 256, 512]),
         }
         return train({**chosen, **fixed}, lambda nll: None)
 
@@ -183,7 +184,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="Massey's folder")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--signers", type=int, nargs="+", default=[1, 2, 3, 4])
-    parser.add_argument("--judge", type=int, default=4, help="the signer kept back in every trial")
+    parser.add_argument("--validated", type=int, default=4, help="the signer for validation")
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
@@ -194,12 +195,14 @@ def main() -> None:
     for signer in chosen.signers:
         if not len(Hands(chosen.data, [signer])):
             parser.error(f"--data {chosen.data}: no letters of signer {signer} (a/hand{signer}_*)")
-    if chosen.judge not in chosen.signers or len(chosen.signers) < 2:
-        parser.error(f"--judge {chosen.judge}: one of at least two --signers, {chosen.signers}")
+    if chosen.validated not in chosen.signers or len(chosen.signers) < 2:
+        parser.error(
+            f"--validated {chosen.validated}: one of at least two --signers, {chosen.signers}"
+        )
     fixed = {
         "data": str(chosen.data.resolve()),
         "signers": chosen.signers,
-        "judge": chosen.judge,
+        "validated": chosen.validated,
         "epochs": chosen.epochs,
         "seed": chosen.seed,
     }

@@ -1,4 +1,4 @@
-"""Curves of the comparison: risk against coverage, and what is accepted where signs are kept.
+"""Curves of the comparison: risk against coverage, and OOD images against signs accepted.
 
 Letters: N images, P points.
 """
@@ -12,15 +12,15 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
-from strangers import KNOWN, NEAR
 
+from shared.unseen_signer import KNOWN, NEAR
 from sign_ensemble.metrics.curves import risk_coverage
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 COVERAGES = np.linspace(0.05, 1.0, 20)
-KEPT = np.linspace(0.5, 1.0, 26)
+SIGNS = np.linspace(0.5, 1.0, 26)
 SHOWN = {
     "one model: MSP": "#9a7bd0",
     "deep ensemble: entropy": "#7f7f7f",
@@ -35,21 +35,22 @@ Floats = NDArray[np.float64]
 def curves(
     scores: Mapping[str, Floats],
     wrong_N: NDArray[np.bool_],
-    doubts: Mapping[str, Floats] | None = None,
+    rejection: Mapping[str, Floats] | None = None,
 ) -> dict[str, list[float]]:
     """Of one method: risk at COVERAGES (of signs and wrong gestures, the latter as failures), and
-    the share accepted of wrong gestures, and of all far sets alike, where KEPT of the signs are.
+    the share accepted of wrong gestures, and the mean share of far sets, where SIGNS of the signs
+    are.
 
     Args:
         scores: Set → scores, higher = reject.
         wrong_N: Which signs are misread.
-        doubts: What risk is by, where a rule refuses by more than how strange an image is.
+        rejection: The scores that risk is by, where a rule rejects by more than the OOD score.
     """
-    known_N, near_N, by = scores[KNOWN], scores[NEAR], doubts or scores
+    known_N, near_N, by = scores[KNOWN], scores[NEAR], rejection or scores
     failed = np.concatenate([wrong_N, np.ones(len(near_N), bool)])
     both = np.concatenate([by[KNOWN], by[NEAR]])
     covered_P, risk_P = risk_coverage(both, failed, points=len(both))
-    limits = np.quantile(known_N, KEPT, method="higher")
+    limits = np.quantile(known_N, SIGNS, method="higher")
     far = [values for name, values in scores.items() if name not in (KNOWN, NEAR)]
 
     def accepted(values: Floats) -> Floats:
@@ -63,7 +64,7 @@ def curves(
 
 
 def mean_curves(of: list[dict[str, Any]]) -> dict[str, Floats]:
-    """Means over strangers and seeds."""
+    """Means over signers and seeds."""
     return {
         key: np.mean([each["curves"][key] for each in of], 0) for key in ("risk", "near", "far")
     }
@@ -80,8 +81,8 @@ def plot(found: Mapping[str, dict[str, Floats]], ours: str, path: Path) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.4), constrained_layout=True)
     panels = (
         ("risk", COVERAGES, "coverage of signs and wrong gestures", "share wrong among answered"),
-        ("near", KEPT, "strangers' signs kept", "wrong gestures accepted"),
-        ("far", KEPT, "strangers' signs kept", "far images accepted, mean of sets"),
+        ("near", SIGNS, "share of signs accepted", "wrong gestures accepted"),
+        ("far", SIGNS, "share of signs accepted", "far images accepted, mean of sets"),
     )
     for axis, (key, at_P, below, beside) in zip(axes, panels, strict=True):
         for name, colour in SHOWN.items():

@@ -1,0 +1,1 @@
+"""What benchmarks share: commands, results, tables, heads, rivals."""
