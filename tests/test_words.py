@@ -22,7 +22,7 @@ RETIRED = [
 RETIRED_NAMES = re.compile(r"_?(?:asked|told|said|whole|Whole|mine(?:_\w+)?)(?:_[A-Z0-9]+)?")
 ALLOWED = re.compile(
     r"__slots__|slots=True"  # Python's
-    r"|least[- ]squares|sums? of squares"
+    r"|least[-_ ]squares|sums? of squares"
     r"|TensorBoard"
 )
 PLACES = ("sign_ensemble", "configs", "docs", "tests", "cluster")

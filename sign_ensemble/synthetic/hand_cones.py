@@ -2,7 +2,7 @@
 
 Every hand has the same number of cones in the same order, so that many hands make one batch.
 
-Letters: E cones.
+Letters: Y cones.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ FINGER_OF_CONE = (-1,) * 11 + tuple(f for f in range(5) for _ in range(3))  # 4 
 class Cones:
     """Cones of a scene."""
 
-    ends_E23: Array  # both ends of each axis, millimetres
-    radii_E2: Array  # radius at both ends, millimetres
+    ends_Y23: Array  # both ends of each axis, millimetres
+    radii_Y2: Array  # radius at both ends, millimetres
     materials: tuple[int, ...]  # material of each cone
     limbs: tuple[Limb, ...]  # how cones are joined
 
     def moved(self, turn_33: Array, shift_3: Array) -> Cones:
         """Rotated about the origin, then shifted."""
-        return Cones(self.ends_E23 @ turn_33.T + shift_3, self.radii_E2, self.materials, self.limbs)
+        return Cones(self.ends_Y23 @ turn_33.T + shift_3, self.radii_Y2, self.materials, self.limbs)
 
     def shape(self, device: str = "cpu") -> Shape:
         """The cones' signed distance, as a batch of one."""
-        ends = torch.tensor(self.ends_E23, dtype=torch.float32, device=device)
-        radii = torch.tensor(self.radii_E2, dtype=torch.float32, device=device)
+        ends = torch.tensor(self.ends_Y23, dtype=torch.float32, device=device)
+        radii = torch.tensor(self.radii_Y2, dtype=torch.float32, device=device)
         return Shape(ends[None, :, 0], ends[None, :, 1], radii[None], self.limbs, self.materials)
 
 
@@ -52,8 +52,8 @@ def combined(*parts: Cones) -> Cones:
             limbs.append(Limb(tuple((c + cones, blend) for c, blend in limb.cones), parent))
         cones += len(part.materials)
     return Cones(
-        np.concatenate([part.ends_E23 for part in parts]),
-        np.concatenate([part.radii_E2 for part in parts]),
+        np.concatenate([part.ends_Y23 for part in parts]),
+        np.concatenate([part.radii_Y2 for part in parts]),
         tuple(kind for part in parts for kind in part.materials),
         tuple(limbs),
     )
@@ -116,8 +116,8 @@ def hand(bones: Bones, sizes: Proportions, sleeve: float | None = None) -> Cones
         radii.append((sizes.thumb_radii_4[s], sizes.thumb_radii_4[s + 1]))
     limbs.append(Limb(((first, 8.0), (first + 1, 3.0), (first + 2, 2.0)), 0))
     return Cones(
-        np.concatenate([arm.ends_E23, np.array(ends)]),
-        np.concatenate([arm.radii_E2, np.array(radii)]),
+        np.concatenate([arm.ends_Y23, np.array(ends)]),
+        np.concatenate([arm.radii_Y2, np.array(radii)]),
         arm.materials + (SKIN,) * len(ends),
         tuple(limbs),
     )

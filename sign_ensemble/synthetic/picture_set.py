@@ -104,11 +104,11 @@ def hand_box(scene: Scene, width: int, height: int) -> tuple[int, int, int, int]
     """
     if scene.cones is None:
         raise ValueError("the scene shows no hand")
-    ends_X3 = scene.cones.ends_E23[ARM:].reshape(-1, 3)
+    ends_X3 = scene.cones.ends_Y23[ARM:].reshape(-1, 3)
     scale_X = height / scene.frame * scene.distance / (scene.distance - ends_X3[:, 2])
     centres_X2 = ends_X3[:, :2] * [-1 if scene.mirrored else 1, -1] * scale_X[:, None]
     centres_X2 += [width / 2, height / 2]
-    radii_X1 = (scene.cones.radii_E2[ARM:].ravel() * scale_X)[:, None]
+    radii_X1 = (scene.cones.radii_Y2[ARM:].ravel() * scale_X)[:, None]
     low_2, high_2 = (centres_X2 - radii_X1).min(0), (centres_X2 + radii_X1).max(0)
     more = MARGIN * (high_2 - low_2).max()
     left, top = np.maximum(low_2 - more, 0).astype(int)

@@ -3,7 +3,7 @@
 A limb is a chain of cones, each joined to those before it by a smooth minimum (Quilez, "Smooth
 minimum", polynomial form); limbs meet with a crease, as fingers do.
 
-Letters: B scenes of a batch, E cones, X points.
+Letters: B scenes of a batch, Y cones, X points.
 """
 
 from __future__ import annotations
@@ -41,44 +41,44 @@ class _LimbGroup:
 class Shape:
     """Scenes with the same limbs in different places."""
 
-    a_BE3: Tensor  # one end of each cone's axis, millimetres
-    b_BE3: Tensor  # the other end
-    radii_BE2: Tensor  # radius at both ends
+    a_BY3: Tensor  # one end of each cone's axis, millimetres
+    b_BY3: Tensor  # the other end
+    radii_BY2: Tensor  # radius at both ends
     limbs: tuple[Limb, ...]  # how cones are joined; the shape is the union of all limbs
     materials: tuple[int, ...]  # material of each cone: 0 skin, 1 cloth, 2 object
 
     def cone_distances(self, points_BX3: Tensor) -> Tensor:
-        """Distance to each cone (B, E, X), negative inside.
+        """Distance to each cone (B, Y, X), negative inside.
 
         With u the position of a point's foot on the axis, t = u clamped to 0..1 and s the axis'
         squared length, the squared distance to the axis is |p − a|² + s·t·(t − 2u).
         """
-        foot_BE4, square_BE5, axis_BE1, growth_BE1 = self._constants
+        foot_BY4, square_BY5, axis_BY1, growth_BY1 = self._constants
         B, X = points_BX3.shape[:2]
         points_B5X = points_BX3.new_ones(B, 5, X)
         points_B5X[:, 1:4] = points_BX3.transpose(1, 2)
         torch.sum(points_BX3 * points_BX3, -1, out=points_B5X[:, 4])
-        u_BEX = foot_BE4 @ points_B5X[:, :4]
-        distance_BEX = square_BE5 @ points_B5X
-        t_BEX = u_BEX.clamp(0, 1)
-        distance_BEX.addcmul_(u_BEX.mul_(-2).add_(t_BEX).mul_(t_BEX), axis_BE1)
-        distance_BEX.clamp_min_(1e-4).sqrt_().sub_(self.radii_BE2[..., :1])
-        return distance_BEX.addcmul_(t_BEX, growth_BE1, value=-1)
+        u_BYX = foot_BY4 @ points_B5X[:, :4]
+        distance_BYX = square_BY5 @ points_B5X
+        t_BYX = u_BYX.clamp(0, 1)
+        distance_BYX.addcmul_(u_BYX.mul_(-2).add_(t_BYX).mul_(t_BYX), axis_BY1)
+        distance_BYX.clamp_min_(1e-4).sqrt_().sub_(self.radii_BY2[..., :1])
+        return distance_BYX.addcmul_(t_BYX, growth_BY1, value=-1)
 
     @cached_property
     def _constants(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Factors of (1, x, y, z) for u, and of (1, x, y, z, |p|²) for |p − a|²; the axis' squared
         length; how much the radius grows along it.
         """
-        axis = self.b_BE3 - self.a_BE3
+        axis = self.b_BY3 - self.a_BY3
         square = (axis * axis).sum(-1, keepdim=True).clamp_min(1e-6)
-        ahead = -(self.a_BE3 * axis).sum(-1, keepdim=True)
-        away = (self.a_BE3 * self.a_BE3).sum(-1, keepdim=True)
+        ahead = -(self.a_BY3 * axis).sum(-1, keepdim=True)
+        away = (self.a_BY3 * self.a_BY3).sum(-1, keepdim=True)
         return (
             torch.cat([ahead, axis], -1) / square,
-            torch.cat([away, -2 * self.a_BE3, torch.ones_like(away)], -1),
+            torch.cat([away, -2 * self.a_BY3, torch.ones_like(away)], -1),
             square,
-            (self.radii_BE2[..., 1] - self.radii_BE2[..., 0])[..., None],
+            (self.radii_BY2[..., 1] - self.radii_BY2[..., 0])[..., None],
         )
 
     @cached_property
@@ -91,21 +91,21 @@ class Shape:
             for k in range(length):
                 cones = [limb.cones[k][0] for limb in limbs]
                 blend = [[limb.cones[k][1]] for limb in limbs]
-                blends = torch.tensor(blend, device=self.a_BE3.device)
+                blends = torch.tensor(blend, device=self.a_BY3.device)
                 steps.append((_slice_if_even(cones), blends, -0.25 / blends))
             groups.append(_LimbGroup(parent, len(limbs), tuple(steps)))
         return tuple(groups)
 
     def distance(self, points_BX3: Tensor) -> Tensor:
         """Signed distance to the shape (B, X), millimetres; outside, a lower bound."""
-        cones_BEX = self.cone_distances(points_BX3)
+        cones_BYX = self.cone_distances(points_BX3)
         done: list[Tensor | None] = []
         union: Tensor | None = None
         for group in self._limb_groups:
             parent = done[group.parent] if group.parent >= 0 else None
             so_far = None if parent is None else parent[:, None]
             for cones, blend, factor in group.steps:
-                cone = cones_BEX[:, cones]
+                cone = cones_BYX[:, cones]
                 so_far = cone if so_far is None else _blended(so_far, cone, blend, factor)
             if not group.steps or so_far is None:  # without cones: its parent's surface
                 done += [parent] * group.size
@@ -139,9 +139,9 @@ def batched(shapes: list[Shape]) -> Shape:
     """One batch of scenes with the same limbs."""
     first = shapes[0]
     return Shape(
-        torch.cat([s.a_BE3 for s in shapes]),
-        torch.cat([s.b_BE3 for s in shapes]),
-        torch.cat([s.radii_BE2 for s in shapes]),
+        torch.cat([s.a_BY3 for s in shapes]),
+        torch.cat([s.b_BY3 for s in shapes]),
+        torch.cat([s.radii_BY2 for s in shapes]),
         first.limbs,
         first.materials,
     )

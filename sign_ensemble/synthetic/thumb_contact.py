@@ -3,7 +3,7 @@
 Letters that differ by where the thumb rests name that place; the angles are solved for each
 person's proportions and each image's finger angles.
 
-Letters: A sets of angles, Y finger segments.
+Letters: A sets of angles, Z finger segments.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def contact_target(contact: Contact, bones: Bones, sizes: Proportions) -> Array:
 def solve_thumb(habit_5: Array, contact: Contact | None, bones: Bones, sizes: Proportions) -> Array:
     """The thumb's angles (5,) near the habit that reach the contact and keep out of the fingers."""
     target = None if contact is None else contact_target(contact, bones, sizes)
-    a_Y3 = bones.fingers_443[:, :3].reshape(-1, 3)
-    b_Y3 = bones.fingers_443[:, 1:].reshape(-1, 3)
-    radii_Y = (sizes.radii_44[:, :3].ravel(), sizes.radii_44[:, 1:].ravel())
+    a_Z3 = bones.fingers_443[:, :3].reshape(-1, 3)
+    b_Z3 = bones.fingers_443[:, 1:].reshape(-1, 3)
+    radii_Z = (sizes.radii_44[:, :3].ravel(), sizes.radii_44[:, 1:].ravel())
     share_41 = np.linspace(0.25, 1, 4)[:, None]
 
     def residuals(angles_A5: Array) -> Array:
@@ -67,7 +67,7 @@ def solve_thumb(habit_5: Array, contact: Contact | None, bones: Bones, sizes: Pr
         ends_A313 = thumb_A43[:, 1:, None]
         points_A243 = ends_A313[:, :2] + share_41 * (ends_A313[:, 1:] - ends_A313[:, :2])
         depth_A8 = _penetration(
-            points_A243.reshape(len(angles_A5), -1, 3), radius_8, a_Y3, b_Y3, radii_Y
+            points_A243.reshape(len(angles_A5), -1, 3), radius_8, a_Z3, b_Z3, radii_Z
         )
         parts = [(angles_A5 - habit_5) / HABIT_DEGREES, depth_A8]
         if target is not None:
@@ -97,12 +97,12 @@ def solve_thumb(habit_5: Array, contact: Contact | None, bones: Bones, sizes: Pr
 
 
 def _penetration(
-    points_A83: Array, radius_8: Array, a_Y3: Array, b_Y3: Array, radii_Y: tuple[Array, Array]
+    points_A83: Array, radius_8: Array, a_Z3: Array, b_Z3: Array, radii_Z: tuple[Array, Array]
 ) -> Array:
     """How deep each point's ball is in the nearest finger, millimetres, 0 outside (A, 8)."""
-    axis_Y3 = b_Y3 - a_Y3
-    from_a_A8Y3 = points_A83[:, :, None] - a_Y3
-    t_A8Y = np.clip((from_a_A8Y3 * axis_Y3).sum(-1) / (axis_Y3**2).sum(-1), 0, 1)
-    distance_A8Y = np.linalg.norm(from_a_A8Y3 - t_A8Y[..., None] * axis_Y3, axis=-1)
-    thick_A8Y = radii_Y[0] + t_A8Y * (radii_Y[1] - radii_Y[0])
-    return np.maximum(0.0, (thick_A8Y + radius_8[:, None] - distance_A8Y).max(-1))
+    axis_Z3 = b_Z3 - a_Z3
+    from_a_A8Z3 = points_A83[:, :, None] - a_Z3
+    t_A8Z = np.clip((from_a_A8Z3 * axis_Z3).sum(-1) / (axis_Z3**2).sum(-1), 0, 1)
+    distance_A8Z = np.linalg.norm(from_a_A8Z3 - t_A8Z[..., None] * axis_Z3, axis=-1)
+    thick_A8Z = radii_Z[0] + t_A8Z * (radii_Z[1] - radii_Z[0])
+    return np.maximum(0.0, (thick_A8Z + radius_8[:, None] - distance_A8Z).max(-1))

@@ -77,17 +77,17 @@ def in_chunks(shape: Shape, points_BX3: Tensor) -> Tensor:
 
 def trace(shape: Shape, camera: Camera) -> Patch | None:
     """The pixels that a shape around the origin covers; None if it is out of the picture."""
-    device = shape.a_BE3.device
-    ends_z = torch.stack([shape.a_BE3[..., 2], shape.b_BE3[..., 2]], -1)
-    near = max(20.0, camera.distance - float((ends_z + shape.radii_BE2).max()) - 5)
-    far = camera.distance - float((ends_z - shape.radii_BE2).min()) + 5
+    device = shape.a_BY3.device
+    ends_z = torch.stack([shape.a_BY3[..., 2], shape.b_BY3[..., 2]], -1)
+    near = max(20.0, camera.distance - float((ends_z + shape.radii_BY2).max()) - 5)
+    far = camera.distance - float((ends_z - shape.radii_BY2).min()) + 5
     rows, columns = torch.meshgrid(
         torch.arange(BLOCK / 2 - 0.5, camera.height, BLOCK, device=device),
         torch.arange(BLOCK / 2 - 0.5, camera.width, BLOCK, device=device),
         indexing="ij",
     )
     rows, columns = rows.flatten(), columns.flatten()
-    depth_BX = torch.full((shape.a_BE3.shape[0], len(rows)), near, device=device)
+    depth_BX = torch.full((shape.a_BY3.shape[0], len(rows)), near, device=device)
     depth_BX = _clear_depth(shape, camera, (rows, columns, depth_BX), BLOCK, far, BLOCK_STEPS)
     blocks = _selected((rows, columns, depth_BX), (depth_BX < far).any(0))
     pairs = _split(shape, camera, blocks, FINE, far)

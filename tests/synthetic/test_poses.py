@@ -90,7 +90,7 @@ def without_arm(cones: Cones) -> Cones:
         Limb(tuple((c - ARM, blend) for c, blend in limb.cones if c >= ARM), limb.parent)
         for limb in cones.limbs
     )
-    return Cones(cones.ends_E23[ARM:], cones.radii_E2[ARM:], cones.materials[ARM:], limbs)
+    return Cones(cones.ends_Y23[ARM:], cones.radii_Y2[ARM:], cones.materials[ARM:], limbs)
 
 
 def relief(label: str, draw: int) -> NDArray[np.float64]:
@@ -105,7 +105,7 @@ def relief(label: str, draw: int) -> NDArray[np.float64]:
     own = rng.standard_normal(3) * TURN_SD * [1.0, 1.0, 0.0]
     turn_33 = rotation(*(np.array(pose.orientation) + own))
     cones = hand(bones, person.sizes)
-    ends_X3 = cones.ends_E23[ARM:].reshape(-1, 3) @ turn_33.T
+    ends_X3 = cones.ends_Y23[ARM:].reshape(-1, 3) @ turn_33.T
     placed = without_arm(cones.moved(turn_33, -(ends_X3.min(0) + ends_X3.max(0)) / 2))
     picture = np.full((SIDE, SIDE), np.nan)
     patch = trace(placed.shape(), Camera(SIDE, SIDE, 700.0, 256))

@@ -1,6 +1,6 @@
 """Tracing and light against shapes whose surface is known.
 
-Letters: B scenes of a batch, E cones, X pixels or points.
+Letters: B scenes of a batch, Y cones, X pixels or points.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def test_the_nearer_ball_hides_the_other() -> None:
 def test_limbs_grow_as_if_each_were_joined_by_itself() -> None:
     """Grouped or not, evenly numbered or not, with other blends: the same distances."""
     rng = torch.Generator().manual_seed(3)
-    a_BE3, b_BE3 = 40 * torch.randn(2, 1, 12, 3, generator=rng)
-    radii_BE2 = 5 + 5 * torch.rand(1, 12, 2, generator=rng)
+    a_BY3, b_BY3 = 40 * torch.randn(2, 1, 12, 3, generator=rng)
+    radii_BY2 = 5 + 5 * torch.rand(1, 12, 2, generator=rng)
     limbs = (
         Limb(((0, 9.0), (1, 9.0))),
         Limb(()),  # where a sleeve would be
@@ -79,13 +79,13 @@ def test_limbs_grow_as_if_each_were_joined_by_itself() -> None:
         Limb(((10, 4.0),)),
         Limb(((11, 4.0),)),
     )
-    shape = Shape(a_BE3, b_BE3, radii_BE2, limbs, (0,) * 12)
+    shape = Shape(a_BY3, b_BY3, radii_BY2, limbs, (0,) * 12)
     points_BX3 = 60 * torch.randn(1, 500, 3, generator=rng)
     expected = []
     for p in points_BX3[0].double().numpy():
         cones = []
         for a, b, (r_a, r_b) in zip(
-            *(x[0].double().numpy() for x in (a_BE3, b_BE3, radii_BE2)), strict=True
+            *(x[0].double().numpy() for x in (a_BY3, b_BY3, radii_BY2)), strict=True
         ):
             t = float(np.clip((p - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1))
             cones.append(np.linalg.norm(p - a - t * (b - a)) - (r_a + t * (r_b - r_a)))
@@ -147,9 +147,9 @@ def test_the_same_scene_twice_in_a_batch_is_traced_alike() -> None:
     one = balls(((0.0, 0.0, 0.0), 20.0))
     both = replace(
         one,
-        a_BE3=one.a_BE3.repeat(2, 1, 1),
-        b_BE3=one.b_BE3.repeat(2, 1, 1),
-        radii_BE2=one.radii_BE2.repeat(2, 1, 1),
+        a_BY3=one.a_BY3.repeat(2, 1, 1),
+        b_BY3=one.b_BY3.repeat(2, 1, 1),
+        radii_BY2=one.radii_BY2.repeat(2, 1, 1),
     )
     alone, two = traced(one), traced(both)
     assert torch.equal(alone.rows_X, two.rows_X)
