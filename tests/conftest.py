@@ -1,4 +1,4 @@
-"""What tests share: the environment, one Ray, and a small data set of drawn shapes."""
+"""Shared fixtures: the environment, one Ray, and a small data set of drawn shapes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from sign_ensemble.core.ray_cluster import ENVIRONMENT
 
 # Before any test module imports ray or wandb, and for the processes that tests start.
 os.environ.update(ENVIRONMENT)
-os.environ["RAY_ADDRESS"] = "local"  # never a cluster that happens to run on this machine
+os.environ["RAY_ADDRESS"] = "local"  # never a cluster that runs on this machine
 os.environ["WANDB_SILENT"] = "true"
-# Tests run beside each other: a thread that waits for another leaves the core to them.
+# Tests run in parallel: a thread that waits for another gives up its core.
 os.environ["OMP_WAIT_POLICY"] = "passive"
 
 SIDE = 96
@@ -47,13 +47,13 @@ pytest.register_assert_rewrite("small_runs", "started_commands")  # their assert
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files begin: two of tests/tune, then the others of that folder."""
+    """Run the longest files first: two of tests/tune, then the rest of that folder."""
     items.sort(key=lambda item: (item.path.name not in LONGEST, item.path.parent.name != "tune"))
 
 
 @pytest.fixture(scope="session")
 def ray_two_cpus() -> Iterator[None]:
-    """A Ray of this test run's own, on two CPUs."""
+    """A Ray of this test run, on two CPUs."""
     import ray
 
     ray.init(
@@ -69,7 +69,7 @@ def ray_two_cpus() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Small products and pictures are done sooner by one thread than by several."""
+    """One torch thread: for small products and images it is faster than several."""
     import torch
 
     before = torch.get_num_threads()
@@ -80,7 +80,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Distances of images are computed as on a processor that does not multiply bf16."""
+    """Distances are computed as on a CPU without bf16 products."""
     from sign_ensemble.core import bf16_products
 
     monkeypatch.setattr(bf16_products, "bf16_is_fast", lambda device: False)
@@ -88,7 +88,7 @@ def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def rounded_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Distances of images are computed as on one that does."""
+    """Distances are computed as on a CPU with bf16 products."""
     from sign_ensemble.core import bf16_products
 
     monkeypatch.setattr(bf16_products, "bf16_is_fast", lambda device: True)
@@ -96,9 +96,9 @@ def rounded_products(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def torchvision_loads() -> Iterator[None]:
-    """Makes torchvision importable, also where its compiled operators do not load.
+    """Make torchvision importable even if its compiled operators do not load.
 
-    PyPI's torchvision is built for CUDA. Beside a CPU build of torch, importing it (and so
+    PyPI's torchvision is built for CUDA. With a CPU build of torch, importing it (and so
     torchmetrics and pytorch_ood) stops at two operators of which only the names are needed.
     """
     import torch
@@ -116,7 +116,7 @@ def torchvision_loads() -> Iterator[None]:
         for name in ("nms", "qnms"):
             names.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     yield
-    del names  # until here, so that the names stay known
+    del names  # kept until here, so that the names stay registered
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +124,7 @@ def signs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """120 images, ``<signer>/<label>/<n>.png``: 4 signers, 5 labels, 6 images each. Read only.
 
     The label is the shape (bar, cross, disc, triangle, wave); the signer decides colour, size and
-    tilt; images differ in place, rotation and noise. ``wave`` serves as a near label.
+    tilt; images differ in position, rotation and noise. ``wave`` serves as a near label.
     """
     root = tmp_path_factory.mktemp("signs")
     for s, signer in enumerate(LOOKS):
@@ -172,7 +172,7 @@ def _outlines(label: str) -> list[list[tuple[float, float]]]:
 
 @pytest.fixture(scope="session")
 def drawn_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes evaluated runs of drawn numbers, each in a folder of its own."""
+    """Makes evaluated runs of random numbers, each in its own folder."""
 
     def make(name: str, *rest: Any, **more: Any) -> Path:
         return make_run(tmp_path_factory.mktemp("drawn") / name, *rest, **more)
@@ -190,20 +190,20 @@ def wide_run(drawn_run: Callable[..., Path]) -> Path:
 
 @dataclass(frozen=True)
 class S3:
-    """An S3 server of this test run's own, with one bucket."""
+    """An S3 server of this test run, with one bucket."""
 
     port: int
     bucket: str
 
     @property
     def uri(self) -> str:
-        """The bucket, with all that pyarrow needs to find the server."""
+        """The bucket's URI, with the options that pyarrow needs to find the server."""
         return f"s3://{self.bucket}?region=us-east-1&endpoint_override=http://127.0.0.1:{self.port}"
 
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[int]:
-    """The port of a real S3 server, a process that listens on the loopback address."""
+    """The port of an S3 server, a process that listens on the loopback address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -224,7 +224,7 @@ def s3_server() -> Iterator[int]:
 
 @pytest.fixture
 def s3(s3_server: int, monkeypatch: pytest.MonkeyPatch) -> S3:
-    """A new bucket on it; processes started by the test have the credentials too."""
+    """A new bucket; processes started by the test inherit the credentials."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anyone")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "is let in")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

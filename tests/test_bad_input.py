@@ -169,7 +169,7 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "YAML of a list": (["--config={place}/list.yaml"], ["{place}/list.yaml"]),
     "YAML binary": (["--config={place}/binary.yaml"], ["{place}/binary.yaml"]),
     "YAML missing": (["--config={place}/no.yaml"], ["config", "{place}/no.yaml"]),
-    "choice unknown": (["--data.preset=mine"], ["data.preset", "mine", "signer-label"]),
+    "choice unknown": (["--data.preset=other"], ["data.preset", "other", "signer-label"]),
     "stage unknown": (["--until=lunch"], ["--until", "lunch", "search"]),
     "name is a truth value": (["--data.test_signers=[true]"], ["data.test_signers", "quotes"]),
     "more members than trials": (
@@ -266,11 +266,11 @@ def test_refused_before_any_work(
             text = text.replace("{" + name + "}", value)
         return text
 
-    given = [f"--run.root={tmp_path / 'runs'}", "--run.name=mine", "--wandb.mode=disabled"]
+    given = [f"--run.root={tmp_path / 'runs'}", "--run.name=one", "--wandb.mode=disabled"]
     err = complaint(tune.main, given + [filled(text) for text in arguments], capsys)
     for text in named:
         assert filled(text) in err
-    run = tmp_path / "runs" / "mine"
+    run = tmp_path / "runs" / "one"
     assert not run.exists(), "it would refuse the mended command"
 
 
@@ -324,8 +324,8 @@ def images(signs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     shutil.copytree(signs_folder, root)
     shutil.rmtree(root / "ben" / "disc")
     Image.open(root / "ada/bar/0.png").save(root / "ada/bar/cut.jpg")
-    whole = (root / "ada/bar/cut.jpg").read_bytes()
-    (root / "ada/bar/cut.jpg").write_bytes(whole[: len(whole) // 2])
+    content = (root / "ada/bar/cut.jpg").read_bytes()
+    (root / "ada/bar/cut.jpg").write_bytes(content[: len(content) // 2])
     (root / "ada/bar/empty.png").write_bytes(b"")
     (root / "ada/bar/bomb.png").write_bytes(png_bomb(30_000))
     (root / "ada/bar/text.png").write_text("no image")

@@ -9,18 +9,18 @@
 #SBATCH --open-mode=append
 #SBATCH --output=sign-ensemble-%j.log
 #
-# The main job on all nodes of one allocation; the arguments are those of sign_ensemble.tune.
+# Runs sign_ensemble.tune, with the arguments given, on all nodes of one allocation.
 set -euo pipefail
 
 export RAY_AUTH_MODE=token
-if [[ -z ${RAY_AUTH_TOKEN:-} ]]; then # one for this job alone, handed to the nodes by srun
+if [[ -z ${RAY_AUTH_TOKEN:-} ]]; then # a token of this job, passed to the nodes by srun
     RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
     export RAY_AUTH_TOKEN
 fi
 
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes%%$'\n'*}
-port=$((20000 + SLURM_JOB_ID % 10000)) # so that two jobs' heads do not meet on one node
+port=$((20000 + SLURM_JOB_ID % 10000)) # two jobs on one node need different ports
 
 srun --kill-on-bad-exit=1 ray symmetric-run \
     --address "$head:$port" \

@@ -4,8 +4,8 @@ A :data:`StoragePath` is a ``pathlib.Path`` (local disk, NFS) or a :class:`Remot
 those of its methods that a run needs. Code that needs a real file takes ``atomic_write`` and
 ``local_copy_of`` of ``core/atomic_files.py``.
 
-Credentials come from the environment, as pyarrow and the clouds' libraries read them. A URI may not
-hold any, since it is written to ``config.yaml``.
+Credentials come from the environment, as pyarrow and the providers' libraries read them. A URI may
+not hold any, since it is written to ``config.yaml``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The files of cluster/ against what will read them: Ray, Kubernetes, a shell, docker."""
+"""The files of cluster/, checked with Ray, Kubernetes' schemas, shellcheck and hadolint."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from sign_ensemble.core.command_line import config_of, parser_for
 SOURCE = Path(sign_ensemble.__file__).parents[1]
 CLUSTER = SOURCE / "cluster"
 KUBERNETES = kubernetes_validate.latest_version()
-CLOUDS = sorted((CLUSTER / "cloud").glob("*.yaml"))
+CLOUD_FILES = sorted((CLUSTER / "cloud").glob("*.yaml"))
 SCRIPTS = sorted(CLUSTER.rglob("*.sh"))
 TOKEN = "RAY_AUTH_MODE=token"
 
-# Fields of KubeRay's API reference (v1.6) that these files may use: its operator drops others in
-# silence. What lies below "template" is Kubernetes' own and checked by its schema.
+# Fields of KubeRay's API reference (v1.6) that these files may use; its operator silently drops
+# others. Everything below "template" is checked by Kubernetes' own schema.
 CLUSTER_FIELDS = {
     "rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec",
     "workerGroupSpecs", "suspend",
@@ -51,7 +51,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def pods(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """A cluster's pods, as they would be made."""
+    """The pods of a cluster."""
     groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
     name = {"metadata": {"name": "pod"}}
     return [{"apiVersion": "v1", "kind": "Pod", **name, **group["template"]} for group in groups]
@@ -103,7 +103,7 @@ def test_ray_job() -> None:
 
 
 def test_settings_given_to_the_main_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every command in cluster/: known, within their rules, and good for a Ray job."""
+    """In every command of cluster/ they are known, valid and allowed in a Ray job."""
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     monkeypatch.setenv("HOME", "/home/ray")
     texts = [path.read_text() for path in (*CLUSTER.rglob("*.md"), *CLUSTER.rglob("*.yaml"))]
@@ -118,15 +118,15 @@ def test_settings_given_to_the_main_job(monkeypatch: pytest.MonkeyPatch) -> None
         config_of(parser, parser.parse_args(arguments))
 
 
-@pytest.mark.parametrize("path", CLOUDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CLOUD_FILES, ids=lambda path: path.stem)
 def test_cloud(path: Path) -> None:
     config = prepare_config(yaml.safe_load(path.read_text()))
     validate_config(config)
     spot = config["available_node_types"]["spot"]
     assert (spot["min_workers"], spot["max_workers"], config["max_workers"]) == (0, 8, 8)
-    asked = {"aws": {"MarketType": "spot"}, "gcp": [{"preemptible": True}]}
+    expected = {"aws": {"MarketType": "spot"}, "gcp": [{"preemptible": True}]}
     node = spot["node_config"]
-    assert node.get("InstanceMarketOptions", node.get("scheduling")) == asked[path.stem]
+    assert node.get("InstanceMarketOptions", node.get("scheduling")) == expected[path.stem]
     assert "/home/ray/.ray/auth_token" in config["file_mounts"]
     [head] = [line for line in config["head_start_ray_commands"] if "--head" in line]
     assert "--dashboard-host=127.0.0.1" in head and "0.0.0.0" not in head
@@ -155,8 +155,8 @@ def test_image() -> None:
             assert (SOURCE / name).exists() and f"!{name}" in sent, name
 
 
-def test_slurm_script_starts_what_it_should(tmp_path: Path) -> None:
-    """With stand-ins for SLURM's commands; srun's writes down what it was to start."""
+def test_the_slurm_script_starts_the_search(tmp_path: Path) -> None:
+    """With stubs of SLURM's commands; the one of srun prints its arguments."""
     stubs = {
         "scontrol": 'test "$*" = "show hostnames n[1-2]" && printf "n1\\nn2\\n"',
         "srun": 'printf "%s\\n" "$RAY_AUTH_MODE" "${#RAY_AUTH_TOKEN}" "$@"',
@@ -167,15 +167,15 @@ def test_slurm_script_starts_what_it_should(tmp_path: Path) -> None:
         (tmp_path / name).chmod(0o755)
     given = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_ID": "123456", "SLURM_JOB_NUM_NODES": "2",
              "SLURM_CPUS_PER_TASK": "8", "PATH": f"{tmp_path}:{os.environ['PATH']}"}  # fmt: skip
-    said = subprocess.run(
+    started = subprocess.run(
         [CLUSTER / "slurm/search.sh", "--data.root", "/shared/my photos"],
         env={**{k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}, **given},
         capture_output=True,
         text=True,
         check=True,
     ).stdout.splitlines()
-    assert said[:2] == ["token", "64"]
-    ray, entry = said[2 : said.index("--")], said[said.index("--") + 1 :]
+    assert started[:2] == ["token", "64"]
+    ray, entry = started[2 : started.index("--")], started[started.index("--") + 1 :]
     assert ray == ["--kill-on-bad-exit=1", "ray", "symmetric-run", "--address", "n1:23456",
                    "--min-nodes", "2", "--num-cpus=8", "--disable-usage-stats"]  # fmt: skip
     assert entry == ["env", "RAY_ADDRESS=n1:23456", "python", "-m", "sign_ensemble.tune",
@@ -183,5 +183,5 @@ def test_slurm_script_starts_what_it_should(tmp_path: Path) -> None:
 
 
 def tool(name: str) -> str:
-    """A program that came with a Python package."""
+    """The path of a program installed with a Python package."""
     return str(Path(sys.executable).parent / name)

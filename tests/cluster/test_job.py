@@ -1,4 +1,4 @@
-"""One machine as cluster/local has it: its head.sh, and the main job submitted to it."""
+"""cluster/local: a head started by head.sh, and the main job submitted to it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRIALS = 24  # `ray job stop` takes a second to start, in which a dozen may end
 
 
 def wait_for(holds: Callable[[], Any], seconds: float) -> bool:
-    """Whether the condition came true in time."""
+    """Whether the condition became true in time."""
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:
@@ -39,7 +39,7 @@ def wait_for(holds: Callable[[], Any], seconds: float) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody listens on."""
+    """Unused ports of the loopback address."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -48,7 +48,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def below(root: int) -> dict[int, str]:
-    """Living processes that a process has started, and those that they have: id, command."""
+    """Living descendants of a process: id → command."""
     listed = subprocess.run(
         ["ps", "-eo", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
     ).stdout
@@ -67,7 +67,7 @@ def below(root: int) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class Head:
-    """A Ray head of this test's own, and how its clients find it."""
+    """A Ray head of this test, and what its clients need to find it."""
 
     process: int
     address: str
@@ -75,7 +75,7 @@ class Head:
     checkout: Path
 
     def job(self, *arguments: str, environment: dict[str, str] | None = None) -> Any:
-        """`ray job ...`, ended; what it prints is in ``stdout``."""
+        """Run `ray job ...` to its end; the output is in ``stdout``."""
         return subprocess.run(
             ["ray", "job", *arguments],
             env=environment or self.environment,
@@ -88,13 +88,13 @@ class Head:
         )
 
     def trials(self) -> list[str]:
-        """Workers in which a trial runs or may run again."""
+        """Commands of the workers that run trials."""
         return [args for args in below(self.process).values() if args.startswith("ray::Implicit")]
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory, signs_folder: Path) -> Path:
-    """The project as it is cloned, with images and runs in it that must not travel."""
+    """A copy of the project, with images and runs in it that must not be uploaded."""
     folder = tmp_path_factory.mktemp("checkout")
     skip = shutil.ignore_patterns("__pycache__")
     for name in ("sign_ensemble", "configs"):
@@ -110,14 +110,14 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, signs_folder: Path) -> Pa
 
 @pytest.fixture(scope="module")
 def head(checkout: Path) -> Iterator[Head]:
-    """`ray start --head` with token authentication, on ports of its own."""
+    """`ray start --head` with token authentication, on unused ports."""
     home = Path(tempfile.mkdtemp(prefix="ray-"))  # short: sockets' paths have a limit
     dashboard, agent, client = free_ports(3)
     address = f"http://127.0.0.1:{dashboard}"
-    not_ours = ("RAY_ADDRESS", "RAY_AUTH_", "PYTHONPATH")
+    left_out = ("RAY_ADDRESS", "RAY_AUTH_", "PYTHONPATH")
     environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith(not_ours)},
-        "HOME": str(home),  # where the token is made
+        **{key: value for key, value in os.environ.items() if not key.startswith(left_out)},
+        "HOME": str(home),  # where the token is created
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
         "RAY_API_SERVER_ADDRESS": address,
@@ -142,11 +142,11 @@ def head(checkout: Path) -> Iterator[Head]:
         assert wait_for(lambda: status_of(address) == 401, 60), (home / "out.txt").read_text()
         yield Head(process.pid, address, environment, checkout)
     finally:
-        mine = below(process.pid)
+        own_processes = below(process.pid)
         process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        for pid in mine:
+        for pid in own_processes:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
@@ -154,7 +154,7 @@ def head(checkout: Path) -> Iterator[Head]:
 
 
 def status_of(address: str) -> int:
-    """HTTP status of a request without a token; 0 if nobody answers."""
+    """HTTP status of a request without a token; 0 without an answer."""
     try:
         with urlopen(f"{address}/api/jobs/", timeout=5) as answer:
             return int(answer.status)
@@ -196,7 +196,7 @@ def test_a_client_without_the_token_is_refused(head: Head, tmp_path: Path) -> No
 
 @pytest.mark.timeout(SLOW)
 def test_a_relative_path_is_refused(head: Head, tmp_path: Path) -> None:
-    """It would name a place in the copy; also, what the copy holds."""
+    """It would be relative to the uploaded copy. Also checks what that copy contains."""
     refused = head.job("submit", *main_job(tmp_path, "photos"))
     assert refused.returncode != 0
     assert "error: data.root is photos: in a Ray job it must be a path from /" in refused.stdout
@@ -208,7 +208,7 @@ def test_a_relative_path_is_refused(head: Head, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(2 * SLOW)
-def test_stopped_and_submitted_again_it_goes_on(
+def test_a_stopped_job_continues_when_submitted_again(
     head: Head, tmp_path: Path, signs_folder: Path
 ) -> None:
     run = tmp_path / "job"

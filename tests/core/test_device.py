@@ -1,4 +1,4 @@
-"""Where a process computes: on a GPU only if it may."""
+"""The device of a process: a GPU only if it may use one."""
 
 import subprocess
 import sys
@@ -22,17 +22,17 @@ for share in (0, 0.5):
 """
 
 
-def test_without_a_gpu_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert best_device() == CPU
 
 
-def test_outside_ray_a_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_ray_an_available_gpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert best_device().type == "cuda"
 
 
-def test_a_worker_takes_a_gpu_only_if_it_was_given_a_share_of_one() -> None:
+def test_a_ray_worker_uses_a_gpu_only_with_a_share_of_one() -> None:
     # its own process: the tests' Ray has no GPU
     found = subprocess.run([sys.executable, "-c", SHARES], capture_output=True, text=True)
     assert found.stdout.split() == ["cpu", "cuda"], found.stderr

@@ -15,7 +15,7 @@ from sign_ensemble.core.interrupts import interrupts_are_kept, interrupts_wait, 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_swallowed_interrupt_is_raised_again(number: signal.Signals) -> None:
-    """Optuna's journal swallows one that comes while it releases its lock."""
+    """Optuna's journal swallows one that arrives while it releases its lock."""
     before = signal.getsignal(number)
     again, after = False, False
     try:
@@ -43,10 +43,10 @@ def test_an_old_interrupt_does_not_end_the_next_search() -> None:
 
 @pytest.mark.timeout(20)
 def test_a_second_interrupt_does_not_wait_for_the_first() -> None:
-    """It comes while the first is being noted, at each line of that in turn."""
+    """It arrives while the handler of the first runs, at each of its lines in turn."""
 
     def interrupted_at(line: int) -> bool:
-        """Whether the noting had so many lines."""
+        """Whether the handler has so many lines."""
         seen = 0
 
         def at_event(frame: Any, event: str, value: object) -> Any:
@@ -68,19 +68,19 @@ def test_a_second_interrupt_does_not_wait_for_the_first() -> None:
     assert not all(interrupted_at(line) for line in range(3, 30))
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_an_interrupt_waits_until_it_is_asked_for(asked: bool) -> None:
+@pytest.mark.parametrize("checked", [True, False])
+def test_an_interrupt_waits_until_it_is_checked_for(checked: bool) -> None:
     """At the latest until the block ends."""
     done = []
     try:
         with interrupts_are_kept(), interrupts_wait():
             os.kill(os.getpid(), signal.SIGINT)
             done.append("a step")
-            if asked:
+            if checked:
                 raise_if_interrupted()
             done.append("another")
     except KeyboardInterrupt:
-        assert done == ["a step"] if asked else ["a step", "another"]
+        assert done == ["a step"] if checked else ["a step", "another"]
     else:
         pytest.fail("the interrupt was lost")
 

@@ -1,4 +1,4 @@
-"""Nodes that lack the package or do not see the run's files are named before the search."""
+"""Before a search, nodes that lack the package or cannot read the run's files are named."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from tests.conftest import S3
 
 
-def test_a_mark_is_there_for_the_block_and_seen(tmp_path: Path, s3: S3) -> None:
-    places = {"run.root": tmp_path / "runs", "data.cache": storage_path(s3.uri) / "features"}
-    with marker_files(places) as marks:
+def test_a_marker_file_exists_for_the_block_and_is_read(tmp_path: Path, s3: S3) -> None:
+    folders = {"run.root": tmp_path / "runs", "data.cache": storage_path(s3.uri) / "features"}
+    with marker_files(folders) as marks:
         assert node_probe()(marks, 0) == {}
         Path(marks["run.root"]).write_text("another run's")
         storage_path(marks["data.cache"]).unlink()
@@ -25,11 +25,11 @@ def test_a_mark_is_there_for_the_block_and_seen(tmp_path: Path, s3: S3) -> None:
             "run.root": "another file is there",
             "data.cache": "No such file or directory",
         }
-    for where in places.values():
+    for where in folders.values():
         assert list(where.glob("*")) == []
 
 
-def test_a_mark_that_shows_late_is_waited_for(
+def test_a_marker_file_that_appears_late_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with marker_files({"run.root": tmp_path}) as marks:
@@ -41,7 +41,7 @@ def test_a_mark_that_shows_late_is_waited_for(
         assert node_probe()(marks, 5) == {}
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(
@@ -70,5 +70,5 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
          "node, or submit it with `ray job submit --working-dir .`"),
     ],
 )  # fmt: skip
-def test_complaints_name_the_remedy(name: str, where: Any, reason: str, expected: str) -> None:
+def test_messages_name_the_remedy(name: str, where: Any, reason: str, expected: str) -> None:
     assert missing_on_node(name, where, "10.0.0.2", reason) == expected

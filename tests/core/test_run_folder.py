@@ -254,7 +254,7 @@ def test_other_settings_are_refused_with_both_values(
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")  # root is refused here too, unlike in a read-only folder
+    (tmp_path / "file").write_text("")  # this is refused to root too; a read-only folder is not
     with pytest.raises(UserError, match=r"file/one: the run folder cannot be written"):
         open_run(config(tmp_path / "file"))
 

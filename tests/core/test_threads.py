@@ -1,4 +1,4 @@
-"""Pieces on threads of their own: in order, a few ahead, and nothing of it is left behind."""
+"""Pieces on threads: in order, a few ahead, and nothing is left running."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def threads_of_a_new_one() -> int:
         return pool.submit(torch.get_num_threads).result()
 
 
-def test_they_come_in_order_however_long_each_takes() -> None:
+def test_results_come_in_order_however_long_each_takes() -> None:
     def slow(number: int) -> int:
         time.sleep(0.02 * (3 - number % 3))
         return number
@@ -43,29 +43,29 @@ def test_threads_are_shared_among_pieces(pieces: int, share: int) -> None:
     assert torch.get_num_threads() == threads_of_a_new_one() == 3
 
 
-def test_only_so_many_are_made_at_once() -> None:
-    """However many cores there are: each needs memory."""
+def test_the_number_computed_at_once_is_limited() -> None:
+    """Whatever the number of cores, since each needs memory."""
     found = list(map_on_threads(4, lambda _: torch.get_num_threads(), most=1))
     assert found == [3] * 4
 
 
-def test_as_many_as_threads_are_made_at_once() -> None:
+def test_all_threads_compute_at_once() -> None:
     together = threading.Barrier(3, timeout=20)
     assert len(list(map_on_threads(6, lambda _: together.wait()))) == 6
 
 
-def test_only_a_few_are_made_before_they_are_taken() -> None:
+def test_only_a_few_are_computed_ahead() -> None:
     begun: list[int] = []
     parts = map_on_threads(100, begun.append)
     next(parts)
-    time.sleep(0.1)  # whatever else began would have by now
+    time.sleep(0.1)  # anything else would have started by now
     assert len(begun) == AHEAD * 3
     parts.close()
     assert len(begun) == AHEAD * 3
     assert threads_of_a_new_one() == 3
 
 
-def test_a_fault_comes_in_its_place_and_ends_the_rest() -> None:
+def test_an_exception_comes_in_order_and_cancels_the_rest() -> None:
     before, begun = set(threading.enumerate()), list[int]()
 
     def fails(number: int) -> int:
@@ -84,7 +84,7 @@ def test_a_fault_comes_in_its_place_and_ends_the_rest() -> None:
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 5])
 @pytest.mark.parametrize("images", [0, 1, 4, 7])
-def test_parts_are_all_images_once(images: int, cores: int) -> None:
+def test_slices_cover_every_image_once(images: int, cores: int) -> None:
     torch.set_num_threads(cores)
     counts = np.zeros(images, int)
 
