@@ -14,16 +14,16 @@ Gaussians.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sign_ensemble.core.bf16_products import bf16_if_fast, to_float32
+from sign_ensemble.rejection.array_record import ArrayRecord
 
 # Chosen on held-out labels (docs/design-log.md); neighbouring values differ by less than .004.
 COMPONENTS = 200
@@ -80,7 +80,7 @@ def principal_axes(centred_BD: torch.Tensor, most: int, seed: int = 0) -> torch.
 
 
 @dataclass(frozen=True)
-class ClassGaussians:
+class ClassGaussians(ArrayRecord):
     """A Gaussian per label and one of all images, in principal components; float32.
 
     Args:
@@ -115,19 +115,6 @@ class ClassGaussians:
         axes_DP, roots = torch.from_numpy(self.axes_DP), torch.from_numpy(stacked).float()
         means = torch.from_numpy(at_means_LP.ravel()).float()
         return bf16_if_fast(axes_DP), bf16_if_fast(roots), means
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """All fields by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> ClassGaussians:
-        """Undo :meth:`arrays`.
-
-        Raises:
-            KeyError: one is missing.
-        """
-        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
 
 def shrunk(covariance_PP: Floats, shrink: float = SHRINK) -> Floats:

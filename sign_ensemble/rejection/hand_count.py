@@ -12,14 +12,13 @@ classifiers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sign_ensemble.rejection.array_record import ArrayRecord
 from sign_ensemble.rejection.class_gaussians import hellinger, hellinger_chunks
 
 RIDGE = 0.3  # times the mean variance of an image; .03 to .3 differ by an image or two of 60
@@ -44,7 +43,7 @@ class HandCountImages:
 
 
 @dataclass(frozen=True)
-class HandCountDetector:
+class HandCountDetector(ArrayRecord):
     """Two linear classifiers on Hellinger features, float32: of no hand, of two hands.
 
     Args:
@@ -66,19 +65,6 @@ class HandCountDetector:
         at_mean_G = (torch.from_numpy(self.mean_GD) * weights_DG.T).double().sum(1)
         parts = [(x_ND @ weights_DG).double() - at_mean_G for x_ND in hellinger_chunks(features_ND)]
         return torch.cat([torch.zeros((0, len(COUNTS))).double(), *parts]).numpy()
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """All fields by name."""
-        return dict(vars(self))
-
-    @classmethod
-    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> HandCountDetector:
-        """Undo :meth:`arrays`.
-
-        Raises:
-            KeyError: one is missing.
-        """
-        return cls(**{name: arrays[name] for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
