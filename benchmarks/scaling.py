@@ -28,7 +28,7 @@ class Assumed:
         images: Training images.
         trials: Trials.
         image_bytes: Of a JPEG file of 640 × 480.
-        cores: Processor cores beside each GPU, as fast as those measured on.
+        cores: Processor cores per GPU, as fast as those measured on.
         node: GPUs of a node.
         storage: Bytes per second that shared storage gives to all together.
         network: Bytes per second into a node: 25 Gbit/s.
@@ -187,7 +187,7 @@ def table(found: Results, on: Assumed = ASSUMED, config: Config | None = None) -
         f"({config.ensemble.size} members and {folds} fold models of {config.finetune.epochs} "
         "epochs; decoded images are read from storage in each, but once by a node whose memory "
         f"holds all {3 * config.data.size**2 * on.images / 1e9:.0f} GB of them). Assumed: as many "
-        f"times that as there are GPUs; {on.cores} cores beside each, {on.node} GPUs a node; "
+        f"times that as there are GPUs; {on.cores} cores per GPU, {on.node} GPUs a node; "
         f"storage gives {on.storage / 1e9:.0f} GB/s to all together, a node receives "
         f"{8 * on.network / 1e9:.0f} Gbit/s; JPEG files of {on.image_bytes // 1000} kB.\n"
     )

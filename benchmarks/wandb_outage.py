@@ -136,7 +136,7 @@ def table(results: Results) -> str:
         f"pairs, {min(results['ratios']):.3f}–{max(results['ratios']):.3f}, "
         f"{results['hardware']}); W&B held it up for {held:.1f} s, "
         f"{100 * results['tracker_share']:.1f} % of it, and took {thread:.1f} s of a core for its "
-        f"calls beside it and {process:.1f} s for its own process (medians): of {seconds:.0f} s "
+        f"calls meanwhile and {process:.1f} s for its own process (medians): of {seconds:.0f} s "
         f"{100 * shared:.1f} % where two cores share it, {100 * most:.1f} % at most. "
         f"`{results['command']}`\n"
     )
