@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=str, default=None, help="a .csv or .parquet file to write")
     parsed = parser.parse_args(arguments)
     out = storage_path(parsed.out, "--out") if parsed.out else None
-    if out and out.suffix.lower() not in OUTPUTS:
+    if out and not out.name.lower().endswith(OUTPUTS):
         raise UserError(f"--out is {out}: it must end in .csv or .parquet")
     with imports_without_gc():
         from sign_ensemble.core.run_folder import RunFolder

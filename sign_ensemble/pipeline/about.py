@@ -35,7 +35,7 @@ def about(
         notes.append(rule.risk_control.words())
     if config.data.signers == "known":
         notes.append(
-            f"the rule was calibrated on {len(np.unique(rule.groups_C))} signers (or folds): without "
+            f"the rule was calibrated on {len(np.unique(rule.groups_C))} signers or folds; without "
             "further assumptions its coverage of a whole new signer can be guaranteed only up to "
             f"{1 - resolution(rule.groups_C):.2f}"
         )

@@ -55,7 +55,7 @@ def empty_removed(run: RunFolder) -> Iterator[None]:
 @contextmanager
 def tracked(config: Config, run: RunFolder) -> Iterator[tracking.Tracker]:
     """The run's W&B logger, closed at the end."""
-    tracker = tracking.open_tracker(config.wandb, run, say)
+    tracker = tracking.Tracker(config.wandb, run, say)
     try:
         yield tracker
     finally:

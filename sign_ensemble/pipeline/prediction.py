@@ -123,7 +123,7 @@ def write_answers(rows: list[dict[str, Any]], out: StoragePath) -> None:
     """Write the table as CSV or Parquet, by the file's ending, whole or not at all."""
     table = pa.Table.from_pylist(rows, SCHEMA)
     with atomic_write(out) as temporary:
-        if out.suffix.lower() == ".csv":
+        if out.name.lower().endswith(".csv"):
             pa_csv.write_csv(table, temporary)
         else:
             pq.write_table(table, temporary)

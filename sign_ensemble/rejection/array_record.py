@@ -19,9 +19,5 @@ class ArrayRecord:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Undo :meth:`arrays`.
-
-        Raises:
-            KeyError: one is missing.
-        """
+        """Undo :meth:`arrays`."""
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})

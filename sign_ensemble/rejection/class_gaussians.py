@@ -36,8 +36,7 @@ Floats = NDArray[np.float64]
 
 
 def hellinger(features_ND: NDArray[np.float16]) -> torch.Tensor:
-    """√f / ‖√f‖ of each image, (N, D) float32; a value below 0 counts as 0, a zero vector stays
-    zero.
+    """√f / ‖√f‖ of each image, (N, D) float32; a zero vector stays zero, a value below 0 is 0.
 
     Raises:
         ValueError: a feature is not a finite number.
@@ -51,11 +50,7 @@ def hellinger(features_ND: NDArray[np.float16]) -> torch.Tensor:
 
 
 def hellinger_chunks(features_ND: NDArray[np.float16]) -> Iterator[torch.Tensor]:
-    """:func:`hellinger` of at most CHUNK images at a time.
-
-    Raises:
-        ValueError: a feature is not a finite number.
-    """
+    """:func:`hellinger` of at most CHUNK images at a time."""
     for start in range(0, len(features_ND), CHUNK):
         yield hellinger(features_ND[start : start + CHUNK])
 
@@ -158,9 +153,6 @@ def fit_class_gaussians(
         labels_B: Their labels.
         most: Principal components, at most.
         augmented_BVD: Features of augmented copies; they count in means and covariances.
-
-    Raises:
-        ValueError: there is no image, or a feature is not a finite number.
     """
     copies = () if augmented_BVD is None else map(hellinger, augmented_BVD.swapaxes(0, 1))
     return fit_to_hellinger(hellinger(features_BD), labels_B, most, SHRINK, copies)
@@ -207,11 +199,7 @@ def fit_to_hellinger(
 def label_distances(
     features_ND: NDArray[np.float16], gaussians: ClassGaussians
 ) -> tuple[Floats, Floats]:
-    """Squared Mahalanobis distances M_k to every label (N, K) and M_0 to all images (N,).
-
-    Raises:
-        ValueError: a feature is not a finite number.
-    """
+    """Squared Mahalanobis distances M_k to every label (N, K) and M_0 to all images (N,)."""
     to_labels, to_all = [np.zeros((0, len(gaussians.means_KP)))], [np.zeros(0)]
     for hellinger_ND in hellinger_chunks(features_ND):
         to_labels_NK, to_all_N = hellinger_distances(hellinger_ND, gaussians)

@@ -57,9 +57,6 @@ class HandCountDetector(ArrayRecord):
     def scores(self, features_ND: NDArray[np.float16]) -> Floats:
         """(x − mean) · weights of the Hellinger features x, (N, G): about −1 for one hand, about 1
         for no hand (first column) or two (second).
-
-        Raises:
-            ValueError: a feature is not a finite number.
         """
         weights_DG = torch.from_numpy(self.weights_GD.T.copy())
         at_mean_G = (torch.from_numpy(self.mean_GD) * weights_DG.T).double().sum(1)
@@ -96,9 +93,6 @@ class HandCountTraining:
             signs_BD: Features of training signs; at most MOST, evenly spaced, are used.
             groups_B: The fold of each.
             pictures: Made pictures.
-
-        Raises:
-            ValueError: there is no sign, or a feature is not a finite number.
         """
         if not len(signs_BD):
             raise ValueError("the hand-count detector needs at least one sign")

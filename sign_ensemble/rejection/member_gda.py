@@ -42,9 +42,6 @@ class MemberGda:
         Args:
             features_ND: Features of the same member's convolutions; the fifth layer's come first.
             labels: K; a label without a Gaussian is as far as the farthest with one.
-
-        Raises:
-            ValueError: a feature is not a finite number.
         """
         to_some_NL, _ = label_distances(features_ND[:, :FIFTH_FEATURES], self.gaussians)
         return of_all_labels(to_some_NL, self.labels_L, labels)
@@ -55,19 +52,11 @@ class MemberGda:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> MemberGda:
-        """Undo :meth:`arrays`.
-
-        Raises:
-            KeyError: one is missing.
-        """
+        """Undo :meth:`arrays`."""
         return cls(arrays[LABELS], ClassGaussians.of_arrays(arrays))
 
 
 def fit_member_gda(features_BD: NDArray[np.float16], labels_B: NDArray[np.int64]) -> MemberGda:
-    """Fit to a member's features of training images.
-
-    Raises:
-        ValueError: there is no image, or a feature is not a finite number.
-    """
+    """Fit to a member's features of training images."""
     fifth_BD = features_BD[:, :FIFTH_FEATURES]
     return MemberGda(np.unique(labels_B), fit_class_gaussians(fifth_BD, labels_B))

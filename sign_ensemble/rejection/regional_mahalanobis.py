@@ -58,20 +58,14 @@ class RegionalGaussians:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> RegionalGaussians:
-        """Undo :meth:`arrays`.
-
-        Raises:
-            KeyError: one is missing.
-        """
+        """Undo :meth:`arrays`."""
         names = ClassGaussians.__dataclass_fields__
         each = ({n: arrays[f"{i}.{n}"] for n in names} for i in range(LAYERS * REGIONS))
         return cls(tuple(ClassGaussians.of_arrays(of) for of in each))
 
     def distances(self, layers: Layers) -> tuple[Floats, Floats]:
-        """Squared Mahalanobis distances per region: to each label (J, N, K), to all images (J, N).
-
-        Raises:
-            ValueError: a feature is not a finite number.
+        """Squared Mahalanobis distances per region: to each label (J, N, K), to all images (J,
+        N).
         """
         to_labels = [np.zeros((len(self.regions), 0, len(self.regions[0].means_KP)))]
         to_all = [np.zeros((len(self.regions), 0))]
@@ -84,11 +78,7 @@ class RegionalGaussians:
 
 
 def fit_regional(layers: Layers, labels_B: NDArray[np.int64]) -> RegionalGaussians:
-    """Fit every region's class Gaussians.
-
-    Raises:
-        ValueError: there is no image, or a feature is not a finite number.
-    """
+    """Fit every region's class Gaussians."""
     return RegionalGaussians(
         tuple(
             fit_to_hellinger(region_BD, labels_B, COMPONENTS, SHRINK)
@@ -117,8 +107,5 @@ def regional_distance(layers: Layers, regional: RegionalGaussians, whole_image_N
         layers: Features of the images.
         regional: Fitted Gaussians.
         whole_image_N: ``relative_distance`` of ``class_gaussians.py``, of the third layer.
-
-    Raises:
-        ValueError: a feature is not a finite number.
     """
     return worst_region(*regional.distances(layers)) + WHOLE_IMAGE * whole_image_N

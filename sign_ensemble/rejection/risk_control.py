@@ -51,8 +51,8 @@ class RiskControl:
         if self.is_supported:
             return (
                 f"selective risk at most {self.max_error:.1%}, with {CONFIDENCE:.0%} confidence, "
-                f"for images like the {self.images} calibration images: {self.accepted} of them are "
-                f"accepted, {self.wrong} of these read wrongly"
+                f"for images like the {self.images} calibration images: {self.accepted} of them "
+                f"are accepted, {self.wrong} of these read wrongly"
             )
         return (
             f"rejection.max_error {self.max_error:g} cannot be guaranteed: no threshold on "
