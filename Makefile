@@ -28,7 +28,7 @@ lint: $(VENV)
 	.venv/bin/python -m mypy sign_ensemble tests $(wildcard benchmarks/*.py)
 
 docs: $(VENV)  ## docs/ as a site in build/docs, no network needed
-	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
 
 bench: need-name $(VENV)  ## make bench NAME=protocol_m [ARGS=...]
 	.venv/bin/python "benchmarks/$(NAME).py" $(ARGS)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -273,3 +276,17 @@ def test_run_folder_is_listed_completely() -> None:
         assert {
             path.name for path in paths if len(path.parts) == 1 and path.name not in listed
         } == set()
+
+
+def test_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)]
+    silent = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    ran = subprocess.run(command, cwd=ROOT, env=silent, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr  # --quiet would hide warnings from --strict
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > 10
+    for page in pages:
+        loaded = re.findall(
+            r"<(?:script|img|link)[^>]*?(?:src|href)=[\"']?(https?:[^\"' >]+)", page.read_text()
+        )
+        assert loaded == [], page.name
