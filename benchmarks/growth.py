@@ -127,7 +127,7 @@ def table(results: Results) -> str:
 
 
 def plot(results: Results, path: Path) -> None:
-    """Seconds of each stage against the work, both axes logarithmic, beside a linear slope."""
+    """Seconds of each stage against the work, both axes logarithmic, with a linear slope."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.6), sharey=True, constrained_layout=True)
     for axis, what in zip(axes, WORK, strict=True):
         jobs = [one for one in results["jobs"] if one["what"] == what]

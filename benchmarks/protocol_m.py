@@ -3,7 +3,7 @@
 Protocol M2: Massey University's letters; the main job learns from four people, the fifth one's
 letters are the signs, and the digits 3, 4, 5, 7 and 8 of that person the wrong gestures. (Rows of
 protocol M had the digit 1 too, which is the hand of Z.) Unknown settings go to the main job, and
-runs that are there are not made again. Beside it stands an ordinary implementation on the same
+runs that are there are not made again. An ordinary implementation is measured on the same
 splits: the default recipe on plain features, one model with max-prob, and five such models of
 varied width, dropout and learning rate with entropy and with mutual information.
 """

@@ -380,9 +380,9 @@ def table(results: Results) -> str:
         f"signer (hand{VALIDATED}), each epoch from the files. So a command of the tutorial "
         "learns less about every setting; images shown to heads (each epoch counts) are what both "
         f"did. In the last round features took {stages['features']:.1f} s of this search and "
-        f"trials {stages['search']:.1f} s. NLL on unseen signers: the best trial's settings trained anew "
-        f"with {results['seeds']} other seeds, predicted for all four signers in turn, in nats per "
-        f"image. n = {len(rounds)} rounds, {sum(TUTORIAL in found for found in rounds)} of them "
+        f"trials {stages['search']:.1f} s. NLL on unseen signers: the best trial's settings "
+        f"trained anew with {results['seeds']} other seeds, predicted for all four signers in "
+        f"turn, in nats per image. n = {len(rounds)} rounds, {sum(TUTORIAL in found for found in rounds)} of them "
         f"with the tutorials; median (lowest–highest); {results['hardware']}; "
         f"`{results['command']}`\n"
     )

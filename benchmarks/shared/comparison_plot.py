@@ -84,11 +84,11 @@ def plot(found: Mapping[str, dict[str, Floats]], ours: str, path: Path) -> None:
         ("near", SIGNS, "share of signs accepted", "wrong gestures accepted"),
         ("far", SIGNS, "share of signs accepted", "far images accepted, mean of sets"),
     )
-    for axis, (key, at_P, below, beside) in zip(axes, panels, strict=True):
+    for axis, (key, at_P, x_label, y_label) in zip(axes, panels, strict=True):
         for name, colour in SHOWN.items():
             axis.plot(at_P, found[name][key], color=colour, label=name)
         axis.plot(at_P, found[ours][key], color="#2f8fd8", linewidth=3, label=ours)
-        axis.set(xlabel=below, ylabel=beside, ylim=(-0.02, None))
+        axis.set(xlabel=x_label, ylabel=y_label, ylim=(-0.02, None))
         axis.grid(alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=110)

@@ -88,7 +88,7 @@ def as_tensor(values: NDArray[Any]) -> torch.Tensor:
 
 
 def let_torchvision_load() -> None:
-    """PyPI's torchvision is built for CUDA; beside a CPU build of torch it stops at two operators
+    """PyPI's torchvision is built for CUDA; with a CPU build of torch it stops at two operators
     of which only the names are needed.
     """
     try:
