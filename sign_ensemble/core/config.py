@@ -34,18 +34,17 @@ class DataConfig:
 
     Args:
         root: Folder that holds the images.
-        preset: A known folder layout: massey, surrey, isl-hs, signer-label
-            (``<signer>/<label>/<file>``) or label. Used when neither pattern nor table is given.
+        preset: A known folder layout, used when neither pattern nor table is given;
+            signer-label is ``<signer>/<label>/<file>``.
         pattern: Regular expression matched against the full path below root, with the named
             groups ``label`` and ``signer``. Overrides preset.
         table: CSV or Parquet file with the columns path (relative to root, or to the table's own
             folder if no root is given), label and signer. Overrides pattern and preset.
-        extra_signers: Folder ``<signer>/<label>/<file>`` of extra training signers, such as
-            built-in ones. Only fine-tuning learns from them; they are not used to choose
-            hyperparameters, to calibrate or to evaluate.
+        extra_signers: Folder ``<signer>/<label>/<file>`` of signers, such as built-in ones, that
+            only fine-tuning learns from: nothing is chosen, calibrated or evaluated on them.
         labels: The labels to learn; null learns every label found.
-        near_labels: Labels that are never learned; images of them by test signers are the near
-            OOD set "wrong-gesture".
+        near_labels: Labels never learned; the test signers' images of them are the near OOD set
+            "wrong-gesture".
         signers: ``known`` demands a signer for every image. ``none`` accepts images without
             signers: folds are then random, and the metrics say nothing about new people.
         test_signers: Names of the signers held out for the final evaluation.
@@ -56,14 +55,14 @@ class DataConfig:
         fit: How an image becomes a square: ``pad`` keeps all of it and its proportions and fills
             up with the border's colour; ``squash`` stretches it; ``crop`` takes the middle.
         augmentations: Augmented copies of each training image (rotation, scale, shift, light,
-            small perspective), computed once. Each costs 25 kB per image on disk.
+            small perspective), computed once; each takes 25 kB on disk.
         mirror: Whether augmentation may mirror images. Off, since handedness can carry meaning.
-        max_pixels: Larger images are set aside without being decoded, as a protection against
-            decompression bombs. 64 million pixels is more than common cameras have.
+        max_pixels: Larger images are set aside undecoded, since they may be decompression bombs;
+            common cameras have fewer than 64 million.
         min_side: Images with a shorter side, in pixels, are set aside: a hand is not
             recognisable in fewer than 16.
-        weights: AlexNet's convolutions: ``shipped`` (ImageNet, part of the package), ``random``,
-            or a safetensors file with torchvision's keys.
+        weights: AlexNet's convolutions: ``shipped`` (ImageNet), ``random``, or a safetensors file
+            with torchvision's keys.
         cache: Folder or URI of computed features, shared by all runs; null is the folder
             ``features`` next to the runs. From an object store each machine copies to TMPDIR.
         engine: ``local`` computes features in this process, ``ray`` spreads them over the cluster
@@ -141,8 +140,7 @@ class SearchConfig:
             finetune.layers and uses the resources in scale).
         time_budget: Seconds after which no trial is started or continued; null is no limit.
         concurrent: Trials at once; null is as many as the cluster's CPUs and GPUs hold at the
-            start. With 1 the search is reproducible bit for bit. Trials beyond what the cluster
-            holds wait, and an autoscaling cluster adds nodes for them.
+            start, and for more an autoscaling cluster adds nodes. 1 is reproducible bit for bit.
         cpus_per_trial: CPU threads of one trial; 1 uses the cores best when many trials run.
         gpus_per_trial: GPUs of one trial, for example 0.25; 0 trains on the CPU.
         seed: Seed of the sampler and of every trial.
@@ -244,8 +242,7 @@ class ScaleConfig:
     Args:
         workers: Processes that share each step of one training: a number, or ``1:4`` for as many
             as the cluster has room for, from 1 to 4.
-        cpus_per_worker: CPU threads of a worker; null divides the cluster's CPUs among the
-            trainings that run at once.
+        cpus_per_worker: CPU threads of a worker; null divides the cluster's CPUs evenly.
         gpus_per_worker: GPUs of a worker, for example 1 or 0.5; 0 trains on the CPU. null is one
             GPU each if the cluster has GPUs, or an even share of them if they are too few.
         concurrent: Members trained at once; null is one per available GPU, or one on CPUs.

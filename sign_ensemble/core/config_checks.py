@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -25,47 +24,31 @@ def check(config: Config) -> None:
     Raises:
         UserError: names the first setting that breaks its rule, its value and the rule.
     """
-    for group in fields(Config):
-        settings = getattr(config, group.name)
-        for key, hint in get_type_hints(type(settings), include_extras=True).items():
-            holds, rule = rule_of(hint)
-            _demand(f"{group.name}.{key}", getattr(settings, key), holds, rule)
-    search, rejection = config.search, config.rejection
-    for key in SEARCH_RANGES:
-        _demand(f"search.{key}", getattr(search, key), lambda v: v[0] <= v[1], "from low to high")
-    _demand(
-        "ensemble.size",
-        config.ensemble.size,
-        lambda size: size <= search.trials,
-        f"at most search.trials, which is {search.trials}",
-    )
-    _demand(
-        "finetune.layers",
-        config.finetune.layers,
-        lambda layers: layers != "none" or search.trial == "head",
-        "last, conv3+ or all if search.trial is end-to-end",
-    )
-    _demand(
-        "scale.workers",
-        config.scale.workers,
-        lambda _: config.scale.least_and_most is not None,
-        "a number from 1, or two, like 1:4",
-    )
-    _demand(
-        "rejection.hand_count_images",
-        rejection.hand_count_images,
-        lambda images: images == 0 or images >= 10,
-        "10 or more, or 0",
-    )
+    search, scale, images = config.search, config.scale, config.rejection.hand_count_images
+    rules: list[tuple[str, Any, Callable[[Any], Any], str]] = [
+        (f"{group}.{key}", getattr(settings, key), *rule_of(hint))
+        for group, settings in vars(config).items()
+        for key, hint in get_type_hints(type(settings), include_extras=True).items()
+    ]
+    rules += [
+        (f"search.{key}", getattr(search, key), lambda v: v[0] <= v[1], "from low to high")
+        for key in SEARCH_RANGES
+    ]
+    head, at_most = search.trial == "head", f"at most search.trials, which is {search.trials}"
+    layers = "last, conv3+ or all if search.trial is end-to-end"
+    workers = "a number from 1, or two, like 1:4"
+    rules += [
+        ("ensemble.size", config.ensemble.size, lambda v: v <= search.trials, at_most),
+        ("finetune.layers", config.finetune.layers, lambda v: v != "none" or head, layers),
+        ("scale.workers", scale.workers, lambda _: scale.least_and_most, workers),
+        ("rejection.hand_count_images", images, lambda v: not 0 < v < 10, "10 or more, or 0"),
+    ]
+    for name, value, holds, rule in rules:
+        if not holds(value):
+            raise UserError(f"{name} is {value}: it must be {rule}")
     for name, where in (("run.storage", config.run.storage), ("data.cache", config.data.cache)):
         if where is not None:
             storage_path(where, name)
-
-
-def _demand(name: str, value: object, holds: Callable[[Any], bool], rule: str) -> None:
-    """Refuse a setting's value that does not hold."""
-    if not holds(value):
-        raise UserError(f"{name} is {value}: it must be {rule}")
 
 
 def check_job_paths(config: Config) -> None:

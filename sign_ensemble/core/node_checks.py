@@ -68,8 +68,8 @@ def missing_on_node(name: str, where: StoragePath | None, address: str, reason: 
             f"{name} is {where}: node {address} cannot read it ({reason}); give a folder that all "
             f"nodes share, or an object store (--{other} s3://bucket/folder)"
         )
-    counts = "the node's environment counts"
-    return f"{name} is {where}: node {address} cannot read it ({reason}; {counts})"
+    reason += "; the node's environment counts"
+    return f"{name} is {where}: node {address} cannot read it ({reason})"
 
 
 @contextmanager

@@ -25,14 +25,11 @@ class Range:
         return isfinite(value) and self.low <= value <= self.high and value not in self.excluded
 
     def __str__(self) -> str:
-        above, below = self.low in self.excluded, self.high in self.excluded
-        if self.high == inf:
-            return f"above {self.low}" if above else f"{self.low} or more"
-        if not (above or below):
+        if self.high < inf and not self.excluded:
             return f"{self.low} to {self.high}"
-        return f"{f'above {self.low}' if above else f'{self.low} or more'} and " + (
-            f"below {self.high}" if below else f"at most {self.high}"
-        )
+        low = f"above {self.low}" if self.low in self.excluded else f"{self.low} or more"
+        high = f"below {self.high}" if self.high in self.excluded else f"at most {self.high}"
+        return low if self.high == inf else f"{low} and {high}"
 
 
 Count = Annotated[int, Range(1)]

@@ -17,11 +17,10 @@ KEPT_BYTES, LARGEST_PIECE = 1 << 28, 1 << 25  # the latter is glibc's own limit
 def spare_page_faults() -> None:
     """Have freed memory reused instead of returned; to be called before torch's first tensor.
 
-    A training step frees its gradients and allocates them again. If the memory went back to the
-    kernel in between, each page of 4 KiB faults again, a fifth of the step of a large head
-    (``benchmarks/page_faults.py``). So torch is made to ask for pages of 2 MiB, and glibc to keep
-    256 MiB of freed pieces of up to 32 MiB. Environment variables that the user has set
-    (THP_MEM_ALLOC_ENABLE, MALLOC_TRIM_THRESHOLD_) take precedence.
+    A training step frees and allocates its gradients again; if the kernel had them in between, each
+    page faults again, a fifth of a step of a large head (``benchmarks/page_faults.py``). So torch
+    asks for pages of 2 MiB, and glibc keeps 256 MiB of freed pieces of up to 32 MiB. The user's
+    THP_MEM_ALLOC_ENABLE and MALLOC_TRIM_THRESHOLD_ take precedence.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if sys.platform != "linux" or "MALLOC_TRIM_THRESHOLD_" in os.environ:

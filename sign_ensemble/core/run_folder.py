@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,9 @@ from sign_ensemble.core.storage import StorageError, StoragePath, storage_path
 
 # Settings that change how fast or where, never what comes out.
 FREE = {
-    "data.cache",
-    "data.engine",
-    "search.concurrent",
-    "search.time_budget",
-    "search.max_failures",
-    "run.root",
-    "run.storage",
-    "run.name",
-}
+    "data.cache", "data.engine", "search.concurrent", "search.time_budget", "search.max_failures",
+    "run.root", "run.storage", "run.name",
+}  # fmt: skip
 FREE_GROUPS = {"wandb", "evaluate", "scale"}
 
 
@@ -136,13 +130,12 @@ def open_run(config: Config) -> RunFolder:
         ) from None
     except OSError as fault:
         raise UserError(f"{path}: the run folder cannot be written ({fault.strerror})") from None
-    now = settings_of(config)
     if not folder.config.exists():
         with atomic_write(folder.config) as file:
             file.write_text(yaml.safe_dump(plain_dict(config), sort_keys=False))
         return folder
     before = settings_of(load_config(folder))
-    for key, value in now.items():
+    for key, value in settings_of(config).items():
         if before.get(key) != value:
             raise UserError(
                 f"{path} was made with {key} {before.get(key)}, now it is {value}: give the old "
@@ -166,25 +159,26 @@ def load_config(folder: RunFolder) -> Config:
         raise UserError(f"{folder.path}: not a run folder (it has no config.yaml)")
     try:
         given = dict(yaml.safe_load(folder.config.read_text()))
-        defaults = {group: vars(default) for group, default in vars(Config()).items()}
+        defaults = vars(Config())
         unknown = [
             f"{group}.{key}"
             for group, settings in given.items()
             for key in settings
-            if key not in defaults.get(group, {})
+            if not hasattr(defaults.get(group), key)
         ]
         if unknown:
             raise UserError(
                 f"{folder.config} has {', '.join(unknown)}, which this version does not know: the "
                 "run was made by another version, so tune again with another run.name"
             )
+
         groups = {}
-        for group, default in vars(Config()).items():
-            values = {
-                key: tuple(value) if isinstance(defaults[group][key], tuple) else value
-                for key, value in given.get(group, {}).items()
+        for group, default in defaults.items():
+            values = given.get(group, {})
+            tuples = {
+                k: tuple(v) for k, v in values.items() if isinstance(getattr(default, k), tuple)
             }
-            groups[group] = type(default)(**values)
+            groups[group] = replace(default, **values | tuples)
         return Config(**groups)
     except (TypeError, ValueError, AttributeError, yaml.YAMLError) as fault:
         raise UserError(f"{folder.config}: not a config of this version ({fault})") from None

@@ -154,10 +154,8 @@ class RemotePath:
         parts = pattern.split("/")
         with self._connection() as (files, key):
             selector = FileSelector(key, recursive=len(parts) > 1, allow_not_found=True)
-            found = sorted(
-                info.path[len(key) :].strip("/") for info in files.get_file_info(selector)
-            )
-        for below in found:
+            found = files.get_file_info(selector)
+        for below in sorted(info.path[len(key) :].strip("/") for info in found):
             names = below.split("/")
             if len(names) == len(parts) and all(map(fnmatchcase, names, parts)):
                 yield self / below
