@@ -21,8 +21,7 @@ def to_float32(features_ND: NDArray[np.float16]) -> torch.Tensor:
 def bf16_if_fast(x: torch.Tensor) -> torch.Tensor:
     """A float32 factor of a matrix product, cast to bf16 where the hardware multiplies bf16.
 
-    The product is then bf16 as well, with float32 accumulation. The relative rounding error is up
-    to 1/256, so factors should be centred. (``torch.set_float32_matmul_precision`` is not used: it
-    holds for all threads of the process and does nothing without a matrix unit.)
+    The product is bf16 too, accumulated in float32. Rounding errors are up to 1/256, so factors
+    should be centred. (``torch.set_float32_matmul_precision`` would hold for the whole process.)
     """
     return x.bfloat16() if bf16_is_fast(x.device) else x

@@ -36,8 +36,8 @@ class DataConfig:
         root: Folder that holds the images.
         preset: A known folder layout, used when neither pattern nor table is given;
             signer-label is ``<signer>/<label>/<file>``.
-        pattern: Regular expression matched against the full path below root, with the named
-            groups ``label`` and ``signer``. Overrides preset.
+        pattern: Regular expression for the full path below root, with the groups ``label`` and
+            ``signer``. Overrides preset.
         table: CSV or Parquet file with the columns path (relative to root, or to the table's own
             folder if no root is given), label and signer. Overrides pattern and preset.
         extra_signers: Folder ``<signer>/<label>/<file>`` of signers, such as built-in ones, that
@@ -107,8 +107,8 @@ class MemberConfig:
         epochs: Passes over the training images, at most.
         validation_share: Share of training images held out for early stopping; 0 trains all epochs.
         patience: Epochs without a lower validation loss before training stops.
-        components: Principal components of the training features that the first layer learns on.
-            512 nearly span a few hundred images and train faster; 0 learns on all features.
+        components: Principal components of the features that the first layer learns on; 512 span
+            a few hundred images nearly and train faster. 0 learns on all features.
         bootstrapped: Whether each network trains on a bootstrap sample of its training images
             (bagging, Breiman 1996), so that members differ.
         seed: Seed of a single training (``train``); a search derives its own from search.seed.
@@ -191,12 +191,11 @@ class EnsembleConfig:
             configs/frozen.yaml takes 5.
         method: ``top_k`` takes the trials with the lowest loss; ``greedy`` adds, with replacement,
             the trial that lowers the ensemble's out-of-fold loss most (Caruana et al. 2004).
-        members: ``refit`` trains each member on all training signers, for as many epochs as were
-            best in its folds; ``folds`` uses the fold models, each of which has not seen one
-            fold's signers.
-        gda: Gaussian discriminant analysis, whose predictions join the members': ``auto`` gives
-            them the weight that minimises the out-of-fold loss, possibly 0; ``none``
-            uses the members alone. It costs seconds and helps most with few signers.
+        members: ``refit`` trains each member on all training signers, for the number of epochs
+            that was best in its folds; ``folds`` uses the trial's fold models.
+        gda: Gaussian discriminant analysis, which costs seconds and helps most with few signers:
+            ``auto`` averages its predictions with the members', by the weight that minimises the
+            out-of-fold loss; ``none`` uses the members alone.
     """
 
     size: Count = 3
@@ -210,9 +209,8 @@ class FinetuneConfig:
     """Fine-tuning: the convolutions of each member learn too, starting from its trained head.
 
     Args:
-        layers: Which convolutions learn: ``none`` (members are heads on frozen features, which
-            takes minutes), ``last`` (the fifth), ``conv3+`` or ``all``. Fewer train faster; all
-            is most accurate on unseen signers.
+        layers: Which convolutions learn: ``none`` (members are heads on frozen features), ``last``
+            (the fifth), ``conv3+`` or ``all``. Fewer are faster; all is most accurate.
         epochs: Passes over the training images; few, since all weights are pretrained.
         learning_rate: AdamW's peak step size for the head.
         backbone_rate: AdamW's peak step size for the convolutions.
@@ -244,11 +242,10 @@ class ScaleConfig:
             as the cluster has room for, from 1 to 4.
         cpus_per_worker: CPU threads of a worker; null divides the cluster's CPUs evenly.
         gpus_per_worker: GPUs of a worker, for example 1 or 0.5; 0 trains on the CPU. null is one
-            GPU each if the cluster has GPUs, or an even share of them if they are too few.
+            each, or an even share if the cluster has too few.
         concurrent: Members trained at once; null is one per available GPU, or one on CPUs.
         micro_batch: Images that a worker processes at a time; fewer need less memory.
-        checkpoint_minutes: A checkpoint is written after every epoch, and within an epoch when
-            the last one is this old.
+        checkpoint_minutes: Age of the last checkpoint at which another is written in mid-epoch.
         max_failures: How often a training that lost a worker continues from its last checkpoint.
     """
 
@@ -285,7 +282,7 @@ class RejectionConfig:
         neighbours: The k of the distance to the k-th nearest reference image.
         reference_images: Most training images kept as the reference set; of more, a stratified
             sample is drawn.
-        hand_count_images: Images with no hand, one and two hands, so many of each, made from each
+        hand_count_images: Images with no hand, with one and with two, each, that are made of every
             training signer's images to train the hand-count detector; 0 leaves it out.
         held_out_groups: Groups of a fifth of the labels, each held out of training once, so that
             its images stand for wrong gestures when confidence is fitted; 0 to 5. No network is

@@ -72,14 +72,9 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     began = time.monotonic()
     last = (0, 0)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    bars = Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=OUT,
-        transient=True,
-        disable=not OUT.is_terminal,
-    )
-    with bars:
+    with Progress(
+        *columns, TimeRemainingColumn(), console=OUT, transient=True, disable=not OUT.is_terminal
+    ) as bars:
         bar = bars.add_task(title, total=None, visible=False)
 
         def step(done: int, total: int) -> None:

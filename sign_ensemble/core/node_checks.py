@@ -99,8 +99,7 @@ def marker_files(folders: Mapping[str, StoragePath]) -> Iterator[dict[str, str]]
 def node_probe() -> Callable[[Mapping[str, str], float], dict[str, str]]:
     """The function that a node runs.
 
-    A nested function, so that Ray sends its code rather than its name, which a node without the
-    package could not import.
+    Nested, so that Ray sends its code: a node without the package could not import it by name.
     """
 
     def look(marks: Mapping[str, str], seconds: float) -> dict[str, str]:

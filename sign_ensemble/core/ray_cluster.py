@@ -62,8 +62,7 @@ def starting_ray(dashboard: bool = False) -> Iterator[Future[None]]:
     """Ray for the length of the block: the cluster in RAY_ADDRESS or one running on this machine,
     else a new local one that ends with the block.
 
-    A new one takes seconds, mostly of other processes, so it starts in a thread while the block
-    runs; the future is done when Ray is up.
+    A new one takes seconds, so it starts in a thread; the future is done when Ray is up.
 
     Args:
         dashboard: Whether a new one has a dashboard, on 127.0.0.1. Ray Train needs it when
