@@ -18,6 +18,14 @@ from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.process_memory import imports_without_gc
 
 SIDES = (32, 4096)  # pixels; below, signs are illegible
+RANGES = {
+    "signers": (1, 10_000),
+    "images-per-label": (0, 99_999),
+    "ood-per-set": (0, 99_999),
+    "seed": (0, 2**63 - 1),
+    "spread": (0, 3),
+    "workers": (0, 100_000),
+}
 
 
 def size_of(text: str) -> tuple[int, int]:
@@ -33,16 +41,6 @@ def size_of(text: str) -> tuple[int, int]:
     if not all(SIDES[0] <= side <= SIDES[1] for side in (width, height)):
         raise UserError(f"--size is {text}: both sides must be {SIDES[0]} to {SIDES[1]} pixels")
     return width, height
-
-
-def check_range(name: str, value: float, least: float, most: float) -> None:
-    """Check an option's number.
-
-    Raises:
-        UserError: out of range.
-    """
-    if not least <= value <= most:
-        raise UserError(f"--{name} is {value:g}: it must be {least:g} to {most:g}")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -64,12 +62,10 @@ def main(arguments: Sequence[str]) -> None:
     add("--workers", type=int, default=0, help="pictures at once; 0 is one per CPU")
     parsed = parser.parse_args(list(arguments))
     width, height = size_of(parsed.size)
-    check_range("signers", parsed.signers, 1, 10_000)
-    check_range("images-per-label", parsed.images_per_label, 0, 99_999)
-    check_range("ood-per-set", parsed.ood_per_set, 0, 99_999)
-    check_range("seed", parsed.seed, 0, 2**63 - 1)
-    check_range("spread", parsed.spread, 0, 3)
-    check_range("workers", parsed.workers, 0, 100_000)
+    for name, (least, most) in RANGES.items():
+        value = getattr(parsed, name.replace("-", "_"))
+        if not least <= value <= most:
+            raise UserError(f"--{name} is {value:g}: it must be {least:g} to {most:g}")
     check_job_path("--out", parsed.out)
     with imports_without_gc():
         from sign_ensemble.synthetic.picture_folder import synthesize

@@ -80,8 +80,7 @@ def far_pose(rng: np.random.Generator) -> Pose:
         bend_42 = rng.uniform((0, 0), (85, 105), (4, 2))
         straight_4 = rng.random(4) < 0.25
         bend_42[straight_4] = rng.uniform((0, 0), (25, 12), (int(straight_4.sum()), 2))
-        abduction_4 = np.array([8, 1, -5, -12]) + rng.normal(0, 4, 4)
-        abduction_4 = abduction_4.clip(-19, 19)
+        abduction_4 = (np.array([8, 1, -5, -12]) + rng.normal(0, 4, 4)).clip(-19, 19)
         low, high = THUMB_LIMITS.T
         swing, lift, pronation, mcp_flexion, ip_flexion = rng.uniform(low * 0.5, high * 0.8)
         index, middle, ring, little = (

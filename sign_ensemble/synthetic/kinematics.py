@@ -127,13 +127,8 @@ def forward_kinematics(joints: Joints, sizes: Proportions) -> Bones:
             fingers_443[f, s + 1] = fingers_443[f, s] + sizes.lengths_43[f, s] * step
     thumbs_143, pads_133 = thumb_kinematics(joints.thumb_5[None], sizes)
     flexion, deviation = np.radians(joints.wrist_2)
-    elbow = np.array(
-        [
-            np.sin(deviation) * np.cos(flexion),
-            -np.cos(deviation) * np.cos(flexion),
-            np.sin(flexion),
-        ]
-    )
+    flat = np.cos(flexion)
+    elbow = np.array([np.sin(deviation) * flat, -np.cos(deviation) * flat, np.sin(flexion)])
     arm_palmar = np.array([0.0, np.sin(flexion), np.cos(flexion)])
     arm_palmar -= (arm_palmar @ elbow) * elbow
     return Bones(fingers_443, palmar_433, thumbs_143[0], pads_133[0], elbow, arm_palmar)

@@ -41,13 +41,13 @@ def no_hand(signer: Signer, n: int, rng: np.random.Generator) -> Scene:
     """The wall alone, a sleeve, a mug, a ball, a pen, in turn."""
     kind = n % 5
     if kind == 0:
-        return lit_scene(signer, rng, None, ())
+        return lit_scene(signer, rng, None)
     made = (_sleeve, _mug, _ball, _pen)[kind - 1](rng)
     turn = rng.uniform((-30, 0, -25), (30, 35, 25)) if kind != 4 else rng.uniform(-90, 90, 3)
-    shift = np.array([*rng.normal(0, 0.05, 2) * signer.frame, 0.0])
+    shift = np.array([*rng.normal(0, 0.05, 2) * signer.empty.frame, 0.0])
     cones = made.moved(rotation(*turn), shift)
     red, green, blue = (float(v) for v in rng.uniform(0.03, 0.75, 3))
-    return lit_scene(signer, rng, cones, (), (red, green, blue))
+    return replace(lit_scene(signer, rng, cones), object_colour=(red, green, blue))
 
 
 def two_hands(signer: Signer, n: int, rng: np.random.Generator) -> Scene:
@@ -128,14 +128,8 @@ def _ball(rng: np.random.Generator) -> Cones:
 def _pen(rng: np.random.Generator) -> Cones:
     """A barrel, its tip and its cap."""
     half = rng.uniform(60, 80)
-    ends = np.array(
-        [
-            [(0, -half, 0), (0, half, 0)],
-            [(0, half, 0), (0, half + 14, 0)],
-            [(0, -half, 0), (0, -half + 40, 0)],
-        ],
-        np.float64,
-    )
+    ends = np.zeros((3, 2, 3))
+    ends[..., 1] = (-half, half), (half, half + 14), (-half, -half + 40)
     radii = np.array([(4.5, 4.5), (4.5, 0.8), (5.4, 5.4)])
     limb = Limb(((0, 1.0), (1, 1.0), (2, 0.5)))
     return Cones(ends, radii, (OBJECT,) * 3, (limb,))

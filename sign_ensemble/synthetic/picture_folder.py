@@ -113,14 +113,9 @@ def _write_manifest(
     rows = [
         {
             "path": p.path,
-            "kind": p.kind,
-            "label": p.name,
-            "signer": f"signer-{p.signer}",
-            "number": p.number,
+            **asdict(p),
             "seeds": p.seeds(recipe),
-            "spread": recipe.spread,
-            "width": recipe.width,
-            "height": recipe.height,
+            **asdict(recipe),
             "sha256": digests[p.path],
         }
         for p in pictures

@@ -129,7 +129,7 @@ def rendered(pictures: list[Picture], recipe: Recipe, device: str = "cpu") -> It
             if recipe.hand_only and picture.kind == "sign":
                 left, top, right, bottom = hand_box(scene, recipe.width, recipe.height)
                 rgb_HW3 = rgb_HW3[top:bottom, left:right]
-            yield jpeg(rgb_HW3, scene.quality)
+            yield jpeg(rgb_HW3)
     finally:
         torch.set_num_threads(threads)
 

@@ -8,7 +8,7 @@ import ray
 
 from sign_ensemble.synthetic.picture_set import Picture, Recipe, rendered
 
-PICTURES_PER_TASK = 8  # pictures of one task: a second or two of work
+PICTURES_PER_TASK = 8  # a second or two of work
 
 
 def _render_some(pictures: list[Picture], recipe: Recipe) -> list[bytes]:

@@ -47,22 +47,21 @@ class Wall:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that one picture shows."""
+    """Everything that one picture shows; colours are linear."""
 
-    cones: Cones | None  # in the camera's coordinates; None for an empty wall
-    hands: tuple[PosedHand, ...]  # the hands among the cones
-    tone: Colour  # linear skin colour
-    cloth: Colour  # linear colour of the sleeve
-    object_colour: Colour  # linear colour of an object
-    lamp: Lamp  # light
-    wall: Wall  # background
+    tone: Colour  # skin
+    cloth: Colour  # sleeve
+    lamp: Lamp
+    wall: Wall
     distance: float  # millimetres from the camera to the origin
     frame: float  # height of the picture at the origin, millimetres
     mirrored: bool  # flip the picture, so that it shows a left hand
     blur: float  # standard deviation of the lens's blur as a share of the picture's height
     noise: float  # standard deviation of the sensor's noise in levels of 255
-    seed: int  # of the noise
-    quality: int  # of the JPEG, 1 to 95
+    seed: int = 0  # of the noise
+    cones: Cones | None = None  # in the camera's coordinates; None for an empty wall
+    hands: tuple[PosedHand, ...] = ()  # the hands among the cones
+    object_colour: Colour = (0.5, 0.5, 0.5)
 
 
 def render(scene: Scene, width: int, height: int, device: str = "cpu") -> NDArray[np.uint8]:
@@ -103,10 +102,10 @@ def render_batch(
     return pictures
 
 
-def jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
+def jpeg(picture: NDArray[np.uint8]) -> bytes:
     """The picture as a JPEG file."""
     out = BytesIO()
-    Image.fromarray(picture).save(out, "JPEG", quality=quality)
+    Image.fromarray(picture).save(out, "JPEG", quality=90)
     return out.getvalue()
 
 

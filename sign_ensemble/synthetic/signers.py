@@ -41,20 +41,12 @@ TURN_HABIT, TURN_SD = (10.0, 7.0, 8.0), (6.0, 5.0, 5.0)
 class Signer:
     """One person in front of one camera."""
 
-    seed: tuple[int, int]  # seed of the set, number of the signer; habits are drawn from it
+    seed: tuple[int, int]  # of the set, number of the signer; habits are drawn from it
     spread: float  # how far habits lie from the average
-    sizes: Proportions  # the hand
-    tone: Colour  # linear skin colour
-    cloth: Colour  # linear colour of the sleeve
+    sizes: Proportions
     sleeve: float | None  # millimetres from wrist to cuff; None for bare arms
-    left_handed: bool  # pictures are mirrored
-    distance: float  # millimetres from camera to hand
-    frame: float  # height of the picture at the hand, millimetres
     camera_tilt: Array  # turn, tip, roll in degrees
-    lamp: Lamp  # direction and colour of the light
-    wall: Wall  # the background
-    blur: float  # of the lens, share of the picture's height
-    noise: float  # of the sensor, levels
+    empty: Scene  # skin colour, light, wall and camera, without a hand
 
 
 def draw_signer(seed: int, number: int, spread: float = 1.0) -> Signer:
@@ -64,17 +56,18 @@ def draw_signer(seed: int, number: int, spread: float = 1.0) -> Signer:
     breadth = np.exp(s * BREADTH_SD * rng.standard_normal())
     length = np.exp(s * LENGTH_SD * rng.standard_normal())
     thick = np.exp(s * GIRTH_SD * rng.standard_normal()) * breadth
-    mean = MEAN_HAND
     each = np.exp(s * FINGER_SD * rng.standard_normal((4, 3)))
     sizes = Proportions(
-        knuckles_43=mean.knuckles_43 * [breadth, length, 1.0],
-        lengths_43=mean.lengths_43 * length * each,
-        radii_44=mean.radii_44 * thick,
-        thumb_base_3=mean.thumb_base_3 * [breadth, length, thick],
-        thumb_lengths_3=mean.thumb_lengths_3 * length * np.exp(s * FINGER_SD * rng.normal(size=3)),
-        thumb_radii_4=mean.thumb_radii_4 * thick,
-        palm=mean.palm * thick,
-        wrist=(mean.wrist[0] * thick, mean.wrist[1] * breadth),
+        knuckles_43=MEAN_HAND.knuckles_43 * [breadth, length, 1.0],
+        lengths_43=MEAN_HAND.lengths_43 * length * each,
+        radii_44=MEAN_HAND.radii_44 * thick,
+        thumb_base_3=MEAN_HAND.thumb_base_3 * [breadth, length, thick],
+        thumb_lengths_3=MEAN_HAND.thumb_lengths_3
+        * length
+        * np.exp(s * FINGER_SD * rng.normal(size=3)),
+        thumb_radii_4=MEAN_HAND.thumb_radii_4 * thick,
+        palm=MEAN_HAND.palm * thick,
+        wrist=(MEAN_HAND.wrist[0] * thick, MEAN_HAND.wrist[1] * breadth),
     )
     place = (number * 0.6180339887 + rng.uniform(-0.1, 0.1)) % 1.0  # neighbours differ in tone
     tone = MEAN_TONE + min(s, 1.0) * (TONES[0] + place * (TONES[1] - TONES[0]) - MEAN_TONE)
@@ -91,17 +84,12 @@ def draw_signer(seed: int, number: int, spread: float = 1.0) -> Signer:
     bright = 0.84 * np.exp(0.05 * s * rng.standard_normal())
     slope = 0.03 + 0.05 * s * rng.standard_normal(2)
     frame = 205.0 * np.exp(0.08 * s * rng.standard_normal()) * length
-    return Signer(
-        seed=(seed, number),
-        spread=s,
-        sizes=sizes,
+    left_handed = bool(rng.random() < LEFT_HANDED and s > 0)
+    distance = float(np.clip(700 * np.exp(0.2 * s * rng.standard_normal()), 500, 1200))
+    camera_tilt = 5.0 * s * rng.standard_normal(3)
+    empty = Scene(
         tone=_colour(linear),
         cloth=_colour(cloth),
-        sleeve=sleeve,
-        left_handed=bool(rng.random() < LEFT_HANDED and s > 0),
-        distance=float(np.clip(700 * np.exp(0.2 * s * rng.standard_normal()), 500, 1200)),
-        frame=float(frame),
-        camera_tilt=5.0 * s * rng.standard_normal(3),
         lamp=Lamp(
             _colour(around),
             _colour(strength * np.array([1 + warmth, 1.0, 1 - 1.4 * warmth])),
@@ -113,9 +101,13 @@ def draw_signer(seed: int, number: int, spread: float = 1.0) -> Signer:
             float(rng.uniform(0.02, 0.12)),
             float(rng.uniform(0.1, 0.35)),
         ),
+        distance=distance,
+        frame=float(frame),
+        mirrored=left_handed,
         blur=float(rng.uniform(0.001, 0.0022)),
         noise=float(rng.uniform(1.0, 3.5)),
     )
+    return Signer((seed, number), s, sizes, sleeve, camera_tilt, empty)
 
 
 def angles(signer: Signer, pose: Pose, key: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -154,57 +146,43 @@ def draw_scene(
 
     The hand's centre lies at ``offset``, right and up, in shares of the frame's height.
     """
-    fingers_44, thumb_5 = angles(signer, pose, key, rng)
-    _, bones = solve_pose(pose, fingers_44, thumb_5, signer.sizes)
+    _, bones = solve_pose(pose, *angles(signer, pose, key, rng), signer.sizes)
     habit = np.random.default_rng([*signer.seed, key, 4])
     own = signer.spread * habit.standard_normal(3) * TURN_HABIT
     turn = np.array(pose.orientation) + own + signer.camera_tilt + rng.standard_normal(3) * TURN_SD
     turn_33 = rotation(*turn)
-    points = (
-        np.concatenate([bones.fingers_443.reshape(-1, 3), bones.thumb_43, [[0.0, 10.0, 0.0]]])
-        @ turn_33.T
-    )
+    palm_13 = np.array([[0.0, 10.0, 0.0]])
+    joints_X3 = np.concatenate([bones.fingers_443.reshape(-1, 3), bones.thumb_43, palm_13])
+    points = joints_X3 @ turn_33.T
     jitter = rng.normal(0, 0.025, 2) + offset
     shift_3 = -(points.min(0) + points.max(0)) / 2
-    shift_3 = shift_3 + signer.frame * np.array([jitter[0], jitter[1], 0.0])
+    shift_3 = shift_3 + signer.empty.frame * np.array([jitter[0], jitter[1], 0.0])
     cones = hand(bones, signer.sizes, signer.sleeve)
-    hand_in_scene = PosedHand(
-        turn_33, shift_3, marks(bones, signer.sizes), (0, len(cones.materials))
-    )
-    return lit_scene(signer, rng, cones.moved(turn_33, shift_3), (hand_in_scene,))
+    every = (0, len(cones.materials))
+    posed = PosedHand(turn_33, shift_3, marks(bones, signer.sizes), every)
+    return lit_scene(signer, rng, cones.moved(turn_33, shift_3), (posed,))
 
 
 def lit_scene(
-    signer: Signer,
-    rng: np.random.Generator,
-    cones: Cones | None,
-    hands: tuple[PosedHand, ...],
-    object_colour: Colour = (0.5, 0.5, 0.5),
+    signer: Signer, rng: np.random.Generator, cones: Cones | None, hands: tuple[PosedHand, ...] = ()
 ) -> Scene:
     """A scene in the signer's light, which varies a little from image to image."""
-    around = np.array(signer.lamp.towards) + rng.normal(0, 0.07, 3)
+    lamp, wall, frame = signer.empty.lamp, signer.empty.wall, signer.empty.frame
+    around = np.array(lamp.towards) + rng.normal(0, 0.07, 3)
     around /= np.linalg.norm(around)
     level = np.exp(0.04 * rng.standard_normal())
-    lamp = Lamp(
-        _colour(around),
-        _colour(level * np.array(signer.lamp.colour)),
-        _colour(level * np.array(signer.lamp.ambient)),
-    )
-    return Scene(
+    return replace(
+        signer.empty,
         cones=cones,
         hands=hands,
-        tone=signer.tone,
-        cloth=signer.cloth,
-        object_colour=object_colour,
-        lamp=lamp,
-        wall=replace(signer.wall, colour=_colour(np.array(signer.wall.colour) * level)),
-        distance=signer.distance,
-        frame=signer.frame * float(np.exp(rng.normal(0, 0.04))),
-        mirrored=signer.left_handed,
-        blur=signer.blur,
-        noise=signer.noise,
+        lamp=Lamp(
+            _colour(around),
+            _colour(level * np.array(lamp.colour)),
+            _colour(level * np.array(lamp.ambient)),
+        ),
+        wall=replace(wall, colour=_colour(np.array(wall.colour) * level)),
+        frame=frame * float(np.exp(rng.normal(0, 0.04))),
         seed=int(rng.integers(2**31)),
-        quality=90,
     )
 
 

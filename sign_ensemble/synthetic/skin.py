@@ -65,14 +65,10 @@ def albedo(
     tone: tuple[float, float, float],
     marks_: Marks,
 ) -> tuple[Tensor, Tensor]:
-    """Linear colour (X, 3) and gloss (X,) of points on the skin.
+    """Linear colour (X, 3) and gloss (X,) of points on the skin, in the hand's frame.
 
-    Args:
-        points_X3: In the hand's frame, millimetres.
-        normals_X3: Unit outward normals in the hand's frame.
-        fingers_X: Finger of each point, 0 to 4 from index to thumb; -1 for palm and arm.
-        tone: Linear colour of the back of the hand.
-        marks_: Nails and creases.
+    ``fingers_X`` is 0 to 4 from index to thumb, and -1 for palm and arm; ``tone`` is the linear
+    colour of the back of the hand.
     """
     device = points_X3.device
     base = torch.tensor(tone, dtype=torch.float32, device=device)
