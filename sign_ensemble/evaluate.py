@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
 
     run = RunFolder(storage_path(parsed.run, "--run").resolve())
     load_config(run)  # raises where this is no run, before anything is written
-    tracker = tracking.open_tracker(parsed.wandb, run, say)
+    tracker = tracking.Tracker(parsed.wandb, run, say)
     try:
         evaluate_run(run, parsed.evaluate, tracker)
     finally:

@@ -26,23 +26,19 @@ COLOURS = {
     "good": "#2f9e6e",
 }
 WIDTH, HEIGHT = 4.6, 3.2  # inches; a page 390 px wide shows it almost in its own size
+INKED = (
+    "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color grid.color"
+)
 STYLE: dict[Any, Any] = {
+    **dict.fromkeys(INKED.split(), INK),
     "font.family": "sans-serif",
     "font.size": 9.5,
-    "axes.titlesize": 10.0,
     "svg.fonttype": "none",  # text stays text: sharp, and the browser can search it
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "axes.titlecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "axes.facecolor": "none",
     "figure.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
-    "grid.color": INK,
     "grid.alpha": 0.15,
     "grid.linewidth": 0.6,
     "legend.frameon": False,

@@ -128,8 +128,7 @@ def draw_parallel(trials: Sequence[Mapping[str, Any]], params: Sequence[str], ax
     names = [name for name in params if all(trial.get(name) is not None for trial in trials)]
     losses = np.array([trial["nll"] for trial in trials])
     columns = [heights(name, [trial[name] for trial in trials]) for name in names]
-    rank = losses.argsort().argsort()
-    rank = rank / max(len(losses) - 1, 1)
+    rank = losses.argsort().argsort() / max(len(losses) - 1, 1)
     columns.append((rank, short(losses.min()), short(losses.max())))
     colours = BEST_TO_WORST(rank)
     for i in np.argsort(-losses):

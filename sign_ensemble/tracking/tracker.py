@@ -30,29 +30,20 @@ QUIET_SECONDS = 5.0  # waiting at the end before a line about it is shown
 HURRY_SECONDS = 5.0  # waiting after an interrupt: a dozen trials' worth, if the server answers
 
 
-def open_tracker(wandb: WandbConfig, run: RunFolder, say: Callable[[str], None]) -> Tracker:
-    """The tracker of one run folder; never raises, and does not wait for the server.
+class Tracker:
+    """Logs ended trials, single settings and the evaluation of one run folder.
 
     Of ``wandb.mode`` and the environment's WANDB_MODE, the one that sends less holds. Online
-    becomes offline, with one line, when wandb finds no key (WANDB_API_KEY, netrc, its settings;
-    there is no prompt) or the server does not accept it within WANDB_HTTP_TIMEOUT (10 s).
+    becomes offline when wandb finds no key (WANDB_API_KEY, netrc, its settings; there is no prompt)
+    or the server does not accept it within WANDB_HTTP_TIMEOUT (10 s), and at the first fault; the
+    first fault of an offline tracker disables it. Each is one line for the user, shown by the next
+    call. Nothing here raises, and only :meth:`close` waits.
 
     Args:
-        wandb: Mode, project and entity.
+        config: Mode, project and entity.
         run: Its folder gets wandb's files (of a run on an object store, one in TMPDIR), its name
             becomes the group.
         say: Shows one line to the user.
-    """
-    tracker = Tracker(wandb, run, say)
-    tracker.connect()
-    return tracker
-
-
-class Tracker:
-    """Logs ended trials, single settings and the evaluation; get one from :func:`open_tracker`.
-
-    Nothing here raises, and only :meth:`close` waits. The first fault of an online tracker makes it
-    offline, the first of an offline one disables it; the next call shows a line about it.
     """
 
     def __init__(self, config: WandbConfig, run: RunFolder, say: Callable[[str], None]) -> None:
@@ -63,9 +54,6 @@ class Tracker:
         self._messages: SimpleQueue[str] = SimpleQueue()
         self._thread = WorkerThread(self._stop)
         self._used = False
-
-    def connect(self) -> None:
-        """Load wandb, and begin to settle the mode."""
         if self.mode == "disabled":
             return
         try:

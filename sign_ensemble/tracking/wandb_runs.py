@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ from sign_ensemble.core.config import WandbConfig
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import StoragePath, local_folder_for
 from sign_ensemble.tracking import artifacts
-from sign_ensemble.tracking.flat_records import FOLD_FIGURES, described, flat, trial_figures
 from sign_ensemble.tracking.wandb_tables import plots, tables
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 INIT_SECONDS = 15.0  # a server that answers at all does so within a second or two
 EVALUATION_SECONDS = 600.0  # enough for the ensemble's weights over a slow line
 TRIAL_SECONDS = 60.0  # a trial is a few kB
+FOLD_FIGURES = ("nll", "accuracy", "ece")  # logged of each fold, and their means
 
 
 @dataclass(frozen=True)
@@ -156,3 +156,48 @@ class WandbRuns:
             with atomic_write(path) as file:
                 file.write_text(secrets.token_hex(4))
         return path.read_text()
+
+
+def described(params: Mapping[str, Any]) -> str:
+    """Hyperparameters in one line: ``dropout .41 lr 2e-4 1024-256``."""
+    parts = []
+    if "dropout" in params:
+        parts.append(f"dropout {params['dropout']:.2f}".replace(" 0.", " ."))
+    if "learning_rate" in params:
+        parts.append(f"lr {params['learning_rate']:.0e}".replace("e-0", "e-"))
+    widths = params.get("widths") or [params[key] for key in ("h1", "h2") if key in params]
+    return " ".join([*parts, "-".join(str(width) for width in widths)]).strip()
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested figures under dotted names.
+
+    A figure with an interval, ``{"known": {"accuracy": {"value": v, "low": l, "high": h}}}``,
+    becomes ``known.accuracy``, ``known.accuracy.low`` and ``known.accuracy.high``; numbers, strings
+    and booleans keep their value; lists and nulls are left out.
+    """
+    figures: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = prefix + name
+        if isinstance(value, dict) and "value" in value:
+            ends = {f"{key}.{end}": value.get(end) for end in ("low", "high")}
+            figures |= {k: v for k, v in {key: value["value"], **ends}.items() if v is not None}
+        elif isinstance(value, dict):
+            figures |= flat(value, f"{key}.")
+        elif isinstance(value, bool | int | float | str):
+            figures[key] = value
+    return figures
+
+
+def trial_figures(record: TrialRecord) -> dict[str, Any]:
+    """A trial's summary; without a single fold it holds only status, seconds and error."""
+    figures: dict[str, Any] = {
+        "status": record.status,
+        "seconds": sum(fold["seconds"] for fold in record.folds),
+    }
+    if record.folds:
+        figures |= {name: record.mean(name) for name in FOLD_FIGURES}
+        figures["worst_accuracy"] = min(fold["accuracy"] for fold in record.folds)
+    if record.error:
+        figures["error"] = record.error
+    return figures

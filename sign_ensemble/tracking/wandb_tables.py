@@ -13,11 +13,11 @@ from sign_ensemble.core.atomic_files import local_copy_of
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.rejection import answers_table
-from sign_ensemble.tracking.flat_records import SET_COLUMNS, set_rows
 
 if TYPE_CHECKING:
     from wandb import Table
 
+SET_COLUMNS = ("name", "kind", "n", "auroc", "fpr95", "accepted", "overconfident")
 MAX_ROWS = 10_000  # W&B shows no more of a table
 ANSWERS = tuple(name for name in answers_table.SCHEMA.names if name not in ("gallery", "picture"))
 
@@ -50,6 +50,15 @@ def tables(run: RunFolder, metrics: Mapping[str, Any], folder: Path) -> dict[str
         rows = [list(row.values()) for row in trials.to_pylist()]
         found["trials"] = table_of(trials.column_names, rows)
     return found
+
+
+def set_rows(sets: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+    """One row per set of the evaluation, in SET_COLUMNS, without intervals."""
+    rows = []
+    for name, figures in sets.items():
+        cells = [figures.get(column) for column in SET_COLUMNS[1:]]
+        rows.append([name, *(c.get("value") if isinstance(c, dict) else c for c in cells)])
+    return rows
 
 
 def table_of(columns: Sequence[str], rows: list[list[Any]]) -> Table:

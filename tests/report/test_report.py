@@ -27,7 +27,7 @@ NO_METRICS = {"figure", "dl", "ul", "summary"}  # plots, pictures, settings, fil
 
 
 class Reader(HTMLParser):
-    """Every ``<data>`` with its text, the texts beside them, and every address."""
+    """Every ``<data>`` with its text, all other texts, and every address."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def read_page(path: Path) -> Reader:
 
 
 def shown(value: Any, text: str) -> bool:
-    """Whether a text is that value: a whole number, a percentage, or three digits of it."""
+    """Whether a text is that value: an integer, a percentage, or three digits of it."""
     if text in (f"{value:,}", str(value)):
         return True
     return text in (f"{100 * value:.1f}", f"{value:.3f}", f"{value:.3g}")

@@ -18,7 +18,7 @@ from wandb_files import Logged, logged
 from wandb_home import closed_port, wandb_environment
 
 from sign_ensemble.core.run_folder import RunFolder
-from sign_ensemble.tracking.flat_records import flat
+from sign_ensemble.tracking.wandb_runs import flat
 
 ROOT = Path(__file__).parents[2]
 SLOW = 300

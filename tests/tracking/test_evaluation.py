@@ -19,8 +19,8 @@ from sign_ensemble.core.config import WandbConfig
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.rejection import answers_table
 from sign_ensemble.report.write_report import write_report
-from sign_ensemble.tracking import open_tracker
-from sign_ensemble.tracking.flat_records import flat
+from sign_ensemble.tracking import Tracker
+from sign_ensemble.tracking.wandb_runs import flat
 
 SIZES = {"known": ("known", 40), "gestures": ("near", 12), "noise": ("far", 12)}
 
@@ -42,7 +42,7 @@ def seen(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Logged:
             patch.setenv(name, value)
         patch.setattr("sign_ensemble.tracking.tracker.QUIET_SECONDS", 600)  # a busy machine
         wandb.teardown()
-        tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+        tracker = Tracker(WandbConfig("offline"), run, pytest.fail)
         tree = read_json(run.metrics)
         tracker.evaluation(tree["about"], tree, [run.members, run.rule])
         tracker.close()

@@ -23,8 +23,8 @@ from sign_ensemble.core.config import WandbConfig
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import local_folder_for, storage_path
 from sign_ensemble.search.records import TrialRecord
-from sign_ensemble.tracking import Tracker, open_tracker
-from sign_ensemble.tracking.flat_records import described, flat
+from sign_ensemble.tracking import Tracker
+from sign_ensemble.tracking.wandb_runs import described, flat
 from sign_ensemble.tracking.wandb_server import probe_server, stricter
 from sign_ensemble.tracking.worker_thread import WorkerThread
 
@@ -78,7 +78,7 @@ def server_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_trial_is_a_run_of_the_group_with_a_row_per_fold(run, capfd):
     lines: list[str] = []
-    tracker = open_tracker(WandbConfig("offline", "project", "team"), run, lines.append)
+    tracker = Tracker(WandbConfig("offline", "project", "team"), run, lines.append)
     tracker.trial(record(), SIGNERS)
     tracker.close()
     (seen,) = logged(run)
@@ -103,7 +103,7 @@ def test_trial_is_a_run_of_the_group_with_a_row_per_fold(run, capfd):
 
 
 def test_failed_trial_without_folds_is_logged_as_failed(run):
-    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+    tracker = Tracker(WandbConfig("offline"), run, pytest.fail)
     tracker.trial(record(0, folds=0, status="failed"), SIGNERS)
     tracker.trial(record(1, folds=1, status="failed"), SIGNERS)
     tracker.trial(record(2, folds=2, status="pruned"), SIGNERS)
@@ -118,7 +118,7 @@ def test_failed_trial_without_folds_is_logged_as_failed(run):
 
 def test_trial_logged_again_is_the_same_run(run, tmp_path):
     for folds in (2, 3):
-        tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+        tracker = Tracker(WandbConfig("offline"), run, pytest.fail)
         tracker.trial(record(3, folds), SIGNERS)
         tracker.trial(record(31, folds), SIGNERS)
         tracker.close()  # the file's end is written when wandb's process ends, not before
@@ -131,7 +131,7 @@ def test_trial_logged_again_is_the_same_run(run, tmp_path):
     local_folder_for(run.path).rename(local_folder_for(moved.path))
     (synced,) = (local_folder_for(moved.path) / "wandb").glob("offline-run-*/*-t3.wandb")
     synced.with_name(f"{synced.name}.synced").touch()
-    tracker = open_tracker(WandbConfig("offline"), moved, pytest.fail)
+    tracker = Tracker(WandbConfig("offline"), moved, pytest.fail)
     tracker.trial(record(3), SIGNERS)
     tracker.close()
     assert {seen.run.run_id for seen in logged(moved)} == first
@@ -143,7 +143,7 @@ def test_two_run_folders_never_share_a_run(tmp_path):
     for name in ("a", "b"):
         folder = RunFolder(tmp_path / name / "run")
         folder.path.mkdir(parents=True)
-        tracker = open_tracker(WandbConfig("offline"), folder, pytest.fail)
+        tracker = Tracker(WandbConfig("offline"), folder, pytest.fail)
         tracker.trial(record(), SIGNERS)
         tracker.close()
         ids |= {seen.run.run_id for seen in logged(folder)}
@@ -178,7 +178,7 @@ def test_evaluation_has_figures_table_and_files(run, capfd):
     (run.members / "0.safetensors").write_bytes(b"weights")
     run.rule.write_text("{}")
     run.manifest.write_bytes(b"rows")
-    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+    tracker = Tracker(WandbConfig("offline"), run, pytest.fail)
     tracker.evaluation({"search": {"trials": 4}}, METRICS, [run.members, run.rule])
     tracker.close()
     (seen,) = logged(run)
@@ -209,13 +209,13 @@ def test_a_run_on_an_object_store_is_logged_from_this_machines_disk(tmp_path, s3
     run.rule.write_bytes(b"rule")
     ids = []
     for _ in range(2):  # logged again, after a resume: the same W&B run, which the bucket names
-        tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+        tracker = Tracker(WandbConfig("offline"), run, pytest.fail)
         tracker.trial(record(), SIGNERS)
         tracker.close()
         (seen,) = logged(run)
         ids.append(seen.run.run_id)
     assert ids[0] == ids[1] and seen.run.run_group == "my run"
-    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+    tracker = Tracker(WandbConfig("offline"), run, pytest.fail)
     tracker.evaluation({}, METRICS, [run.members, run.rule])
     tracker.close()
     (artifact,) = [s.artifacts["ensemble"] for s in logged(run) if "ensemble" in s.artifacts]
@@ -228,7 +228,7 @@ def test_large_ensemble_is_not_uploaded(run):
     with run.rule.open("wb") as opened:
         opened.truncate(1_500_000_000)  # a hole: takes no disk
     lines: list[str] = []
-    tracker = open_tracker(WandbConfig("offline"), run, lines.append)
+    tracker = Tracker(WandbConfig("offline"), run, lines.append)
     tracker.evaluation({}, METRICS, [run.rule])
     tracker.close()
     (seen,) = logged(run)
@@ -240,7 +240,7 @@ def test_setting_joins_the_agents_run(run, monkeypatch):
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
     monkeypatch.setenv("WANDB_RUN_ID", "agents-own")
     monkeypatch.setenv("WANDB_PROJECT", "agents-project")
-    tracker = open_tracker(WandbConfig("offline", "project"), run, pytest.fail)
+    tracker = Tracker(WandbConfig("offline", "project"), run, pytest.fail)
     tracker.setting(PARAMS, record())
     tracker.close()
     (seen,) = logged(run)
@@ -252,7 +252,7 @@ def test_setting_joins_the_agents_run(run, monkeypatch):
 
 
 def test_setting_without_a_sweep_is_one_run_per_setting(run):
-    tracker = open_tracker(WandbConfig("offline", "project"), run, pytest.fail)
+    tracker = Tracker(WandbConfig("offline", "project"), run, pytest.fail)
     for dropout in (0.25, 0.5, 0.25):
         tracker.setting({**PARAMS, "dropout": dropout}, record())
     tracker.close()
@@ -263,7 +263,7 @@ def test_setting_without_a_sweep_is_one_run_per_setting(run):
 
 def test_no_key_goes_offline_with_one_line(run, capfd):
     lines: list[str] = []
-    tracker = open_tracker(WandbConfig("online"), run, lines.append)
+    tracker = Tracker(WandbConfig("online"), run, lines.append)
     tracker.trial(record(0), SIGNERS)
     tracker.trial(record(1), SIGNERS)
     tracker.close()
@@ -278,7 +278,7 @@ def test_unreachable_server_goes_offline_in_bounded_time(run, monkeypatch, capfd
     server_unreachable(monkeypatch)
     lines: list[str] = []
     started = time.monotonic()
-    tracker = open_tracker(WandbConfig("online"), run, lines.append)
+    tracker = Tracker(WandbConfig("online"), run, lines.append)
     tracker.trial(record(), SIGNERS)
     tracker.close()
     assert time.monotonic() - started < 8  # wandb alone asks a closed port for 10 seconds
@@ -295,7 +295,7 @@ def test_server_lost_after_the_start_keeps_the_trial(run, monkeypatch, capfd):
     monkeypatch.setattr(wandb, "login", lambda **_: True)
     monkeypatch.setattr("sign_ensemble.tracking.tracker.probe_server", lambda _: None)
     lines: list[str] = []
-    tracker = open_tracker(WandbConfig("online"), run, lines.append)
+    tracker = Tracker(WandbConfig("online"), run, lines.append)
     run.members.mkdir()
     tracker.trial(record(0), SIGNERS)
     tracker.evaluation({"number": 1}, METRICS, [run.members])
@@ -313,7 +313,7 @@ def test_fault_inside_wandb_is_one_line_and_swallowed(run, monkeypatch, where):
     lines: list[str] = []
     with monkeypatch.context() as patched:
         patched.setattr(f"wandb.{where}", broken)
-        tracker = open_tracker(WandbConfig("offline"), run, lines.append)
+        tracker = Tracker(WandbConfig("offline"), run, lines.append)
         tracker.trial(record(0), SIGNERS)
         tracker.trial(record(1), SIGNERS)
         tracker.evaluation({}, METRICS, [])
@@ -332,7 +332,7 @@ def test_a_sleeping_wandb_does_not_block_the_caller(run, monkeypatch):
         return init(**settings)
 
     monkeypatch.setattr(wandb, "init", sleeping)
-    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+    tracker = Tracker(WandbConfig("offline"), run, pytest.fail)
     changed = record(0)
     tracker.trial(changed, SIGNERS)
     assert asleep.wait(60)
@@ -357,7 +357,7 @@ def test_a_wandb_that_sleeps_while_it_connects_does_not_block_the_caller(run, mo
 
     monkeypatch.setattr("sign_ensemble.tracking.tracker.probe_server", unanswered)
     lines: list[str] = []
-    tracker = open_tracker(WandbConfig("online"), run, lines.append)
+    tracker = Tracker(WandbConfig("online"), run, lines.append)
     tracker.trial(record(), SIGNERS)
     assert lines == []
     awake.set()
@@ -369,7 +369,7 @@ def test_a_wandb_that_sleeps_while_it_connects_does_not_block_the_caller(run, mo
 def test_system_exit_inside_wandb_is_a_fault_too(run, monkeypatch):
     monkeypatch.setattr(wandb, "init", lambda **_: sys.exit("wandb is at its end"))
     lines: list[str] = []
-    tracker = open_tracker(WandbConfig("offline"), run, lines.append)
+    tracker = Tracker(WandbConfig("offline"), run, lines.append)
     tracker.trial(record(0), SIGNERS)
     tracker.trial(record(1), SIGNERS)
     tracker.close()
@@ -382,7 +382,7 @@ def test_a_full_disk_is_one_line(run, monkeypatch):
 
     monkeypatch.setattr(wandb, "init", full)
     lines: list[str] = []
-    tracker = open_tracker(WandbConfig("offline"), run, lines.append)
+    tracker = Tracker(WandbConfig("offline"), run, lines.append)
     tracker.trial(record(0), SIGNERS)
     tracker.trial(record(1), SIGNERS)
     tracker.close()
@@ -402,7 +402,7 @@ def test_an_interrupt_waits_for_no_server(run, monkeypatch, when):
     monkeypatch.setattr(wandb, "init", sleeping)
     monkeypatch.setattr("sign_ensemble.tracking.tracker.HURRY_SECONDS", 0.1)
     lines: list[str] = []
-    tracker = open_tracker(WandbConfig("offline"), run, lines.append)
+    tracker = Tracker(WandbConfig("offline"), run, lines.append)
     tracker.trial(record(0), SIGNERS)
     tracker.trial(record(1), SIGNERS)
     assert asleep.wait(60)
@@ -446,7 +446,7 @@ def test_a_long_wait_shows_a_line(run, monkeypatch):
     has_ended = WorkerThread.has_ended
     monkeypatch.setattr(wandb, "init", sleeping)
     monkeypatch.setattr("sign_ensemble.tracking.tracker.QUIET_SECONDS", 0.1)
-    tracker = open_tracker(WandbConfig("offline"), run, say)
+    tracker = Tracker(WandbConfig("offline"), run, say)
     tracker.trial(record(), SIGNERS)
     tracker.close()
     assert lines == ["still logging to W&B, 0 s; Ctrl-C ends it"]
@@ -455,7 +455,7 @@ def test_a_long_wait_shows_a_line(run, monkeypatch):
 
 def test_missing_file_is_one_line(run):
     lines: list[str] = []
-    tracker = open_tracker(WandbConfig("offline"), run, lines.append)
+    tracker = Tracker(WandbConfig("offline"), run, lines.append)
     tracker.evaluation({}, METRICS, [run.path / "nowhere"])
     tracker.trial(record(), SIGNERS)
     tracker.close()
@@ -470,7 +470,7 @@ def test_fault_inside_wandb_while_online_disables_tracking_too(run, monkeypatch)
     monkeypatch.setattr(wandb, "login", lambda **_: True)
     monkeypatch.setattr(wandb, "init", broken)
     lines: list[str] = []
-    tracker = open_tracker(WandbConfig("online"), run, lines.append)
+    tracker = Tracker(WandbConfig("online"), run, lines.append)
     tracker.trial(record(0), SIGNERS)
     tracker.trial(record(1), SIGNERS)
     tracker.close()
@@ -487,8 +487,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from sign_ensemble.core.config import WandbConfig
 from sign_ensemble.core.run_folder import RunFolder
-from sign_ensemble.tracking import open_tracker
-tracker = open_tracker(WandbConfig({mode!r}), RunFolder(Path({str(run.path)!r})), print)
+from sign_ensemble.tracking import Tracker
+tracker = Tracker(WandbConfig({mode!r}), RunFolder(Path({str(run.path)!r})), print)
 tracker.trial(None, [])
 tracker.setting({{}}, None)
 tracker.evaluation({{}}, {{}}, [])
@@ -508,7 +508,7 @@ def test_wandb_offline_command_is_respected(run, tmp_path, monkeypatch):
     settings = tmp_path / "home" / "config" / "settings"
     settings.parent.mkdir(parents=True)
     settings.write_text("[default]\nmode = offline\n")
-    tracker = open_tracker(WandbConfig("online"), run, pytest.fail)
+    tracker = Tracker(WandbConfig("online"), run, pytest.fail)
     tracker.trial(record(), SIGNERS)
     tracker.close()
     assert len(logged(run)) == 1
@@ -516,7 +516,7 @@ def test_wandb_offline_command_is_respected(run, tmp_path, monkeypatch):
 
 def test_the_callers_own_run_stays_open(run, tmp_path):
     own = wandb.init(mode="offline", dir=tmp_path, settings=wandb.Settings(silent=True))
-    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+    tracker = Tracker(WandbConfig("offline"), run, pytest.fail)
     tracker.trial(record(), SIGNERS)
     tracker.close()
     assert wandb.run is own
@@ -526,7 +526,7 @@ def test_the_callers_own_run_stays_open(run, tmp_path):
 
 
 def test_no_process_is_left(run):
-    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
+    tracker = Tracker(WandbConfig("offline"), run, pytest.fail)
     tracker.trial(record(), SIGNERS)
     tracker.close()
     assert wandb_services() == []
@@ -587,8 +587,7 @@ def test_flat_figures():
 
 
 def test_numpy_figures_are_logged_too(run):
-    tracker = open_tracker(WandbConfig("offline"), run, pytest.fail)
-    assert isinstance(tracker, Tracker)
+    tracker = Tracker(WandbConfig("offline"), run, pytest.fail)
     metrics = {"known": {"accuracy": {"value": np.float64(0.5), "low": 0.0, "high": 1.0}}}
     tracker.evaluation({}, metrics, [])
     tracker.close()
@@ -618,7 +617,7 @@ def test_a_bad_key_is_one_line_and_the_run_is_kept(run, monkeypatch, capfd):
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         lines: list[str] = []
-        tracker = open_tracker(WandbConfig(), run, lines.append)
+        tracker = Tracker(WandbConfig(), run, lines.append)
         tracker.trial(record(), SIGNERS)
         tracker.close()
     finally:

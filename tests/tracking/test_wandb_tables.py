@@ -19,8 +19,14 @@ from sign_ensemble.core.atomic_files import read_json
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.rejection import answers_table
 from sign_ensemble.report.write_report import write_report
-from sign_ensemble.tracking.flat_records import SET_COLUMNS, set_rows
-from sign_ensemble.tracking.wandb_tables import ANSWERS, plots, table_of, tables
+from sign_ensemble.tracking.wandb_tables import (
+    ANSWERS,
+    SET_COLUMNS,
+    plots,
+    set_rows,
+    table_of,
+    tables,
+)
 
 SIZES = {"known": ("known", 40), "gestures": ("near", 12), "noise": ("far", 12)}
 COLUMNS = ["word", "number", "yes", "maybe", "never", "picture"]
