@@ -18,13 +18,13 @@ def resources_for(
     """Share a cluster's resources among trainings.
 
     Args:
-        scale: What was asked for.
+        scale: The settings.
         have: The cluster's resources, as Ray names them.
-        members: How many are to be trained.
-        largest: Most CPUs of one node, since a worker is on one; by default all are.
+        members: Number of trainings.
+        largest: Most CPUs of one node, since a worker is on one; by default the cluster's.
 
     Raises:
-        UserError: the cluster does not hold the fewest workers asked for.
+        UserError: the cluster is too small for ``scale``.
     """
     least, most = scale.least_and_most or (1, 1)
     cpus, gpus = int(have.get("CPU", 0)), float(have.get("GPU", 0))
@@ -46,8 +46,8 @@ def resources_for(
             f"scale.cpus_per_worker is {scale.cpus_per_worker}: no node has more than {largest} "
             "CPUs, and a worker is on one"
         )
-    fit_in = int(gpus / (most * share)) if share else 1
-    concurrent = min(scale.concurrent or max(1, fit_in), members)
+    room = int(gpus / (most * share)) if share else 1
+    concurrent = min(scale.concurrent or max(1, room), members)
     each = scale.cpus_per_worker or max(1, min(largest, cpus // (concurrent * most)))
     return Resources(concurrent, least, most, each, share)
 
@@ -58,9 +58,7 @@ def gpus() -> float:
 
 
 def gpu_share(scale: ScaleConfig, have: Mapping[str, float]) -> float:
-    """What one worker gets of a GPU: as asked for; else a whole one where the cluster has enough
-    for the fewest workers, an even share of those it has where it has fewer, and none without any.
-    """
+    """GPUs of one worker: by default 1, or an even share if fewer GPUs than workers are there."""
     if scale.gpus_per_worker is not None:
         return scale.gpus_per_worker
     least, _ = scale.least_and_most or (1, 1)
@@ -73,11 +71,12 @@ def largest_node() -> int:
 
 
 def concurrent_trials(search: SearchConfig) -> int:
-    """How many trials are begun at once: as many as the cluster holds now, or as many as were
-    asked for. Those without room wait, and make a cluster grow that scales by itself.
+    """Trials of heads at a time: ``search.concurrent``, or as many as the cluster holds now.
+
+    Trials beyond that wait, which makes an autoscaling cluster grow.
 
     Raises:
-        UserError: the cluster holds not even one.
+        UserError: the cluster is too small for one.
     """
     have = ray.cluster_resources()
     cpus, gpus = int(have.get("CPU", 0)), float(have.get("GPU", 0))
@@ -95,32 +94,30 @@ def concurrent_trials(search: SearchConfig) -> int:
     return search.concurrent or most
 
 
-def concurrent_trainings(search: SearchConfig, scale: ScaleConfig) -> int:
-    """How many trials are begun at once whose convolutions learn too: as many as the cluster holds
-    now with all the workers asked for, or as many as were asked for.
-    """
+def concurrent_end_to_end_trials(search: SearchConfig, scale: ScaleConfig) -> int:
+    """End-to-end trials at a time: ``search.concurrent``, or as many as the cluster holds now."""
     have = ray.cluster_resources()
     _, most = scale.least_and_most or (1, 1)
-    fit_in = int(have.get("CPU", 0)) // (most * (scale.cpus_per_worker or 1))
+    room = int(have.get("CPU", 0)) // (most * (scale.cpus_per_worker or 1))
     share = gpu_share(scale, have)
     if share:
-        fit_in = min(fit_in, int(have.get("GPU", 0) / (most * share)))
-    return search.concurrent or max(1, fit_in)
+        room = min(room, int(have.get("GPU", 0) / (most * share)))
+    return search.concurrent or max(1, room)
 
 
 def trial_resources(search: SearchConfig, scale: ScaleConfig) -> Resources:
-    """How trials whose convolutions learn too share the cluster.
+    """How end-to-end trials share the cluster.
 
     Raises:
-        UserError: the cluster does not hold the workers of one.
+        UserError: the cluster is too small for one.
     """
-    concurrent = concurrent_trainings(search, scale)
-    beside = replace(scale, concurrent=concurrent)
-    return resources_for(beside, ray.cluster_resources(), concurrent, largest_node())
+    concurrent = concurrent_end_to_end_trials(search, scale)
+    scale = replace(scale, concurrent=concurrent)
+    return resources_for(scale, ray.cluster_resources(), concurrent, largest_node())
 
 
 def check_room(scale: ScaleConfig) -> None:
-    """Refuse workers of a fine-tuning that the cluster does not hold.
+    """Check that the cluster holds a fine-tuning.
 
     Raises:
         UserError: it does not.

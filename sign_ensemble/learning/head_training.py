@@ -1,12 +1,14 @@
-"""One setting, judged on signers its models never saw.
+"""Training a head on cached features, and evaluating it on an unseen fold.
 
-Letters: N training images, E features, K labels, F images of the fold left out, G negatives of it.
+Letters: N training images, or images of one fold; R rows of a cache file; V an image and its
+augmented copies; P principal components; D features; K labels.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,40 +22,74 @@ from sign_ensemble.data.backbone import HEAD_FEATURES
 from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.learning.optimizer import adamw_for
 from sign_ensemble.learning.principal_components import (
+    CHUNK,
+    PrincipalComponents,
     cached_projection,
-    content_key,
+    cached_unseen_projection,
     projection_key,
 )
-from sign_ensemble.learning.projected_head import ProjectedHead
 from sign_ensemble.learning.task import FoldResult, Task
 from sign_ensemble.learning.training_loop import FeatureBatches, FitResult, fit, head_schedule
 
 
-def recipe_of(default: MemberConfig, params: dict[str, Any]) -> MemberConfig:
-    """The default recipe with a trial's hyperparameters put in; h1 and h2 are the widths, and what
-    is of the convolutions is left out.
+@dataclass(frozen=True)
+class ProjectedHead:
+    """A head as it was trained.
+
+    Args:
+        head: Its inputs are coordinates in ``subspace`` if there is one, else features.
+        fitted: How the training went.
+        subspace: The principal components.
+        key: Key of the subspace, for caching.
     """
-    params = {name: value for name, value in params.items() if name != "backbone_rate"}
-    widths = (
-        int(params.pop("h1", default.widths[0])),
-        int(params.pop("h2", default.widths[1])),
-    )
-    return replace(default, widths=widths, **params)
+
+    head: Head
+    fitted: FitResult
+    subspace: PrincipalComponents | None = None
+    key: str = ""
+
+    def on_features(self) -> Head:
+        """The same head, taking features."""
+        return self.subspace.unproject(self.head) if self.subspace else self.head
+
+    def logits(self, key: str, read: Callable[[], NDArray[np.float16]]) -> NDArray[np.float32]:
+        """Logits (N, K) of images outside the training set; their projection is cached.
+
+        Args:
+            key: Key of the images, for caching.
+            read: Returns their features (N, D).
+        """
+        if self.subspace is None:
+            return logits_of(self.head, read())
+        device = next(self.head.parameters()).device
+        unseen_NP = cached_unseen_projection(f"{self.key} {key}", self.subspace, read, device)
+        with torch.inference_mode():
+            parts = [self.head.logits(chunk_NP) for chunk_NP in unseen_NP.split(CHUNK)]
+        return torch.cat(parts).cpu().numpy()
+
+
+def recipe_of(default: MemberConfig, params: dict[str, Any]) -> MemberConfig:
+    """The default recipe with a trial's hyperparameters; h1 and h2 are the widths, and
+    ``backbone_rate`` is no hyperparameter of a head.
+    """
+    rest = {k: v for k, v in params.items() if k not in ("h1", "h2", "backbone_rate")}
+    h1, h2 = default.widths
+    return replace(default, widths=(int(params.get("h1", h1)), int(params.get("h2", h2))), **rest)
 
 
 def validation_mask(
     labels_N: NDArray[np.int64], share: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Which images stop the training early: ``share`` of each label's, rounded down."""
+    """Which images are for early stopping: ``share`` of each label's, rounded down."""
     chosen_N = np.zeros(len(labels_N), bool)
     for label in np.unique(labels_N):
-        mine = rng.permutation(np.flatnonzero(labels_N == label))
-        chosen_N[mine[: int(share * len(mine))]] = True
+        of_label = rng.permutation(np.flatnonzero(labels_N == label))
+        chosen_N[of_label[: int(share * len(of_label))]] = True
     return chosen_N
 
 
 def bootstrap_rows(rows: NDArray[np.int64], recipe: MemberConfig, seed: int) -> NDArray[np.int64]:
-    """The rows that a network learns from: all, or as many drawn with replacement."""
+    """The rows to train on: all, or as many drawn with replacement."""
     if not recipe.bootstrapped:
         return rows
     return np.sort(np.random.default_rng([seed, 1]).choice(rows, len(rows)))
@@ -62,57 +98,53 @@ def bootstrap_rows(rows: NDArray[np.int64], recipe: MemberConfig, seed: int) -> 
 def fit_rows(
     task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: int
 ) -> tuple[Head, FitResult]:
-    """Train a new head on some of the task's images, see :func:`train_head`; it takes features."""
-    learned = train_head(task, recipe, rows, seed)
-    return learned.on_features(), learned.fitted
+    """:func:`train_head`, returning a head that takes features."""
+    trained = train_head(task, recipe, rows, seed)
+    return trained.on_features(), trained.fitted
 
 
 def train_head(
     task: Task, recipe: MemberConfig, rows: NDArray[np.int64], seed: int
 ) -> ProjectedHead:
-    """Train a new head on some of the task's images, along the principal directions of their
-    features if the recipe says so.
+    """Train a new head on some of the task's images, on principal components of their features if
+    the recipe says so.
 
     Args:
-        task: Slots and labels.
+        task: Features and labels.
         recipe: Hyperparameters.
-        rows: Which training images, by their place in the task.
-        seed: Decides initial weights, dropout, order, views and the images kept back; the same
-            seed on the same number of threads gives the same bits.
+        rows: Which training images, by their index in the task.
+        seed: Seeds initial weights, dropout, order, augmentations and the validation images; the
+            same seed on the same number of threads gives the same bits.
     """
     device = best_device()
     rng = np.random.default_rng(seed)
-    labels_N = task.labels_N[rows]
-    row_N = task.features.row_N[rows]
-    features_RVD = task.features.open()
+    labels_N, row_N = task.labels_N[rows], task.features.row_N[rows]
+    inputs_RVD = task.features.open()
     validation_N = validation_mask(labels_N, recipe.validation_share, rng)
-    space, key = None, ""
+    subspace, key = None, ""
     if 0 < recipe.components < HEAD_FEATURES:
-        about = (task.features, row_N, recipe.components)
-        key = projection_key(*about)
-        projected = task.projected.get(key) or cached_projection(*about, device)
-        space, features_RVD, row_N = (
-            projected.subspace,
-            projected.coordinates_NVP,
-            np.arange(len(rows)),
+        key = projection_key(task.features, row_N, recipe.components)
+        projected = task.projected.get(key) or cached_projection(
+            task.features, row_N, recipe.components, device
         )
-    validation_features = features_RVD[row_N[validation_N], 0]
+        subspace, inputs_RVD = projected.subspace, projected.coordinates_NVP
+        row_N = np.arange(len(rows))
+    validation_inputs = inputs_RVD[row_N[validation_N], 0]
 
     def validation_nll(head: torch.nn.Module) -> float:
         assert isinstance(head, Head)
-        return float(
-            metrics.nll(softmax(logits_of(head, validation_features)), labels_N[validation_N])
-        )
+        probs = softmax(logits_of(head, validation_inputs))
+        return float(metrics.nll(probs, labels_N[validation_N]))
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        head = Head(features_RVD.shape[2], recipe.widths, len(task.labels), recipe.dropout)
+        head = Head(inputs_RVD.shape[2], recipe.widths, len(task.labels), recipe.dropout)
         head = head.to(device)
-        shown_N = bootstrap_rows(np.flatnonzero(~validation_N), recipe, seed)
+        train_rows = bootstrap_rows(np.flatnonzero(~validation_N), recipe, seed)
         batches = FeatureBatches(
-            features_RVD,
-            row_N[shown_N],
-            labels_N[shown_N],
+            inputs_RVD,
+            row_N[train_rows],
+            labels_N[train_rows],
             recipe.batch_size,
             recipe.augment_prob,
             rng,
@@ -120,60 +152,56 @@ def train_head(
         rate = recipe.learning_rate
         optimizer = adamw_for(
             (head.layers[1:], rate),
-            (head.layers[0], rate * (space.rate_factor if space else 1.0)),
+            (head.layers[0], rate * (subspace.rate_factor if subspace else 1.0)),
             weight_decay=recipe.weight_decay,
         )
-        stop = validation_nll if validation_N.any() else None
-        fitted = fit(head, batches, head_schedule(recipe), optimizer, device, stop)
-    return ProjectedHead(head, fitted, space, key)
+        fitted = fit(
+            head,
+            batches,
+            head_schedule(recipe),
+            optimizer,
+            device,
+            validation_nll if validation_N.any() else None,
+        )
+    return ProjectedHead(head, fitted, subspace, key)
 
 
 def fit_fold(
-    task: Task, recipe: MemberConfig, fold: int, seed: int, negatives_GE: NDArray[np.float16]
+    task: Task, recipe: MemberConfig, fold: int, seed: int
 ) -> tuple[FoldResult, ProjectedHead]:
-    """Train on all folds but one and look at that one.
+    """Train on all folds but one and evaluate on that one.
 
     Args:
-        task: Slots, labels and folds.
+        task: Features, labels and folds.
         recipe: Hyperparameters.
-        fold: The fold left out.
-        seed: See :func:`fit_rows`.
-        negatives_GE: Slots of that fold's negatives.
+        fold: The held-out fold.
+        seed: See :func:`train_head`.
     """
     began = time.monotonic()
-    learned = train_head(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
-    out_N = task.folds_N == fold
-    row_N = task.features.row_N[out_N]
-    result = fold_result(
-        fold=fold,
-        labels_N=task.labels_N[out_N],
-        logits_NK=learned.logits(
-            projection_key(task.features, row_N, 0), lambda: task.features.open()[row_N, 0]
-        ),
-        negative_logits_GK=learned.logits(content_key(negatives_GE), lambda: negatives_GE),
-        epochs=(learned.fitted.epochs, learned.fitted.best_epoch),
-        began=began,
-    )
-    return result, learned
+    trained = train_head(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
+    in_fold_N = task.folds_N == fold
+    row_N = task.features.row_N[in_fold_N]
+    key = projection_key(task.features, row_N, 0)
+    logits_NK = trained.logits(key, lambda: task.features.open()[row_N, 0])
+    epochs = trained.fitted.epochs, trained.fitted.best_epoch
+    return fold_result(fold, task.labels_N[in_fold_N], logits_NK, epochs, began), trained
 
 
 def fold_result(
     fold: int,
     labels_N: NDArray[np.int64],
     logits_NK: NDArray[np.float32],
-    negative_logits_GK: NDArray[np.float32],
     epochs: tuple[int, int],
     began: float,
 ) -> FoldResult:
-    """The figures of what a network said of a fold that it had not seen.
+    """A fold model's figures.
 
     Args:
-        fold: The fold.
+        fold: The held-out fold.
         labels_N: Its labels.
-        logits_NK: What the network said of its images.
-        negative_logits_GK: And of its negatives.
-        epochs: Passes that were run, and the best of them.
-        began: When, by the monotonic clock.
+        logits_NK: The model's logits of its images.
+        epochs: Number of epochs run, and the best of them.
+        began: When training began, by the monotonic clock.
     """
     probs_NK = softmax(logits_NK)
     return FoldResult(
@@ -182,36 +210,17 @@ def fold_result(
         nll=float(metrics.nll(probs_NK, labels_N)),
         accuracy=float(metrics.accuracy(probs_NK, labels_N)),
         ece=float(metrics.ece(*metrics.top_class(probs_NK, labels_N))),
-        augrc=unsure_risk(probs_NK, labels_N, softmax(negative_logits_GK)),
         epochs=epochs[0],
         best_epoch=epochs[1],
         seconds=time.monotonic() - began,
         logits_NK=logits_NK,
-        negative_logits_GK=negative_logits_GK,
     )
 
 
 def softmax(logits_NK: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities of logits; by torch, which every worker has loaded: SciPy's would take each of
-    them another fifth of a second.
-    """
+    """Probabilities, by torch: loading SciPy as well would delay every worker."""
     probs_NK: NDArray[np.float64] = torch.from_numpy(logits_NK).double().softmax(-1).numpy()
     return probs_NK
-
-
-def unsure_risk(
-    probs_NK: NDArray[np.float64],
-    labels_N: NDArray[np.int64],
-    negative_probs_GK: NDArray[np.float64],
-) -> float:
-    """AUGRC of signs and negatives, rejected by the entropy of their probabilities; failures are
-    misread signs and all negatives.
-    """
-    every_NK = np.concatenate([probs_NK, negative_probs_GK])
-    scores = torch.special.entr(torch.from_numpy(every_NK)).sum(-1).numpy()
-    failed = np.ones(len(scores), bool)
-    failed[: len(labels_N)] = probs_NK.argmax(-1) != labels_N
-    return float(metrics.augrc(scores, failed))
 
 
 def fold_of_each(
@@ -232,16 +241,16 @@ def fold_of_each(
         folds_N = np.zeros(len(labels_N), np.int64)
         n = min(most, int(np.bincount(labels_N).min()), 4)
         for label in np.unique(labels_N):
-            mine = rng.permutation(np.flatnonzero(labels_N == label))
-            folds_N[mine] = np.arange(len(mine)) % n
+            of_label = rng.permutation(np.flatnonzero(labels_N == label))
+            folds_N[of_label] = np.arange(len(of_label)) % n
         return folds_N, tuple(f"random-{fold}" for fold in range(n))
-    members: list[list[str]] = [[] for _ in range(min(most, len(names)))]
-    sizes = [0] * len(members)
+    groups: list[list[str]] = [[] for _ in range(min(most, len(names)))]
+    sizes = [0] * len(groups)
     for i in sorted(range(len(names)), key=lambda i: (-counts[i], names[i])):
         smallest = sizes.index(min(sizes))
-        members[smallest].append(str(names[i]))
+        groups[smallest].append(str(names[i]))
         sizes[smallest] += int(counts[i])
-    members = sorted(sorted(group) for group in members)
-    fold_of = {name: fold for fold, group in enumerate(members) for name in group}
+    groups = sorted(sorted(group) for group in groups)
+    fold_of = {name: fold for fold, group in enumerate(groups) for name in group}
     folds_N = np.array([fold_of[str(name)] for name in signers_N], np.int64)
-    return folds_N, tuple("+".join(group) for group in members)
+    return folds_N, tuple("+".join(group) for group in groups)

@@ -1,4 +1,4 @@
-"""A trained member: saved with all that is needed to use it, and checked when loaded."""
+"""A member's file: its weights and all that is needed to use them, checked when loaded."""
 
 from __future__ import annotations
 
@@ -16,26 +16,24 @@ from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.data.backbone import convolution_shapes
 from sign_ensemble.learning.network import FROZEN
 
-TENSORS = tuple(f"layers.{i}.{part}" for i in (0, 3, 6) for part in ("weight", "bias"))
-
 HEAD_ALONE = FinetuneConfig(layers="none")
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a member is, beside its weights.
+    """What is known of a member besides its weights.
 
     Args:
         labels: Label names in the order of the outputs.
         recipe: Hyperparameters.
         seed: Seed of this training.
-        trial: Number of the trial it comes from.
-        fold: The fold it has not seen; -1 if it saw all training signers.
-        weight: Its share in the ensemble, in whole votes.
-        nll: The trial's objective, nats per image on unseen signers.
-        preprocessing: How images became features, see ``preparation`` of ``features.py``.
+        trial: Number of its trial.
+        fold: The held-out fold; -1 if it was trained on all training signers.
+        weight: Its votes in the ensemble.
+        nll: The trial's out-of-fold loss, nats per image.
+        preprocessing: How features are computed, see ``feature_cache.preprocessing_of``.
         manifest: sha256 of the manifest it was trained on.
-        finetune: How its convolutions were trained; by default they were not.
+        finetune: How its convolutions were fine-tuned; by default they were not.
     """
 
     labels: tuple[str, ...]
@@ -51,15 +49,15 @@ class Card:
 
     @property
     def learned(self) -> tuple[str, ...]:
-        """Names of the convolutions' tensors that are the member's own."""
+        """Names of the fine-tuned convolutions' tensors."""
         frozen = FROZEN[self.finetune.layers]
         return tuple(name for name in convolution_shapes() if int(name.split(".")[1]) >= frozen)
 
 
 @dataclass(frozen=True)
 class Member:
-    """A card and float32 arrays named as in the network: the six tensors of the head and those of
-    the convolutions that learned.
+    """A card and float32 arrays named as in the network: the head's six and those of the fine-tuned
+    convolutions.
     """
 
     card: Card
@@ -80,21 +78,20 @@ def load(path: StoragePath, sha256: str | None = None) -> Member:
 
     Args:
         path: The safetensors file.
-        sha256: What the file must hash to, if known.
+        sha256: Of the file, if known.
 
     Raises:
-        UserError: missing, damaged, another file than expected, or not a member.
+        UserError: the file is missing or damaged, has another sha256, or is not a member.
     """
     if sha256 is not None and path.is_file() and file_sha256(path) != sha256:
         raise UserError(f"{path}: its sha256 is not the one in index.json; it was changed")
     tensors, header = read_arrays(path)
     try:
         values = dict(header["card"])
-        recipe = dict(values["recipe"])
-        recipe["widths"] = tuple(recipe["widths"])
-        values["recipe"] = MemberConfig(**recipe)
+        widths = tuple(values["recipe"]["widths"])
+        values["recipe"] = MemberConfig(**{**values["recipe"], "widths": widths})
         values["labels"] = tuple(values["labels"])
-        values["finetune"] = FinetuneConfig(**values.get("finetune", vars(HEAD_ALONE)))
+        values["finetune"] = FinetuneConfig(**values["finetune"])
         card = Card(**values)
         h1, h2 = card.recipe.widths
         learned = card.learned

@@ -1,7 +1,6 @@
-"""The head on AlexNet's features: E → h1 → h2 → labels, ReLU, dropout, LogSoftmax; and the whole
-network, of whose convolutions some or all learn too.
+"""The head on AlexNet's features; the network of convolutions and head, for fine-tuning.
 
-Letters: N images, H and W rows and columns, E features, H units of a hidden layer, K labels.
+Letters: N images, H and W rows and columns, D features, U units of a hidden layer, K labels.
 """
 
 from __future__ import annotations
@@ -13,15 +12,16 @@ from torch import nn
 
 from sign_ensemble.data.convolutions import Convolutions
 
-# What learns → how many layers of the convolutions, ReLUs and pools counted, stay as they are.
+# finetune.layers → number of the first layers (with ReLUs and pools) that stay frozen.
 FROZEN = {"none": 13, "last": 10, "conv3+": 6, "all": 0}
+CHUNK = 1000  # images per forward pass
 
 
 class Head(nn.Module):
-    """The default recipe's classifier.
+    """D → h1 → h2 → labels, with ReLU, dropout and LogSoftmax.
 
     Args:
-        features: E.
+        features: D.
         widths: h1 and h2.
         labels: K.
         dropout: Share of each hidden layer's units dropped in training.
@@ -42,17 +42,17 @@ class Head(nn.Module):
         )
 
     def logits(self, features_ND: torch.Tensor) -> torch.Tensor:
-        """Scores before LogSoftmax, (N, K): what energy and max-logit are computed from."""
+        """Outputs (N, K) before LogSoftmax."""
         return self.layers(features_ND)
 
     def forward(self, features_ND: torch.Tensor, *masks_NU: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities, (N, K).
+        """Log-probabilities (N, K).
 
         Args:
             features_ND: The features.
-            masks_NU: For each hidden layer, what dropout multiplies it by; drawn by torch if none
-                are given. Workers that share a step give theirs, so that the masks do not depend
-                on how many share it.
+            masks_NU: Dropout factors of each hidden layer; drawn by torch if none are given.
+                Workers that share a step pass theirs, so that the masks do not depend on the number
+                of workers.
         """
         if not masks_NU:
             return torch.log_softmax(self.logits(features_ND), -1)
@@ -62,6 +62,10 @@ class Head(nn.Module):
             hidden = hidden * next(masks) if isinstance(layer, nn.Dropout) else layer(hidden)
         return torch.log_softmax(hidden, -1)
 
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The weights as a member's file has them."""
+        return {name: tensor.cpu().numpy() for name, tensor in self.state_dict().items()}
+
 
 class Network(nn.Module):
     """Convolutions and head, for fine-tuning.
@@ -69,7 +73,7 @@ class Network(nn.Module):
     Args:
         convolutions: AlexNet's.
         head: On their features.
-        layers: What learns: last, conv3+ or all; the rest of the convolutions gets no gradient.
+        layers: Which convolutions are trained (last, conv3+ or all); the others get no gradient.
     """
 
     def __init__(self, convolutions: Convolutions, head: Head, layers: str) -> None:
@@ -80,28 +84,29 @@ class Network(nn.Module):
             layer.requires_grad_(number >= FROZEN[layers])
 
     def forward(self, images_N3HW: torch.Tensor, *masks_NU: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities (N, K) of normalised images; for the masks see the head."""
+        """Log-probabilities (N, K) of normalised images; for the masks see :class:`Head`."""
         return self.head(self.convolutions(images_N3HW), *masks_NU)
 
-    def learned(self) -> dict[str, torch.Tensor]:
-        """What training changed, by the names of a member's file: ``features.*``, ``layers.*``."""
-        parts = (self.convolutions, self.head)
+    def learned_parameters(self) -> dict[str, nn.Parameter]:
+        """The trained parameters by their names in a member's file."""
         return {
-            name: value.detach()
-            for part in parts
+            name: value
+            for part in (self.convolutions, self.head)
             for name, value in part.named_parameters()
             if value.requires_grad
         }
 
+    def learned(self) -> dict[str, torch.Tensor]:
+        """Their values, by the same names."""
+        return {name: value.detach() for name, value in self.learned_parameters().items()}
+
 
 def logits_of(head: Head, features_ND: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Logits (N, K) in float32, a thousand images at a time."""
+    """Logits (N, K) in float32, :data:`CHUNK` images at a time."""
     device = next(head.parameters()).device
-    if not len(features_ND):
-        return np.zeros((0, head.labels), np.float32)
+    parts = [torch.zeros((0, head.labels), device=device)]
     with torch.inference_mode():
-        parts = [
-            head.logits(torch.from_numpy(np.asarray(features_ND[i : i + 1000])).to(device).float())
-            for i in range(0, len(features_ND), 1000)
-        ]
+        for start in range(0, len(features_ND), CHUNK):
+            chunk_ND = torch.from_numpy(np.asarray(features_ND[start : start + CHUNK]))
+            parts.append(head.logits(chunk_ND.to(device).float()))
     return torch.cat(parts).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Adam with decoupled decay, by torch's fused kernel."""
+"""Adam with decoupled weight decay, by torch's fused kernel."""
 
 from __future__ import annotations
 
@@ -9,46 +9,45 @@ from torch import nn
 from torch.optim.adamw import adamw
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-Moments = dict[str, torch.Tensor]
 
 
 class Adam:
-    """``torch.optim.AdamW(groups, fused=True)``: the same function of torch's, the same bits.
+    """``torch.optim.AdamW(groups, fused=True)``, calling the same function of torch: the same bits.
 
-    An optimiser of torch's own loads torch's compiler when it is made, in every process that
-    trains: 800 modules and a second of a core, while a head takes about as long.
+    Constructing an optimizer of torch's own imports torch's compiler, which in every worker takes
+    as long as training a head; see docs/design-log.md.
 
     Args:
         groups: ``params``, ``lr`` and ``weight_decay`` (per step) of each; ``lr`` may be changed
             between steps.
 
     Attributes:
-        state: Of each parameter that has been stepped: ``step``, ``exp_avg`` and ``exp_avg_sq``.
+        state: ``step``, ``exp_avg`` and ``exp_avg_sq`` of each parameter, from its first step on.
     """
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
         self.param_groups = groups
-        self.state: dict[nn.Parameter, Moments] = {}
+        self.state: dict[nn.Parameter, dict[str, torch.Tensor]] = {}
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Drop all gradients."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            learning = [each for each in group["params"] if each.grad is not None]
-            moments = [self._moments(parameter) for parameter in learning]
+            params = [each for each in group["params"] if each.grad is not None]
+            states = [self._state_of(parameter) for parameter in params]
             adamw(
-                learning,
-                [parameter.grad for parameter in learning],
-                [each["exp_avg"] for each in moments],
-                [each["exp_avg_sq"] for each in moments],
+                params,
+                [parameter.grad for parameter in params],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
                 [],
-                [each["step"] for each in moments],
+                [state["step"] for state in states],
                 fused=True,
                 amsgrad=False,
                 beta1=BETAS[0],
@@ -59,8 +58,8 @@ class Adam:
                 maximize=False,
             )
 
-    def _moments(self, parameter: nn.Parameter) -> Moments:
-        """A parameter's moments; zeros before its first step."""
+    def _state_of(self, parameter: nn.Parameter) -> dict[str, torch.Tensor]:
+        """A parameter's state; zeros before its first step."""
         if parameter not in self.state:
             self.state[parameter] = {
                 "step": torch.zeros((), device=parameter.device),
@@ -71,17 +70,17 @@ class Adam:
 
 
 def adamw_for(*parts: tuple[nn.Module, float], weight_decay: float) -> Adam:
-    """Fused Adam; decay, where there is any, is decoupled and spares the biases.
+    """AdamW over the parameters that require a gradient; biases are not decayed.
 
     Args:
-        parts: Networks with their step sizes; what gets no gradient is left out.
+        parts: Modules with their learning rates.
         weight_decay: Decay per step.
     """
     groups = []
     for part, rate in parts:
-        learning = [p for p in part.parameters() if p.requires_grad]
-        matrices = [p for p in learning if p.ndim > 1]
-        vectors = [p for p in learning if p.ndim <= 1]
+        params = [p for p in part.parameters() if p.requires_grad]
+        matrices = [p for p in params if p.ndim > 1]
+        vectors = [p for p in params if p.ndim <= 1]
         groups.append({"params": matrices, "weight_decay": weight_decay, "lr": rate})
         groups.append({"params": vectors, "weight_decay": 0.0, "lr": rate})
     return Adam([group for group in groups if group["params"]])

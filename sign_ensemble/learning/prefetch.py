@@ -1,4 +1,4 @@
-"""On a GPU, a step's images are made ready while the network learns from those of the last."""
+"""On a GPU, a step's images are prepared while the network trains on those of the step before."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from sign_ensemble.learning.training_loop import MicroBatch
 def prefetch(steps: Iterator[list[MicroBatch]], device: torch.device) -> Iterator[list[MicroBatch]]:
     """The same steps in the same order.
 
-    On a GPU a thread of its own makes the next step's pieces, on a stream of its own: what it waits
-    for there is not the network's work. A processor would only share its cores between the two, so
-    there each step is made when it is asked for.
+    On a GPU a thread prepares the next step's micro-batches on a CUDA stream of its own, so that it
+    does not wait for the network's work. On CPUs, where both would share the cores, each step is
+    prepared when it is needed.
 
     Args:
-        steps: Makes a step's pieces when it is asked for them.
-        device: Where they are made.
+        steps: Prepares a step's micro-batches when the next step is taken.
+        device: Where they are prepared.
     """
     if device.type != "cuda":
         yield from steps
         return
-    side = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device)
 
     def make() -> tuple[list[MicroBatch] | None, torch.cuda.Event]:
-        with torch.cuda.stream(side):
+        with torch.cuda.stream(stream):
             micro_batches = next(steps, None)
-            return micro_batches, side.record_event()
+            return micro_batches, stream.record_event()
 
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(make)
@@ -38,10 +38,10 @@ def prefetch(steps: Iterator[list[MicroBatch]], device: torch.device) -> Iterato
             if micro_batches is None:
                 return
             waiting = thread.submit(make)
-            network = torch.cuda.current_stream(device)
-            network.wait_event(made)
+            network_stream = torch.cuda.current_stream(device)
+            network_stream.wait_event(made)
             for micro_batch in micro_batches:
                 for tensor in (*micro_batch.inputs, micro_batch.labels_N):
-                    if tensor.is_cuda:  # its memory is the side stream's: not to be used again yet
-                        tensor.record_stream(network)
+                    if tensor.is_cuda:  # its memory must not be reused by the other stream yet
+                        tensor.record_stream(network_stream)
             yield micro_batches

@@ -1,12 +1,12 @@
-"""The principal directions of the training features, in which a head learns its first layer.
+"""Principal components of the training features, the inputs on which a head is trained.
 
 A few hundred training images span a few hundred of the D directions of feature space; along the
-others the first layer's weights only follow noise. Learning along the K directions of largest
-variance is cheaper by about D/K, and strangers are read better. What has been learned is folded
-back, so that a finished head takes features like any other.
+others the first layer's weights only fit noise. Training on the P components of largest variance
+costs about P / D of the time. Afterwards the projection is folded into the first layer
+(:meth:`PrincipalComponents.unproject`), so that a finished head takes features.
 
-Letters: N training images, V the image and its views, D features, K directions, H units of the
-first hidden layer.
+Letters: N images, B images that components are fitted on, V an image and its augmented copies,
+R rows of a cache file, D features, P principal components, K labels, U units of the first layer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,19 +25,19 @@ from sign_ensemble.core.bf16_products import bf16_if_fast
 from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.network import Head
 
-MOST = 2500  # images that directions are found from: the time grows with the square of them
-AT_ONCE = 512  # images read at a time
-PART = 24 * 2**20  # bytes of features entered at a time: glibc gives more as new pages each time
-CACHED = 512 * 2**20  # bytes of entered images that a process keeps for its next trials
-CACHED_UNSEEN = 128 * 2**20  # the same of images that heads only read
+MAX_FITTED = 2500  # images that components are fitted on: the time grows with their square
+CHUNK = 512  # images projected at a time
+CHUNK_BYTES = 24 * 2**20  # of float32 features; glibc takes new pages for more, each time
+CACHE_BYTES = 512 * 2**20  # of projected training images that a process keeps
+UNSEEN_CACHE_BYTES = 128 * 2**20  # of projected images outside the training set
 
 
 @dataclass(frozen=True)
 class PrincipalComponents:
-    """Directions of feature space and the point where they cross.
+    """A subspace of feature space.
 
     Args:
-        mean_D: The training images' mean, float32.
+        mean_D: Mean of the fitted images' features, float32.
         components_PD: Orthonormal rows, largest variance first, float32.
     """
 
@@ -46,36 +46,36 @@ class PrincipalComponents:
 
     @property
     def rate_factor(self) -> float:
-        """√(D/K), what multiplies the first layer's step size.
+        """√(D / P), by which the first layer's learning rate is multiplied.
 
-        A step of Adam moves every weight by as much, so what K weights do to a unit is √(K/D) of
-        what D weights would.
+        A step of Adam moves every weight by as much, so P weights move a unit's input by √(P / D)
+        of what D weights would.
         """
         components, features = self.components_PD.shape
         return float(np.sqrt(features / components))
 
     def project(self, features_ND: torch.Tensor) -> torch.Tensor:
-        """Coordinates along the directions, (N, K): (x − mean) · directionsᵀ, float32."""
+        """Coordinates (N, P): (x − mean) · componentsᵀ, float32."""
         mean_D, components_PD = self.on(features_ND.device)
         return (features_ND.float() - mean_D) @ components_PD.T
 
     def unproject(self, head: Head) -> Head:
-        """The head on features that answers as the given one does on coordinates.
+        """The head on features that is equivalent to a head on coordinates.
 
-        W (H, K) becomes W · directions (H, D), and its bias loses W · directions · mean.
+        W (U, P) becomes W · components (U, D), and its bias loses W · components · mean.
         """
-        with torch.device("meta"):  # weights are neither drawn nor filled: all of them are given
-            end_to_end = Head(len(self.mean_D), head.widths, head.labels, head.dropout)
+        with torch.device("meta"):  # no initial weights are drawn: all of them are assigned
+            on_features = Head(len(self.mean_D), head.widths, head.labels, head.dropout)
         tensors = {name: tensor.clone() for name, tensor in head.state_dict().items()}
         mean_D, components_PD = self.on(tensors["layers.0.weight"].device)
         weight_UD = tensors["layers.0.weight"] @ components_PD
         tensors["layers.0.bias"] = tensors["layers.0.bias"] - weight_UD @ mean_D
         tensors["layers.0.weight"] = weight_UD
-        end_to_end.load_state_dict(tensors, assign=True)
-        return end_to_end.train(head.training)
+        on_features.load_state_dict(tensors, assign=True)
+        return on_features.train(head.training)
 
     def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and directions as tensors; what other processes may see too is copied first."""
+        """Mean and components as tensors; read-only arrays of shared memory are copied."""
         both = (self.mean_D, self.components_PD)
         mean_D, components_PD = (torch.from_numpy(np.require(x, requirements="W")) for x in both)
         return mean_D.to(device), components_PD.to(device)
@@ -83,11 +83,11 @@ class PrincipalComponents:
 
 @dataclass(frozen=True)
 class ProjectedImages:
-    """Training images along the principal directions of their features.
+    """Training images projected on principal components.
 
     Args:
-        subspace: The directions.
-        coordinates_NVP: Each image and its views, float16.
+        subspace: The principal components.
+        coordinates_NVP: Each image and its augmented copies, float16.
     """
 
     subspace: PrincipalComponents
@@ -99,135 +99,116 @@ class ProjectedImages:
         return self.coordinates_NVP.nbytes
 
 
-def fit_principal_components(features_ND: torch.Tensor, components: int) -> PrincipalComponents:
-    """The principal directions of some images' features.
+def fit_principal_components(features_BD: torch.Tensor, components: int) -> PrincipalComponents:
+    """The principal components of some images' features.
 
-    From the eigenvectors u of the centred images' Gram matrix (N, N) with eigenvalue λ:
-    directions are Xᵀu / √λ. Fewer than asked for if the images span fewer.
+    From the eigenvectors u of the centred images' Gram matrix (B, B) with eigenvalue λ, the
+    components are Xᵀu / √λ.
 
     Args:
-        features_ND: The images, float32.
-        components: K, at most.
+        features_BD: The images, float32.
+        components: Most components; there are fewer if the images span fewer.
     """
-    mean_D = features_ND.mean(0)
-    centred_ND = features_ND - mean_D
-    values_N, vectors_NN = torch.linalg.eigh(centred_ND @ centred_ND.T)
-    spans = values_N > 1e-5 * values_N[-1].clamp(min=1e-12)
-    spans[: max(0, len(spans) - components)] = False
-    axes_NP = vectors_NN[:, spans].flip(1)
-    components_PD = (axes_NP / values_N[spans].flip(0).sqrt()).T @ centred_ND
+    mean_D = features_BD.mean(0)
+    centred_BD = features_BD - mean_D
+    values_B, vectors_BB = torch.linalg.eigh(centred_BD @ centred_BD.T)
+    kept_B = values_B > 1e-5 * values_B[-1].clamp(min=1e-12)
+    kept_B[: max(0, len(kept_B) - components)] = False
+    axes_BP = vectors_BB[:, kept_B].flip(1)
+    components_PD = (axes_BP / values_B[kept_B].flip(0).sqrt()).T @ centred_BD
     return PrincipalComponents(mean_D.cpu().numpy(), components_PD.cpu().numpy())
 
 
 def project_images(
     features: CachedArray, row_N: NDArray[np.int64], components: int, device: torch.device
 ) -> ProjectedImages:
-    """Find the directions of training images and enter them with their views.
+    """Fit principal components to training images and project these and their augmented copies.
 
-    Images take turns in being seen as they are, as their first view, their second and so on, so
-    that the directions are those of views too. Coordinates are computed in bf16 where that is fast:
-    there heads learn in bf16, which rounds them as much.
+    The first image is fitted on as it is, the second in its first augmentation, the third in its
+    second and so on, in turns, so that the components are those of augmentations too. Where bf16 is
+    fast, coordinates are computed in it, as heads are trained in it there.
 
     Args:
         features: The cached features.
         row_N: The row of each training image in them.
-        components: K, at most.
+        components: P, at most.
         device: Where to compute.
     """
     features_RVD = features.open()
-    every = max(1, -(-len(row_N) // MOST))
-    some_N = row_N[::every]
-    turns_N = np.arange(len(some_N)) % features_RVD.shape[1]
-    some_ND = torch.from_numpy(features_RVD[some_N, turns_N]).to(device).float()
-    subspace = fit_principal_components(some_ND, components)
+    row_B = row_N[:: max(1, -(-len(row_N) // MAX_FITTED))]
+    copy_B = np.arange(len(row_B)) % features_RVD.shape[1]
+    features_BD = torch.from_numpy(features_RVD[row_B, copy_B]).to(device).float()
+    subspace = fit_principal_components(features_BD, components)
     shape = (len(row_N), features_RVD.shape[1], len(subspace.components_PD))
-    projected_NVP = np.empty(shape, np.float16)
+    coordinates_NVP = np.empty(shape, np.float16)
     mean_D, components_PD = subspace.on(device)
     components_PD = bf16_if_fast(components_PD)
-    images = max(1, PART // (4 * features_RVD[0].size))
-    for start in range(0, len(row_N), images):
-        rows_NVD = torch.from_numpy(np.asarray(features_RVD[row_N[start : start + images]]))
-        part_NVP = bf16_if_fast(rows_NVD.to(device).float().sub_(mean_D)) @ components_PD.T
-        projected_NVP[start : start + images] = part_NVP.half().cpu().numpy()
-    return ProjectedImages(subspace, projected_NVP)
+    size = max(1, CHUNK_BYTES // (4 * features_RVD[0].size))
+    for start in range(0, len(row_N), size):
+        chunk_NVD = torch.from_numpy(np.asarray(features_RVD[row_N[start : start + size]]))
+        chunk_NVP = bf16_if_fast(chunk_NVD.to(device).float().sub_(mean_D)) @ components_PD.T
+        coordinates_NVP[start : start + size] = chunk_NVP.half().cpu().numpy()
+    return ProjectedImages(subspace, coordinates_NVP)
 
 
 def projection_key(features: CachedArray, row_N: NDArray[np.int64], components: int) -> str:
-    """What images along so many directions are known by."""
+    """Key of images projected on so many principal components, for caching."""
     about = f"{features.path} {components} ".encode()
     return hashlib.sha256(about + row_N.tobytes()).hexdigest()
 
 
-def content_key(features_ND: NDArray[np.float16]) -> str:
-    """What images are known by that lie in no cache."""
-    return hashlib.sha256(np.ascontiguousarray(features_ND).view(np.uint8).data).hexdigest()
-
-
-class Sized(Protocol):
-    """What takes memory."""
-
-    @property
-    def nbytes(self) -> int:
-        """How many bytes."""
-        ...
-
-
-Kept = TypeVar("Kept", bound=Sized)
+Value = TypeVar("Value", ProjectedImages, torch.Tensor)
 
 
 def cached_or_made(
-    kept: OrderedDict[str, Kept], key: str, make: Callable[[], Kept], most: int
-) -> Kept:
-    """What is kept by this key, or is made now; of what was asked for longest ago nothing is kept
-    beyond ``most`` bytes.
-    """
-    if key not in kept:
-        kept[key] = make()
-    kept.move_to_end(key)
-    while len(kept) > 1 and sum(each.nbytes for each in kept.values()) > most:
-        kept.popitem(last=False)
-    return kept[key]
+    cache: OrderedDict[str, Value], key: str, make: Callable[[], Value], most: int
+) -> Value:
+    """The value in a cache of at most ``most`` bytes; the least recently used are dropped."""
+    if key not in cache:
+        cache[key] = make()
+    cache.move_to_end(key)
+    while len(cache) > 1 and sum(value.nbytes for value in cache.values()) > most:
+        cache.popitem(last=False)
+    return cache[key]
 
 
-_KEPT: OrderedDict[str, ProjectedImages] = OrderedDict()
-_UNSEEN: OrderedDict[str, torch.Tensor] = OrderedDict()
+_CACHE: OrderedDict[str, ProjectedImages] = OrderedDict()
+_UNSEEN_CACHE: OrderedDict[str, torch.Tensor] = OrderedDict()
 
 
 def cached_projection(
     features: CachedArray, row_N: NDArray[np.int64], components: int, device: torch.device
 ) -> ProjectedImages:
-    """:func:`project_images`, kept by this process for its next trainings on the same images."""
+    """:func:`project_images`, cached for this process's next trainings on the same images."""
     key = projection_key(features, row_N, components)
     return cached_or_made(
-        _KEPT, key, lambda: project_images(features, row_N, components, device), CACHED
+        _CACHE, key, lambda: project_images(features, row_N, components, device), CACHE_BYTES
     )
 
 
-def project_unseen(
+def cached_unseen_projection(
     key: str,
     subspace: PrincipalComponents,
     read: Callable[[], NDArray[np.float16]],
     device: torch.device,
 ) -> torch.Tensor:
-    """Images that no head of a subspace learns from, along its directions (N, K), float32: entered
-    once, for all heads of this process that read them.
+    """Coordinates (N, P), float32, of images outside the training set.
 
-    A head that left its subspace to read them would do D / K times the work, and leaving costs as
-    much again: without both a trial's fold took .75 of the time (1.13 to .85 s, n = 2 of 16 heads).
+    They are cached for all heads of this process that are evaluated on them.
 
     Args:
-        key: What the subspace and the images are known by.
-        subspace: The directions.
-        read: The images' features (N, D), asked for if they are not kept.
+        key: Key of subspace and images.
+        subspace: The principal components.
+        read: Returns the images' features (N, D).
         device: Where to compute.
     """
 
     def projected() -> torch.Tensor:
         features_ND = read()
         parts = [torch.zeros((0, len(subspace.components_PD)), device=device)]
-        for start in range(0, len(features_ND), AT_ONCE):
-            rows = torch.from_numpy(np.asarray(features_ND[start : start + AT_ONCE]))
-            parts.append(subspace.project(rows.to(device)))
+        for start in range(0, len(features_ND), CHUNK):
+            chunk_ND = torch.from_numpy(np.asarray(features_ND[start : start + CHUNK]))
+            parts.append(subspace.project(chunk_ND.to(device)))
         return torch.cat(parts)
 
-    return cached_or_made(_UNSEEN, f"{key} {device}", projected, CACHED_UNSEEN)
+    return cached_or_made(_UNSEEN_CACHE, f"{key} {device}", projected, UNSEEN_CACHE_BYTES)

@@ -1,4 +1,4 @@
-"""Whole networks trained over the cluster by Ray Train."""
+"""Fine-tuning over the cluster by Ray Train."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ ANSWER_SECONDS = 10  # as long as Ray Train itself waits for a dashboard
 
 @ray.remote(num_cpus=0)
 class ProgressActor:
-    """Where trainings say how far they are."""
+    """The progress of all trainings."""
 
     def __init__(self) -> None:
-        self.passes: dict[str, float] = {}
+        self.epochs: dict[str, float] = {}
 
-    def tell(self, path: str, passes: float) -> None:
-        """A member has come through so many passes."""
-        self.passes[path] = passes
+    def update(self, path: str, epochs: float) -> None:
+        """A member has been trained for so many epochs."""
+        self.epochs[path] = epochs
 
-    def read(self) -> float:
-        """Passes of all members."""
-        return sum(self.passes.values())
+    def total(self) -> float:
+        """Epochs of all members."""
+        return sum(self.epochs.values())
 
 
 def run_training(
@@ -59,10 +59,19 @@ def run_training(
     scale: ScaleConfig,
     progress_actor: Any,
 ) -> None:
-    """One Ray Train run over some members, one after another; ``progress_actor`` may be None."""
-    workers = (
-        resources.least if resources.least == resources.most else (resources.least, resources.most)
-    )
+    """Fine-tune members one after another in one Ray Train run.
+
+    Args:
+        jobs: Members to train.
+        task: Images and labels.
+        resources: Of the run's workers.
+        folder: For checkpoints.
+        name: Of the run, a folder below.
+        scale: Checkpoint interval, micro-batch, failures.
+        progress_actor: A :class:`ProgressActor`, or None.
+    """
+    least, most = resources.min_workers, resources.max_workers
+    workers = least if least == most else (least, most)
     training = f"{folder}/{name}"
     release_resources(training)
     per_worker: dict[str, float] = {"CPU": resources.cpus, "memory": memory_mark(training)}
@@ -75,7 +84,7 @@ def run_training(
             "jobs": jobs,
             "task": task,
             "scale": scale,
-            "board": progress_actor,
+            "progress_actor": progress_actor,
             "threads": resources.cpus,
         },
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if one_each else "gloo"),
@@ -93,16 +102,15 @@ def run_training(
 
 
 def memory_mark(training: str) -> int:
-    """So many bytes of memory, at most a million, a training of this name asks for: they tell
-    what it holds of the cluster from what others hold.
-    """
+    """Bytes of memory, at most a million, whose request identifies a training's placement group."""
     return 1 + int(hashlib.sha256(training.encode()).hexdigest(), 16) % 1_000_000
 
 
 def release_resources(training: str) -> None:
-    """Take back what a training of this name still holds of the cluster, its caller having died
-    before Ray Train had noted it: nobody else would as long as the job lasts (Ray 2.60 frees a
-    placement group when its job ends, or by an actor that is told of it seconds after it is made).
+    """Remove the placement group of an earlier training of this name.
+
+    Its caller died before Ray Train had recorded it; else it would last as long as the job (Ray
+    2.60 removes it at the job's end, or by an actor that learns of it seconds after its creation).
     """
     for number, group in placement_group_table().items():
         marks = {bundle.get("memory") for bundle in group["bundles"].values()}
@@ -111,53 +119,51 @@ def release_resources(training: str) -> None:
 
 
 def training_task() -> Any:
-    """:func:`run_training` as a task whose actors know which Ray they belong to."""
-    known = dict(ray_environment(ray.get_runtime_context().gcs_address))
+    """:func:`run_training` as a Ray task whose actors know which Ray they belong to."""
+    env = dict(ray_environment(ray.get_runtime_context().gcs_address))
     return ray.remote(run_training).options(
-        num_cpus=0, max_retries=0, runtime_env={"env_vars": known}, scheduling_strategy=this_node()
+        num_cpus=0, max_retries=0, runtime_env={"env_vars": env}, scheduling_strategy=this_node()
     )
 
 
-@lru_cache(maxsize=1)  # asked once a process: another's dashboard may come and go, its own stays
+@lru_cache(maxsize=1)  # a Ray's own dashboard is there from start to end; another's may change
 def ray_environment(address: str) -> Mapping[str, str]:
-    """What tells a training's actors that they belong to the Ray at this address.
+    """Environment variables by which a training's actors find the Ray at this address.
 
-    Ray Train frees what a training holds, after its caller has died, by an actor that asks the
-    dashboard of the Ray in RAY_ADDRESS whether the caller lives. Without an address it takes the
-    machine's latest: where several run, it fails and the CPUs stay taken, or it misses the training
-    there and takes its CPUs away. A Ray without a dashboard names the usual port all the same, and
-    whichever other Ray answers there misses the training too (``is_actor_alive`` of Ray 2.60): then
-    nobody is to be asked.
+    When a training's caller has died, an actor of Ray Train frees its resources. It asks the
+    dashboard of the Ray in RAY_ADDRESS, by default the machine's latest, whether the caller lives.
+    If that is another Ray, the CPUs are never freed, or are freed during the training. A Ray
+    without a dashboard names the usual port all the same, where another Ray's may answer
+    (``is_actor_alive`` of Ray 2.60): then the address is one where nothing answers.
     """
     ours = {"RAY_ADDRESS": address}
-    nobody = ours | {"RAY_API_SERVER_ADDRESS": NOWHERE}
-    asked = ray.remote(dashboard_knows).options(
+    no_dashboard = ours | {"RAY_API_SERVER_ADDRESS": NOWHERE}
+    check = ray.remote(dashboard_knows).options(
         num_cpus=0,
         resources={HEAD_NODE_RESOURCE_NAME: 0.001},
-        runtime_env={"env_vars": nobody},  # most often the training's: its process is there then
+        runtime_env={"env_vars": no_dashboard},  # mostly the training's own: reuses its process
         scheduling_strategy="DEFAULT",  # a trial's own placement group need not hold it
     )
-    known = ray.get(asked.remote(ray.get_runtime_context().get_node_id()))
-    return ours if known else nobody
+    known = ray.get(check.remote(ray.get_runtime_context().get_node_id()))
+    return ours if known else no_dashboard
 
 
 def dashboard_knows(node: str) -> bool:
-    """Whether the dashboard of the Ray in RAY_ADDRESS is there and knows a node of it; to be asked
-    on the head's machine, where it is, and by a process that else would ask nobody.
+    """Whether the dashboard of the Ray in RAY_ADDRESS answers and knows a node.
+
+    To be called on the head node, where the dashboard is, in the environment of a Ray without one.
     """
-    nobody = os.environ.pop("RAY_API_SERVER_ADDRESS")
+    nowhere = os.environ.pop("RAY_API_SERVER_ADDRESS")
     try:
         return get_node(node, timeout=ANSWER_SECONDS) is not None
     except (RayStateApiException, ConnectionError, RuntimeError, ValueError):
         return False
     finally:
-        os.environ["RAY_API_SERVER_ADDRESS"] = nobody
+        os.environ["RAY_API_SERVER_ADDRESS"] = nowhere
 
 
 def this_node() -> NodeAffinitySchedulingStrategy:
-    """On the caller's own node, whose loss costs no more than the caller's; another may be lost,
-    or be lost already without Ray's having noticed.
-    """
+    """The caller's own node: any other may be lost, perhaps without Ray having noticed."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
@@ -166,9 +172,8 @@ def finetune_one(
 ) -> None:
     """Fine-tune one network with Ray Train, unless an interrupted call has done so."""
     if not finished_sha256(job):
-        ray.get(
-            training_task().remote([job], task, resources, str(folder), "training", scale, None)
-        )
+        about = ([job], task, resources, str(folder), "training", scale, None)
+        ray.get(training_task().remote(*about))
 
 
 def finetune_members(
@@ -178,14 +183,14 @@ def finetune_members(
     scale: ScaleConfig,
     progress: Callable[[int, int], None],
 ) -> list[str]:
-    """Fine-tune members with Ray Train; what an interrupted call has made or begun is kept.
+    """Fine-tune members with Ray Train; an interrupted call is resumed.
 
     Args:
-        jobs: What to train; their heads' files are there.
+        jobs: Members to train, whose heads are there.
         task: Images and labels.
         folder: For Ray Train's checkpoints.
         scale: Workers and resources.
-        progress: Called with (passes done, passes).
+        progress: Called with (epochs done, epochs).
 
     Returns:
         sha256 of each member's file, in the order of the jobs.
@@ -194,9 +199,9 @@ def finetune_members(
         UserError: the cluster is too small, or a training failed more often than allowed.
     """
     missing = [job for job in jobs if not finished_sha256(job)]
-    passes = sum(job.card.finetune.epochs for job in jobs)
-    before = passes - sum(job.card.finetune.epochs for job in missing)
-    progress(before, passes)
+    epochs = sum(job.card.finetune.epochs for job in jobs)
+    before = epochs - sum(job.card.finetune.epochs for job in missing)
+    progress(before, epochs)
     if missing:
         resources = resources_for(scale, ray.cluster_resources(), len(missing), largest_node())
         progress_actor = ProgressActor.options(scheduling_strategy=this_node()).remote()  # type: ignore[attr-defined]  # Ray adds it
@@ -204,24 +209,24 @@ def finetune_members(
         training = training_task()
         waiting = [
             training.remote(
-                missing[i :: resources.concurrent], shared, resources, str(folder), f"lane-{i}",
-                scale, progress_actor,
+                missing[i :: resources.concurrent], shared, resources, str(folder),
+                f"training-{i}", scale, progress_actor,
             )
             for i in range(resources.concurrent)
         ]  # fmt: skip
         try:
             while waiting:
                 ready, waiting = ray.wait(waiting, timeout=1)
-                progress(before + int(ray.get(progress_actor.read.remote())), passes)
+                progress(before + int(ray.get(progress_actor.total.remote())), epochs)
                 for reference in ready:
                     ray.get(reference)
         except ray.exceptions.RayTaskError as fault:
             raise UserError(f"fine-tuning failed: {last_line(fault)}") from None
-        progress(passes, passes)
+        progress(epochs, epochs)
     return [file_sha256(storage_path(job.path)) for job in jobs]
 
 
 def last_line(fault: BaseException) -> str:
-    """The last line of what went wrong in a worker."""
+    """The last line of a worker's error."""
     lines = [line for line in str(fault).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(fault).__name__

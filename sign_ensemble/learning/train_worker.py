@@ -1,4 +1,4 @@
-"""What every worker of Ray Train runs: members fine-tuned one after another, with checkpoints."""
+"""A worker of Ray Train: members are fine-tuned one after another, with checkpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.storage import storage_path
 from sign_ensemble.learning.finetuning import (
     PixelBatches,
-    checkpoint_header,
     checkpoint_tensors,
     finetuning_schedule,
     network_of,
@@ -39,12 +38,12 @@ from sign_ensemble.learning.optimizer import Adam
 from sign_ensemble.learning.task import PixelTask
 from sign_ensemble.learning.training_loop import TrainingState, fit
 
-ASK_EVERY = 16  # steps between two looks at the clock, which workers must agree on
+CHECK_EVERY = 16  # steps between two checks of the clock, for which workers synchronise
 
 
 @dataclass(frozen=True)
 class Job:
-    """A member to be trained, the file it goes to and, for fine-tuning, its head's."""
+    """A member to train, its file and, for fine-tuning, its head's file."""
 
     card: Card
     path: str
@@ -52,44 +51,40 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What a checkpoint of this training is known by."""
+        """Identifies this training's checkpoints."""
         return hashlib.sha256(json.dumps(asdict(self.card), sort_keys=True).encode()).hexdigest()
 
 
 def worker_loop(config: dict[str, Any]) -> None:
-    """Train a lane's members one after another.
+    """Train a run's members one after another, resuming at its checkpoint.
 
-    A checkpoint names the member that it belongs to. Members before that one are done: so all
-    workers agree on where to go on, whoever of them was lost.
+    A checkpoint names its member, and the members before that one are finished: so all workers
+    agree on where to resume, whichever of them was lost.
     """
     compute_with(config["threads"])
     jobs: Sequence[Job] = config["jobs"]
     header, tensors = read_checkpoint()
     for job in remaining_jobs(jobs, header):
-        mine = header.get("key") == job.key
-        begin = (
-            TrainingState(header["epoch"], header["step"], tuple(header["losses"]))
-            if mine
-            else None
-        )
-        finetune_member(job, config, begin, tensors if mine else {})
+        if header.get("key") == job.key:
+            begin = TrainingState(header["epoch"], header["step"], tuple(header["losses"]))
+            finetune_member(job, config, begin, tensors)
+        else:
+            finetune_member(job, config, None, {})
 
 
 def finished_sha256(job: Job) -> str:
-    """sha256 of the file if an interrupted call has already made that very member, else ""."""
+    """sha256 of the file if an interrupted call has finished this job, else ""."""
     path = storage_path(job.path)
     if not path.exists():
         return ""
     try:
         return file_sha256(path) if load(path).card == job.card else ""
-    except UserError:  # damaged: made anew
+    except UserError:  # damaged: trained again
         return ""
 
 
 def remaining_jobs(jobs: Sequence[Job], header: Mapping[str, Any]) -> Sequence[Job]:
-    """The jobs from the one on that a checkpoint belongs to, or after it if that is done; all, if
-    it belongs to none.
-    """
+    """The jobs from a checkpoint's own on, without it if it is done; all for another checkpoint."""
     keys = [job.key for job in jobs]
     if header.get("key") not in keys:
         return jobs
@@ -103,7 +98,7 @@ def finetune_member(
     begin: TrainingState | None,
     tensors: dict[str, torch.Tensor],
 ) -> None:
-    """Train one member together with the other workers, report checkpoints, save it."""
+    """Train one member together with the other workers, reporting checkpoints, and save it."""
     task: PixelTask = config["task"]
     scale: ScaleConfig = config["scale"]
     context = ray.train.get_context()
@@ -116,7 +111,7 @@ def finetune_member(
     if tensors:
         restore(network, optimizer, tensors)
     in_place = {"gradient_as_bucket_view": True}  # else 60 MB are copied in every step
-    shared = ray.train.torch.prepare_model(network, parallel_strategy_kwargs=in_place)
+    distributed = ray.train.torch.prepare_model(network, parallel_strategy_kwargs=in_place)
     batches = PixelBatches(
         task,
         bootstrap_rows(np.flatnonzero(task.folds_N != job.card.fold), recipe, job.card.seed),
@@ -132,35 +127,34 @@ def finetune_member(
     clock = Clock(60 * scale.checkpoint_minutes, workers, device)
 
     def after_step(state: TrainingState) -> None:
-        if rank == 0 and config["board"] and state.step % ASK_EVERY == 0:
-            config["board"].tell.remote(job.path, state.epoch - 1 + state.step / batches.steps)
-        if state.step == 0 or (state.step % ASK_EVERY == 0 and clock.expired()):
+        if rank == 0 and config["progress_actor"] and state.step % CHECK_EVERY == 0:
+            epochs = state.epoch - 1 + state.step / batches.steps
+            config["progress_actor"].update.remote(job.path, epochs)
+        if state.step == 0 or (state.step % CHECK_EVERY == 0 and clock.expired()):
             write_checkpoint(job, state, network, optimizer, rank)
-            clock.begin()
+            clock.restart()
 
     schedule = finetuning_schedule(settings, recipe.label_smoothing)
-    fit(shared, batches, schedule, optimizer, device, None, begin, after_step)
+    fit(distributed, batches, schedule, optimizer, device, None, begin, after_step)
     if rank == 0:
-        learned = {
-            name: value.cpu().contiguous().numpy() for name, value in network.learned().items()
-        }
+        learned = {k: value.cpu().contiguous().numpy() for k, value in network.learned().items()}
         save(Member(job.card, learned), storage_path(job.path))
     report({"key": job.key, "done": True}, {}, rank)
 
 
 class Clock:
-    """Rank 0's clock, which all workers go by."""
+    """A timer on rank 0, read by all workers."""
 
     def __init__(self, seconds: float, workers: int, device: torch.device) -> None:
         self.seconds, self.workers, self.device = seconds, workers, device
-        self.begin()
+        self.restart()
 
-    def begin(self) -> None:
-        """Start anew."""
+    def restart(self) -> None:
+        """Restart."""
         self.began = time.monotonic()
 
     def expired(self) -> bool:
-        """Whether the time is over; all workers must ask together."""
+        """Whether the time is over; all workers must call it together."""
         expired = torch.tensor(
             [float(time.monotonic() - self.began > self.seconds)], device=self.device
         )
@@ -170,19 +164,15 @@ class Clock:
 
 
 def write_checkpoint(
-    job: Job,
-    state: TrainingState,
-    network: Network,
-    optimizer: Adam,
-    rank: int,
+    job: Job, state: TrainingState, network: Network, optimizer: Adam, rank: int
 ) -> None:
-    """Report where a training stands, with all that it needs to go on."""
+    """Report a checkpoint from which the training can be resumed."""
     tensors = checkpoint_tensors(network, optimizer) if rank == 0 else {}
-    report({"key": job.key, "done": False, **checkpoint_header(state)}, tensors, rank)
+    report({"key": job.key, "done": False, **asdict(state)}, tensors, rank)
 
 
 def report(header: dict[str, Any], tensors: dict[str, torch.Tensor], rank: int) -> None:
-    """Report a checkpoint; all workers must, and rank 0's is kept."""
+    """Report to Ray Train, as all workers must; rank 0's checkpoint is kept."""
     if rank:
         ray.train.report({})
         return
@@ -193,7 +183,7 @@ def report(header: dict[str, Any], tensors: dict[str, torch.Tensor], rank: int) 
 
 
 def read_checkpoint() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Header and tensors of the lane's last checkpoint; empty if there is none."""
+    """Header and tensors of the run's last checkpoint; empty if there is none."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         return {}, {}
@@ -201,5 +191,5 @@ def read_checkpoint() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         path = Path(folder) / "state.safetensors"
         with safe_open(path, "pt") as opened:
             header = {key: json.loads(value) for key, value in (opened.metadata() or {}).items()}
-            names = opened.keys()  # it is no mapping: it cannot be iterated
+            names = opened.keys()  # safe_open has no iterator
             return header, {name: opened.get_tensor(name) for name in names}

@@ -1,16 +1,16 @@
-"""The one training loop.
+"""The one training loop: heads on features and networks on images, on one worker or several.
 
-It sees a network, batches and a course; whether the batches are cached features or images, what of
-the network learns, and how many workers share a step, is the caller's affair.
+Letters: N images of a micro-batch, R rows of a cache file, V an image and its augmented copies,
+D features, K labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import ceil, cos, inf, isfinite, pi
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,16 +20,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.core.device import bf16_is_fast
+from sign_ensemble.learning.optimizer import Adam
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Images that go through the network together.
+    """Images that go through the network together; one or several make a step.
 
     Args:
-        inputs: What the network takes.
-        labels_N: Their labels.
-        weight: What their mean loss counts in the step; the weights of a step's pieces sum to 1.
+        inputs: The network's arguments.
+        labels_N: The labels.
+        weight: Of their mean loss in the step's; the weights of a step's micro-batches sum to 1.
     """
 
     inputs: tuple[torch.Tensor, ...]
@@ -38,46 +39,29 @@ class MicroBatch:
 
 
 class Batches(Protocol):
-    """Training data that can be passed over again and again."""
+    """Training data, in epochs of steps of micro-batches."""
 
     @property
     def steps(self) -> int:
-        """Steps of one pass."""
+        """Steps of an epoch."""
         ...
 
     def epoch(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
-        """The pieces of each step of pass ``number`` (from 1), in random order, from step ``begin``
-        (from 0) on.
-        """
-        ...
-
-
-class Optimizer(Protocol):
-    """What moves the weights: that of ``adam.py``, or any of torch's own."""
-
-    param_groups: list[dict[str, Any]]
-
-    def zero_grad(self) -> None:
-        """Forget all gradients."""
-        ...
-
-    def step(self) -> Any:
-        """Move every parameter that has a gradient."""
+        """Micro-batches of the steps of epoch ``number`` (from 1), from ``begin`` (from 0) on."""
         ...
 
 
 @dataclass(frozen=True)
 class FeatureBatches:
-    """Cached features in batches; every epoch draws, for some images, one of their views.
+    """Cached features in batches; in every epoch some images are replaced by an augmented copy.
 
     Args:
         features_RVD: All cached features, memory-mapped.
-        rows_N: The row of each training image in them.
-        labels_N: Its label.
+        rows_N: The row of each training image.
+        labels_N: The label of each training image.
         size: Images per batch.
-        augment_prob: Share of images that an epoch replaces by a view.
-        rng: Order of images and views. Its state moves on, so a training of a head, which takes
-            seconds, begins at the beginning.
+        augment_prob: Probability that an image is replaced by one of its augmented copies.
+        rng: Draws order and copies. Its state is not saved: a head's training is not resumed.
     """
 
     features_RVD: NDArray[np.float16]
@@ -89,33 +73,33 @@ class FeatureBatches:
 
     @property
     def steps(self) -> int:
-        """Steps of one pass."""
+        """Steps of an epoch."""
         return ceil(len(self.rows_N) / self.size)
 
     def epoch(self, number: int, begin: int) -> Iterator[list[MicroBatch]]:
-        """Features (B, E) in float16 and labels (B,), each image once."""
+        """Features (N, D) in float16 and labels; each image once."""
         order = self.rng.permutation(len(self.rows_N))
-        augmentations = np.zeros(len(order), np.int64)
+        copies = np.zeros(len(order), np.int64)
         if self.features_RVD.shape[1] > 1:
             drawn = self.rng.integers(1, self.features_RVD.shape[1], size=len(order))
-            augmentations = np.where(self.rng.random(len(order)) < self.augment_prob, drawn, 0)
+            copies = np.where(self.rng.random(len(order)) < self.augment_prob, drawn, 0)
         for start in range(begin * self.size, len(order), self.size):
             chosen = order[start : start + self.size]
-            values = self.features_RVD[self.rows_N[chosen], augmentations[chosen]]
+            values = self.features_RVD[self.rows_N[chosen], copies[chosen]]
             yield [MicroBatch((torch.from_numpy(values),), torch.from_numpy(self.labels_N[chosen]))]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a training goes.
+    """Epochs, learning-rate schedule, smoothing and clipping of a training.
 
     Args:
-        epochs: Passes, at most.
+        epochs: Most epochs.
         label_smoothing: See :func:`smoothed_nll`.
-        patience: Passes without a better loss on the images kept back before it stops.
-        warmup: Share of all steps in which step sizes rise to their highest.
-        cosine: Whether they then fall to nothing along a cosine; else they stay.
-        clip: Longest gradient.
+        patience: Epochs without a better validation loss before training stops.
+        warmup: Share of all steps in which learning rates rise linearly.
+        cosine: Whether they then fall to 0 along a cosine; else they stay constant.
+        clip: Largest norm of the gradient.
     """
 
     epochs: int
@@ -126,7 +110,7 @@ class Schedule:
     clip: float = inf
 
     def rate_factor(self, step: int, steps: int) -> float:
-        """What step ``step`` (from 0) of ``steps`` multiplies the highest step size by.
+        """Factor of the highest learning rate at step ``step`` (from 0) of ``steps``.
 
         (step + 1) / w in the first w = warmup · steps; then 1, or (1 + cos(π t)) / 2 with t from 0
         to 1 over the rest.
@@ -139,10 +123,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Where a training stands: ``step`` steps of pass ``epoch`` (from 1) are done.
+    """``step`` steps of epoch ``epoch`` (from 1) are done.
 
-    ``losses`` are the means of the passes that are done, each over its steps since the training
-    began or went on.
+    ``losses`` are the mean losses of the finished epochs, each over its steps since the training
+    began or was resumed.
     """
 
     epoch: int = 1
@@ -152,10 +136,10 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training came to.
+    """The outcome of a training.
 
-    ``epochs`` were run; the network holds the weights after ``best_epoch`` (from 1), whose loss on
-    the images kept back was ``validation_nll`` (nats per image; None if none were kept back).
+    ``epochs`` were run; the network has the weights of ``best_epoch`` (from 1), whose loss on the
+    validation images was ``validation_nll`` (nats per image; None without validation images).
     """
 
     epochs: int
@@ -175,37 +159,30 @@ def smoothed_nll(
 
 
 def head_schedule(recipe: MemberConfig) -> Schedule:
-    """How a head alone is trained."""
+    """The schedule of a head's training."""
     return Schedule(recipe.epochs, recipe.label_smoothing, recipe.patience)
-
-
-def without_gradient_sync(network: nn.Module) -> AbstractContextManager[None]:
-    """Gradients stay with this worker for the length of the block."""
-    if isinstance(network, DistributedDataParallel):
-        return network.no_sync()
-    return nullcontext()
 
 
 def backward(
     network: nn.Module, micro_batches: list[MicroBatch], smoothing: float, device: torch.device
 ) -> torch.Tensor:
-    """Gradients of one step's loss, summed over its pieces and, by the last one, over workers.
+    """Gradients of a step's loss, summed over micro-batches and, by the last one, over workers.
 
     Returns:
         This worker's part of the loss.
     """
-    half = bf16_is_fast(device)
-    shared = isinstance(network, DistributedDataParallel)
-    workers = torch.distributed.get_world_size() if shared else 1
+    bf16 = bf16_is_fast(device)
+    parallel = network if isinstance(network, DistributedDataParallel) else None
+    workers = torch.distributed.get_world_size() if parallel else 1
     total = torch.zeros((), device=device)
     for left, micro_batch in zip(range(len(micro_batches) - 1, -1, -1), micro_batches, strict=True):
-        first, *others = (each.to(device, non_blocking=True) for each in micro_batch.inputs)
+        first, *masks = (each.to(device, non_blocking=True) for each in micro_batch.inputs)
         labels_N = micro_batch.labels_N.to(device, non_blocking=True)
-        with without_gradient_sync(network) if left else nullcontext():
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                log_probs_NK = network(first if half else first.float(), *others)
+        with parallel.no_sync() if parallel and left else nullcontext():
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                log_probs_NK = network(first if bf16 else first.float(), *masks)
             loss = smoothed_nll(log_probs_NK.float(), labels_N, smoothing) * micro_batch.weight
-            (loss * workers).backward()  # of which DistributedDataParallel takes the mean
+            (loss * workers).backward()  # DistributedDataParallel takes the mean over workers
         total += loss.detach()
     return total
 
@@ -214,7 +191,7 @@ def fit(
     network: nn.Module,
     batches: Batches,
     schedule: Schedule,
-    optimizer: Optimizer,
+    optimizer: Adam | torch.optim.Optimizer,
     device: torch.device,
     validation_nll: Callable[[nn.Module], float] | None = None,
     begin: TrainingState | None = None,
@@ -225,25 +202,26 @@ def fit(
     Args:
         network: Maps inputs to log-probabilities.
         batches: Training data.
-        schedule: Passes, pace, smoothing, clipping.
-        optimizer: Over the network's parameters, with their highest step sizes.
+        schedule: Epochs, learning-rate schedule, smoothing, clipping.
+        optimizer: Over the network's parameters, with their highest learning rates.
         device: Where to train; the network is there already.
-        validation_nll: Loss on images kept back, asked after every pass. Training ends when it has not
-            fallen for ``course.patience`` passes, and the best pass's weights are kept.
-        begin: Where an interrupted training stood; network and optimiser are as they were then.
-        after_step: Told where the training stands.
+        validation_nll: Loss on the validation images, computed after every epoch. Training ends
+            when it has not fallen for ``schedule.patience`` epochs, and the best epoch's weights
+            are kept.
+        begin: State of an interrupted training, to which network and optimizer were restored.
+        after_step: Called with the state after every step.
 
     Raises:
-        FloatingPointError: the loss is no number any more.
+        FloatingPointError: the loss is not finite.
     """
-    at = begin or TrainingState()
+    state = begin or TrainingState()
     steps, highest = batches.steps, [group["lr"] for group in optimizer.param_groups]
-    losses = list(at.losses)
+    losses = list(state.losses)
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
-    for epoch in range(at.epoch, schedule.epochs + 1):
+    for epoch in range(state.epoch, schedule.epochs + 1):
         network.train()
         total = torch.zeros((), device=device)
-        for step, micro_batches in enumerate(batches.epoch(epoch, at.step), at.step):
+        for step, micro_batches in enumerate(batches.epoch(epoch, state.step), state.step):
             rate_factor = schedule.rate_factor((epoch - 1) * steps + step, schedule.epochs * steps)
             for group, rate in zip(optimizer.param_groups, highest, strict=True):
                 group["lr"] = rate * rate_factor
@@ -254,15 +232,15 @@ def fit(
             optimizer.step()
             if after_step and step + 1 < steps:
                 after_step(TrainingState(epoch, step + 1, tuple(losses)))
-        losses.append(sum_over_workers(total, network) / (steps - at.step))
+        losses.append(sum_over_workers(total, network) / (steps - state.step))
         if not isfinite(losses[-1]):
             raise FloatingPointError(
                 f"training diverged: the loss is {losses[-1]} in epoch {epoch} with learning_rate "
                 f"{highest[0]:.1e}"
             )
-        at = TrainingState(epoch + 1, 0, tuple(losses))
+        state = TrainingState(epoch + 1, 0, tuple(losses))
         if after_step:
-            after_step(at)
+            after_step(state)
         if validation_nll is None:
             continue
         network.eval()

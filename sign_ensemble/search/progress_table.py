@@ -1,4 +1,4 @@
-"""The search as it goes: a live table in a terminal, a line per ended trial elsewhere."""
+"""Progress of the search: a live table in a terminal, a line per ended trial elsewhere."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sign_ensemble.search.records import TrialRecord
 
 
 class SearchTable:
-    """The search as it goes: trials done, running and pruned, the best so far, time left.
+    """Shows trials done, running and pruned, the best so far, and the time left.
 
     Args:
-        trials: How many there will be.
+        trials: Number of trials of the search.
         folds: Folds of a trial.
-        ended: Those of an earlier call.
-        on_end: Also told of every ended trial.
+        ended: Trials of an earlier call.
+        on_end: Called with the record of every ended trial.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SearchTable:
             self._live.start()
         return self
 
-    def __exit__(self, *fault: Any) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._live.stop()
 
     def started(self, number: int) -> None:
@@ -79,10 +79,9 @@ class SearchTable:
         )
         if best is not None:
             text += f", best nll {best.nll:.4f} (trial {best.number})"
-        here = len(self._ended) - self._before
-        left = self._trials - len(self._ended)
-        if here > 0 and left > 0:
-            text += f", about {(time.monotonic() - self._began) / here * left / 60:.1f} min left"
+        done, left = len(self._ended) - self._before, self._trials - len(self._ended)
+        if done > 0 and left > 0:
+            text += f", about {(time.monotonic() - self._began) / done * left / 60:.1f} min left"
         return text
 
     def _show(self) -> None:

@@ -1,4 +1,4 @@
-"""What Ray Tune tells of its trials, written down."""
+"""A callback of Ray Tune that writes the records of trials."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sign_ensemble.search.records import TrialRecord, write_record
 
 
 class Observer(Protocol):
-    """Who is told how the search goes."""
+    """An object that is notified of the search's progress."""
 
     def started(self, number: int) -> None:
         """A trial began."""
@@ -28,10 +28,10 @@ class Observer(Protocol):
 
 
 class Recorder(tune.Callback):
-    """Writes each ended trial's record and tells the observer.
+    """Writes each ended trial's record and notifies the observer.
 
-    A trial that Ray Tune gave up too early has not ended: what would be its record is added to
-    ``given_up``.
+    A trial that Ray Tune gave up too early has not ended: its record is added to ``given_up``
+    instead.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class Recorder(tune.Callback):
         self._recovered: dict[str, int] = {}  # trial → Tune's iteration
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray pickles callbacks for a restore that is never asked for here."""
+        """Nothing: Ray pickles callbacks for its own way of resuming, which is not used here."""
         return {}
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Ray Tune has gone once round, and nothing is half done: an interrupt ends the search."""
+        """Between two steps of Ray Tune, an interrupt ends the search."""
         raise_if_interrupted()
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """A worker took the trial up."""
+        """A worker began the trial."""
         self._observer.started(trial.config["trial"]["number"])
 
     def on_trial_result(
@@ -65,7 +65,7 @@ class Recorder(tune.Callback):
         self._observer.progressed(trial.config["trial"]["number"], result["fold"], result["nll"])
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """All folds have ended, or ASHA stopped the trial; a spent time budget is no end."""
+        """All folds have ended, or ASHA or a spent time budget (no end) stopped the trial."""
         done = (trial.last_result or {}).get("fold", 0)
         if done == self._task.folds:
             self._record(trial, "complete", done)
@@ -73,17 +73,16 @@ class Recorder(tune.Callback):
             self._record(trial, "pruned", done)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """The trial broke and is started again."""
+        """The trial failed and is restarted."""
         self._recovered[trial.trial_id] = iteration
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """The trial broke more often than allowed, or Ray Tune gave it up too early."""
-        file = Path(
-            trial.error_file or ""
-        )  # trial.get_error reads where it is copied to only later
+        """The trial failed more often than allowed, or Ray Tune gave it up too early."""
+        file = Path(trial.error_file or "")  # trial.get_error's copy is not there yet
         text = (file.read_text() if file.is_file() else "unknown").strip().splitlines()
+        error = text[-1] if text else "unknown"
         number, params = trial.config["trial"]["number"], trial.config["trial"]["params"]
-        record = TrialRecord(number, "failed", dict(params), (), text[-1] if text else "unknown")
+        record = TrialRecord(number, "failed", dict(params), (), error)
         if is_given_up_too_early(self._recovered.get(trial.trial_id), iteration):
             self._given_up.append(record)
         else:
@@ -91,32 +90,29 @@ class Recorder(tune.Callback):
 
     def _record(self, trial: Any, status: Literal["complete", "pruned"], done: int) -> None:
         number, params = trial.config["trial"]["number"], trial.config["trial"]["params"]
-        folds = tuple(recorded_fold(self._run, number, fold) for fold in range(done))
+        folder = self._run.trial(number)
+        headers = (read_arrays(folder / f"fold-{fold}.safetensors")[1] for fold in range(done))
+        folds = tuple(dict(header["figures"]) for header in headers)
         record_end(self._run, self._observer, TrialRecord(number, status, dict(params), folds))
 
 
 def is_given_up_too_early(recovered: int | None, given_up: int) -> bool:
-    """Whether Ray Tune gave a trial up for a failure that it had just forgiven.
+    """Whether Ray Tune gave a trial up for a failure that it had just recovered from.
 
-    Where a worker that is kept for the next trial (``reuse_actors``) dies, Tune hears of it twice
-    in one iteration: from the worker, upon which the trial is started again, and from the task
-    that would have handed the trial over, upon which a trial that waits is given up at once,
-    whatever ``search.max_failures`` allows. Source: ``RayActorManager._actor_task_failed`` and
+    When a worker dies that is kept for the next trial (``reuse_actors``), Tune learns of it twice
+    in one iteration: from the worker, so that the trial is restarted, and from the task that hands
+    the next trial over, so that a waiting trial is given up at once, whatever
+    ``search.max_failures`` allows. Source: ``RayActorManager._actor_task_failed`` and
     ``TuneController._process_trial_failure`` of Ray 2.60.
 
     Args:
-        recovered: Tune's iteration in which the trial was last started again.
+        recovered: Tune's iteration in which the trial was last restarted.
         given_up: Tune's iteration now.
     """
     return recovered == given_up
 
 
 def record_end(run: RunFolder, observer: Observer, record: TrialRecord) -> None:
-    """A trial has ended, and this is its record."""
+    """Write an ended trial's record and notify the observer."""
     write_record(run, record)
     observer.ended(record)
-
-
-def recorded_fold(run: RunFolder, number: int, fold: int) -> dict[str, Any]:
-    """The figures that a worker wrote for one fold."""
-    return dict(read_arrays(run.trial(number) / f"fold-{fold}.safetensors")[1]["figures"])

@@ -1,6 +1,4 @@
-"""What to try next and what to stop: Optuna's sampler and Ray's ASHA, both able to start from the
-records of an earlier, interrupted call instead of from pickled state.
-"""
+"""Optuna's sampler and Ray's ASHA, which resume from the records of an interrupted search."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
@@ -23,58 +21,12 @@ from sign_ensemble.search.records import TrialRecord
 from sign_ensemble.search.space import clipped_to_space
 
 
-class RepeatableTPE(BaseSampler):
-    """Optuna's TPE whose draw for a trial depends on the seed, the trial's number and the ended
-    trials alone.
-
-    A TPESampler's random state moves with every draw, so a search started again would draw
-    otherwise. Here every trial has a fresh TPESampler, seeded by the trial's number: that a record
-    has, not the place in the study, which is another one after an interruption.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self.begin(0)
-
-    def begin(self, number: int) -> None:
-        """The draws that follow are for the trial of this number."""
-        self._inner = TPESampler(seed=seed_of(self._seed, number), n_startup_trials=8)
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """As TPESampler."""
-        return self._inner.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """As TPESampler."""
-        return self._inner.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """As TPESampler."""
-        return self._inner.sample_independent(study, trial, param_name, param_distribution)
-
-
-def as_optuna(
-    record: TrialRecord, space: dict[str, BaseDistribution], objectives: Sequence[str]
-) -> FrozenTrial:
-    """An ended trial as Optuna stores it; a pruned one keeps its intermediate values only, which
-    Optuna has not where there are several objectives.
-    """
-    state = TrialState.COMPLETE if record.status == "complete" else TrialState.PRUNED
-    running = record.running_nll if len(objectives) == 1 else []
-    values = record.objectives(objectives) if state == TrialState.COMPLETE else running[-1:]
+def as_optuna(record: TrialRecord, space: dict[str, BaseDistribution]) -> FrozenTrial:
+    """An ended trial as Optuna stores it."""
+    running = record.running_nll
     return create_trial(
-        state=state,
-        values=values or None,
+        state=TrialState.COMPLETE if record.status == "complete" else TrialState.PRUNED,
+        value=running[-1] if running else None,
         params=clipped_to_space(record.params, space),
         distributions=space,
         intermediate_values=dict(enumerate(running, 1)),
@@ -83,14 +35,14 @@ def as_optuna(
 
 
 class RecordedOptuna(OptunaSearch):
-    """OptunaSearch that begins with ended trials and names each new one by the next free number.
+    """OptunaSearch that begins with ended trials and gives each new one the next free number.
 
-    A trial that ASHA stopped is told to Optuna as pruned: its loss after one fold is not comparable
-    with others' after all folds, and Optuna's TPE ranks pruned trials accordingly. Once there is a
-    trial in ``given_up``, no further ones begin: they would be drawn without knowing how it ends.
+    Every trial is drawn by a new TPESampler, seeded by the trial's number: the draw depends on the
+    seed and the ended trials alone, so that a resumed search draws the same.
 
-    Of several objectives, all are lowered, and a pruned trial is told without a value, as Optuna
-    wants it: its TPE then ranks pruned trials behind complete ones, the earliest first.
+    A trial that ASHA stopped is pruned for Optuna: its loss after a few folds is not comparable
+    with that of all folds, and TPE ranks pruned trials accordingly. Once there is a trial in
+    ``given_up``, no further ones begin, since they would be drawn without its result.
     """
 
     def __init__(
@@ -102,19 +54,14 @@ class RecordedOptuna(OptunaSearch):
         ended: Sequence[TrialRecord],
         pruned: set[str],
         given_up: Sequence[TrialRecord],
-        objectives: Sequence[str] = ("nll",),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._tpe = RepeatableTPE(seed)
-        names: Any = list(objectives) if len(objectives) > 1 else objectives[0]
-        modes: Any = ["min"] * len(objectives) if len(objectives) > 1 else "min"
-        super().__init__(space, metric=names, mode=modes, sampler=self._tpe, storage=storage)
-        self._several = len(objectives) > 1
-        self._default = default
+        super().__init__(space, metric="nll", mode="min", storage=storage)
+        self._search_seed, self._default = seed, default
         self._used = {record.number for record in ended}
         self._pruned, self._given_up = pruned, given_up
         for record in ended:
-            self._ot_study.add_trial(as_optuna(record, space, objectives))
+            self._ot_study.add_trial(as_optuna(record, space))
         if 0 not in self._used:
             self._ot_study.enqueue_trial(clipped_to_space(default, space))
 
@@ -125,29 +72,29 @@ class RecordedOptuna(OptunaSearch):
             return finished
         number = next(n for n in count() if n not in self._used)
         self._used.add(number)
-        self._tpe.begin(number)
+        seed = seed_of(self._search_seed, number)
+        self._ot_study.sampler = TPESampler(seed=seed, n_startup_trials=8)
         params = super().suggest(trial_id)
         if number == 0:
-            params = self._default  # to the letter, also where it lies outside the space
+            params = self._default  # unclipped
         self._ot_trials[trial_id].set_user_attr("number", number)
         return {"trial": {"number": number, "params": params}}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell Optuna how a trial ended."""
+        """Pass a trial's end on to Optuna."""
         if trial_id not in self._pruned or error:
             super().on_trial_complete(trial_id, result, error)
         elif trial_id not in self._completed_trials:
-            # Tune has not passed on the fold after which ASHA stopped it
-            if result and not self._several:
+            if result:  # Tune has not reported the fold after which ASHA stopped the trial
                 self._ot_trials[trial_id].report(result["nll"], result["fold"])
             self._ot_study.tell(self._ot_trials[trial_id], state=TrialState.PRUNED)
             self._completed_trials.add(trial_id)
 
 
 class RecordedASHA(ASHAScheduler):
-    """ASHA over folds that has seen the ended trials and remembers whom it stopped."""
+    """ASHA over folds that begins with ended trials and records which ones it stops."""
 
     def __init__(
         self, folds: int, reduction: int, ended: Sequence[TrialRecord], pruned: set[str]
@@ -165,7 +112,7 @@ class RecordedASHA(ASHAScheduler):
         self._pruned = pruned
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Whether the trial goes on to its next fold."""
+        """Whether the trial continues with its next fold."""
         decision = super().on_trial_result(tune_controller, trial, result)
         if decision == TrialScheduler.STOP and result.get("fold", self._folds) < self._folds:
             self._pruned.add(trial.trial_id)

@@ -1,31 +1,19 @@
-"""The hyperparameters and their ranges, as Optuna sees them."""
+"""The hyperparameters and their ranges, as Optuna takes them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from sign_ensemble.core.config import FinetuneConfig, MemberConfig, SearchConfig
 
 
 def distributions(search: SearchConfig) -> dict[str, BaseDistribution]:
-    """The search space.
-
-    * dropout, uniform: little changes near either end of a useful range.
-    * learning_rate and weight_decay, logarithmic: they act by factors.
-    * label_smoothing, uniform.
-    * view_share, uniform.
-    * backbone_rate, logarithmic, where convolutions learn too.
-    * epochs, batch_size, h1, h2, a choice among a few: between them little happens.
-    """
-    of_convolutions = {"backbone_rate": FloatDistribution(*search.backbone_rate, log=True)}
+    """The search space: rates and decay log-uniform, shares uniform, the rest a few choices."""
+    backbone = {"backbone_rate": FloatDistribution(*search.backbone_rate, log=True)}
     return {
-        **(of_convolutions if search.trial == "end-to-end" else {}),
+        **(backbone if search.trial == "end-to-end" else {}),
         "dropout": FloatDistribution(*search.dropout),
         "learning_rate": FloatDistribution(*search.learning_rate, log=True),
         "weight_decay": FloatDistribution(*search.weight_decay, log=search.weight_decay[0] > 0),
@@ -39,9 +27,7 @@ def distributions(search: SearchConfig) -> dict[str, BaseDistribution]:
 
 
 def default_params(default: MemberConfig, finetune: FinetuneConfig | None = None) -> dict[str, Any]:
-    """The default recipe as the first trial's parameters; with ``finetune``, also of how
-    convolutions learn.
-    """
+    """The first trial's parameters: the default recipe; end-to-end, ``finetune``'s as well."""
     return {
         **({"backbone_rate": finetune.backbone_rate} if finetune else {}),
         "dropout": default.dropout,
@@ -58,12 +44,12 @@ def default_params(default: MemberConfig, finetune: FinetuneConfig | None = None
 
 def clipped_to_space(params: dict[str, Any], space: dict[str, BaseDistribution]) -> dict[str, Any]:
     """The nearest point of the space, for the sampler: the default recipe may lie outside it."""
-    moved = {}
+    clipped = {}
     for name, value in params.items():
-        spread = space[name]
-        if isinstance(spread, FloatDistribution):
-            value = min(max(value, spread.low), spread.high)
-        elif isinstance(spread, CategoricalDistribution):
-            value = min(spread.choices, key=lambda choice: abs(float(choice or 0) - value))
-        moved[name] = value
-    return moved
+        range_ = space[name]
+        if isinstance(range_, FloatDistribution):
+            value = min(max(value, range_.low), range_.high)
+        elif isinstance(range_, CategoricalDistribution):
+            value = min(range_.choices, key=lambda choice: abs(float(choice or 0) - value))
+        clipped[name] = value
+    return clipped

@@ -1,6 +1,6 @@
-"""Fine-tuning: what is random follows from seed, pass and step, however the work is shared.
+"""Fine-tuning: random draws depend on seed, epoch and step, however the work is shared.
 
-Letters: N images, B images of a step, H and W rows and columns.
+Letters: N images, H and W rows and columns.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def task(tmp_path: Path) -> PixelTask:
-    """Ten random images of two labels, the file's slots in another order."""
+    """Ten random images of two labels, the file's rows in another order."""
     images = np.random.default_rng(0).integers(0, 256, (N, SIDE, SIDE, 3), np.uint8)
-    slots = np.random.default_rng(1).permutation(N)
+    row_N = np.random.default_rng(1).permutation(N)
     on_disk = np.empty_like(images)
-    on_disk[slots] = images
+    on_disk[row_N] = images
     on_disk.tofile(tmp_path / "pixels.u8")
     return PixelTask(
-        CachedArray(str(tmp_path / "pixels.u8"), slots, (SIDE, SIDE, 3), "uint8"),
+        CachedArray(str(tmp_path / "pixels.u8"), row_N, (SIDE, SIDE, 3), "uint8"),
         tuple(f"sha-{i}" for i in range(N)),
         np.arange(N) % 2,
         np.zeros(N, np.int64),
@@ -87,7 +87,7 @@ def weights(net: Network) -> dict[str, torch.Tensor]:
 
 
 def normal(images_NHW3: np.ndarray) -> torch.Tensor:
-    """As the network is shown them: rounded where it would round them."""
+    """The network's input: rounded where it would be."""
     exact = backbone.normalised(torch.from_numpy(np.array(images_NHW3)).permute(0, 3, 1, 2))
     return exact.to(torch.bfloat16 if bf16_is_fast(CPU) else torch.float32)
 
@@ -95,7 +95,7 @@ def normal(images_NHW3: np.ndarray) -> torch.Tensor:
 # --- batches --------------------------------------------------------------------------------------
 
 
-def test_a_pass_shows_each_image_once_normalised(task: PixelTask) -> None:
+def test_an_epoch_has_each_image_once_normalised(task: PixelTask) -> None:
     plain = batches(task, settings=replace(SETTINGS, augment_prob=0.0), widths=())
     assert plain.steps == 3
     steps = list(plain.epoch(1, 0))
@@ -109,7 +109,7 @@ def test_a_pass_shows_each_image_once_normalised(task: PixelTask) -> None:
     assert [int(task.labels_N[place]) for place in places] == labels.tolist()
 
 
-def test_views_are_drawn_anew_in_every_pass(task: PixelTask) -> None:
+def test_augmentations_differ_in_every_epoch(task: PixelTask) -> None:
     one, two, again = (
         torch.cat([micro_batch.inputs[0] for (micro_batch,) in batches(task).epoch(number, 0)])
         for number in (1, 2, 1)
@@ -121,7 +121,7 @@ def test_views_are_drawn_anew_in_every_pass(task: PixelTask) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
-def test_views_in_training_are_those_of_the_cache(task: PixelTask, threads: int) -> None:
+def test_augmentations_are_those_of_the_cache(task: PixelTask, threads: int) -> None:
     seen = batches(task)
     images = np.array(task.pixels.open()[task.pixels.row_N])
     expected = normal(augmentation.augment(images, task.keys, 1 + seed_of(seen.seed, 2), False))
@@ -134,7 +134,7 @@ def test_views_in_training_are_those_of_the_cache(task: PixelTask, threads: int)
     assert torch.equal(shown, expected)
 
 
-def test_some_images_are_shown_as_they_are(task: PixelTask) -> None:
+def test_some_images_are_not_augmented(task: PixelTask) -> None:
     half = batches(task, settings=replace(SETTINGS, augment_prob=0.5))
     every = normal(task.pixels.open()[task.pixels.row_N])
     plain = sum(
@@ -147,11 +147,11 @@ def test_some_images_are_shown_as_they_are(task: PixelTask) -> None:
 
 
 @pytest.mark.parametrize("begin", [0, 1, 2, 3])
-def test_a_pass_goes_on_at_any_step_as_if_nothing_had_been(task: PixelTask, begin: int) -> None:
-    end_to_end = list(batches(task).epoch(2, 0))[begin:]
+def test_an_epoch_is_resumed_at_any_step(task: PixelTask, begin: int) -> None:
+    expected = list(batches(task).epoch(2, 0))[begin:]
     rest = list(batches(task).epoch(2, begin))
-    assert len(rest) == len(end_to_end)
-    for (a,), (b,) in zip(end_to_end, rest, strict=True):
+    assert len(rest) == len(expected)
+    for (a,), (b,) in zip(expected, rest, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a.inputs, b.inputs, strict=True))
         assert torch.equal(a.labels_N, b.labels_N)
 
@@ -159,7 +159,7 @@ def test_a_pass_goes_on_at_any_step_as_if_nothing_had_been(task: PixelTask, begi
 @pytest.mark.parametrize(
     ("workers", "micro_batch_size"), [(1, 64), (1, 3), (2, 64), (3, 1), (5, 64)]
 )
-def test_workers_and_pieces_share_a_step_without_loss(
+def test_workers_and_micro_batches_share_a_step(
     task: PixelTask, workers: int, micro_batch_size: int
 ) -> None:
     """Rows, masks and labels of all workers together are those of one; weights sum to 1."""
@@ -168,7 +168,7 @@ def test_workers_and_pieces_share_a_step_without_loss(
         list(batches(task, rank, workers, micro_batch_size=micro_batch_size).epoch(1, 0))
         for rank in range(workers)
     ]
-    for step, end_to_end in enumerate(one):
+    for step, expected in enumerate(one):
         micro_batches = [
             micro_batch for rank in range(workers) for micro_batch in shared[rank][step]
         ]
@@ -177,19 +177,18 @@ def test_workers_and_pieces_share_a_step_without_loss(
         assert all(len(micro_batch.labels_N) <= micro_batch_size for micro_batch in micro_batches)
         parts = [torch.cat(each) for each in zip(*(p.inputs for p in counted), strict=True)]
         order = [
-            next(i for i, a in enumerate(end_to_end.inputs[0]) if torch.equal(a, b))
-            for b in parts[0]
+            next(i for i, a in enumerate(expected.inputs[0]) if torch.equal(a, b)) for b in parts[0]
         ]
-        assert sorted(order) == list(range(len(end_to_end.labels_N)))
-        for part, expected in zip(parts, end_to_end.inputs, strict=True):
-            assert torch.equal(part, expected[order])
+        assert sorted(order) == list(range(len(expected.labels_N)))
+        for part, in_order in zip(parts, expected.inputs, strict=True):
+            assert torch.equal(part, in_order[order])
         assert (
-            torch.cat([p.labels_N for p in counted]).tolist() == end_to_end.labels_N[order].tolist()
+            torch.cat([p.labels_N for p in counted]).tolist() == expected.labels_N[order].tolist()
         )
         assert all(shared[rank][step] for rank in range(workers))  # all take part in every step
 
 
-def test_masks_drop_the_share_that_was_asked_for(task: PixelTask) -> None:
+def test_masks_drop_the_given_share(task: PixelTask) -> None:
     wide = batches(task, widths=(20_000,), dropout=0.3)
     (mask,) = wide.masks(2, 1, 0)
     assert mask.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
@@ -198,10 +197,10 @@ def test_masks_drop_the_share_that_was_asked_for(task: PixelTask) -> None:
     assert not torch.equal(mask, wide.masks(2, 2, 0)[0])
 
 
-# --- the course -----------------------------------------------------------------------------------
+# --- the schedule ---------------------------------------------------------------------------------
 
 
-def test_the_pace_by_hand() -> None:
+def test_the_rate_factor_by_hand() -> None:
     schedule = Schedule(epochs=1, warmup=0.4, cosine=True)
     assert [schedule.rate_factor(step, 10) for step in range(5)] == pytest.approx(
         [0.25, 0.5, 0.75, 1.0, 1.0]
@@ -230,9 +229,9 @@ def test_a_long_gradient_is_clipped(task: PixelTask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layers", "learn"), [("last", {10}), ("conv3+", {6, 8, 10}), ("all", {0, 3, 6, 8, 10})]
+    ("layers", "trained"), [("last", {10}), ("conv3+", {6, 8, 10}), ("all", {0, 3, 6, 8, 10})]
 )
-def test_only_what_was_asked_for_learns(task: PixelTask, layers: Any, learn: set[int]) -> None:
+def test_only_the_given_layers_are_trained(task: PixelTask, layers: Any, trained: set[int]) -> None:
     settings = replace(SETTINGS, layers=layers)
     net = network_of(member(), settings, "shipped")
     before = {name: value.clone() for name, value in net.convolutions.state_dict().items()}
@@ -243,22 +242,22 @@ def test_only_what_was_asked_for_learns(task: PixelTask, layers: Any, learn: set
         for name, value in net.convolutions.state_dict().items()
         if not torch.equal(value, before[name])
     }
-    assert changed == learn
+    assert changed == trained
     card = replace(member().card, finetune=settings)
     assert {n for n in net.learned() if n.startswith("features")} == set(card.learned)
 
 
-def test_untouched_it_says_what_its_head_says_on_frozen_features(task: PixelTask) -> None:
+def test_the_initial_network_is_its_head_on_frozen_features(task: PixelTask) -> None:
     images = np.array(task.pixels.open()[:3])
     features = backbone.load("shipped").of_images(images).head_ND
     net = network().eval()
     with torch.inference_mode():
-        end_to_end = net(normal(images).float())
-        alone = net.head(torch.from_numpy(features).float())
-    assert torch.allclose(end_to_end, alone, atol=0.05)  # features are bf16 or fp16
+        of_network = net(normal(images).float())
+        of_head = net.head(torch.from_numpy(features).float())
+    assert torch.allclose(of_network, of_head, atol=0.05)  # features are bf16 or fp16
 
 
-def test_head_and_convolutions_have_step_sizes_of_their_own() -> None:
+def test_head_and_convolutions_have_separate_learning_rates() -> None:
     rates = {
         parameter.data_ptr(): group["lr"]
         for net in [network()]
@@ -272,20 +271,19 @@ def test_head_and_convolutions_have_step_sizes_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4])
-def test_going_on_from_a_checkpoint_gives_the_same_bits(task: PixelTask, stop: int) -> None:
-    """Six steps in all: a checkpoint after the first, at the end of a pass, after the fourth."""
+def test_resuming_at_a_checkpoint_gives_the_same_bits(task: PixelTask, stop: int) -> None:
+    """Six steps in all: a checkpoint after the first, at the end of an epoch, after the fourth."""
     schedule = finetuning_schedule(SETTINGS, 0.01)
-    end_to_end = network()
-    fit(end_to_end, batches(task), schedule, optimizer_of(end_to_end, SETTINGS), CPU)
+    uninterrupted = network()
+    fit(uninterrupted, batches(task), schedule, optimizer_of(uninterrupted, SETTINGS), CPU)
 
     first = network()
     optimizer = optimizer_of(first, SETTINGS)
     kept: list[tuple[TrainingState, dict[str, torch.Tensor]]] = []
 
     def after_step(state: TrainingState) -> None:
-        kept.append(
-            (state, {k: v.clone() for k, v in checkpoint_tensors(first, optimizer).items()})
-        )
+        tensors = checkpoint_tensors(first, optimizer)
+        kept.append((state, {name: value.clone() for name, value in tensors.items()}))
 
     fit(first, batches(task), schedule, optimizer, CPU, None, None, after_step)
     state, tensors = kept[stop - 1]
@@ -294,7 +292,7 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(task: PixelTask, stop: i
     optimizer = optimizer_of(second, SETTINGS)
     restore(second, optimizer, tensors)
     fit(second, batches(task), schedule, optimizer, CPU, None, state)
-    for name, value in weights(end_to_end).items():
+    for name, value in weights(uninterrupted).items():
         assert torch.equal(value, weights(second)[name]), name
 
 

@@ -1,6 +1,6 @@
 """Folds by hand, the training loop with a known loss, and a small problem that must be learned.
 
-Letters: N images, V views, E features, K labels.
+Letters: N images, V an image and its augmented copies, K labels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
 
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.data.backbone import HEAD_FEATURES
@@ -27,7 +26,6 @@ from sign_ensemble.learning.head_training import (
     fit_rows,
     fold_of_each,
     recipe_of,
-    unsure_risk,
     validation_mask,
 )
 from sign_ensemble.learning.network import Head, logits_of
@@ -44,17 +42,15 @@ from sign_ensemble.learning.training_loop import (
 
 CPU = torch.device("cpu")
 QUICK = MemberConfig(widths=(8, 4), dropout=0.2, learning_rate=3e-3, epochs=3, batch_size=8)
-NONE_G = np.zeros((0, HEAD_FEATURES), np.float16)
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    """60 images of 3 signers and 3 labels, two views: each label's features have their own place.
+    """60 images of 3 signers and 3 labels, each with two augmented copies; labels are clusters.
 
-    Slots are in another order than images, and the file holds a slot of nobody's.
+    Rows are in another order than images, and one row of the file is of no image.
     """
     rng = np.random.default_rng(0)
     labels_N, folds_N = np.tile(np.arange(3), 20), np.repeat(np.arange(3), 20)
@@ -65,7 +61,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     path = tmp_path_factory.mktemp("task") / "features.f16"
     path.write_bytes(values.tobytes())
     features = CachedArray(str(path), row_N, (3, HEAD_FEATURES), "float16")
-    return Task(features, labels_N, folds_N, ("ada", "ben", "cleo"), ("a", "b", "c"), "", 0)
+    return Task(features, labels_N, folds_N, ("ada", "ben", "cleo"), ("a", "b", "c"), 0)
 
 
 # --- folds ----------------------------------------------------------------------------------------
@@ -171,10 +167,10 @@ def test_decay_spares_the_biases() -> None:
 
 
 @pytest.mark.parametrize(("augment_prob", "seen"), [(0.0, {0}), (0.5, {0, 1, 2}), (1.0, {1, 2})])
-def test_an_epoch_shows_each_image_once_as_itself_or_in_a_view(
+def test_an_epoch_has_each_image_once_as_it_is_or_augmented(
     augment_prob: float, seen: set[int]
 ) -> None:
-    features = np.arange(7 * 3, dtype=np.float16).reshape(7, 3, 1)  # slot 3 r + v
+    features = np.arange(7 * 3, dtype=np.float16).reshape(7, 3, 1)  # value 3 r + v
     rows, labels = np.array([6, 0, 2, 5, 1]), np.array([60, 0, 20, 50, 10])
     rng = np.random.default_rng(0)
     batches = FeatureBatches(features, rows, labels, size=2, augment_prob=augment_prob, rng=rng)
@@ -198,7 +194,7 @@ def test_an_epoch_shows_each_image_once_as_itself_or_in_a_view(
     assert len({tuple(each // 3) for each in epochs}) > 80  # of 120 orders
 
 
-def test_images_without_views_are_shown_as_they_are() -> None:
+def test_images_without_augmentations_are_taken_as_they_are() -> None:
     features = np.arange(4, dtype=np.float16).reshape(4, 1, 1)
     rng = np.random.default_rng(0)
     batches = FeatureBatches(
@@ -233,7 +229,7 @@ def network() -> torch.nn.Module:
 
 
 def run_with(losses: list[float], patience: int) -> tuple[Any, torch.nn.Module, list[Any]]:
-    """A training whose loss on kept-back images is given; also the weights after each epoch."""
+    """A training with the given validation losses; also the weights after each epoch."""
     net, seen = network(), []
 
     def validation_nll(given: torch.nn.Module) -> float:
@@ -241,11 +237,8 @@ def run_with(losses: list[float], patience: int) -> tuple[Any, torch.nn.Module, 
         seen.append({k: v.clone() for k, v in given.state_dict().items()})
         return losses[len(seen) - 1]
 
-    return (
-        fitted_with(net, 0.1, Schedule(len(losses), patience=patience), validation_nll),
-        net,
-        seen,
-    )
+    schedule = Schedule(len(losses), patience=patience)
+    return fitted_with(net, 0.1, schedule, validation_nll), net, seen
 
 
 @pytest.mark.parametrize(
@@ -272,7 +265,7 @@ def test_the_best_epochs_weights_are_kept(
     assert not net.training
 
 
-def test_without_images_kept_back_all_epochs_are_run() -> None:
+def test_without_validation_images_all_epochs_are_run() -> None:
     net = network()
     fitted = fitted_with(net, 0.1, Schedule(7))
     assert (fitted.epochs, fitted.best_epoch, fitted.validation_nll) == (7, 7, None)
@@ -311,7 +304,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_gives_others(task: Task) 
     assert bits(first) != bits(other)
 
 
-def test_a_bootstrapped_network_sees_as_many_images_drawn_with_replacement() -> None:
+def test_a_bootstrap_draws_as_many_rows_with_replacement() -> None:
     rows = np.arange(100, 400)
     assert bootstrap_rows(rows, MemberConfig(), 3) is rows
     drawn = [bootstrap_rows(rows, MemberConfig(bootstrapped=True), seed) for seed in (3, 3, 4)]
@@ -325,89 +318,68 @@ def test_a_bootstrapped_network_sees_as_many_images_drawn_with_replacement() -> 
 
 
 @pytest.mark.parametrize("components", [0, 4])
-def test_what_a_bootstrapped_head_learns_from(
+def test_a_bootstrapped_head_s_training_images(
     task: Task, components: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Labels stay with their images, and those kept back to stop are not among them."""
-    shown: list[FeatureBatches] = []
+    """Labels stay with their images, and validation images are not among them."""
+    batches: list[FeatureBatches] = []
 
-    def seen(*given: Any) -> FeatureBatches:
-        shown.append(FeatureBatches(*given))
-        return shown[-1]
+    def spy(*given: Any) -> FeatureBatches:
+        batches.append(FeatureBatches(*given))
+        return batches[-1]
 
-    monkeypatch.setattr(head_training, "FeatureBatches", seen)
+    monkeypatch.setattr(head_training, "FeatureBatches", spy)
     recipe = replace(QUICK, bootstrapped=True, components=components, validation_share=0.2)
     rows = np.arange(40)
     fit_rows(task, recipe, rows, seed=3)
     fit_rows(task, replace(recipe, bootstrapped=False), rows, seed=3)
-    drawn, every = shown
-    slots = np.arange(40) if components else task.features.row_N[rows]
-    label_of = dict(zip(slots.tolist(), task.labels_N[rows].tolist(), strict=True))
+    drawn, every = batches
+    row_N = np.arange(40) if components else task.features.row_N[rows]
+    label_of = dict(zip(row_N.tolist(), task.labels_N[rows].tolist(), strict=True))
     assert len(drawn.rows_N) == len(every.rows_N)
     assert len(set(drawn.rows_N)) < len(drawn.rows_N)
     assert set(drawn.rows_N) <= set(every.rows_N)
-    assert [label_of[slot] for slot in drawn.rows_N.tolist()] == drawn.labels_N.tolist()
+    assert [label_of[row] for row in drawn.rows_N.tolist()] == drawn.labels_N.tolist()
 
 
 def test_a_separable_problem_is_learned(task: Task) -> None:
     recipe = replace(
         QUICK, widths=(32, 16), dropout=0.0, learning_rate=1e-3, epochs=10, validation_share=0.0
     )
-    result, learned = fit_fold(task, recipe, 1, seed=0, negatives_GE=NONE_G)
+    result, trained = fit_fold(task, recipe, 1, seed=0)
     assert result.accuracy == 1.0
     assert result.nll < 0.1  # guessing costs log 3 = 1.1
     assert (result.epochs, result.best_epoch) == (10, 10)
     assert (result.fold, result.n) == (1, 20)
-    assert result.negative_logits_GK.shape == (0, 3)
     values_ND = plain_features(task.features)[task.folds_N == 1]
-    assert np.array_equal(result.logits_NK, learned.logits("the fold", lambda: values_ND))
-    finished = logits_of(learned.on_features(), values_ND)
+    assert np.array_equal(result.logits_NK, trained.logits("the fold", lambda: values_ND))
+    finished = logits_of(trained.on_features(), values_ND)
     assert result.logits_NK == pytest.approx(finished, abs=1e-4)
 
 
 def test_figures_of_a_fold_are_those_of_its_logits(task: Task) -> None:
-    negatives = np.random.default_rng(0).normal(size=(5, HEAD_FEATURES)).astype(np.float16)
-    result, learned = fit_fold(task, MemberConfig(widths=(3, 2), epochs=1), 2, 0, negatives)
+    result, _ = fit_fold(task, MemberConfig(widths=(3, 2), epochs=1), 2, 0)
     truth = task.labels_N[task.folds_N == 2]
     logits = result.logits_NK.astype(np.float64)
     log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     assert result.nll == pytest.approx(-log_probs[np.arange(20), truth].mean(), abs=1e-9)
     assert result.accuracy == np.mean(logits.argmax(1) == truth)
-    assert np.array_equal(result.negative_logits_GK, learned.logits("others", lambda: negatives))
-    finished = logits_of(learned.on_features(), negatives)
-    assert result.negative_logits_GK == pytest.approx(finished, abs=1e-4)
     assert "logits_NK" not in result.figures()
     assert result.figures()["nll"] == result.nll
-    unlike = softmax(result.negative_logits_GK.astype(np.float64), -1)
-    assert result.augrc == pytest.approx(unsure_risk(np.exp(log_probs), truth, unlike))
     assert result.seconds > 0
 
 
-def test_the_chance_that_a_negative_is_answered_by_hand() -> None:
-    # from least to most unsure: a sign read rightly, a negative, a misread sign, a sign read
-    # rightly. With 1, 2, 3 and 4 of 4 answered 0, 1/4, 2/4 and 2/4 of all are answered failures:
-    # by trapezoids (1/8 + 3/8 + 4/8) / 3
-    signs = np.array([[0.99, 0.01], [0.2, 0.8], [0.4, 0.6]])
-    labels, negatives = np.array([0, 0, 1]), np.array([[0.1, 0.9]])
-    found = unsure_risk(signs, labels, negatives)
-    entropies = [-(p * np.log(p)).sum() for p in [*signs, *negatives]]
-    assert np.argsort(entropies).tolist() == [0, 3, 1, 2]
-    assert found == pytest.approx(1 / 3)
-    assert unsure_risk(signs[:1], labels[:1], np.zeros((0, 2))) == 0.0
-    assert unsure_risk(np.array([[1.0, 0.0]]), np.array([0]), np.array([[0.5, 0.5]])) < found
-
-
-def test_the_left_out_fold_is_never_seen(task: Task) -> None:
-    # with all labels of fold 0 turned round, the model of fold 0 must stay the same to the bit
-    turned = np.where(task.folds_N == 0, 2 - task.labels_N, task.labels_N)
-    spoiled = Task(**{**vars(task), "labels_N": turned})
-    before, _ = fit_fold(task, QUICK, 0, seed=1, negatives_GE=NONE_G)
-    after, _ = fit_fold(spoiled, QUICK, 0, seed=1, negatives_GE=NONE_G)
+def test_the_held_out_fold_is_not_trained_on(task: Task) -> None:
+    # with all labels of fold 0 swapped, its fold model must stay the same bit for bit
+    swapped = np.where(task.folds_N == 0, 2 - task.labels_N, task.labels_N)
+    spoiled = Task(**{**vars(task), "labels_N": swapped})
+    before, _ = fit_fold(task, QUICK, 0, seed=1)
+    after, _ = fit_fold(spoiled, QUICK, 0, seed=1)
     assert before.logits_NK.tobytes() == after.logits_NK.tobytes()
     assert before.nll != after.nll
     # another fold's labels do matter
-    other, _ = fit_fold(spoiled, QUICK, 1, seed=1, negatives_GE=NONE_G)
-    untouched, _ = fit_fold(task, QUICK, 1, seed=1, negatives_GE=NONE_G)
+    other, _ = fit_fold(spoiled, QUICK, 1, seed=1)
+    untouched, _ = fit_fold(task, QUICK, 1, seed=1)
     assert other.logits_NK.tobytes() != untouched.logits_NK.tobytes()
 
 
@@ -416,11 +388,11 @@ def test_logits_come_in_thousands_and_in_order() -> None:
     head = Head(6, (4, 3), 2, dropout=0.5).eval()
     features = np.random.default_rng(0).normal(size=(2050, 6)).astype(np.float16)
     with torch.no_grad():
-        end_to_end = head.logits(torch.from_numpy(features).float()).numpy()
-    assert logits_of(head, features) == pytest.approx(end_to_end, abs=1e-5)
+        at_once = head.logits(torch.from_numpy(features).float()).numpy()
+    assert logits_of(head, features) == pytest.approx(at_once, abs=1e-5)
 
 
-def test_a_features_file_is_read_where_the_slots_say(tmp_path: Path) -> None:
+def test_a_features_file_is_read_at_the_rows_of_the_images(tmp_path: Path) -> None:
     values = np.arange(4 * 2 * HEAD_FEATURES, dtype=np.int64).reshape(4, 2, HEAD_FEATURES) % 2048
     (tmp_path / "f").write_bytes(values.astype(np.float16).tobytes())
     features = CachedArray(str(tmp_path / "f"), np.array([3, 0, 3]), (2, HEAD_FEATURES), "float16")

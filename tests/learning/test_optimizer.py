@@ -1,4 +1,4 @@
-"""Adam's steps, by hand and against torch's own, and what they load."""
+"""Adam's steps, by hand and against torch's own, and the modules it imports."""
 
 import subprocess
 import sys
@@ -22,7 +22,8 @@ head = Head(6, recipe.widths, 3, 0.2)
 features = np.ones((9, 1, 6), np.float16)
 rows, labels = np.arange(9), np.arange(9) % 3
 batches = FeatureBatches(features, rows, labels, 4, 0.0, np.random.default_rng(0))
-fit(head, batches, head_schedule(recipe), adamw_for((head, 1e-3), weight_decay=0.1), torch.device("cpu"))
+optimizer = adamw_for((head, 1e-3), weight_decay=0.1)
+fit(head, batches, head_schedule(recipe), optimizer, torch.device("cpu"))
 print(*sys.modules, sep="\\n")
 """
 
@@ -66,7 +67,7 @@ def test_same_bits_as_torch_s_own() -> None:
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*learned, strict=True))
 
 
-def test_what_has_no_gradient_stays() -> None:
+def test_parameters_without_a_gradient_stay() -> None:
     moved, still = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
     optimizer = Adam([{"params": [moved, still], "lr": 0.1, "weight_decay": 0.5}])
     moved.sum().backward()
@@ -81,7 +82,7 @@ def test_what_has_no_gradient_stays() -> None:
     assert moved.tolist() == before
 
 
-def test_a_training_does_not_load_torch_s_compiler() -> None:
+def test_a_training_does_not_import_torch_s_compiler() -> None:
     code = [sys.executable, "-c", ONE_TRAINING]
     ran = subprocess.run(code, capture_output=True, text=True, check=True)
     loaded = set(ran.stdout.split())

@@ -1,4 +1,4 @@
-"""What is spread over the cluster: every fold's directions."""
+"""Projecting every fold's training images on principal components, in threads or workers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sign_ensemble.learning.task import Task
 
 @pytest.fixture
 def task(tmp_path: Path) -> Task:
-    """Drawn features of twelve images and their view, four of each of three signers."""
+    """Drawn features of twelve images and an augmented copy each, four of each of three signers."""
     values = np.random.default_rng(0).normal(size=(12, 2, HEAD_FEATURES)).astype(np.float16)
     values.tofile(tmp_path / "features.f16")
     features = CachedArray(
         str(tmp_path / "features.f16"), np.arange(12), (2, HEAD_FEATURES), "float16"
     )
     folds_N, names = np.arange(12) % 3, ("ada", "ben", "cleo")
-    return Task(features, np.zeros(12, np.int64), folds_N, names, ("U",), "", 0)
+    return Task(features, np.zeros(12, np.int64), folds_N, names, ("U",), 0)
 
 
 @pytest.mark.usefixtures("ray_two_cpus")
@@ -37,7 +37,7 @@ def test_later_threads_compute_with_as_many_as_before() -> None:
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(torch.get_num_threads).result()
 
-    def work(micro_batch: int, shared: None) -> int:
+    def work(item: int, shared: None) -> int:
         return torch.get_num_threads()
 
     here = torch.get_num_threads()
@@ -51,21 +51,21 @@ def test_later_threads_compute_with_as_many_as_before() -> None:
 
 @pytest.mark.usefixtures("ray_two_cpus", "one_thread")
 @pytest.mark.parametrize("machines", [1, 2])
-def test_the_directions_of_every_fold_are_found_to_the_same_bits(
+def test_every_fold_s_projection_has_the_same_bits(
     machines: int, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By threads of this process where the cluster is this machine alone, else by workers."""
     by_workers: list[int] = []
     over_cluster = parallel_heads.map_over_cluster
 
-    def counted(work: Any, micro_batches: Any, *more: Any) -> Any:
-        by_workers.extend(micro_batches)
-        return over_cluster(work, micro_batches, *more)
+    def counted(work: Any, items: Any, *more: Any) -> Any:
+        by_workers.extend(items)
+        return over_cluster(work, items, *more)
 
     monkeypatch.setattr(parallel_heads, "map_over_cluster", counted)
-    told: list[tuple[int, int]] = []
-    found = project_folds(task, 5, 1, 0.0, machines > 1, lambda done, of: told.append((done, of)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    steps: list[tuple[int, int]] = []
+    found = project_folds(task, 5, 1, 0.0, machines > 1, lambda done, of: steps.append((done, of)))
+    assert steps == [(1, 3), (2, 3), (3, 3)]
     assert len(found) == 3
     assert by_workers == ([] if machines == 1 else [0, 1, 2])
     for fold in range(3):
@@ -76,8 +76,8 @@ def test_the_directions_of_every_fold_are_found_to_the_same_bits(
 
 @pytest.mark.usefixtures("ray_two_cpus")
 @pytest.mark.parametrize(("components", "room"), [(0, 0.2), (HEAD_FEATURES, 0.2), (5, 0.0)])
-def test_directions_are_left_to_workers_where_there_is_no_need_or_no_room(
+def test_nothing_is_projected_without_need_or_room(
     components: int, room: float, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel_heads, "ROOM", room)
+    monkeypatch.setattr(parallel_heads, "MEMORY_SHARE", room)
     assert project_folds(task, components, 1, 0.0, False, lambda done, of: None) == {}

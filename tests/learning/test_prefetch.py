@@ -1,4 +1,4 @@
-"""Steps made ahead on a GPU are the same steps."""
+"""Steps prepared ahead on a GPU are the same steps."""
 
 from __future__ import annotations
 
@@ -57,27 +57,27 @@ def network() -> Network:
     return network_of(Member(card, tensors), SETTINGS, "shipped")
 
 
-def test_a_processor_makes_a_step_when_it_is_asked_for() -> None:
-    asked = []
+def test_on_a_cpu_a_step_is_prepared_when_it_is_taken() -> None:
+    taken = []
 
     def steps() -> Iterator[list[MicroBatch]]:
         for number in range(3):
-            asked.append(number)
+            taken.append(number)
             yield [MicroBatch((), torch.tensor([number]))]
 
     found = prefetch(steps(), CPU)
     for number in range(3):
         (micro_batch,) = next(found)
-        assert int(micro_batch.labels_N) == number and asked == list(range(number + 1))
+        assert int(micro_batch.labels_N) == number and taken == list(range(number + 1))
     assert next(found, None) is None
 
 
 @pytest.mark.gpu
 @needs_gpu
-def test_steps_made_ahead_are_those_made_when_asked_for(given: PixelBatches) -> None:
+def test_steps_prepared_ahead_are_the_same(given: PixelBatches) -> None:
     for begin in (0, 3):
-        for one, other in zip(given.epoch(2, begin), given.made(2, begin), strict=True):
-            assert len(one) == len(other) == 2  # pieces of four
+        for one, other in zip(given.epoch(2, begin), given.micro_batches(2, begin), strict=True):
+            assert len(one) == len(other) == 2  # of four images
             for a, b in zip(one, other, strict=True):
                 assert torch.equal(a.labels_N, b.labels_N)
                 assert all(torch.equal(x, y) for x, y in zip(a.inputs, b.inputs, strict=True))
@@ -88,7 +88,7 @@ WHERE = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])]
 
 
 @pytest.mark.parametrize("where", WHERE)
-def test_a_checkpoint_is_put_back_to_the_bit_where_the_network_is(
+def test_a_checkpoint_is_restored_bit_for_bit_on_the_network_s_device(
     given: PixelBatches, where: str
 ) -> None:
     device = torch.device(where)
@@ -109,21 +109,21 @@ def test_a_checkpoint_is_put_back_to_the_bit_where_the_network_is(
             if (state.epoch, state.step) == (2, 2) and not kept:
                 kept.update({k: v.clone() for k, v in checkpoint_tensors(net, optimizer).items()})
 
-        mine = replace(given, device=device)
-        fit(net, mine, finetuning_schedule(SETTINGS, 0.0), optimizer, device, None, begin, after)
+        batches = replace(given, device=device)
+        fit(net, batches, finetuning_schedule(SETTINGS, 0.0), optimizer, device, None, begin, after)
         return checkpoint_tensors(net, optimizer)
 
-    end_to_end, again = train(None), train(TrainingState(2, 2, (0.0,)))
-    for name, value in end_to_end.items():
+    uninterrupted, again = train(None), train(TrainingState(2, 2, (0.0,)))
+    for name, value in uninterrupted.items():
         if name.startswith("step."):
-            assert again[name] == value == 2 * given.steps  # it went on, and as far
+            assert again[name] == value == 2 * given.steps
 
 
 @pytest.mark.gpu
 @needs_gpu
-def test_a_gpu_shows_what_a_processor_shows(given: PixelBatches) -> None:
+def test_images_on_a_gpu_are_those_on_a_cpu(given: PixelBatches) -> None:
     # to within a level, and bf16 rounding where the processor has it
-    there = next(given.made(1, 0))[0].inputs[0].cpu()
-    here = next(replace(given, device=CPU).made(1, 0))[0].inputs[0].float()
+    there = next(given.micro_batches(1, 0))[0].inputs[0].cpu()
+    here = next(replace(given, device=CPU).micro_batches(1, 0))[0].inputs[0].float()
     level = 1 / (255 * min(backbone.STD))
     assert (there - here).abs().max() <= 1.01 * level + 0.01 * here.abs().max()

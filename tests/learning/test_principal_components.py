@@ -1,6 +1,6 @@
-"""Principal directions by hand, against numpy's, and what a head makes of them.
+"""Principal components by hand and against numpy's, and heads trained on them.
 
-Letters: N images, V views, D features, K directions.
+Letters: N images, V an image and its augmented copies, D features, P principal components.
 """
 
 from __future__ import annotations
@@ -37,30 +37,32 @@ RECIPE = MemberConfig(
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def slots(folder: Path, values: np.ndarray) -> CachedArray:
-    """A file of features (R, V, features) in which image n has slot R - 1 - n."""
+def cached(folder: Path, values: np.ndarray) -> CachedArray:
+    """A file of features (R, V, D) in which image n has row R - 1 - n."""
     path = folder / "features.f16"
     path.write_bytes(values.astype(np.float16).tobytes())
     order = np.arange(len(values))[::-1].copy()
     return CachedArray(str(path), order, values.shape[1:], "float16")
 
 
-# --- directions -----------------------------------------------------------------------------------
+# --- components -----------------------------------------------------------------------------------
 
 
-def test_directions_by_hand() -> None:
+def test_components_by_hand() -> None:
     # deviations from (1, 2, 3): ±3 along the second axis, ±1 along the first
     x_ND = torch.tensor([[1.0, 5.0, 3.0], [1.0, -1.0, 3.0], [2.0, 2.0, 3.0], [0.0, 2.0, 3.0]])
-    space = fit_principal_components(x_ND, 2)
-    assert space.mean_D.tolist() == [1.0, 2.0, 3.0]
-    assert np.abs(space.components_PD) == pytest.approx(np.array([[0, 1, 0], [1, 0, 0]]), abs=1e-6)
+    subspace = fit_principal_components(x_ND, 2)
+    assert subspace.mean_D.tolist() == [1.0, 2.0, 3.0]
+    assert np.abs(subspace.components_PD) == pytest.approx(
+        np.array([[0, 1, 0], [1, 0, 0]]), abs=1e-6
+    )
     assert np.abs(fit_principal_components(x_ND, 1).components_PD[0]) == pytest.approx(
         [0, 1, 0], abs=1e-6
     )
-    assert space.rate_factor == pytest.approx(sqrt(3 / 2))
+    assert subspace.rate_factor == pytest.approx(sqrt(3 / 2))
 
 
-def test_images_that_span_less_give_fewer_directions() -> None:
+def test_images_that_span_less_give_fewer_components() -> None:
     x_ND = torch.tensor([[1.0, 0.0, 0.0], [2.0, 0.0, 0.0], [4.0, 0.0, 0.0]])
     assert fit_principal_components(x_ND, 3).components_PD.shape == (1, 3)
     assert np.abs(fit_principal_components(x_ND[:, :2], 9).components_PD[0]) == pytest.approx(
@@ -68,7 +70,7 @@ def test_images_that_span_less_give_fewer_directions() -> None:
     )
 
 
-def test_directions_are_numpys_singular_vectors() -> None:
+def test_components_are_numpys_singular_vectors() -> None:
     rng = np.random.default_rng(0)
     x_ND = rng.normal(size=(40, 200)) * np.linspace(5, 0.1, 200)
     found = fit_principal_components(torch.from_numpy(x_ND).float(), 10).components_PD
@@ -77,71 +79,69 @@ def test_directions_are_numpys_singular_vectors() -> None:
     assert np.abs(found @ right[:10].T) == pytest.approx(np.eye(10), abs=1e-3)
 
 
-def test_what_the_directions_span_is_kept() -> None:
+def test_images_in_the_span_are_reconstructed() -> None:
     rng = np.random.default_rng(1)
     x_ND = torch.from_numpy(7 + rng.normal(size=(12, 3)) @ rng.normal(size=(3, 50))).float()
-    space = fit_principal_components(x_ND, 8)
-    assert len(space.components_PD) == 3
-    back_ND = space.project(x_ND).numpy() @ space.components_PD + space.mean_D
+    subspace = fit_principal_components(x_ND, 8)
+    assert len(subspace.components_PD) == 3
+    back_ND = subspace.project(x_ND).numpy() @ subspace.components_PD + subspace.mean_D
     assert back_ND == pytest.approx(x_ND.numpy(), abs=1e-4)
 
 
-def test_a_head_that_leaves_answers_as_before() -> None:
+def test_an_unprojected_head_is_equivalent() -> None:
     rng = np.random.default_rng(2)
-    space = fit_principal_components(torch.from_numpy(rng.normal(3, 2, size=(30, 60))).float(), 9)
+    subspace = fit_principal_components(
+        torch.from_numpy(rng.normal(3, 2, size=(30, 60))).float(), 9
+    )
     head = Head(9, (5, 4), 3, dropout=0.4).eval()
-    end_to_end = space.unproject(head)
-    assert not end_to_end.training  # else dropout would speak
-    assert space.unproject(head.train()).training
+    unprojected = subspace.unproject(head)
+    assert not unprojected.training  # else dropout would be on
+    assert subspace.unproject(head.train()).training
     head.eval()
-    strange_ND = torch.from_numpy(rng.normal(size=(20, 60))).float()
+    unseen_ND = torch.from_numpy(rng.normal(size=(20, 60))).float()
     with torch.no_grad():
-        said, before = end_to_end.logits(strange_ND), head.logits(space.project(strange_ND))
-    assert said.numpy() == pytest.approx(before.numpy(), abs=1e-4)
-    assert [layer.p for layer in end_to_end.layers if isinstance(layer, torch.nn.Dropout)] == [
-        0.4,
-        0.4,
-    ]
-    assert end_to_end.layers[0].weight.shape == (5, 60)
+        after, before = unprojected.logits(unseen_ND), head.logits(subspace.project(unseen_ND))
+    assert after.numpy() == pytest.approx(before.numpy(), abs=1e-4)
+    dropouts = [layer for layer in unprojected.layers if isinstance(layer, torch.nn.Dropout)]
+    assert [layer.p for layer in dropouts] == [0.4, 0.4]
+    assert unprojected.layers[0].weight.shape == (5, 60)
 
 
 # --- training images ------------------------------------------------------------------------------
 
 
-# what a coordinate near 4 may be off by: float16 keeps 11 bits of it, bf16 8 of it and of factors
+# largest error of a coordinate near 4: float16 keeps 11 bits of it, bf16 8 of it and of factors
 ROUNDED = pytest.mark.parametrize(("half", "off"), [(False, 5e-3), (True, 3e-2)])
 
 
 @ROUNDED
-def test_images_enter_with_their_views(
+def test_images_are_projected_with_their_augmented_copies(
     half: bool, off: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bf16_products, "bf16_is_fast", lambda device: half)
     rng = np.random.default_rng(3)
     values = rng.normal(size=(9, 2, 40)).astype(np.float16)
-    features = slots(tmp_path, values)
-    chosen = features.row_N[:7]  # slots 8 to 2: the two others have no say
-    projected = project_images(features, chosen, 4, CPU)
-    mine = torch.from_numpy(values[chosen])
+    features = cached(tmp_path, values)
+    rows = features.row_N[:7]  # 8 to 2: the two others are not used
+    projected = project_images(features, rows, 4, CPU)
+    of_rows = torch.from_numpy(values[rows])
     assert projected.coordinates_NVP.shape == (7, 2, 4)
     assert projected.coordinates_NVP.dtype == np.float16
-    in_turn = mine[np.arange(7), np.arange(7) % 2]  # as it is, its view, as it is, ...
+    in_turn = of_rows[np.arange(7), np.arange(7) % 2]  # as it is, augmented, as it is, ...
     own = fit_principal_components(in_turn.float(), 4)
     assert np.array_equal(projected.subspace.components_PD, own.components_PD)
-    assert projected.coordinates_NVP == pytest.approx(own.project(mine).numpy(), abs=off)
+    assert projected.coordinates_NVP == pytest.approx(own.project(of_rows).numpy(), abs=off)
 
 
 @ROUNDED
-def test_many_images_are_represented_by_some(
+def test_components_are_fitted_on_some_of_many_images(
     half: bool, off: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bf16_products, "bf16_is_fast", lambda device: half)
     values = np.random.default_rng(4).normal(size=(11, 1, 30)).astype(np.float16)
-    features = slots(tmp_path, values)
-    monkeypatch.setattr(principal_components, "MOST", 4)
-    monkeypatch.setattr(
-        principal_components, "PART", 2 * 30 * 4
-    )  # two images at a time, in six parts
+    features = cached(tmp_path, values)
+    monkeypatch.setattr(principal_components, "MAX_FITTED", 4)
+    monkeypatch.setattr(principal_components, "CHUNK_BYTES", 2 * 30 * 4)  # two images: six chunks
     projected = project_images(features, features.row_N, 3, CPU)
     every_third = torch.from_numpy(values[features.row_N[::3], 0]).float()
     assert np.array_equal(projected.subspace.mean_D, every_third.mean(0).numpy())
@@ -149,22 +149,19 @@ def test_many_images_are_represented_by_some(
     assert projected.coordinates_NVP == pytest.approx(everyone.numpy(), abs=off)
 
 
-def test_a_process_keeps_what_entered_within_a_limit(
+def test_a_process_caches_projections_within_a_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    features = slots(tmp_path, np.random.default_rng(5).normal(size=(8, 1, 20)))
-    monkeypatch.setattr(
-        principal_components, "CACHED", 2 * 5 * 3 * 2
-    )  # two of five images along three
-    monkeypatch.setattr(principal_components, "_KEPT", type(principal_components._KEPT)())
+    features = cached(tmp_path, np.random.default_rng(5).normal(size=(8, 1, 20)))
+    # room for two projections of five images on three components
+    monkeypatch.setattr(principal_components, "CACHE_BYTES", 2 * 5 * 3 * 2)
+    monkeypatch.setattr(principal_components, "_CACHE", type(principal_components._CACHE)())
     rows = [features.row_N[i : i + 5] for i in range(3)]
     first, second = (cached_projection(features, each, 3, CPU) for each in rows[:2])
     assert cached_projection(features, rows[0], 3, CPU) is first
     assert cached_projection(features, rows[0], 2, CPU) is not first
-    cached_projection(features, rows[2], 3, CPU)
-    assert cached_projection(features, rows[2], 3, CPU) is cached_projection(
-        features, rows[2], 3, CPU
-    )
+    third = cached_projection(features, rows[2], 3, CPU)
+    assert cached_projection(features, rows[2], 3, CPU) is third
     assert cached_projection(features, rows[1], 3, CPU) is not second  # used longest ago
 
 
@@ -173,13 +170,13 @@ def test_a_process_keeps_what_entered_within_a_limit(
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    """60 images of 3 signers and 3 labels with one view: each label's features have a place."""
+    """60 images of 3 signers and 3 labels with an augmented copy each; labels are clusters."""
     rng = np.random.default_rng(0)
     labels_N, folds_N = np.tile(np.arange(3), 20), np.repeat(np.arange(3), 20)
     middle = rng.normal(size=(3, HEAD_FEATURES))
     values = middle[labels_N][:, None] + 0.5 * rng.normal(size=(60, 2, HEAD_FEATURES))
-    features = slots(tmp_path_factory.mktemp("task"), values[::-1])
-    return Task(features, labels_N, folds_N, ("ada", "ben", "cleo"), ("a", "b", "c"), "", 0)
+    features = cached(tmp_path_factory.mktemp("task"), values[::-1])
+    return Task(features, labels_N, folds_N, ("ada", "ben", "cleo"), ("a", "b", "c"), 0)
 
 
 def bits(head: Head) -> bytes:
@@ -192,28 +189,28 @@ def test_a_separable_problem_is_learned_and_takes_features(task: Task, component
     head, _ = fit_rows(task, replace(RECIPE, components=components), rows, seed=0)
     assert head.layers[0].in_features == HEAD_FEATURES
     unseen = task.folds_N == 1
-    said = logits_of(head, task.features.open()[task.features.row_N[unseen], 0])
-    assert np.array_equal(said.argmax(1), task.labels_N[unseen])
+    logits_NK = logits_of(head, task.features.open()[task.features.row_N[unseen], 0])
+    assert np.array_equal(logits_NK.argmax(1), task.labels_N[unseen])
 
 
-def test_the_first_layer_stays_within_the_directions(task: Task) -> None:
+def test_the_first_layer_is_in_the_components_span(task: Task) -> None:
     head, _ = fit_rows(task, replace(RECIPE, components=5), np.arange(40), seed=0)
     weights = head.state_dict()["layers.0.weight"].numpy()
     assert np.linalg.matrix_rank(weights, tol=1e-3) == 5
-    space = cached_projection(task.features, task.features.row_N[:40], 5, CPU).subspace
-    inside = weights @ space.components_PD.T @ space.components_PD
+    subspace = cached_projection(task.features, task.features.row_N[:40], 5, CPU).subspace
+    inside = weights @ subspace.components_PD.T @ subspace.components_PD
     assert inside == pytest.approx(weights, abs=1e-5)
 
 
-def test_a_kept_subspace_changes_no_bit(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_projection_changes_no_bit(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = fit_rows(task, RECIPE, np.arange(40), seed=3)
     again, _ = fit_rows(task, RECIPE, np.arange(40), seed=3)
-    monkeypatch.setattr(principal_components, "_KEPT", type(principal_components._KEPT)())
+    monkeypatch.setattr(principal_components, "_CACHE", type(principal_components._CACHE)())
     anew, _ = fit_rows(task, RECIPE, np.arange(40), seed=3)
     assert bits(first) == bits(again) == bits(anew)
 
 
-def test_what_was_found_before_is_used_and_may_be_read_only(
+def test_a_given_projection_is_used_and_may_be_read_only(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = np.flatnonzero(task.folds_N != 1)
@@ -229,31 +226,29 @@ def test_what_was_found_before_is_used_and_may_be_read_only(
     assert bits(shared) == bits(alone)
 
 
-def test_images_left_out_have_no_say(task: Task, tmp_path: Path) -> None:
+def test_held_out_images_are_not_used(task: Task, tmp_path: Path) -> None:
     values = np.array(task.features.open())
     values[task.features.row_N[40:]] += 5  # cleo's
-    moved = replace(task, features=slots(tmp_path, values))
+    moved = replace(task, features=cached(tmp_path, values))
     rows = np.arange(40)
     assert bits(fit_rows(task, RECIPE, rows, 0)[0]) == bits(fit_rows(moved, RECIPE, rows, 0)[0])
 
 
 @pytest.mark.parametrize("components", [0, 5])
-def test_a_head_reads_the_unseen_as_it_will_when_it_takes_features(
-    task: Task, components: int
-) -> None:
+def test_logits_on_components_are_those_on_features(task: Task, components: int) -> None:
     rows = np.arange(40)
-    learned = train_head(task, replace(RECIPE, components=components), rows, seed=3)
+    trained = train_head(task, replace(RECIPE, components=components), rows, seed=3)
     finished, fitted = fit_rows(task, replace(RECIPE, components=components), rows, seed=3)
-    assert bits(learned.on_features()) == bits(finished)
-    assert learned.fitted == fitted
+    assert bits(trained.on_features()) == bits(finished)
+    assert trained.fitted == fitted
     unseen = np.random.default_rng(1).normal(size=(1100, HEAD_FEATURES)).astype(np.float16)
-    found = learned.logits("all", lambda: unseen)  # more than are entered at a time
+    found = trained.logits("all", lambda: unseen)  # more than a chunk
     assert found == pytest.approx(logits_of(finished, unseen), abs=1e-4)
-    assert learned.logits("two", lambda: unseen[7:9]) == pytest.approx(found[7:9], abs=1e-4)
-    assert learned.logits("none", lambda: unseen[:0]).shape == (0, len(task.labels))
+    assert trained.logits("two", lambda: unseen[7:9]) == pytest.approx(found[7:9], abs=1e-4)
+    assert trained.logits("none", lambda: unseen[:0]).shape == (0, len(task.labels))
 
 
-def test_the_unseen_are_entered_once_for_each_fold(task: Task) -> None:
+def test_unseen_images_are_projected_once_for_each_subspace(task: Task) -> None:
     unseen = np.random.default_rng(1).normal(size=(3, HEAD_FEATURES)).astype(np.float16)
     times = []
 
@@ -263,23 +258,21 @@ def test_the_unseen_are_entered_once_for_each_fold(task: Task) -> None:
 
     for rows in (np.arange(40), np.arange(20, 60)):
         for seed in (3, 4):
-            learned = train_head(task, replace(RECIPE, components=5), rows, seed)
-            finished = logits_of(learned.on_features(), unseen)
-            assert learned.logits("three", read) == pytest.approx(finished, abs=1e-4)
-    assert len(times) == 2  # other signers, other directions
+            trained = train_head(task, replace(RECIPE, components=5), rows, seed)
+            finished = logits_of(trained.on_features(), unseen)
+            assert trained.logits("three", read) == pytest.approx(finished, abs=1e-4)
+    assert len(times) == 2  # other signers, other components
 
 
-def test_what_is_kept_of_the_unseen_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: OrderedDict[str, torch.Tensor] = OrderedDict()
-    monkeypatch.setattr(principal_components, "_UNSEEN", kept)
-    monkeypatch.setattr(
-        principal_components, "CACHED_UNSEEN", 2 * 4 * 4
-    )  # two images of four coordinates
-    space = fit_principal_components(
-        torch.from_numpy(np.random.default_rng(0).normal(size=(9, 6))).float(), 4
-    )
+def test_the_cache_of_unseen_images_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache: OrderedDict[str, torch.Tensor] = OrderedDict()
+    monkeypatch.setattr(principal_components, "_UNSEEN_CACHE", cache)
+    # two images of four coordinates
+    monkeypatch.setattr(principal_components, "UNSEEN_CACHE_BYTES", 2 * 4 * 4)
+    x_ND = torch.from_numpy(np.random.default_rng(0).normal(size=(9, 6))).float()
+    subspace = fit_principal_components(x_ND, 4)
     images = np.random.default_rng(1).normal(size=(5, 1, 6)).astype(np.float16)
     for number, one in enumerate(images):
-        found = principal_components.project_unseen(str(number), space, one.view, CPU)
-        assert torch.equal(found, space.project(torch.from_numpy(one)))
-        assert len(kept) <= 2
+        found = principal_components.cached_unseen_projection(str(number), subspace, one.view, CPU)
+        assert torch.equal(found, subspace.project(torch.from_numpy(one)))
+        assert len(cache) <= 2

@@ -48,7 +48,7 @@ SETTINGS = FinetuneConfig(
 EIGHT_GPUS = {"CPU": 96.0, "GPU": 8.0}
 
 
-# --- who gets what --------------------------------------------------------------------------------
+# --- resources --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_worker_asks_for_no_more_than_a_node_has() -> None:
         (ScaleConfig(gpus_per_worker=0.5, workers="3"), {"CPU": 8.0, "GPU": 1.0}, "has 1 GPUs"),
     ],
 )
-def test_what_the_cluster_does_not_hold_is_refused(
+def test_more_than_the_cluster_holds_is_refused(
     scale: ScaleConfig, have: dict[str, float], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -210,18 +210,18 @@ def shipped() -> dict[str, torch.Tensor]:
 
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("ray_two_cpus")
-def test_what_a_dead_training_holds_is_taken_back_and_nothing_else() -> None:
+def test_a_dead_training_s_resources_are_released_and_no_others() -> None:
     def group(training: str) -> PlacementGroup:
         return placement_group([{"CPU": 0.1, "memory": memory_mark(training)}])
 
-    dead, other = group("runs/one/train/lane-0"), group("runs/one/train/lane-1")
+    dead, other = group("one/train/training-0"), group("one/train/training-1")
     ray.get([dead.ready(), other.ready()])
-    release_resources("runs/one/train/lane-0")
+    release_resources("one/train/training-0")
     states = {number: row["state"] for number, row in placement_group_table().items()}
     assert states[dead.id.hex()] == "REMOVED"
     assert states[other.id.hex()] == "CREATED"
-    release_resources("runs/one/train/lane-1")
-    release_resources("runs/one/train/lane-1")  # once more is no fault
+    release_resources("one/train/training-1")
+    release_resources("one/train/training-1")  # again without an error
 
 
 OF_A_NODE: dict[str, Any] = {
@@ -264,9 +264,9 @@ def dashboard_of(nodes: Sequence[str]) -> Iterator[None]:
 
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("ray_two_cpus")
-def test_trainings_are_looked_for_where_their_own_ray_answers() -> None:
+def test_trainings_find_the_dashboard_of_their_own_ray() -> None:
     """A Ray without a dashboard names the usual port all the same; another may answer there, and
-    what Ray Train does not find it ends.
+    Ray Train would end a training that it does not find.
     """
     context = ray.get_runtime_context()
     address = context.gcs_address
@@ -274,7 +274,7 @@ def test_trainings_are_looked_for_where_their_own_ray_answers() -> None:
     ray_environment.cache_clear()
     with dashboard_of(["another"]):
         assert ray_environment(address) == own | {"RAY_API_SERVER_ADDRESS": NOWHERE}
-    assert ray_environment(address)["RAY_API_SERVER_ADDRESS"] == NOWHERE  # not asked again
+    assert ray_environment(address)["RAY_API_SERVER_ADDRESS"] == NOWHERE  # cached
     ray_environment.cache_clear()
     with dashboard_of(["another", context.get_node_id()]):
         assert ray_environment(address) == own
@@ -282,7 +282,7 @@ def test_trainings_are_looked_for_where_their_own_ray_answers() -> None:
 
 
 @pytest.mark.usefixtures("ray_two_cpus")
-def test_members_are_fine_tuned_and_what_is_there_is_kept(tmp_path: Path) -> None:
+def test_members_are_fine_tuned_and_finished_ones_are_kept(tmp_path: Path) -> None:
     task = pixel_task(tmp_path)
     given = jobs(tmp_path / "members")
     seen: list[tuple[int, int]] = []
@@ -311,7 +311,7 @@ def test_members_are_fine_tuned_and_what_is_there_is_kept(tmp_path: Path) -> Non
 
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("ray_two_cpus")
-def test_a_training_that_cannot_go_well_says_why_in_one_line(tmp_path: Path) -> None:
+def test_a_failed_training_is_reported_in_one_line(tmp_path: Path) -> None:
     diverging = replace(SETTINGS, learning_rate=1e30, clip=1e30)
     given = jobs(tmp_path / "members", diverging)
     scale = ScaleConfig(max_failures=0)
@@ -319,7 +319,9 @@ def test_a_training_that_cannot_go_well_says_why_in_one_line(tmp_path: Path) -> 
     def ignore(done: int, of: int) -> None:
         pass
 
-    with pytest.raises(UserError, match=r"fine-tuning failed: .*diverged: the loss is nan") as said:
+    with pytest.raises(
+        UserError, match=r"fine-tuning failed: .*diverged: the loss is nan"
+    ) as error:
         finetune_members(given, pixel_task(tmp_path), tmp_path / "train", scale, ignore)
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(error.value)
     assert not list((tmp_path / "members").glob("member-*"))

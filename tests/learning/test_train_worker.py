@@ -1,4 +1,4 @@
-"""Where a lane of trainings goes on."""
+"""Which training of a Ray Train run is resumed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JOBS = [Job(replace(CARD, seed=seed), f"member-{seed}", "head") for seed in rang
         ({"key": JOBS[0].key, "done": False}, 0),
         ({"key": JOBS[0].key, "done": True}, 1),
         ({"key": JOBS[1].key, "done": False}, 1),
-        ({"key": JOBS[1].key}, 1),  # as older checkpoints have it
+        ({"key": JOBS[1].key}, 1),
         ({"key": JOBS[2].key, "done": True}, 3),
     ],
 )

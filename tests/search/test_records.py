@@ -1,12 +1,12 @@
-"""What is known of trials survives on disk to the bit, and stale or damaged files do not count.
+"""Records of trials are read as they were written; stale or damaged files are not used.
 
-Letters: N images, G negatives, K labels, E features.
+Letters: N images, K labels.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from sign_ensemble.core.atomic_files import write_arrays
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder
@@ -36,7 +35,6 @@ from sign_ensemble.search.records import (
 
 DEFAULT = MemberConfig(widths=(4, 3), epochs=1)
 FOLDS_N = np.array([1, 0, 2, 2, 1, 0, 0, 2, 1, 1])
-FOLDS_G = np.array([2, 0, 0, 1])
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -48,21 +46,17 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 @pytest.fixture
-def task(tmp_path: Path, run: RunFolder) -> Task:
-    """Ten images of three signers and two labels, four negatives, all noise."""
+def task(tmp_path: Path) -> Task:
+    """Ten images of three signers and two labels, all noise."""
     rng = np.random.default_rng(0)
     rng.normal(size=(10, 1, HEAD_FEATURES)).astype(np.float16).tofile(tmp_path / "features.f16")
-    negatives = rng.normal(size=(4, HEAD_FEATURES)).astype(np.float16)
-    write_arrays(run.negatives, {"features": negatives, "folds": FOLDS_G})
+    path = str(tmp_path / "features.f16")
     return Task(
-        features=CachedArray(
-            str(tmp_path / "features.f16"), np.arange(10), (1, HEAD_FEATURES), "float16"
-        ),
+        features=CachedArray(path, np.arange(10), (1, HEAD_FEATURES), "float16"),
         labels_N=np.tile([0, 1], 5),
         folds_N=FOLDS_N,
         fold_names=("ada", "ben", "cleo"),
         labels=("U", "V"),
-        negatives=str(run.negatives),
         seed=5,
     )
 
@@ -72,22 +66,25 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Fold and seed of each training so far; trainings are real."""
     done: list[tuple[int, int]] = []
 
-    def counted(task: Task, recipe: MemberConfig, fold: int, seed: int, negatives: Any) -> Any:
+    def counted(task: Task, recipe: MemberConfig, fold: int, seed: int) -> Any:
         done.append((fold, seed))
-        return fit_fold(task, recipe, fold, seed, negatives)
+        return fit_fold(task, recipe, fold, seed)
 
     monkeypatch.setattr(records, "fit_fold", counted)
     return done
 
 
 def figures(nll: float, accuracy: float = 0.5, seconds: float = 1.0) -> dict[str, Any]:
-    return {"nll": nll, "augrc": 0.125, "accuracy": accuracy, "ece": 0.25, "seconds": seconds}
+    return {
+        "fold": 0, "n": 3, "nll": nll, "accuracy": accuracy, "ece": 0.25, "epochs": 1,
+        "best_epoch": 1, "seconds": seconds,
+    }  # fmt: skip
 
 
 # --- a fold's file --------------------------------------------------------------------------------
 
 
-def test_a_fold_is_judged_once(run: RunFolder, task: Task, fits: list[Any]) -> None:
+def test_a_fold_is_evaluated_once(run: RunFolder, task: Task, fits: list[Any]) -> None:
     first = evaluate_fold(run, task, DEFAULT, 7, 2)
     assert evaluate_fold(run, task, DEFAULT, 7, 2) == first  # figures come back to the bit
     assert fits == [(2, seed_of(5, 7, 2))]
@@ -104,7 +101,7 @@ def test_a_fold_is_judged_once(run: RunFolder, task: Task, fits: list[Any]) -> N
         {"task": {"fold_names": ("ada", "ben", "dan")}},
     ],
 )
-def test_a_fold_is_judged_anew_when_what_it_depends_on_changed(
+def test_a_fold_is_evaluated_again_when_what_it_depends_on_changed(
     changed: dict[str, Any], run: RunFolder, task: Task, fits: list[Any]
 ) -> None:
     evaluate_fold(run, task, DEFAULT, 0, 1)
@@ -121,7 +118,7 @@ def test_the_key_knows_fold_and_seed(task: Task) -> None:
     assert fold_key(task, DEFAULT, 0, 0) == fold_key(task, MemberConfig(**vars(DEFAULT)), 0, 0)
 
 
-def test_a_damaged_fold_is_judged_anew(run: RunFolder, task: Task, fits: list[Any]) -> None:
+def test_a_damaged_fold_is_evaluated_again(run: RunFolder, task: Task, fits: list[Any]) -> None:
     first = evaluate_fold(run, task, DEFAULT, 0, 0)
     path = run.trial(0) / "fold-0.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
@@ -131,39 +128,19 @@ def test_a_damaged_fold_is_judged_anew(run: RunFolder, task: Task, fits: list[An
     assert again == first
 
 
-def test_a_fold_judges_the_negatives_made_from_it(
+def test_out_of_fold_logits_are_in_the_order_of_the_task(
     run: RunFolder, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = []
-
-    def spy(task: Task, recipe: Any, fold: int, seed: int, negatives: np.ndarray) -> Any:
-        given.append(negatives)
-        return fit_fold(task, recipe, fold, seed, negatives)
-
-    monkeypatch.setattr(records, "fit_fold", spy)
-    evaluate_fold(run, task, DEFAULT, 0, 0)
-    all_of_them = np.random.default_rng(0)
-    all_of_them.normal(size=(10, 1, HEAD_FEATURES))
-    negatives = all_of_them.normal(size=(4, HEAD_FEATURES)).astype(np.float16)
-    assert np.array_equal(given[0], negatives[1:3])
-
-
-def test_out_of_fold_puts_each_row_in_its_place(
-    run: RunFolder, task: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def marked(task: Task, recipe: Any, fold: int, seed: int, negatives: np.ndarray) -> Any:
+    def marked(task: Task, recipe: Any, fold: int, seed: int) -> Any:
         """Logits that say which image they are of: its number and its fold."""
-        mine = np.flatnonzero(task.folds_N == fold)
-        logits = np.stack([mine, np.full(len(mine), fold)], -1).astype(np.float32)
-        theirs = 100 + np.flatnonzero(fold == FOLDS_G)
-        unlike = np.stack([theirs, np.full(len(theirs), fold)], -1).astype(np.float32)
-        return FoldResult(fold, len(mine), 0.5, 0.5, 0.1, 0.2, 1, 1, 0.0, logits, unlike), None
+        rows = np.flatnonzero(task.folds_N == fold)
+        logits_NK = np.stack([rows, np.full(len(rows), fold)], -1).astype(np.float32)
+        return FoldResult(fold, len(rows), 0.5, 0.5, 0.1, 1, 1, 0.0, logits_NK), None
 
     monkeypatch.setattr(records, "fit_fold", marked)
     evaluate_all_folds(run, task, DEFAULT, {}, 3)
-    logits_NK, negative_logits_GK = out_of_fold(run, task, 3)
+    logits_NK = out_of_fold(run, task, 3)
     assert logits_NK.tolist() == [[i, fold] for i, fold in enumerate(FOLDS_N)]
-    assert negative_logits_GK.tolist() == [[100 + i, fold] for i, fold in enumerate(FOLDS_G)]
     assert logits_NK.dtype == np.float32
 
 
@@ -176,7 +153,7 @@ def test_an_unfinished_trial_has_no_out_of_fold_predictions(run: RunFolder, task
 # --- a trial's record -----------------------------------------------------------------------------
 
 
-def test_a_whole_trial_is_judged_and_recorded(
+def test_all_folds_are_evaluated_and_recorded(
     run: RunFolder, task: Task, fits: list[tuple[int, int]]
 ) -> None:
     record = evaluate_all_folds(run, task, DEFAULT, {"h1": 2, "dropout": 0.25}, 4)
@@ -185,13 +162,13 @@ def test_a_whole_trial_is_judged_and_recorded(
     assert record.status == "complete"
     assert record.nll == pytest.approx(np.mean([fold["nll"] for fold in record.folds]), abs=1e-12)
     assert read_records(run) == [record]
-    logits_NK, _ = out_of_fold(run, task, 4)
-    for fold, judged in enumerate(record.folds):
+    logits_NK = out_of_fold(run, task, 4)
+    for fold, found in enumerate(record.folds):
         logits = logits_NK[task.folds_N == fold].astype(np.float64)
         log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
         truth = task.labels_N[task.folds_N == fold]
         by_hand = -log_probs[np.arange(len(truth)), truth].mean()
-        assert judged["nll"] == pytest.approx(by_hand, abs=1e-9)
+        assert found["nll"] == pytest.approx(by_hand, abs=1e-9)
 
 
 def test_a_record_comes_back_to_the_bit(run: RunFolder) -> None:
@@ -230,7 +207,7 @@ def test_no_trials_are_no_records(run: RunFolder) -> None:
             "not a trial's record",
         ),
         (
-            '{"number": 0, "status": "complete", "params": {}, "folds": [{"nll": 0.5}]}',
+            json.dumps(asdict(TrialRecord(0, "complete", {}, ({**figures(0.5), "augrc": 0.1},)))),
             "of an earlier version",
         ),
     ],
@@ -258,7 +235,7 @@ def test_the_table_lists_the_best_first_with_all_columns(run: RunFolder) -> None
     write_table(run, rows, ("ada", "ben+cleo"))
     table = pq.read_table(run.trials_table)
     assert table.column_names == [
-        "number", "status", "dropout", "h1", "nll", "augrc", "accuracy", "ece",
+        "number", "status", "dropout", "h1", "nll", "accuracy", "ece",
         "worst_accuracy", "seconds", "nll_ada", "accuracy_ada", "nll_ben+cleo",
         "accuracy_ben+cleo", "error",
     ]  # fmt: skip

@@ -1,7 +1,4 @@
-"""Which trials become members, by hand.
-
-Letters: T trials, N images, K labels.
-"""
+"""Which trials become members, by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ import pytest
 from sign_ensemble.search.records import TrialRecord
 from sign_ensemble.search.selection import (
     fold_mean_nll,
-    fronts,
     greedy,
     ranked,
     top_k,
@@ -55,36 +51,13 @@ def test_top_k_gives_the_best_one_vote_each() -> None:
     assert top_k(TRIALS[4:5], 3) == {}
 
 
-# --- two objectives -------------------------------------------------------------------------------
+# --- greedy ---------------------------------------------------------------------------------------
 
 
-def test_fronts_by_hand() -> None:
-    values = np.array([[1, 4], [2, 2], [4, 1], [2, 3], [3, 3], [2, 2], [9, 9]], np.float64)
-    # (2, 2) twice beats (2, 3), which beats (3, 3); nothing beats the first three, equals included
-    assert fronts(values).tolist() == [0, 0, 0, 1, 2, 0, 3]
-    assert fronts(np.array([[3.0], [1.0], [2.0], [1.0]])).tolist() == [2, 0, 1, 0]
-    assert fronts(np.zeros((0, 2))).tolist() == []
-
-
-def test_what_no_other_beats_in_both_comes_first_and_then_the_loss() -> None:
-    pairs = {0: (0.1, 0.9), 1: (0.3, 0.1), 2: (0.2, 0.95), 3: (0.2, 0.5), 4: (0.9, 0.9)}
-    records = [
-        TrialRecord(number, "complete", {}, ({"nll": nll, "augrc": augrc},))
-        for number, (nll, augrc) in pairs.items()
-    ]
-    both = ("nll", "augrc")
-    assert numbers(ranked(records, both)) == [0, 3, 1, 2, 4]
-    assert numbers(ranked(records)) == [0, 2, 3, 1, 4]
-    assert top_k(records, 3, both) == {0: 1, 3: 1, 1: 1}
-
-
-def test_greedy_lowers_whatever_it_is_asked_to() -> None:
+def test_greedy_lowers_the_loss_it_is_given() -> None:
     trials = {0: np.array([[0.9, 0.1]]), 1: np.array([[0.2, 0.8]])}
     assert greedy(trials, lambda probs: float(probs[0, 0]), 1) == {1: 1}
     assert greedy(trials, lambda probs: abs(float(probs[0, 0]) - 0.55), 2) == {1: 1, 0: 1}
-
-
-# --- greedy ---------------------------------------------------------------------------------------
 
 
 def of_truth(*rows: list[float]) -> dict[int, np.ndarray]:

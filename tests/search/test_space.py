@@ -1,4 +1,4 @@
-"""What a trial tries, with and without convolutions that learn."""
+"""The search space of heads and of end-to-end trials."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sign_ensemble.learning.task import finetune_settings
 from sign_ensemble.search.space import default_params, distributions
 
 
-def test_heads_say_nothing_of_convolutions() -> None:
+def test_trials_of_heads_have_no_backbone_rate() -> None:
     space, first = distributions(SearchConfig()), default_params(MemberConfig())
     assert set(space) == set(first)
     assert "backbone_rate" not in space
@@ -18,7 +18,7 @@ def test_heads_say_nothing_of_convolutions() -> None:
     assert finetune_settings(settings, first) == settings
 
 
-def test_whole_networks_try_the_convolutions_step_size_too() -> None:
+def test_end_to_end_trials_search_the_backbone_rate_too() -> None:
     search = SearchConfig(trial="end-to-end", backbone_rate=(1e-5, 1e-3))
     space = distributions(search)
     assert space["backbone_rate"] == FloatDistribution(1e-5, 1e-3, log=True)

@@ -1,4 +1,4 @@
-"""How often Ray Tune is called, and for what: its calls are played, trial by trial.
+"""How often Ray Tune is called, and for which trials: its calls are simulated, trial by trial.
 
 That real calls behave so is tested with the main job.
 """
@@ -25,9 +25,12 @@ from sign_ensemble.search.trials import is_worth_another_call, search_trials, se
 
 DEFAULT = MemberConfig()
 PARAMS = default_params(DEFAULT)
-FIGURES = {"nll": 0.5, "augrc": 0.25, "accuracy": 0.5, "ece": 0.25, "seconds": 1.0}
+FIGURES = {
+    "fold": 0, "n": 2, "nll": 0.5, "accuracy": 0.5, "ece": 0.25, "epochs": 1, "best_epoch": 1,
+    "seconds": 1.0,
+}  # fmt: skip
 
-Fate = Literal["complete", "lost while idle", "broken"]
+Fate = Literal["complete", "lost while idle", "failed"]
 
 
 @pytest.fixture
@@ -54,48 +57,35 @@ class Quiet:
 class Played:
     """Calls of Ray Tune in which the trials end as given, one list of fates per call."""
 
-    def __init__(self, *calls: list[Fate]) -> None:
-        self._calls = list(calls)
-        self.asked: list[list[int]] = []
+    def __init__(self, run: RunFolder, *calls: list[Fate]) -> None:
+        self._run, self._calls = run, list(calls)
+        self.numbers: list[list[int]] = []
         self.budgets: list[float | None] = []
         self.clock = 0.0  # seconds; a trial takes one
 
-    def __call__(
-        self,
-        run: Any,
-        task: Any,
-        search: Any,
-        work: Any,
-        recorder: Any,
-        space: Any,
-        tune_settings: Any,
-    ) -> None:
+    def __call__(self, recorder: Any, space: Any, settings: Any) -> None:
         fates, numbers = self._calls.pop(0), []
-        self.budgets.append(tune_settings.get("time_budget_s"))
+        self.budgets.append(settings.get("time_budget_s"))
         for i, fate in enumerate(fates):
-            if tune_settings:
-                config = tune_settings["search_alg"].suggest(f"t{i}")
+            if settings:
+                config = settings["search_alg"].suggest(f"t{i}")
             else:
                 config = {"trial": space["trial"]["grid_search"][i]}
             number = config["trial"]["number"]
             numbers.append(number)
-            self._play(run, recorder, config, number, fate)
-        if (
-            tune_settings
-            and len(fates) < tune_settings["num_samples"]
-            and "lost while idle" in fates
-        ):
-            assert tune_settings["search_alg"].suggest("one more") == "FINISHED"
-        self.asked.append(numbers)
+            self._play(recorder, config, number, fate)
+        if settings and len(fates) < settings["num_samples"] and "lost while idle" in fates:
+            assert settings["search_alg"].suggest("one more") == "FINISHED"
+        self.numbers.append(numbers)
 
-    def _play(self, run: RunFolder, recorder: Any, config: Any, number: int, fate: Fate) -> None:
+    def _play(self, recorder: Any, config: Any, number: int, fate: Fate) -> None:
         self.clock += 1
         trial = SimpleNamespace(
             trial_id=f"t{number}", config=config, last_result={"fold": 1}, error_file=None
         )
         about: dict[str, Any] = {"trials": [], "trial": trial}
         if fate == "complete":
-            path = run.trial(number) / "fold-0.safetensors"
+            path = self._run.trial(number) / "fold-0.safetensors"
             write_arrays(path, {"logits": np.zeros(1)}, {"figures": FIGURES})
             recorder.on_trial_complete(10 * number, **about)
             return
@@ -107,69 +97,69 @@ class Played:
 def searched(
     monkeypatch: pytest.MonkeyPatch, run: RunFolder, played: Played, size: int = 1, **more: Any
 ) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
-    """Number and status of each trial as recorded, and as the observer was told."""
-    monkeypatch.setattr(trials, "_tune", played)
+    """Number and status of each trial as recorded, and as the observer was notified."""
+    monkeypatch.setattr(trials._TuneCalls, "call", played)
     monkeypatch.setattr("time.monotonic", lambda: played.clock)
     features = CachedArray("", np.arange(1), (1, 1), "float16")
-    task = Task(features, np.zeros(1, np.int64), np.zeros(1, np.int64), ("ada",), ("U",), "", 0)
+    task = Task(features, np.zeros(1, np.int64), np.zeros(1, np.int64), ("ada",), ("U",), 0)
     observer = Quiet()
     search = SearchConfig(**{"trials": 4, **more})
     found = search_trials(run, task, {}, DEFAULT, search, size, observer)
     return [(record.number, record.status) for record in found], observer.seen
 
 
-def test_a_trial_given_up_too_early_is_asked_for_again(
+def test_a_trial_given_up_too_early_is_run_again(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    played = Played(["complete", "lost while idle"], ["complete"] * 3)
+    played = Played(run, ["complete", "lost while idle"], ["complete"] * 3)
     found, seen = searched(monkeypatch, run, played)
-    assert played.asked == [[0, 1], [1, 2, 3]]
+    assert played.numbers == [[0, 1], [1, 2, 3]]
     assert found == seen == [(number, "complete") for number in range(4)]
 
 
-def test_a_broken_trial_is_recorded_and_not_asked_for_again(
+def test_a_failed_trial_is_recorded_and_not_run_again(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    played = Played(["complete", "broken", "complete", "complete"])
+    played = Played(run, ["complete", "failed", "complete", "complete"])
     found, _ = searched(monkeypatch, run, played)
     assert [number for number, status in found if status == "failed"] == [1]
 
 
 def test_calls_end_where_no_trial_does(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    played = Played(["complete", "lost while idle"], ["lost while idle"])
+    played = Played(run, ["complete", "lost while idle"], ["lost while idle"])
     found, _ = searched(monkeypatch, run, played)
-    assert played.asked == [[0, 1], [1]]
+    assert played.numbers == [[0, 1], [1]]
     assert found == [(0, "complete"), (1, "failed")]
 
 
 def test_another_call_has_the_time_that_is_left(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    played = Played(["complete", "lost while idle"], ["complete", "lost while idle"])
+    played = Played(run, ["complete", "lost while idle"], ["complete", "lost while idle"])
     found, _ = searched(monkeypatch, run, played, time_budget=3.5)
     assert played.budgets == [3.5, 1.5]
     assert found == [(0, "complete"), (1, "complete"), (2, "failed")]
 
 
-def test_a_revived_trial_given_up_too_early_is_asked_for_again(
+def test_a_pruned_trial_given_up_too_early_is_completed_in_another_call(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(3):
         status: Literal["complete", "pruned"] = "complete" if number == 0 else "pruned"
         write_record(run, TrialRecord(number, status, PARAMS, (FIGURES,)))
-    played = Played(["complete", "lost while idle"], ["complete"])
+    played = Played(run, ["complete", "lost while idle"], ["complete"])
     found, seen = searched(monkeypatch, run, played, size=3, trials=3)
-    assert played.asked == [[1, 2], [2]]
+    assert played.numbers == [[1, 2], [2]]
     assert found == [(number, "complete") for number in range(3)]
     assert seen == [(1, "complete"), (2, "complete")]
 
 
-def test_a_revived_trial_that_cannot_be_judged_stays_pruned(
+def test_a_pruned_trial_that_cannot_be_completed_stays_pruned(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_record(run, TrialRecord(0, "complete", PARAMS, (FIGURES,)))
     write_record(run, TrialRecord(1, "pruned", PARAMS, (FIGURES,)))
-    searched(monkeypatch, run, Played(["lost while idle"]), size=2, trials=2)
+    searched(monkeypatch, run, Played(run, ["lost while idle"]), size=2, trials=2)
     assert [record.status for record in read_records(run)] == ["complete", "pruned"]
 
 
