@@ -1,4 +1,4 @@
-"""Members side by side answer as each would alone, and only members of one ensemble stand together.
+"""An ensemble's members answer as each would alone, and only members of one ensemble go together.
 
 Letters: M members, N images, K labels, D features.
 """
@@ -116,41 +116,43 @@ def test_no_images_give_no_logits() -> None:
     assert stack([member((2, 2))[0]]).logits(features(0)).shape == (1, 0, 3)
 
 
-# --- evidence -------------------------------------------------------------------------------------
+# --- outputs --------------------------------------------------------------------------------------
 
 
-def evidence_of(probs_MNK: Any, votes_M: list[float]) -> EnsembleOutput:
+def output_of(probs_MNK: Any, votes_M: list[float]) -> EnsembleOutput:
+    """kNN distances 0, 1, ... and their negatives as regional distances."""
     logits = np.log(np.array(probs_MNK)).astype(np.float32)
-    return EnsembleOutput(
-        logits,
-        np.array(votes_M),
-        np.arange(logits.shape[1], dtype=np.float64),
-        -np.arange(logits.shape[1], dtype=np.float64),
-        2 * np.arange(logits.shape[1], dtype=np.float64),
-        3 * np.arange(logits.shape[1], dtype=np.float64),
-    )
+    knn_N = np.arange(logits.shape[1], dtype=np.float64)
+    return EnsembleOutput(logits, np.array(votes_M), knn_N, -knn_N)
 
 
 def test_votes_weigh_the_mean() -> None:
     probs = [[[0.9, 0.1]], [[0.5, 0.5]], [[0.2, 0.8]]]
-    even = evidence_of(probs, [1, 1, 1]).probs_NK
+    even = output_of(probs, [1, 1, 1]).probs_NK
     assert even == pytest.approx(np.array([[1.6 / 3, 1.4 / 3]]), abs=1e-7)
-    weighed = evidence_of(probs, [3, 1, 1]).probs_NK  # (2.7 + 0.5 + 0.2) / 5
+    weighed = output_of(probs, [3, 1, 1]).probs_NK  # (2.7 + 0.5 + 0.2) / 5
     assert weighed == pytest.approx(np.array([[0.68, 0.32]]), abs=1e-7)
 
 
-def test_distances_in_what_members_see_stay_with_their_images() -> None:
-    probs = [[[0.9, 0.1], [0.5, 0.5]], [[0.5, 0.5], [0.2, 0.8]]]
-    heads, own = evidence_of(probs, [1, 1]), np.array([7.0, 8.0])
-    networks = replace(heads, own_N=own)
-    assert (
-        heads.rows(np.array([1])).own_N is None
-        and concatenate_outputs([heads, heads]).own_N is None
-    )
-    one = networks.rows(np.array([1])).own_N
-    both = concatenate_outputs([networks, networks.rows(np.array([0]))]).own_N
-    assert one is not None and one.tolist() == [8.0]
-    assert both is not None and both.tolist() == [7.0, 8.0, 7.0]
+def test_hand_counts_stay_with_their_images() -> None:
+    without = output_of([[[0.9, 0.1], [0.5, 0.5]], [[0.5, 0.5], [0.2, 0.8]]], [1, 1])
+    counted = replace(without, hand_count_NG=np.array([[7.0, 1.0], [8.0, 2.0]]))
+    second = np.array([1])
+    assert without.rows(second).hand_count_NG is None
+    assert concatenate_outputs([without, without]).hand_count_NG is None
+    one = counted.rows(second).hand_count_NG
+    both = concatenate_outputs([counted, counted.rows(np.array([0]))]).hand_count_NG
+    assert one is not None and one.tolist() == [[8.0, 2.0]]
+    assert both is not None and both.tolist() == [[7.0, 1.0], [8.0, 2.0], [7.0, 1.0]]
+
+
+def test_outputs_are_concatenated_image_by_image() -> None:
+    first = replace(output_of([[[0.9, 0.1], [0.8, 0.2]]], [4]), gda_count=1)
+    found = concatenate_outputs([first, first.rows(np.array([1]))])
+    assert np.array_equal(found.logits_MNK, first.logits_MNK[:, [0, 1, 1]])
+    assert found.knn_N.tolist() == [0.0, 1.0, 1.0]
+    assert found.regional_N.tolist() == [0.0, -1.0, -1.0]
+    assert (found.votes_M.tolist(), found.gda_count) == ([4.0], 1)
 
 
 def test_votes_come_from_the_cards() -> None:
@@ -161,28 +163,26 @@ def test_votes_come_from_the_cards() -> None:
 
 def test_log_probabilities_do_not_depend_on_the_logits_height() -> None:
     logits = np.array([[[1.0, 3.0], [1e30, 1e30]]], np.float32)
-    found = EnsembleOutput(logits, np.ones(1), *np.zeros((4, 2))).log_probs_MNK
+    found = EnsembleOutput(logits, np.ones(1), *np.zeros((2, 2))).log_probs_MNK
     falls = np.log1p(np.exp(-2.0))
     by_hand = np.array([[[-2 - falls, -falls], [-np.log(2), -np.log(2)]]])
     assert found == pytest.approx(by_hand, abs=1e-12)
 
 
 def test_rows_keep_images_and_votes_together() -> None:
-    whole = evidence_of([[[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]], [4])
+    output = output_of([[[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]], [4])
     for chosen in (np.array([2, 0]), np.array([True, False, True])):
-        part = whole.rows(chosen)
-        assert np.array_equal(part.logits_MNK, whole.logits_MNK[:, chosen])
-        assert part.neighbour_N.tolist() == np.arange(3)[chosen].tolist()
-        assert part.cloud_N.tolist() == (-np.arange(3)[chosen]).tolist()
-        assert part.part_N.tolist() == (2 * np.arange(3)[chosen]).tolist()
-        assert part.norm_N.tolist() == (3 * np.arange(3)[chosen]).tolist()
+        part = output.rows(chosen)
+        assert np.array_equal(part.logits_MNK, output.logits_MNK[:, chosen])
+        assert part.knn_N.tolist() == np.arange(3)[chosen].tolist()
+        assert part.regional_N.tolist() == (-np.arange(3)[chosen]).tolist()
         assert part.votes_M.tolist() == [4]
 
 
 # --- refusals -------------------------------------------------------------------------------------
 
 
-def test_an_ensemble_of_nobody_is_refused() -> None:
+def test_an_ensemble_without_members_is_refused() -> None:
     with pytest.raises(UserError, match="at least one member"):
         stack([])
 
@@ -232,6 +232,6 @@ def test_an_index_of_another_kind_is_refused(index: str, tmp_path: Path) -> None
         load_ensemble(tmp_path)
 
 
-def test_members_that_were_not_made_yet_are_refused(tmp_path: Path) -> None:
+def test_a_folder_without_members_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"index\.json: not there"):
         load_ensemble(tmp_path)

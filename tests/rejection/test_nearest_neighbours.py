@@ -1,6 +1,6 @@
-"""Cosine distances by hand, strangers kept apart, and a bank that holds of everything.
+"""Cosine distances by hand, other signers' images alone, and how reference images are drawn.
 
-Letters: N images, B images in the bank, D features.
+Letters: N images, B reference images, D features.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sign_ensemble.rejection.nearest_neighbours import draw_reference_rows, knn_distance
+from sign_ensemble.rejection.nearest_neighbours import NearestNeighbours, draw_reference_rows
 
 CLOSE: dict[str, Any] = {"abs": 1e-6, "rel": 0}
 exact = pytest.mark.usefixtures("exact_products")
@@ -21,8 +21,14 @@ def half(*rows: list[float]) -> np.ndarray:
     return np.array(rows, np.float16)
 
 
-BANK = half([3, 0], [0, 2], [-5, 0], [1, 1])
-ASKED = half([7, 0], [1, 1], [0, -4])  # cosines 1 0 -1 √½, √½ √½ -√½ 1, 0 -1 0 -√½
+def knn_distance(
+    images_ND: np.ndarray, reference_BD: np.ndarray, k: int, *groups: np.ndarray
+) -> np.ndarray:
+    return NearestNeighbours.of(reference_BD).distances(images_ND, k, *groups)
+
+
+REFERENCE_BD = half([3, 0], [0, 2], [-5, 0], [1, 1])
+IMAGES_ND = half([7, 0], [1, 1], [0, -4])  # cosines 1 0 -1 √½, √½ √½ -√½ 1, 0 -1 0 -√½
 
 
 @exact
@@ -33,11 +39,11 @@ ASKED = half([7, 0], [1, 1], [0, -4])  # cosines 1 0 -1 √½, √½ √½ -√�
         (2, [sqrt(0.5), sqrt(0.5), 0]),
         (3, [0, sqrt(0.5), -sqrt(0.5)]),
         (4, [-1, -sqrt(0.5), -1]),
-        (9, [-1, -sqrt(0.5), -1]),  # more than the bank holds: its last
+        (9, [-1, -sqrt(0.5), -1]),  # more than there are: the last
     ],
 )
 def test_distance_to_the_kth_neighbour(k: int, cosines: list[float]) -> None:
-    found = knn_distance(ASKED, BANK, k)
+    found = knn_distance(IMAGES_ND, REFERENCE_BD, k)
     assert found == pytest.approx(1 - np.array(cosines), **CLOSE)
     assert found.dtype == np.float64
 
@@ -45,16 +51,16 @@ def test_distance_to_the_kth_neighbour(k: int, cosines: list[float]) -> None:
 @exact
 def test_length_never_matters() -> None:
     rng = np.random.default_rng(0)
-    x_ND, bank_BD = rng.normal(size=(5, 8)), rng.normal(size=(6, 8))
-    found = knn_distance(x_ND.astype(np.float16), bank_BD.astype(np.float16), 2)
-    longer = knn_distance((64 * x_ND).astype(np.float16), bank_BD.astype(np.float16), 2)
+    x_ND, reference_BD = rng.normal(size=(5, 8)), rng.normal(size=(6, 8))
+    found = knn_distance(x_ND.astype(np.float16), reference_BD.astype(np.float16), 2)
+    longer = knn_distance((64 * x_ND).astype(np.float16), reference_BD.astype(np.float16), 2)
     assert found == pytest.approx(longer, **CLOSE)
 
 
 @exact
 def test_a_zero_vector_is_at_distance_1_from_everything() -> None:
     zero = half([0, 0])
-    for others in (BANK, zero):
+    for others in (REFERENCE_BD, zero):
         assert knn_distance(zero, others, 1) == pytest.approx([1.0], **CLOSE)
 
 
@@ -69,87 +75,83 @@ def test_the_longest_features_neither_overflow_nor_leave_0_to_2() -> None:
 
 @exact
 def test_more_images_than_one_product_holds() -> None:
-    many = np.tile(ASKED, (700, 1))  # 2,100: three products
+    many = np.tile(IMAGES_ND, (700, 1))  # 2,100: three products
     groups_N = np.tile([0, 1, 2], 700)
-    few = knn_distance(ASKED, BANK, 2, np.array([0, 1, 2]), np.array([0, 1, 1, 0]))
-    found = knn_distance(many, BANK, 2, groups_N, np.array([0, 1, 1, 0]))
+    few = knn_distance(IMAGES_ND, REFERENCE_BD, 2, np.array([0, 1, 2]), np.array([0, 1, 1, 0]))
+    found = knn_distance(many, REFERENCE_BD, 2, groups_N, np.array([0, 1, 1, 0]))
     assert found == pytest.approx(np.tile(few, 700), **CLOSE)
 
 
 @exact
-def test_images_are_strangers_to_their_own_signer() -> None:
+def test_reference_images_of_the_same_signer_are_left_out() -> None:
     groups_N, groups_B = np.array([0, 0, 1]), np.array([0, 1, 1, 0])
-    # left to compare with: [0, 2] and [-5, 0] for the first two, [3, 0] and [1, 1] for the third
-    nearest = knn_distance(ASKED, BANK, 1, groups_N, groups_B)
+    # compared with: [0, 2] and [-5, 0] for the first two, [3, 0] and [1, 1] for the third
+    nearest = knn_distance(IMAGES_ND, REFERENCE_BD, 1, groups_N, groups_B)
     assert nearest == pytest.approx([1 - 0, 1 - sqrt(0.5), 1 - 0], **CLOSE)
-    second = knn_distance(ASKED, BANK, 2, groups_N, groups_B)
+    second = knn_distance(IMAGES_ND, REFERENCE_BD, 2, groups_N, groups_B)
     assert second == pytest.approx([1 + 1, 1 + sqrt(0.5), 1 + sqrt(0.5)], **CLOSE)
 
 
 @exact
 def test_k_beyond_the_other_signers_images_takes_their_last() -> None:
     groups_N, groups_B = np.array([0, 0, 1]), np.array([0, 1, 1, 0])
-    second = knn_distance(ASKED, BANK, 2, groups_N, groups_B)
+    second = knn_distance(IMAGES_ND, REFERENCE_BD, 2, groups_N, groups_B)
     for k in (3, 4, 5):
-        assert np.array_equal(knn_distance(ASKED, BANK, k, groups_N, groups_B), second)
+        assert np.array_equal(knn_distance(IMAGES_ND, REFERENCE_BD, k, groups_N, groups_B), second)
 
 
 @pytest.mark.usefixtures("rounded_products")
 def test_rounded_factors_hardly_move_a_distance() -> None:
-    """Of features that are alike, as those of hands are: cosines of .9 to 1."""
+    """Of similar features, as those of hands are: cosines of .9 to 1."""
     rng = np.random.default_rng(2)
     drawn = np.maximum(0, 2 + rng.normal(size=(1, 900)) + 0.5 * rng.normal(size=(80, 900)))
-    x_ND, bank_BD = drawn[:40].astype(np.float16), drawn[40:].astype(np.float16)
+    x_ND, reference_BD = drawn[:40].astype(np.float16), drawn[40:].astype(np.float16)
     unit_ND, unit_BD = (
         x.astype(float) / np.linalg.norm(x.astype(float), axis=1, keepdims=True)
-        for x in (x_ND, bank_BD)
+        for x in (x_ND, reference_BD)
     )
     exact_N = np.sort(1 - unit_ND @ unit_BD.T, axis=1)[:, 2]
-    off_N = knn_distance(x_ND, bank_BD, 3) - exact_N
+    off_N = knn_distance(x_ND, reference_BD, 3) - exact_N
     assert np.abs(off_N).max() < 3e-4  # rounded cosines would be .004 off
-    assert knn_distance(bank_BD, bank_BD, 1) == pytest.approx(np.zeros(40), abs=3e-4)
+    assert knn_distance(reference_BD, reference_BD, 1) == pytest.approx(np.zeros(40), abs=3e-4)
 
 
-def test_nobody_to_compare_with_is_as_far_as_can_be() -> None:
+def test_without_other_signers_the_distance_is_the_largest() -> None:
     zeros = np.zeros(4, np.int64)
-    assert knn_distance(ASKED, BANK, 2, zeros[:3], zeros).tolist() == [2.0, 2.0, 2.0]
+    assert knn_distance(IMAGES_ND, REFERENCE_BD, 2, zeros[:3], zeros).tolist() == [2.0, 2.0, 2.0]
 
 
 def test_no_images_have_no_distances() -> None:
-    assert knn_distance(ASKED[:0], BANK, 1).shape == (0,)
+    assert knn_distance(IMAGES_ND[:0], REFERENCE_BD, 1).shape == (0,)
 
 
-# --- the bank -------------------------------------------------------------------------------------
+# --- draws ----------------------------------------------------------------------------------------
 
 
-def crowd() -> tuple[np.ndarray, np.ndarray]:
+def cells() -> tuple[np.ndarray, np.ndarray]:
     """Labels and folds of 2 labels x 2 folds: cells of 40, 40, 40 and 3 images, shuffled."""
-    cells = np.repeat([[0, 0], [0, 1], [1, 0], [1, 1]], [40, 40, 40, 3], axis=0)
-    cells = np.random.default_rng(1).permutation(cells)
-    return cells[:, 0], cells[:, 1]
+    found = np.repeat([[0, 0], [0, 1], [1, 0], [1, 1]], [40, 40, 40, 3], axis=0)
+    found = np.random.default_rng(1).permutation(found)
+    return found[:, 0], found[:, 1]
 
 
 def counts(chosen: np.ndarray) -> list[int]:
-    labels, folds = crowd()
+    labels, folds = cells()
     return np.bincount(2 * labels[chosen] + folds[chosen], minlength=4).tolist()
 
 
-def test_a_bank_takes_from_every_cell_in_turn() -> None:
-    labels, folds = crowd()
+def test_images_are_taken_from_every_cell_in_turn() -> None:
+    labels, folds = cells()
     assert counts(draw_reference_rows(labels, folds, 8, seed=0)) == [2, 2, 2, 2]
     assert counts(draw_reference_rows(labels, folds, 12, seed=0)) == [3, 3, 3, 3]
-    assert counts(draw_reference_rows(labels, folds, 33, seed=0)) == [
-        10,
-        10,
-        10,
-        3,
-    ]  # the small one is spent
+    # the small cell is used up
+    assert counts(draw_reference_rows(labels, folds, 33, seed=0)) == [10, 10, 10, 3]
     rest = counts(draw_reference_rows(labels, folds, 34, seed=0))
     assert (sorted(rest), rest[3]) == ([3, 10, 10, 11], 3)
 
 
-def test_a_bank_is_a_sorted_draw_without_repeats() -> None:
-    labels, folds = crowd()
+def test_a_draw_is_sorted_and_without_repeats() -> None:
+    labels, folds = cells()
     chosen = draw_reference_rows(labels, folds, 50, seed=3)
     assert len(np.unique(chosen)) == len(chosen) == 50
     assert (np.diff(chosen) > 0).all()
@@ -158,6 +160,6 @@ def test_a_bank_is_a_sorted_draw_without_repeats() -> None:
 
 
 @pytest.mark.parametrize("most", [123, 124, 4000])
-def test_a_bank_with_room_takes_all(most: int) -> None:
-    labels, folds = crowd()
+def test_all_images_are_taken_where_they_are_few(most: int) -> None:
+    labels, folds = cells()
     assert draw_reference_rows(labels, folds, most, seed=0).tolist() == list(range(123))

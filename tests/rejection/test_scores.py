@@ -1,32 +1,39 @@
-"""Scores of two members and two labels, worked out by hand in nats."""
+"""Scores of two members and two labels, worked out by hand in nats; and the list of scores."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import exp, log
+from dataclasses import fields, replace
+from math import log
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sign_ensemble.core.config_checks import WITNESS_NAMES
 from sign_ensemble.rejection import scores
 from sign_ensemble.rejection.ensemble import EnsembleOutput
-from sign_ensemble.rejection.scores import WITNESSES, all_scores
+from sign_ensemble.rejection.reference_set import Distances
+from sign_ensemble.rejection.scores import (
+    BY_NAME,
+    SCORES,
+    Score,
+    all_scores,
+    distance_scores,
+    vetoes_among,
+)
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
 CLOSE: dict[str, Any] = {"abs": 1e-7, "rel": 0}  # logits are float32
 
 
-def evidence(logits_MNK: Any, votes_M: list[float] | None = None) -> EnsembleOutput:
+def output_of(logits_MNK: Any, votes_M: list[float] | None = None) -> EnsembleOutput:
     logits = np.array(logits_MNK, np.float32)
     votes = np.array(votes_M or np.ones(len(logits)), np.float64)
-    near, cloud, part, norm = np.repeat([[0.25], [-3.5], [-2.25], [1.5]], logits.shape[1], 1)
-    return EnsembleOutput(logits, votes, near, cloud, part, norm)
+    knn_N, regional_N = np.repeat([[0.25], [-2.25]], logits.shape[1], 1)
+    return EnsembleOutput(logits, votes, knn_N, regional_N)
 
 
 def of_probs(probs_MNK: Any, votes_M: list[float] | None = None) -> EnsembleOutput:
-    return evidence(np.log(np.array(probs_MNK)), votes_M)
+    return output_of(np.log(np.array(probs_MNK)), votes_M)
 
 
 def h(*probs: float) -> float:
@@ -47,7 +54,7 @@ def test_total_uncertainty_is_the_entropy_of_the_mean() -> None:
     assert h(0.6, 0.4) == pytest.approx(0.6730116670, abs=1e-9)
 
 
-def test_disagreement_is_what_the_mean_of_entropies_leaves() -> None:
+def test_disagreement_is_total_uncertainty_less_the_mean_entropy() -> None:
     by_hand = h(0.6, 0.4) - (h(0.8, 0.2) + h(0.4, 0.6)) / 2
     assert by_hand == pytest.approx(0.0863046218, abs=1e-9)
     assert scores.disagreement(of_probs(TWO)) == pytest.approx([by_hand], **CLOSE)
@@ -59,8 +66,6 @@ def test_votes_weigh_every_score() -> None:
     by_hand = h(0.7, 0.3) - (3 * h(0.8, 0.2) + h(0.4, 0.6)) / 4
     assert scores.total_uncertainty(weighed) == pytest.approx([h(0.7, 0.3)], **CLOSE)
     assert scores.disagreement(weighed) == pytest.approx([by_hand], **CLOSE)
-    logits = evidence([[[4.0, 0.0]], [[0.0, 8.0]]], [3, 1])
-    assert scores.max_logit(logits) == pytest.approx([-5.0], **EXACT)
 
 
 def test_a_vote_of_two_is_the_same_member_twice() -> None:
@@ -77,101 +82,103 @@ def test_members_that_agree_do_not_disagree() -> None:
 
 
 def test_members_certain_and_opposed_disagree_by_log_2() -> None:
-    opposed = evidence([[[800.0, 0.0]], [[0.0, 800.0]]])
+    opposed = output_of([[[800.0, 0.0]], [[0.0, 800.0]]])
     assert scores.disagreement(opposed) == pytest.approx([log(2)], **EXACT)
     assert scores.total_uncertainty(opposed) == pytest.approx([log(2)], **EXACT)
 
 
 def test_one_member_never_disagrees() -> None:
     rng = np.random.default_rng(0)
-    alone = evidence(5 * rng.normal(size=(1, 50, 7)))
+    alone = output_of(5 * rng.normal(size=(1, 50, 7)))
     assert scores.disagreement(alone) == pytest.approx(np.zeros(50), **EXACT)
     assert scores.disagreement(alone).min() >= 0  # rounding never makes it negative
 
 
-def test_energy_by_hand() -> None:
-    two = evidence([[[1.0, 2.0]], [[0.0, 0.0]]])
-    by_hand = -(log(exp(1) + exp(2)) + log(2)) / 2
-    assert scores.energy(two) == pytest.approx([by_hand], **EXACT)
+def test_distances_and_hand_counts_are_those_of_the_output() -> None:
+    output = replace(of_probs(TWO), hand_count_NG=np.array([[0.125, 0.5]]))
+    found = {name: values.tolist() for name, values in all_scores(output).items()}
+    assert (found["knn_distance"], found["regional_mahalanobis"]) == ([0.25], [-2.25])
+    assert (found["no_hand"], found["two_hands"]) == ([0.125], [0.5])
 
 
-def test_max_logit_is_taken_per_member_and_then_averaged() -> None:
-    two = evidence([[[3.0, 0.0]], [[0.0, 1.0]]])
-    assert scores.max_logit(two) == pytest.approx([-2.0], **EXACT)  # of the mean logits: -1.5
-
-
-def test_energy_is_averaged_over_members_and_not_of_the_mean_logits() -> None:
-    opposed = evidence([[[4.0, 0.0]], [[0.0, 4.0]]])
-    assert scores.energy(opposed) == pytest.approx([-log(exp(4) + 1)], **EXACT)
-    assert -log(2 * exp(2)) - scores.energy(opposed)[0] > 1  # what the mean logits would give
-
-
-def test_distances_are_those_handed_in() -> None:
-    assert scores.neighbour(of_probs(TWO)).tolist() == [0.25]
-    assert scores.relative_mahalanobis(of_probs(TWO)).tolist() == [-3.5]
-    assert scores.part_mahalanobis(of_probs(TWO)).tolist() == [-2.25]
-    with_own = replace(of_probs(TWO), own_N=np.array([1.5]))
-    assert scores.own_mahalanobis(with_own).tolist() == [1.5]
-    assert all_scores(with_own)["own_mahalanobis"].tolist() == [1.5]
-
-
-def test_hands_are_as_handed_in_or_not_asked_about() -> None:
-    found = all_scores(replace(of_probs(TWO), hands_NG=np.array([[0.25, 0.5]])))
-    assert found["no_hand"].tolist() == [0.25]
-    assert found["two_hands"].tolist() == [0.5]
+def test_without_a_detector_there_are_no_hand_count_scores() -> None:
     assert not {"no_hand", "two_hands"} & set(all_scores(of_probs(TWO)))
-    with pytest.raises(ValueError, match="no pictures were made"):
-        scores.two_hands(of_probs(TWO))
+    for name in ("no_hand", "two_hands"):
+        with pytest.raises(ValueError, match=f"{name}: there is no hand-count detector"):
+            scores.hand_count_score(of_probs(TWO), name)
 
 
-def test_heads_have_no_convolutions_of_their_own() -> None:
-    assert "own_mahalanobis" not in all_scores(of_probs(TWO))
-    with pytest.raises(ValueError, match="no convolutions of their own"):
-        scores.own_mahalanobis(of_probs(TWO))
-
-
-def test_generalised_entropy_by_hand() -> None:
-    # 0.8 * 0.2 = 0.16 of either label, 0.4 * 0.6 = 0.24; the mean of the members
-    by_hand = (2 * 0.16**0.1 + 2 * 0.24**0.1) / 2
-    assert scores.generalised_entropy(of_probs(TWO)) == pytest.approx([by_hand], **CLOSE)
-    assert scores.generalised_entropy(evidence([[[0.0, 9e4]]])).tolist() == [0.0]
-
-
-def test_feature_norm_is_strange_where_it_is_small() -> None:
-    assert scores.feature_norm(of_probs(TWO)).tolist() == [-1.5]
-
-
-def test_sirc_by_hand() -> None:
-    # one minus 0.8 and 0.6, their mean 0.3; features 1.5 spreads stronger than usual
-    by_hand = 0.3 * (1 + exp(-4.5))
-    assert scores.sirc(of_probs(TWO)) == pytest.approx([by_hand], **CLOSE)
-    weak = replace(of_probs(TWO), norm_N=np.array([-5.0]))
-    assert scores.sirc(weak) == pytest.approx([0.3 * (1 + exp(2.0))], **CLOSE)
-    nothing = replace(of_probs(TWO), norm_N=np.array([-1e9]))  # a bank of one norm
-    assert np.isfinite(scores.sirc(nothing)).all()
+def test_distance_scores_need_no_members() -> None:
+    distances = Distances(np.array([0.25]), np.array([-2.25]), np.zeros((1, 1, 2)))
+    output = replace(of_probs(TWO), hand_count_NG=np.array([[0.125, 0.5]]))
+    for counts_NG, of_members in ((None, of_probs(TWO)), (output.hand_count_NG, output)):
+        found = distance_scores(replace(distances, hand_count_NG=counts_NG))
+        every = all_scores(of_members)
+        assert set(found) == set(every) - {"total_uncertainty", "disagreement"}
+        for name, values in found.items():
+            assert np.array_equal(values, every[name]), name
 
 
 @pytest.mark.parametrize("height", [1e4, 1e30, -1e30, 3e38])
 def test_huge_logits_stay_finite(height: float) -> None:
-    huge = evidence([[[height, 0.0], [height, height]], [[0.0, height], [-height, height]]])
+    huge = output_of([[[height, 0.0], [height, height]], [[0.0, height], [-height, height]]])
     for name, values in all_scores(huge).items():
         assert np.isfinite(values).all(), name
-    assert scores.max_logit(huge)[1] == pytest.approx(-(height + abs(height)) / 2, rel=1e-6)
 
 
-def test_every_witness_is_higher_for_the_stranger_image() -> None:
-    # image 0: sure and agreed; image 1: unsure and split
-    strange = evidence([[[9.0, 0.0], [1.0, 0.0]], [[9.0, 0.0], [0.0, 1.0]]])
-    found = all_scores(strange)
-    assert [*found, "own_mahalanobis", "no_hand", "two_hands"] == list(WITNESSES)
-    for name in set(found) - scores.DISTANCES:
+def test_scores_of_members_are_higher_for_the_less_certain_image() -> None:
+    # image 0: certain and agreed; image 1: uncertain and split
+    output = output_of([[[9.0, 0.0], [1.0, 0.0]], [[9.0, 0.0], [0.0, 1.0]]])
+    found = all_scores(output)
+    of_members = [score.name for score in SCORES if score.needs == "members"]
+    assert of_members == ["total_uncertainty", "disagreement"]
+    for name in of_members:
         assert found[name][1] > found[name][0], name
 
 
-def test_max_prob_is_what_the_best_label_leaves() -> None:
+def test_max_prob_is_one_minus_the_highest() -> None:
     probs = np.array([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0], [0.25, 0.25, 0.5]])
     assert scores.max_prob(probs) == pytest.approx([0.3, 0.0, 0.5], **EXACT)
 
 
-def test_settings_know_every_witness() -> None:
-    assert tuple(WITNESSES) == WITNESS_NAMES
+# --- the list -------------------------------------------------------------------------------------
+
+
+def test_every_score_has_all_fields_and_a_name_of_its_own() -> None:
+    for score in SCORES:
+        for field in fields(Score):
+            assert getattr(score, field.name), (score.name, field.name)
+        assert score.meaning.endswith(".") and not score.reason.endswith(".")
+    for name in ("name", "title", "meaning", "reason"):
+        assert len({getattr(score, name) for score in SCORES}) == len(SCORES), name
+    assert [*BY_NAME] == [score.name for score in SCORES]
+
+
+def test_roles_are_those_that_the_rule_gives() -> None:
+    def of_role(role: str) -> tuple[str, ...]:
+        return tuple(score.name for score in SCORES if score.role == role)
+
+    assert of_role("OOD test") == (scores.OOD_SCORE,)
+    assert of_role("uncertainty test") == (scores.UNCERTAINTY_SCORE,)
+    assert of_role("veto") == scores.VETOES
+    assert of_role("comparison") == ("disagreement",)
+
+
+def test_every_score_of_the_list_is_computed_by_its_function() -> None:
+    output = replace(of_probs(TWO), hand_count_NG=np.array([[0.125, 0.5]]))
+    found = all_scores(output)
+    assert list(found) == list(BY_NAME)
+    for name, values in found.items():
+        assert np.array_equal(values, BY_NAME[name].of(output)), name
+    needing = {score.name for score in SCORES if score.needs == "hand-count detector"}
+    assert needing == set(scores.HAND_COUNT_SCORES)
+    assert set(all_scores(of_probs(TWO))) == set(BY_NAME) - needing
+
+
+def test_vetoes_are_those_with_scores() -> None:
+    assert vetoes_among(BY_NAME_VALUES) == scores.VETOES  # in the order of VETOES
+    without = {name: values for name, values in BY_NAME_VALUES.items() if "hand" not in name}
+    assert vetoes_among(without) == ("knn_distance",)
+
+
+BY_NAME_VALUES = {name: np.zeros(1) for name in reversed(BY_NAME)}

@@ -1,4 +1,4 @@
-"""Temperature: what is known of it by algebra, and found again where it was put in."""
+"""Temperature scaling by hand, and known temperatures found again."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def test_tempering_by_hand() -> None:
     assert tempered(probs, 2) == pytest.approx(np.array([[2 / 3, 1 / 3]]))
 
 
-def test_a_probability_of_nought_stays_finite() -> None:
+def test_a_probability_of_0_stays_finite() -> None:
     assert np.isfinite(tempered(np.array([[1.0, 0.0]]), 5)).all()
 
 
 @pytest.mark.parametrize("truth", [0.5, 1.0, 3.0])
-def test_the_temperature_that_was_put_in_is_found(truth: float) -> None:
+def test_a_known_temperature_is_found(truth: float) -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (20_000, 4))
-    honest = softmax(logits, -1)
-    labels = (honest.cumsum(-1) > rng.random((len(honest), 1))).argmax(-1)
-    shown = softmax(logits * truth, -1)  # too bold by that factor
+    calibrated = softmax(logits, -1)
+    labels = (calibrated.cumsum(-1) > rng.random((len(calibrated), 1))).argmax(-1)
+    shown = softmax(logits * truth, -1)  # overconfident by that factor
     weights = np.full(len(labels), 1 / len(labels))
     assert fit_temperature(shown, labels, weights) == pytest.approx(truth, rel=0.05)
 
@@ -35,6 +35,6 @@ def test_the_temperature_that_was_put_in_is_found(truth: float) -> None:
 def test_weights_decide() -> None:
     probs = np.array([[0.9, 0.1], [0.9, 0.1]])
     labels = np.array([0, 1])
-    # three quarters right at odds of nine: honest odds are three, 9^(1/T) = 3
+    # three quarters right at odds of nine: calibrated odds are three, 9^(1/T) = 3
     assert fit_temperature(probs, labels, np.array([0.75, 0.25])) == pytest.approx(2, rel=1e-3)
     assert fit_temperature(probs, labels, np.array([0.0, 1.0])) > 0.99 * HIGHEST
