@@ -26,8 +26,8 @@ def test_every_signer_weighs_the_same() -> None:
     """Of one signer all nine signs are at 0, of another the single one at 1; an OOD image at 1.
 
     At 0: signs .5 · 10/11 / 2 = 5/22, the added OOD image .25; at 1: 5/22 and an OOD image's .25,
-    with the added sign 1/22: .25 + 6/22. So 5/22 / (5/22 + .25) = 10/21 at 0, and 6/22 / (6/22 + .25) =
-    12/23 at 1 would rise: both meet at (11/22) / (11/22 + .5) = .5.
+    with the added sign 1/22: .25 + 6/22. So 5/22 / (5/22 + .25) = 10/21 at 0, and
+    6/22 / (6/22 + .25) = 12/23 at 1 would rise: both meet at (11/22) / (11/22 + .5) = .5.
     """
     found = fit_in_distribution([np.zeros(9), np.ones(1)], [np.ones(1)], 0.5)
     assert found.of(np.array([0.0, 1.0])) == pytest.approx(0.5)
@@ -35,7 +35,7 @@ def test_every_signer_weighs_the_same() -> None:
 
 @pytest.mark.parametrize("ood_prior", [0.1, 0.5, 0.9])
 def test_it_is_the_share_of_signs_among_images_of_that_statistic(ood_prior: float) -> None:
-    """Exponential statistics, of signs at rate 3 and of OOD images at rate 1: held to Bayes' rule."""
+    """Exponential statistics, of signs at rate 3 and of OOD images at rate 1, by Bayes' rule."""
     rng = np.random.default_rng(0)
     signs = [rng.exponential(1 / 3, 4000) for _ in range(3)]
     ood = [rng.exponential(1, 4000) for _ in range(3)]
