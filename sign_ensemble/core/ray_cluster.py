@@ -29,15 +29,10 @@ ALONE = "sign_ensemble_alone"  # a resource that marks a Ray which ends with the
 
 @dataclass
 class PendingRay:
-    """A Ray that runs, or will run once it has started.
+    """A Ray that runs, or will run once it has started."""
 
-    Args:
-        up: Done when it runs.
-        check: Raises a UserError if the cluster cannot do what the command needs.
-    """
-
-    up: Future[None]
-    check: Callable[[], None]
+    up: Future[None]  # done when it runs
+    check: Callable[[], None]  # raises a UserError if the cluster cannot do what the command needs
     _checked: bool = False
 
     def wait(self) -> None:

@@ -17,6 +17,7 @@ answers.parquet                a row per evaluated image
 metrics.json                   the evaluation
 timings.json                   seconds per stage
 report.html, figures/          the report, and its plots as SVG and PNG
+ray/, wandb/                   what Ray Tune and W&B write for themselves
 =============================  =====================================================================
 """
 

@@ -51,17 +51,13 @@ class StorageError(UserError):
 class RemotePath:
     """A file or folder of an object store, with the methods of ``pathlib.Path``; picklable.
 
-    Args:
-        root: Scheme and bucket, ``s3://bucket``.
-        path: The name in the bucket, without a slash at either end.
-        query: The connection's options as pyarrow reads them, ``region=…&endpoint_override=…``.
-
     Every method raises StorageError if the store refuses or cannot be reached, and
     FileNotFoundError as ``pathlib.Path`` does.
     """
 
-    root: str
-    path: str = ""
+    root: str  # scheme and bucket, ``s3://bucket``
+    path: str = ""  # the name in the bucket, without a slash at either end
+    # the connection's options as pyarrow reads them, ``region=…&endpoint_override=…``
     query: str = ""
 
     def __str__(self) -> str:

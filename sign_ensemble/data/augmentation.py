@@ -29,31 +29,25 @@ CORNERS_4x2 = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
 @dataclass(frozen=True)
 class AugmentationRanges:
-    """How far an augmented copy may differ from its image; ratios are log-uniform.
+    """How far an augmented copy may differ from its image; ratios are log-uniform."""
 
-    Args:
-        rotation: Degrees to either side: as far as a wrist tilts without changing the sign. H and U
-            differ by a quarter turn, so this must stay well below an eighth.
-        scale: Ratio of sizes, low to high. Growing pushes the fingertips of a tightly cropped hand
-            out of the picture, so there is more room to shrink.
-        translation: Shift along either axis, as a share of the side: the error of croppers.
-        corners: Shift of each corner along either axis, as a share of the side: perspective.
-        contrast: Ratio of distances from the image's mean level.
-        gamma: Exponent of levels in 0..1: the tone curves of cameras.
-        brightness: Ratio of levels: indoor exposures that still show every finger.
-        gain: Ratio per colour channel: white balance and skin tone.
-        mirror: Probability of a mirror image, where mirroring is allowed.
-    """
-
+    # degrees to either side: as far as a wrist tilts without changing the sign. H and U differ by a
+    # quarter turn, so this must stay well below an eighth.
     rotation: float = 20.0
+    # ratio of sizes, low to high. Growing pushes the fingertips of a tightly cropped hand out of
+    # the picture, so there is more room to shrink.
     scale: tuple[float, float] = (0.8, 1.15)
+    # shift along either axis, as a share of the side: the error of croppers
     translation: float = 0.10
+    # shift of each corner along either axis, as a share of the side: perspective
     corners: float = 0.05
-    contrast: tuple[float, float] = (0.75, 1.3)
+    contrast: tuple[float, float] = (0.75, 1.3)  # ratio of distances from the image's mean level
+    # exponent of levels in 0..1: the tone curves of cameras
     gamma: tuple[float, float] = (0.75, 1.3)
+    # ratio of levels: indoor exposures that still show every finger
     brightness: tuple[float, float] = (0.75, 1.3)
-    gain: tuple[float, float] = (0.9, 1.1)
-    mirror: float = 0.5
+    gain: tuple[float, float] = (0.9, 1.1)  # ratio per colour channel: white balance and skin tone
+    mirror: float = 0.5  # probability of a mirror image, where mirroring is allowed
 
 
 RANGES = AugmentationRanges()

@@ -47,18 +47,13 @@ _METADATA_KEY = b"sign_ensemble.manifest"
 
 @dataclass(frozen=True)
 class Manifest:
-    """All images of a data set.
+    """All images of a data set."""
 
-    Args:
-        table: One row per image with the columns of :data:`SCHEMA`, see
-            :class:`sign_ensemble.data.sources.Row`; sorted by path, extra signers last.
-        root: Absolute folder that relative paths start from.
-        other_files: Files seen that are no images.
-    """
-
+    # one row per image with the columns of ``SCHEMA``, see ``sign_ensemble.data.sources.Row``;
+    # sorted by path, extra signers last
     table: pa.Table
-    root: Path
-    other_files: int = 0
+    root: Path  # absolute folder that relative paths start from
+    other_files: int = 0  # files seen that are no images
 
     def rows(self, *splits: Split) -> pa.Table:
         """Rows of one or more splits, in the table's order."""

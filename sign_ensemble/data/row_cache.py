@@ -52,23 +52,15 @@ class RowSchema:
 
 @dataclass(frozen=True)
 class CachedArray:
-    """The rows of some keys in a file; small enough to send anywhere.
+    """The rows of some keys in a file; small enough to send anywhere."""
 
-    Args:
-        path: The file.
-        row_N: The row of each image.
-        shape: Shape of a row.
-        dtype: Its numpy type's name.
-        local_copy: Fetches the file to a machine that lacks it, where it lies on an object store.
-        columns: How many entries of a row's last axis are shown; None shows all.
-    """
-
-    path: str
-    row_N: NDArray[np.int64]
-    shape: tuple[int, ...]
-    dtype: str
+    path: str  # the file
+    row_N: NDArray[np.int64]  # the row of each image
+    shape: tuple[int, ...]  # shape of a row
+    dtype: str  # its numpy type's name
+    # fetches the file to a machine that lacks it, where it lies on an object store
     local_copy: LocalCopy | None = None
-    columns: int | None = None
+    columns: int | None = None  # how many entries of a row's last axis are shown; None shows all
 
     def open(self) -> NDArray[Any]:
         """Memory-map the file as (rows, *shape), the last axis cut to ``columns``.

@@ -38,32 +38,20 @@ NEEDS_SIGNERS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One image: what its path tells and, once read, what its file holds.
+    """One image: what its path tells and, once read, what its file holds."""
 
-    Args:
-        path: Relative to the root with forward slashes; absolute for extra signers, and where a
-            table gives it so.
-        label: The sign shown.
-        signer: Who signs; "" if unknown.
-        split: train, extra, test, near, unused or set-aside; "" until decided.
-        reason: Why the image is set aside or unused; "" if it is used.
-        width: Pixels, upright; 0 if set aside before it was decoded.
-        height: Pixels, upright; 0 likewise.
-        sha256: Hex digest of the file's bytes; "" if unread.
-        bytes: Size of the file.
-        mtime_ns: Modification time in nanoseconds.
-    """
-
+    # relative to the root with forward slashes; absolute for extra signers, and where a table gives
+    # it so
     path: str
-    label: str = ""
-    signer: str = ""
-    split: str = ""
-    reason: str = ""
-    width: int = 0
-    height: int = 0
-    sha256: str = ""
-    bytes: int = 0
-    mtime_ns: int = 0
+    label: str = ""  # the sign shown
+    signer: str = ""  # who signs; "" if unknown
+    split: str = ""  # train, extra, test, near, unused or set-aside; "" until decided
+    reason: str = ""  # why the image is set aside or unused; "" if it is used
+    width: int = 0  # pixels, upright; 0 if set aside before it was decoded
+    height: int = 0  # pixels, upright; 0 likewise
+    sha256: str = ""  # hex digest of the file's bytes; "" if unread
+    bytes: int = 0  # size of the file
+    mtime_ns: int = 0  # modification time in nanoseconds
 
 
 @dataclass(frozen=True)

@@ -78,20 +78,15 @@ def concurrent_trials(search: SearchConfig) -> int:
     Raises:
         UserError: the cluster is too small for one.
     """
-    have = ray.cluster_resources()
-    cpus, gpus = int(have.get("CPU", 0)), float(have.get("GPU", 0))
-    most = cpus // search.cpus_per_trial
-    if most < 1:
-        raise UserError(
-            f"search.cpus_per_trial is {search.cpus_per_trial}: the cluster has {cpus} CPUs"
-        )
-    if search.gpus_per_trial:
-        most = min(most, int(gpus / search.gpus_per_trial))
-        if most < 1:
-            raise UserError(
-                f"search.gpus_per_trial is {search.gpus_per_trial}: the cluster has {gpus:g} GPUs"
-            )
-    return search.concurrent or most
+    have, room = ray.cluster_resources(), []
+    for unit, each in (("CPU", search.cpus_per_trial), ("GPU", search.gpus_per_trial)):
+        if each:
+            total = float(have.get(unit, 0))
+            room.append(int(total / each))
+            if not room[-1]:
+                setting = f"search.{unit.lower()}s_per_trial"
+                raise UserError(f"{setting} is {each}: the cluster has {total:g} {unit}s")
+    return search.concurrent or min(room)
 
 
 def concurrent_end_to_end_trials(search: SearchConfig, scale: ScaleConfig) -> int:

@@ -53,7 +53,8 @@ def fit_end_to_end_fold(
     job, pixels = Job(card, str(folder / "network.safetensors"), head_job.path), end_to_end.pixels
     finetune_one(job, pixels, end_to_end.resources, folder, end_to_end.scale)
     member = load(storage_path(job.path))
-    logits_NK = member_logits(member, images_of_fold(pixels, fold), pixels.weights)
+    chunks = logits_and_features(member, images_of_fold(pixels, fold), pixels.weights)
+    logits_NK = np.concatenate([chunk_NK for chunk_NK, _ in chunks])
     epochs = end_to_end.settings.epochs
     labels_N = task.labels_N[task.folds_N == fold]
     result = fold_result(fold, labels_N, logits_NK, (epochs, epochs), began)
@@ -98,12 +99,3 @@ def logits_and_features(
     for images_NHW3 in images:
         features_ND = layers.of_images(images_NHW3).head_ND
         yield logits_of(head, features_ND), features_ND
-
-
-def member_logits(
-    member: Member, images: Iterable[NDArray[np.uint8]], weights: str
-) -> NDArray[np.float32]:
-    """A member's logits (N, K); arguments as of :func:`logits_and_features`."""
-    none = np.zeros((0, len(member.card.labels)), np.float32)
-    chunks = logits_and_features(member, images, weights)
-    return np.concatenate([none, *(logits_NK for logits_NK, _ in chunks)])

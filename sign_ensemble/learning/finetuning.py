@@ -37,31 +37,18 @@ from sign_ensemble.learning.training_loop import MicroBatch, Schedule
 
 @dataclass(frozen=True)
 class PixelBatches:
-    """One worker's share of the training images in batches, augmented on the network's device.
+    """One worker's share of the training images in batches, augmented on the network's device."""
 
-    Args:
-        task: Images and labels.
-        rows_N: The training images, by their index in the task.
-        settings: Batch size and probability of augmentation.
-        micro_batch_size: Most images of a micro-batch.
-        widths: Units of the hidden layers that get dropout masks.
-        dropout: Share of units dropped.
-        seed: Of this training.
-        rank: This worker, from 0.
-        workers: Workers that share a step.
-        device: Where the network is.
-    """
-
-    task: PixelTask
-    rows_N: NDArray[np.int64]
-    settings: FinetuneConfig
-    micro_batch_size: int
-    widths: Sequence[int]
-    dropout: float
-    seed: int
-    rank: int
-    workers: int
-    device: torch.device
+    task: PixelTask  # images and labels
+    rows_N: NDArray[np.int64]  # the training images, by their index in the task
+    settings: FinetuneConfig  # batch size and probability of augmentation
+    micro_batch_size: int  # most images of a micro-batch
+    widths: Sequence[int]  # units of the hidden layers that get dropout masks
+    dropout: float  # share of units dropped
+    seed: int  # of this training
+    rank: int  # this worker, from 0
+    workers: int  # workers that share a step
+    device: torch.device  # where the network is
 
     @property
     def steps(self) -> int:

@@ -34,30 +34,21 @@ from sign_ensemble.learning.training_loop import FeatureBatches, FitResult, fit,
 
 @dataclass(frozen=True)
 class ProjectedHead:
-    """A head as it was trained.
+    """A head as it was trained."""
 
-    Args:
-        head: Its inputs are coordinates in ``subspace`` if there is one, else features.
-        fitted: How the training went.
-        subspace: The principal components.
-        key: Key of the subspace, for caching.
-    """
-
-    head: Head
-    fitted: FitResult
-    subspace: PrincipalComponents | None = None
-    key: str = ""
+    head: Head  # its inputs are coordinates in ``subspace`` if there is one, else features
+    fitted: FitResult  # how the training went
+    subspace: PrincipalComponents | None = None  # the principal components
+    key: str = ""  # key of the subspace, for caching
 
     def on_features(self) -> Head:
         """The same head, taking features."""
         return self.subspace.unproject(self.head) if self.subspace else self.head
 
     def logits(self, key: str, read: Callable[[], NDArray[np.float16]]) -> NDArray[np.float32]:
-        """Logits (N, K) of images outside the training set; their projection is cached.
+        """Logits (N, K) of images outside the training set, whose features (N, D) ``read`` returns.
 
-        Args:
-            key: Key of the images, for caching.
-            read: Returns their features (N, D).
+        Their projection is cached by ``key``, which identifies the images.
         """
         if self.subspace is None:
             return logits_of(self.head, read())
@@ -141,42 +132,24 @@ def train_head(
         head = Head(inputs_RVD.shape[2], recipe.widths, len(task.labels), recipe.dropout)
         head = head.to(device)
         train_rows = bootstrap_rows(np.flatnonzero(~validation_N), recipe, seed)
+        size, prob, rate = recipe.batch_size, recipe.augment_prob, recipe.learning_rate
         batches = FeatureBatches(
-            inputs_RVD,
-            row_N[train_rows],
-            labels_N[train_rows],
-            recipe.batch_size,
-            recipe.augment_prob,
-            rng,
+            inputs_RVD, row_N[train_rows], labels_N[train_rows], size, prob, rng
         )
-        rate = recipe.learning_rate
         optimizer = adamw_for(
             (head.layers[1:], rate),
             (head.layers[0], rate * (subspace.rate_factor if subspace else 1.0)),
             weight_decay=recipe.weight_decay,
         )
-        fitted = fit(
-            head,
-            batches,
-            head_schedule(recipe),
-            optimizer,
-            device,
-            validation_nll if validation_N.any() else None,
-        )
+        stop_early = validation_nll if validation_N.any() else None
+        fitted = fit(head, batches, head_schedule(recipe), optimizer, device, stop_early)
     return ProjectedHead(head, fitted, subspace, key)
 
 
 def fit_fold(
     task: Task, recipe: MemberConfig, fold: int, seed: int
 ) -> tuple[FoldResult, ProjectedHead]:
-    """Train on all folds but one and evaluate on that one.
-
-    Args:
-        task: Features, labels and folds.
-        recipe: Hyperparameters.
-        fold: The held-out fold.
-        seed: See :func:`train_head`.
-    """
+    """:func:`train_head` on all folds but ``fold``, evaluated on that one."""
     began = time.monotonic()
     trained = train_head(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
     in_fold_N = task.folds_N == fold
@@ -194,14 +167,9 @@ def fold_result(
     epochs: tuple[int, int],
     began: float,
 ) -> FoldResult:
-    """A fold model's figures.
+    """The figures of a fold model by its logits of the held-out fold.
 
-    Args:
-        fold: The held-out fold.
-        labels_N: Its labels.
-        logits_NK: The model's logits of its images.
-        epochs: Number of epochs run, and the best of them.
-        began: When training began, by the monotonic clock.
+    ``epochs`` are the number that was run and the best one; ``began`` is of the monotonic clock.
     """
     probs_NK = softmax(logits_NK)
     return FoldResult(

@@ -21,30 +21,19 @@ HEAD_ALONE = FinetuneConfig(layers="none")
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a member besides its weights.
+    """What is known of a member besides its weights."""
 
-    Args:
-        labels: Label names in the order of the outputs.
-        recipe: Hyperparameters.
-        seed: Seed of this training.
-        trial: Number of its trial.
-        fold: The held-out fold; -1 if it was trained on all training signers.
-        weight: Its votes in the ensemble.
-        nll: The trial's out-of-fold loss, nats per image.
-        preprocessing: How features are computed, see ``feature_cache.preprocessing_of``.
-        manifest: sha256 of the manifest it was trained on.
-        finetune: How its convolutions were fine-tuned; by default they were not.
-    """
-
-    labels: tuple[str, ...]
-    recipe: MemberConfig
-    seed: int
-    trial: int
-    fold: int
-    weight: int
-    nll: float
+    labels: tuple[str, ...]  # label names in the order of the outputs
+    recipe: MemberConfig  # hyperparameters
+    seed: int  # seed of this training
+    trial: int  # number of its trial
+    fold: int  # the held-out fold; -1 if it was trained on all training signers
+    weight: int  # its votes in the ensemble
+    nll: float  # the trial's out-of-fold loss, nats per image
+    # how features are computed, see ``feature_cache.preprocessing_of``
     preprocessing: dict[str, Any]
-    manifest: str
+    manifest: str  # sha256 of the manifest it was trained on
+    # how its convolutions were fine-tuned; by default they were not
     finetune: FinetuneConfig = HEAD_ALONE
 
     @property

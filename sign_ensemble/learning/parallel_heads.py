@@ -98,20 +98,9 @@ def fit_member(job: Job, task: Task) -> str:
 
 
 def fit_members(
-    jobs: Sequence[Job],
-    task: Task,
-    cpus: int,
-    gpus: float,
-    progress: Callable[[int, int], None],
+    jobs: Sequence[Job], task: Task, cpus: int, gpus: float, progress: Callable[[int, int], None]
 ) -> list[str]:
-    """Train heads, as many at a time as the cluster holds; finished ones are kept.
-
-    Args:
-        jobs: Heads to train.
-        task: Features and labels.
-        cpus: CPU threads of one training.
-        gpus: GPU share of one training.
-        progress: Called with (members done, members).
+    """Train heads by :func:`map_over_cluster`; finished ones are kept.
 
     Returns:
         sha256 of each member's file, in the order of the jobs.

@@ -34,15 +34,10 @@ UNSEEN_CACHE_BYTES = 128 * 2**20  # of projected images outside the training set
 
 @dataclass(frozen=True)
 class PrincipalComponents:
-    """A subspace of feature space.
+    """A subspace of feature space."""
 
-    Args:
-        mean_D: Mean of the fitted images' features, float32.
-        components_PD: Orthonormal rows, largest variance first, float32.
-    """
-
-    mean_D: NDArray[np.float32]
-    components_PD: NDArray[np.float32]
+    mean_D: NDArray[np.float32]  # mean of the fitted images' features, float32
+    components_PD: NDArray[np.float32]  # orthonormal rows, largest variance first, float32
 
     @property
     def rate_factor(self) -> float:
@@ -83,15 +78,10 @@ class PrincipalComponents:
 
 @dataclass(frozen=True)
 class ProjectedImages:
-    """Training images projected on principal components.
+    """Training images projected on principal components."""
 
-    Args:
-        subspace: The principal components.
-        coordinates_NVP: Each image and its augmented copies, float16.
-    """
-
-    subspace: PrincipalComponents
-    coordinates_NVP: NDArray[np.float16]
+    subspace: PrincipalComponents  # the principal components
+    coordinates_NVP: NDArray[np.float16]  # each image and its augmented copies, float16
 
     @property
     def nbytes(self) -> int:
@@ -194,13 +184,8 @@ def cached_unseen_projection(
 ) -> torch.Tensor:
     """Coordinates (N, P), float32, of images outside the training set.
 
-    They are cached for all heads of this process that are evaluated on them.
-
-    Args:
-        key: Key of subspace and images.
-        subspace: The principal components.
-        read: Returns the images' features (N, D).
-        device: Where to compute.
+    They are cached for all heads of this process that are evaluated on them: ``key`` identifies
+    subspace and images, whose features (N, D) ``read`` returns.
     """
 
     def projected() -> torch.Tensor:

@@ -26,14 +26,8 @@ def seed_of(*parts: int) -> int:
 
 @dataclass(frozen=True)
 class Resources:
-    """How trainings share a cluster.
-
-    Args:
-        concurrent: Trainings at a time.
-        min_workers: Fewest workers of a training.
-        max_workers: Most workers of a training.
-        cpus: CPUs of a worker.
-        gpus: GPUs of a worker.
+    """How trainings share a cluster: ``concurrent`` at a time, each with ``min_workers`` to
+    ``max_workers`` workers of so many CPUs and GPUs.
     """
 
     concurrent: int
@@ -45,42 +39,25 @@ class Resources:
 
 @dataclass(frozen=True)
 class PixelTask:
-    """The training data of every fine-tuning of a run; small, since the images stay in their file.
+    """The training data of every fine-tuning of a run; small, since the images stay in their file."""
 
-    Args:
-        pixels: Where the decoded training images lie.
-        keys: Each image's sha256, which seeds its augmentations.
-        labels_N: Label of each image.
-        folds_N: Fold of each image, or :data:`NO_FOLD`.
-        mirror: Whether augmentations may mirror.
-        weights: The initial convolutions, as in data.weights.
-    """
-
-    pixels: CachedArray
-    keys: tuple[str, ...]
-    labels_N: NDArray[np.int64]
-    folds_N: NDArray[np.int64]
-    mirror: bool
-    weights: str
+    pixels: CachedArray  # where the decoded training images lie
+    keys: tuple[str, ...]  # each image's sha256, which seeds its augmentations
+    labels_N: NDArray[np.int64]  # label of each image
+    folds_N: NDArray[np.int64]  # fold of each image, or ``NO_FOLD``
+    mirror: bool  # whether augmentations may mirror
+    weights: str  # the initial convolutions, as in data.weights
 
 
 @dataclass(frozen=True)
 class EndToEnd:
-    """What end-to-end trials need besides features.
+    """What end-to-end trials need besides features."""
 
-    Args:
-        pixels: The images.
-        settings: How convolutions are fine-tuned.
-        scale: Workers of a training.
-        resources: Their resources.
-        folder: Where unfinished trainings keep their files.
-    """
-
-    pixels: PixelTask
-    settings: FinetuneConfig
-    scale: ScaleConfig
-    resources: Resources
-    folder: str
+    pixels: PixelTask  # the images
+    settings: FinetuneConfig  # how convolutions are fine-tuned
+    scale: ScaleConfig  # workers of a training
+    resources: Resources  # their resources
+    folder: str  # where unfinished trainings keep their files
 
     def of(self, params: dict[str, Any]) -> EndToEnd:
         """The same with a trial's hyperparameters."""
@@ -94,27 +71,18 @@ def finetune_settings(default: FinetuneConfig, params: dict[str, Any]) -> Finetu
 
 @dataclass(frozen=True)
 class Task:
-    """The training data of every trial of a run; small, since the features stay in their file.
+    """The training data of every trial of a run; small, since the features stay in their file."""
 
-    Args:
-        features: Where the training images' features lie.
-        labels_N: Label of each training image, 0 to K - 1.
-        folds_N: Fold of each training image; all images of a signer are in one fold.
-        fold_names: Each fold's signers, for people to read.
-        labels: The K label names.
-        seed: The search's seed.
-        end_to_end: Images and resources, where trials are end-to-end.
-        projected: Training images projected on principal components, by
-            :func:`projection_key`; a process computes the missing ones itself.
-    """
-
-    features: CachedArray
-    labels_N: NDArray[np.int64]
+    features: CachedArray  # where the training images' features lie
+    labels_N: NDArray[np.int64]  # label of each training image, 0 to K - 1
+    # fold of each training image; all images of a signer are in one fold
     folds_N: NDArray[np.int64]
-    fold_names: tuple[str, ...]
-    labels: tuple[str, ...]
-    seed: int
-    end_to_end: EndToEnd | None = None
+    fold_names: tuple[str, ...]  # each fold's signers, for people to read
+    labels: tuple[str, ...]  # the K label names
+    seed: int  # the search's seed
+    end_to_end: EndToEnd | None = None  # images and resources, where trials are end-to-end
+    # training images projected on principal components, by ``projection_key``; a process computes
+    # the missing ones itself
     projected: Mapping[str, ProjectedImages] = field(default_factory=dict, repr=False)
 
     @property

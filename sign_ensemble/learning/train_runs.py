@@ -13,11 +13,7 @@ import ray.train
 import ray.train.torch
 from ray import PlacementGroupID
 from ray._common.constants import HEAD_NODE_RESOURCE_NAME
-from ray.util.placement_group import (
-    PlacementGroup,
-    placement_group_table,
-    remove_placement_group,
-)
+from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import get_node
 from ray.util.state.exception import RayStateApiException
@@ -59,17 +55,7 @@ def run_training(
     scale: ScaleConfig,
     progress_actor: Any,
 ) -> None:
-    """Fine-tune members one after another in one Ray Train run.
-
-    Args:
-        jobs: Members to train.
-        task: Images and labels.
-        resources: Of the run's workers.
-        folder: For checkpoints.
-        name: Of the run, a folder below.
-        scale: Checkpoint interval, micro-batch, failures.
-        progress_actor: A :class:`ProgressActor`, or None.
-    """
+    """Fine-tune members one after another in one Ray Train run; ``progress_actor`` may be None."""
     least, most = resources.min_workers, resources.max_workers
     workers = least if least == most else (least, most)
     training = f"{folder}/{name}"

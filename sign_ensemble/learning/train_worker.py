@@ -33,8 +33,6 @@ from sign_ensemble.learning.finetuning import (
 )
 from sign_ensemble.learning.head_training import bootstrap_rows
 from sign_ensemble.learning.member import Card, Member, load, save
-from sign_ensemble.learning.network import Network
-from sign_ensemble.learning.optimizer import Adam
 from sign_ensemble.learning.task import PixelTask
 from sign_ensemble.learning.training_loop import TrainingState, fit
 
@@ -93,10 +91,7 @@ def remaining_jobs(jobs: Sequence[Job], header: Mapping[str, Any]) -> Sequence[J
 
 
 def finetune_member(
-    job: Job,
-    config: dict[str, Any],
-    begin: TrainingState | None,
-    tensors: dict[str, torch.Tensor],
+    job: Job, config: dict[str, Any], begin: TrainingState | None, restored: dict[str, torch.Tensor]
 ) -> None:
     """Train one member together with the other workers, reporting checkpoints, and save it."""
     task: PixelTask = config["task"]
@@ -108,8 +103,8 @@ def finetune_member(
     torch.manual_seed(job.card.seed)
     network = network_of(load(storage_path(job.head)), settings, task.weights).to(device)
     optimizer = optimizer_of(network, settings)
-    if tensors:
-        restore(network, optimizer, tensors)
+    if restored:
+        restore(network, optimizer, restored)
     in_place = {"gradient_as_bucket_view": True}  # else 60 MB are copied in every step
     distributed = ray.train.torch.prepare_model(network, parallel_strategy_kwargs=in_place)
     batches = PixelBatches(
@@ -131,8 +126,9 @@ def finetune_member(
             epochs = state.epoch - 1 + state.step / batches.steps
             config["progress_actor"].update.remote(job.path, epochs)
         if state.step == 0 or (state.step % CHECK_EVERY == 0 and clock.expired()):
-            write_checkpoint(job, state, network, optimizer, rank)
-            clock.restart()
+            tensors = checkpoint_tensors(network, optimizer) if rank == 0 else {}
+            report({"key": job.key, "done": False, **asdict(state)}, tensors, rank)
+            clock.began = time.monotonic()
 
     schedule = finetuning_schedule(settings, recipe.label_smoothing)
     fit(distributed, batches, schedule, optimizer, device, None, begin, after_step)
@@ -147,28 +143,15 @@ class Clock:
 
     def __init__(self, seconds: float, workers: int, device: torch.device) -> None:
         self.seconds, self.workers, self.device = seconds, workers, device
-        self.restart()
-
-    def restart(self) -> None:
-        """Restart."""
         self.began = time.monotonic()
 
     def expired(self) -> bool:
         """Whether the time is over; all workers must call it together."""
-        expired = torch.tensor(
-            [float(time.monotonic() - self.began > self.seconds)], device=self.device
-        )
+        over = time.monotonic() - self.began > self.seconds
+        expired = torch.tensor([float(over)], device=self.device)
         if self.workers > 1:
             torch.distributed.broadcast(expired, 0)
         return bool(expired)
-
-
-def write_checkpoint(
-    job: Job, state: TrainingState, network: Network, optimizer: Adam, rank: int
-) -> None:
-    """Report a checkpoint from which the training can be resumed."""
-    tensors = checkpoint_tensors(network, optimizer) if rank == 0 else {}
-    report({"key": job.key, "done": False, **asdict(state)}, tensors, rank)
 
 
 def report(header: dict[str, Any], tensors: dict[str, torch.Tensor], rank: int) -> None:

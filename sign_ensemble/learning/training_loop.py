@@ -25,16 +25,11 @@ from sign_ensemble.learning.optimizer import Adam
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Images that go through the network together; one or several make a step.
+    """Images that go through the network together; one or several make a step."""
 
-    Args:
-        inputs: The network's arguments.
-        labels_N: The labels.
-        weight: Of their mean loss in the step's; the weights of a step's micro-batches sum to 1.
-    """
-
-    inputs: tuple[torch.Tensor, ...]
-    labels_N: torch.Tensor
+    inputs: tuple[torch.Tensor, ...]  # the network's arguments
+    labels_N: torch.Tensor  # the labels
+    # of their mean loss in the step's; the weights of a step's micro-batches sum to 1
     weight: float = 1.0
 
 
@@ -53,22 +48,14 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class FeatureBatches:
-    """Cached features in batches; in every epoch some images are replaced by an augmented copy.
+    """Cached features in batches; in every epoch some images are replaced by an augmented copy."""
 
-    Args:
-        features_RVD: All cached features, memory-mapped.
-        rows_N: The row of each training image.
-        labels_N: The label of each training image.
-        size: Images per batch.
-        augment_prob: Probability that an image is replaced by one of its augmented copies.
-        rng: Draws order and copies. Its state is not saved: a head's training is not resumed.
-    """
-
-    features_RVD: NDArray[np.float16]
-    rows_N: NDArray[np.int64]
-    labels_N: NDArray[np.int64]
-    size: int
-    augment_prob: float
+    features_RVD: NDArray[np.float16]  # all cached features, memory-mapped
+    rows_N: NDArray[np.int64]  # the row of each training image
+    labels_N: NDArray[np.int64]  # the label of each training image
+    size: int  # images per batch
+    augment_prob: float  # probability that an image is replaced by one of its augmented copies
+    # draws order and copies. Its state is not saved: a head's training is not resumed.
     rng: np.random.Generator
 
     @property
@@ -91,23 +78,14 @@ class FeatureBatches:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Epochs, learning-rate schedule, smoothing and clipping of a training.
+    """Epochs, learning-rate schedule, smoothing and clipping of a training."""
 
-    Args:
-        epochs: Most epochs.
-        label_smoothing: See :func:`smoothed_nll`.
-        patience: Epochs without a better validation loss before training stops.
-        warmup: Share of all steps in which learning rates rise linearly.
-        cosine: Whether they then fall to 0 along a cosine; else they stay constant.
-        clip: Largest norm of the gradient.
-    """
-
-    epochs: int
-    label_smoothing: float = 0.0
-    patience: int = 1
-    warmup: float = 0.0
-    cosine: bool = False
-    clip: float = inf
+    epochs: int  # most epochs
+    label_smoothing: float = 0.0  # see ``smoothed_nll``
+    patience: int = 1  # epochs without a better validation loss before training stops
+    warmup: float = 0.0  # share of all steps in which learning rates rise linearly
+    cosine: bool = False  # whether they then fall to 0 along a cosine; else they stay constant
+    clip: float = inf  # largest norm of the gradient
 
     def rate_factor(self, step: int, steps: int) -> float:
         """Factor of the highest learning rate at step ``step`` (from 0) of ``steps``.
@@ -232,7 +210,9 @@ def fit(
             optimizer.step()
             if after_step and step + 1 < steps:
                 after_step(TrainingState(epoch, step + 1, tuple(losses)))
-        losses.append(sum_over_workers(total, network) / (steps - state.step))
+        if isinstance(network, DistributedDataParallel):
+            torch.distributed.all_reduce(total)  # the sum over workers
+        losses.append(float(total) / (steps - state.step))
         if not isfinite(losses[-1]):
             raise FloatingPointError(
                 f"training diverged: the loss is {losses[-1]} in epoch {epoch} with learning_rate "
@@ -257,10 +237,3 @@ def fit(
         return FitResult(done, done, None, tuple(losses))
     network.load_state_dict(best[2])
     return FitResult(done, best[1], best[0], tuple(losses))
-
-
-def sum_over_workers(total: torch.Tensor, network: nn.Module) -> float:
-    """The sum over all workers that share the training."""
-    if isinstance(network, DistributedDataParallel):
-        torch.distributed.all_reduce(total)
-    return float(total)

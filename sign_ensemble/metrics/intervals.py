@@ -26,20 +26,15 @@ AT_ONCE = 2**18  # counts in a processor's cache together
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure.
+    """One measured figure."""
 
-    Args:
-        value: On the images themselves; None where the figure is undefined (the error among the
-            accepted when nothing is accepted).
-        low: 2.5th percentile over the draws; None with the value, or without draws that define it.
-        high: 97.5th percentile.
-        n: Images it rests on; known plus strange ones for a figure that compares the two.
-    """
-
+    # on the images themselves; None where the figure is undefined (the error among the accepted
+    # when nothing is accepted)
     value: float | None
+    # 2.5th percentile over the draws; None with the value, or without draws that define it
     low: float | None
-    high: float | None
-    n: int
+    high: float | None  # 97.5th percentile
+    n: int  # images it rests on; known plus strange ones for a figure that compares the two
 
     def as_dict(self) -> dict[str, Any]:
         """The four fields by name, for JSON."""

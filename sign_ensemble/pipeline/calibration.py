@@ -48,20 +48,13 @@ from sign_ensemble.search.records import out_of_fold
 class OutOfSigner:
     """Predictions for every training image by models that have not seen its signer, and its
     distances to the other signers.
-
-    Args:
-        logits_MNK: Logits.
-        votes_M: Weight of each model.
-        single: Which of them stands for a single model.
-        distances: Distances.
-        finetuned: Whether the models are fine-tuned fold models.
     """
 
-    logits_MNK: NDArray[np.float32]
-    votes_M: NDArray[np.float64]
-    single: int
-    distances: Distances
-    finetuned: bool
+    logits_MNK: NDArray[np.float32]  # logits
+    votes_M: NDArray[np.float64]  # weight of each model
+    single: int  # which of them stands for a single model
+    distances: Distances  # distances
+    finetuned: bool  # whether the models are fine-tuned fold models
 
     def output(self, gda: GdaPredictions | None) -> EnsembleOutput:
         """What the ensemble says of the images."""

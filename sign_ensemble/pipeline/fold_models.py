@@ -26,15 +26,10 @@ from sign_ensemble.rejection.member_gda import MemberGda, fit_member_gda
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What fold models predict for the training images that they were not trained on.
+    """What fold models predict for the training images that they were not trained on."""
 
-    Args:
-        logits_MNK: Their logits.
-        to_labels_MNK: Squared distances by the GDA of their own features.
-    """
-
-    logits_MNK: NDArray[np.float32]
-    to_labels_MNK: NDArray[np.float64]
+    logits_MNK: NDArray[np.float32]  # their logits
+    to_labels_MNK: NDArray[np.float64]  # squared distances by the GDA of their own features
 
 
 def member_gda_of(member: Member, task: PixelTask, rows_B: NDArray[np.int64]) -> MemberGda:

@@ -45,23 +45,14 @@ class OodSet:
 
 @dataclass(frozen=True)
 class Method:
-    """One way of answering and rejecting, on one set of images.
+    """One way of answering and rejecting, on one set of images."""
 
-    Args:
-        probs_NK: Probabilities.
-        confidence: What counts for ``confident`` and ``overconfident``.
-        ood: The score behind auroc and fpr95.
-        rejection: The score behind aurc and augrc.
-        accepted: The decision at the shipped threshold.
-        claimed: What counts as answered for ``confident`` and ``overconfident``.
-    """
-
-    probs_NK: NDArray[np.float64]
-    confidence: NDArray[np.float64]
-    ood: Scores
-    rejection: Scores
-    accepted: NDArray[np.bool_]
-    claimed: NDArray[np.bool_]
+    probs_NK: NDArray[np.float64]  # probabilities
+    confidence: NDArray[np.float64]  # what counts for ``confident`` and ``overconfident``
+    ood: Scores  # the score behind auroc and fpr95
+    rejection: Scores  # the score behind aurc and augrc
+    accepted: NDArray[np.bool_]  # the decision at the shipped threshold
+    claimed: NDArray[np.bool_]  # what counts as answered for ``confident`` and ``overconfident``
 
 
 def ensemble_method(answers: Answers, rule: Rule) -> Method:

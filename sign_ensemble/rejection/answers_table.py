@@ -27,45 +27,25 @@ GALLERIES = (MISTAKES, REJECTED_SIGNS, ACCEPTED_OOD, REJECTED_OOD)  # in the ord
 
 @dataclass(frozen=True)
 class Row:
-    """The answer to one image.
+    """The answer to one image."""
 
-    Args:
-        set: ``known``, or the OOD set's name.
-        kind: known, near or far.
-        image: Its path in the manifest or the file; in built-in sets its number.
-        signer: Who signed it; empty where it is not known.
-        label: The true label; empty on OOD images.
-        answer: The ensemble's likeliest label, also where the image is rejected.
-        confidence: Probability that the answer is right.
-        probability: The ensemble's probability of it, given that the image is a sign.
-        p_value: Combined p-value of the rule's tests.
-        accepted: Whether the image is accepted.
-        deciding_score: The score that speaks most against the image.
-        votes: The members' votes, ``3 say U, 2 say V``.
-        reason: Why it is rejected; empty where it is accepted.
-        single_answer: The best member's label.
-        single_confidence: The best member's probability of it.
-        gallery: The report's gallery that shows it; empty for most images.
-        picture: JPEG of it as the members see it; empty outside the galleries.
-    """
-
-    set: str
-    kind: str
-    image: str
-    signer: str
-    label: str
-    answer: str
-    confidence: float
-    probability: float
-    p_value: float
-    accepted: bool
-    deciding_score: str
-    votes: str
-    reason: str
-    single_answer: str
-    single_confidence: float
-    gallery: str
-    picture: bytes
+    set: str  # ``known``, or the OOD set's name
+    kind: str  # known, near or far
+    image: str  # its path in the manifest or the file; in built-in sets its number
+    signer: str  # who signed it; empty where it is not known
+    label: str  # the true label; empty on OOD images
+    answer: str  # the ensemble's likeliest label, also where the image is rejected
+    confidence: float  # probability that the answer is right
+    probability: float  # the ensemble's probability of it, given that the image is a sign
+    p_value: float  # combined p-value of the rule's tests
+    accepted: bool  # whether the image is accepted
+    deciding_score: str  # the score that speaks most against the image
+    votes: str  # the members' votes, ``3 say U, 2 say V``
+    reason: str  # why it is rejected; empty where it is accepted
+    single_answer: str  # the best member's label
+    single_confidence: float  # the best member's probability of it
+    gallery: str  # the report's gallery that shows it; empty for most images
+    picture: bytes  # JPEG of it as the members see it; empty outside the galleries
 
 
 TYPES = {"str": pa.string(), "float": pa.float64(), "bool": pa.bool_(), "bytes": pa.binary()}

@@ -76,23 +76,14 @@ def principal_axes(centred_BD: torch.Tensor, most: int, seed: int = 0) -> torch.
 
 @dataclass(frozen=True)
 class ClassGaussians(ArrayRecord):
-    """A Gaussian per label and one of all images, in principal components; float32.
+    """A Gaussian per label and one of all images, in principal components; float32."""
 
-    Args:
-        centre_D: Mean of the Hellinger features.
-        axes_DP: Principal axes.
-        means_KP: Mean of each label.
-        precisions_KPP: Inverse covariance of each label.
-        mean_P: Mean of all images.
-        precision_PP: Inverse covariance of all images.
-    """
-
-    centre_D: NDArray[np.float32]
-    axes_DP: NDArray[np.float32]
-    means_KP: NDArray[np.float32]
-    precisions_KPP: NDArray[np.float32]
-    mean_P: NDArray[np.float32]
-    precision_PP: NDArray[np.float32]
+    centre_D: NDArray[np.float32]  # mean of the Hellinger features
+    axes_DP: NDArray[np.float32]  # principal axes
+    means_KP: NDArray[np.float32]  # mean of each label
+    precisions_KPP: NDArray[np.float32]  # inverse covariance of each label
+    mean_P: NDArray[np.float32]  # mean of all images
+    precision_PP: NDArray[np.float32]  # inverse covariance of all images
 
     @cached_property
     def factors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -24,23 +24,15 @@ OF_IMAGES = ("knn_N", "regional_N", "hand_count_NG")  # first axis N
 
 @dataclass(frozen=True)
 class EnsembleOutput:
-    """What members and the reference set say of N images; the scores read nothing else.
+    """What members and the reference set say of N images; the scores read nothing else."""
 
-    Args:
-        logits_MNK: Members' logits before softmax, followed by GDA predictions where these are
-            used.
-        votes_M: Weight of each.
-        knn_N: kNN distance.
-        regional_N: Regional Mahalanobis distance.
-        gda_count: How many of M, the last ones, are GDA predictions.
-        hand_count_NG: Scores of the hand-count detector; None where it is not used.
-    """
-
+    # members' logits before softmax, followed by GDA predictions where these are used
     logits_MNK: NDArray[np.float32]
-    votes_M: NDArray[np.float64]
-    knn_N: NDArray[np.float64]
-    regional_N: NDArray[np.float64]
-    gda_count: int = 0
+    votes_M: NDArray[np.float64]  # weight of each
+    knn_N: NDArray[np.float64]  # kNN distance
+    regional_N: NDArray[np.float64]  # regional Mahalanobis distance
+    gda_count: int = 0  # how many of M, the last ones, are GDA predictions
+    # scores of the hand-count detector; None where it is not used
     hand_count_NG: NDArray[np.float64] | None = None
 
     @property
@@ -80,15 +72,10 @@ def concatenate_outputs(parts: Sequence[EnsembleOutput]) -> EnsembleOutput:
 
 @dataclass(frozen=True)
 class HeadGroup:
-    """Heads that read the same features.
+    """Heads that read the same features."""
 
-    Args:
-        heads: The heads.
-        backbone: A fine-tuned member's own convolutions; None: the frozen ones.
-    """
-
-    heads: StackedHeads
-    backbone: Backbone | None
+    heads: StackedHeads  # the heads
+    backbone: Backbone | None  # A fine-tuned member's own convolutions; None: the frozen ones
 
 
 @dataclass(frozen=True)

@@ -27,18 +27,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GdaPredictions:
-    """How squared distances become logits, and how much they count.
+    """How squared distances become logits, and how much they count."""
 
-    Args:
-        temperatures: T of each layer; a single one where members have GDA of their own.
-        weight: Weight of each layer's predictions, all members together having 1; or of all
-            members' own GDA together.
-        of_members: Whether the Gaussians are fitted to each member's own features.
-    """
-
+    # T of each layer; a single one where members have GDA of their own
     temperatures: tuple[float, ...]
+    # weight of each layer's predictions, all members together having 1; or of all members' own GDA
+    # together
     weight: float
-    of_members: bool = False
+    of_members: bool = False  # whether the Gaussians are fitted to each member's own features
 
     def words(self) -> str:
         """One sentence for people."""

@@ -29,30 +29,19 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class HandCountImages:
-    """Pictures made from training signers' signs.
+    """Pictures made from training signers' signs."""
 
-    Args:
-        fifth_BD: Their features.
-        hands_B: How many hands each shows: 0, 1 or 2.
-        groups_B: The fold whose signs each was made from.
-    """
-
-    fifth_BD: NDArray[np.float16]
-    hands_B: NDArray[np.int64]
-    groups_B: NDArray[np.int64]
+    fifth_BD: NDArray[np.float16]  # their features
+    hands_B: NDArray[np.int64]  # how many hands each shows: 0, 1 or 2
+    groups_B: NDArray[np.int64]  # the fold whose signs each was made from
 
 
 @dataclass(frozen=True)
 class HandCountDetector(ArrayRecord):
-    """Two linear classifiers on Hellinger features, float32: of no hand, of two hands.
+    """Two linear classifiers on Hellinger features, float32: of no hand, of two hands."""
 
-    Args:
-        mean_GD: Weighted mean of the features that each was fitted to.
-        weights_GD: Weights.
-    """
-
-    mean_GD: NDArray[np.float32]
-    weights_GD: NDArray[np.float32]
+    mean_GD: NDArray[np.float32]  # weighted mean of the features that each was fitted to
+    weights_GD: NDArray[np.float32]  # weights
 
     def scores(self, features_ND: NDArray[np.float16]) -> Floats:
         """(x − mean) · weights of the Hellinger features x, (N, G): about −1 for one hand, about 1
@@ -66,19 +55,12 @@ class HandCountDetector(ArrayRecord):
 
 @dataclass(frozen=True)
 class HandCountTraining:
-    """Signs and pictures with their Gram matrix, computed once for the fits of all folds.
+    """Signs and pictures with their Gram matrix, computed once for the fits of all folds."""
 
-    Args:
-        x_BD: Hellinger features, float32.
-        gram_BB: Their products.
-        hands_B: How many hands each shows.
-        groups_B: The fold each belongs to.
-    """
-
-    x_BD: torch.Tensor
-    gram_BB: torch.Tensor
-    hands_B: NDArray[np.int64]
-    groups_B: NDArray[np.int64]
+    x_BD: torch.Tensor  # Hellinger features, float32
+    gram_BB: torch.Tensor  # their products
+    hands_B: NDArray[np.int64]  # how many hands each shows
+    groups_B: NDArray[np.int64]  # the fold each belongs to
 
     @classmethod
     def of(

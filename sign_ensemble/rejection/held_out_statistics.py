@@ -21,17 +21,11 @@ from sign_ensemble.rejection.rule import ood_statistic
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """Out-of-signer scores of all training images with one group of labels held out.
+    """Out-of-signer scores of all training images with one group of labels held out."""
 
-    Args:
-        scores: Scores (N,) by name.
-        groups_N: The signer (fold) of each image.
-        held_out_N: Whether its label was held out.
-    """
-
-    scores: Mapping[str, Floats]
-    groups_N: NDArray[np.int64]
-    held_out_N: NDArray[np.bool_]
+    scores: Mapping[str, Floats]  # scores (N,) by name
+    groups_N: NDArray[np.int64]  # the signer (fold) of each image
+    held_out_N: NDArray[np.bool_]  # whether its label was held out
 
 
 def statistics_by_signer(held_out: HeldOutScores) -> list[tuple[Floats, Floats]]:

@@ -26,15 +26,10 @@ LABELS = "labels"  # among the arrays
 
 @dataclass(frozen=True)
 class MemberGda:
-    """Class Gaussians of the fifth layer of one member's convolutions.
+    """Class Gaussians of the fifth layer of one member's convolutions."""
 
-    Args:
-        labels_L: The labels that have a Gaussian, ascending.
-        gaussians: The Gaussians.
-    """
-
-    labels_L: NDArray[np.int64]
-    gaussians: ClassGaussians
+    labels_L: NDArray[np.int64]  # the labels that have a Gaussian, ascending
+    gaussians: ClassGaussians  # the Gaussians
 
     def to_labels(self, features_ND: NDArray[np.float16], labels: int) -> NDArray[np.float64]:
         """Squared Mahalanobis distance to each of K labels (N, K).

@@ -32,16 +32,11 @@ class NearestNeighbours:
     With c the mean of their unit vectors b, a unit vector x has the cosines
     x · b = (x − c) · (b − c) + (x − c) · c + b · c. Only the first product is rounded to bf16, so
     that rounding errors are relative to differences from the mean.
-
-    Args:
-        centre_D: c, float32.
-        centred_BD: Each b − c, bf16 where that is fast.
-        cosines_B: Each b · c.
     """
 
-    centre_D: torch.Tensor
-    centred_BD: torch.Tensor
-    cosines_B: torch.Tensor
+    centre_D: torch.Tensor  # c, float32
+    centred_BD: torch.Tensor  # each b − c, bf16 where that is fast
+    cosines_B: torch.Tensor  # each b · c
 
     @classmethod
     def of(cls, features_BD: NDArray[np.float16]) -> NearestNeighbours:

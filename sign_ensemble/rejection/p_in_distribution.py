@@ -31,17 +31,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class InDistribution:
-    """A step-wise linear, non-increasing function of the statistic.
+    """A step-wise linear, non-increasing function of the statistic."""
 
-    Args:
-        ood_prior: Assumed share of OOD images among those shown.
-        statistics: Breakpoints, ascending.
-        probabilities: P(in-distribution) at each; interpolated between them, constant beyond.
-    """
-
-    ood_prior: float
-    statistics: Floats
-    probabilities: Floats
+    ood_prior: float  # assumed share of OOD images among those shown
+    statistics: Floats  # breakpoints, ascending
+    probabilities: Floats  # P(in-distribution) at each; interpolated between them, constant beyond
 
     def words(self) -> str:
         """One sentence for people."""

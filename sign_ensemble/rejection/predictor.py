@@ -65,30 +65,19 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Answers:
-    """What is answered for N images.
+    """What is answered for N images."""
 
-    Args:
-        output: What the ensemble said.
-        scores: Every score by name.
-        labels_N: Index of the likeliest label.
-        probability_N: The ensemble's probability of it, given that the image is a sign.
-        confidence_N: Probability that it is right, see :meth:`Rule.confidence`.
-        p_values_N: See :meth:`Rule.p_values`.
-        accepted_N: Whether the image is accepted.
-        deciding_score_N: Name of the score that speaks most against the image, also where it is
-            accepted.
-        labels_MN: Each member's label.
-    """
-
-    output: EnsembleOutput
-    scores: dict[str, Scores]
-    labels_N: NDArray[np.int64]
+    output: EnsembleOutput  # what the ensemble said
+    scores: dict[str, Scores]  # every score by name
+    labels_N: NDArray[np.int64]  # index of the likeliest label
+    # the ensemble's probability of it, given that the image is a sign
     probability_N: NDArray[np.float64]
-    confidence_N: NDArray[np.float64]
-    p_values_N: NDArray[np.float64]
-    accepted_N: NDArray[np.bool_]
+    confidence_N: NDArray[np.float64]  # probability that it is right, see ``Rule.confidence``
+    p_values_N: NDArray[np.float64]  # see ``Rule.p_values``
+    accepted_N: NDArray[np.bool_]  # whether the image is accepted
+    # name of the score that speaks most against the image, also where it is accepted
     deciding_score_N: NDArray[np.str_]
-    labels_MN: NDArray[np.int64]
+    labels_MN: NDArray[np.int64]  # each member's label
 
     def votes(self, i: int, labels: tuple[str, ...]) -> str:
         """Votes on image i, most first: ``3 say U, 2 say V``, then ``GDA says V`` where it is

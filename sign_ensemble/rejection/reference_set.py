@@ -56,22 +56,15 @@ class FeatureRows(Protocol):
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """Training images that distances are measured to.
+    """Training images that distances are measured to."""
 
-    Args:
-        fifth_BVD: Features of the fifth layer, of each image and its augmented copies.
-        third_BD: Features of the third layer.
-        fourth_BD: Features of the fourth layer.
-        labels_B: Labels.
-        groups_B: The fold (signer) of each.
-        pictures: What the hand-count detector is fitted to; None: there is no such detector.
-    """
-
+    # features of the fifth layer, of each image and its augmented copies
     fifth_BVD: NDArray[np.float16]
-    third_BD: NDArray[np.float16]
-    fourth_BD: NDArray[np.float16]
-    labels_B: NDArray[np.int64]
-    groups_B: NDArray[np.int64]
+    third_BD: NDArray[np.float16]  # features of the third layer
+    fourth_BD: NDArray[np.float16]  # features of the fourth layer
+    labels_B: NDArray[np.int64]  # labels
+    groups_B: NDArray[np.int64]  # the fold (signer) of each
+    # what the hand-count detector is fitted to; None: there is no such detector
     pictures: HandCountImages | None = None
 
     def without(self, group: int) -> ReferenceSet:
@@ -98,39 +91,27 @@ class ReferenceSet:
 
 @dataclass(frozen=True)
 class DistanceModels:
-    """What is fitted to a reference set.
+    """What is fitted to a reference set."""
 
-    Args:
-        labels_L: The labels that occur in it, ascending.
-        third: Class Gaussians of the third layer.
-        regional: Class Gaussians of every region of the third and fourth layer.
-        fifth: Class Gaussians of the fifth layer; None where GDA predictions are not used.
-        hand_count: The hand-count detector; None where it is not used.
-    """
-
-    labels_L: NDArray[np.int64]
-    third: ClassGaussians
-    regional: RegionalGaussians
+    labels_L: NDArray[np.int64]  # the labels that occur in it, ascending
+    third: ClassGaussians  # class Gaussians of the third layer
+    regional: RegionalGaussians  # class Gaussians of every region of the third and fourth layer
+    # class Gaussians of the fifth layer; None where GDA predictions are not used
     fifth: ClassGaussians | None = None
+    # the hand-count detector; None where it is not used
     hand_count: HandCountDetector | None = None
 
 
 @dataclass(frozen=True)
 class Distances:
-    """How far N images are from a reference set.
+    """How far N images are from a reference set."""
 
-    Args:
-        knn_N: kNN distance, see ``nearest_neighbours.py``.
-        regional_N: See ``regional_mahalanobis.py``.
-        to_labels_MNK: Squared Mahalanobis distance to each label: by layer, or by member where
-            members have GDA of their own.
-        hand_count_NG: See ``hand_count.py``; None where it is not used.
-    """
-
-    knn_N: Floats
-    regional_N: Floats
+    knn_N: Floats  # kNN distance, see ``nearest_neighbours.py``
+    regional_N: Floats  # see ``regional_mahalanobis.py``
+    # squared Mahalanobis distance to each label: by layer, or by member where members have GDA of
+    # their own
     to_labels_MNK: Floats
-    hand_count_NG: Floats | None = None
+    hand_count_NG: Floats | None = None  # see ``hand_count.py``; None where it is not used
 
 
 def fit_distance_models(

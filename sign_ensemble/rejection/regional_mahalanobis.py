@@ -43,12 +43,9 @@ def by_region(layer_ND: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class RegionalGaussians:
-    """Class Gaussians of every region.
+    """Class Gaussians of every region."""
 
-    Args:
-        regions: Those of the third layer's grid, then those of the fourth's.
-    """
-
+    # those of the third layer's grid, then those of the fourth's
     regions: tuple[ClassGaussians, ...]
 
     def arrays(self) -> dict[str, NDArray[Any]]:

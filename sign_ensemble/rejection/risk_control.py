@@ -24,22 +24,14 @@ CONFIDENCE = 0.9  # of the statement; the remaining .1 is shared by all threshol
 
 @dataclass(frozen=True)
 class RiskControl:
-    """What was asked for, and the threshold that the calibration images support.
+    """What was asked for, and the threshold that the calibration images support."""
 
-    Args:
-        max_error: Largest selective risk (share of errors among the accepted).
-        threshold: Highest total uncertainty that is accepted, nats; infinite where none is
-            supported.
-        images: Calibration images.
-        accepted: How many of them are accepted; 0 where no threshold is supported.
-        wrong: How many of those are read wrongly.
-    """
-
-    max_error: float
+    max_error: float  # largest selective risk (share of errors among the accepted)
+    # highest total uncertainty that is accepted, nats; infinite where none is supported
     threshold: float = inf
-    images: int = 0
-    accepted: int = 0
-    wrong: int = 0
+    images: int = 0  # calibration images
+    accepted: int = 0  # how many of them are accepted; 0 where no threshold is supported
+    wrong: int = 0  # how many of those are read wrongly
 
     @property
     def is_supported(self) -> bool:

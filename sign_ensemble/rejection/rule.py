@@ -87,29 +87,20 @@ def loo_ood_statistic(calibration: ByScore, weights_C: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Rule:
-    """When an image is accepted.
+    """When an image is accepted."""
 
-    Args:
-        target_coverage: 1 − α, the share of a new signer's signs to accept.
-        uncertainty_share: Share u of α that the uncertainty test may use, 0 to below 1; 0: there is
-            no such test.
-        calibration: Every score (C,) of the calibration images by name; also of scores that the
-            rule does not use, for comparison.
-        groups_C: The signer (fold) of each calibration image.
-        single_C: 1 − max probability of the best member: what a single model would reject by.
-        temperature: See ``temperature.py``; used by confidence alone.
-        in_distribution: P(in-distribution | statistic), see ``p_in_distribution.py``; None where it
-            is not known.
-        risk_control: See ``risk_control.py``; None where it was not asked for.
-    """
-
-    target_coverage: float
+    target_coverage: float  # 1 − α, the share of a new signer's signs to accept
+    # share u of α that the uncertainty test may use, 0 to below 1; 0: there is no such test
     uncertainty_share: float
+    # every score (C,) of the calibration images by name; also of scores that the rule does not use,
+    # for comparison
     calibration: dict[str, Floats]
-    groups_C: NDArray[np.int64]
-    single_C: Floats
-    temperature: float
+    groups_C: NDArray[np.int64]  # the signer (fold) of each calibration image
+    single_C: Floats  # 1 − max probability of the best member: what a single model would reject by
+    temperature: float  # see ``temperature.py``; used by confidence alone
+    # P(in-distribution | statistic), see ``p_in_distribution.py``; None where it is not known
     in_distribution: InDistribution | None = None
+    # see ``risk_control.py``; None where it was not asked for
     risk_control: RiskControl | None = None
 
     @property

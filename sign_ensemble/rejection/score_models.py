@@ -26,20 +26,15 @@ from sign_ensemble.rejection.reference_set import (
 
 @dataclass(frozen=True)
 class ScoreModels:
-    """What is needed to score images.
+    """What is needed to score images."""
 
-    Args:
-        distance_models: Class Gaussians and hand-count detector.
-        reference_BD: Fifth-layer features of the reference images, for the kNN distance.
-        neighbours: k of the kNN distance.
-        gda: How GDA predictions join the ensemble; None where they do not.
-        member_gdas: Where members are fine-tuned, the GDA of each one's own features.
-    """
-
-    distance_models: DistanceModels
+    distance_models: DistanceModels  # class Gaussians and hand-count detector
+    # fifth-layer features of the reference images, for the kNN distance
     reference_BD: NDArray[np.float16]
-    neighbours: int
+    neighbours: int  # k of the kNN distance
+    # how GDA predictions join the ensemble; None where they do not
     gda: GdaPredictions | None = None
+    # where members are fine-tuned, the GDA of each one's own features
     member_gdas: tuple[MemberGda, ...] = ()
 
     @cached_property

@@ -62,25 +62,16 @@ def max_prob(probs_NK: NDArray[np.float64]) -> Scores:
 
 @dataclass(frozen=True)
 class Score:
-    """One score.
+    """One score."""
 
-    Args:
-        name: In settings, files and tables.
-        title: Words for people.
-        role: What the rule does with it.
-        meaning: One sentence, with its source.
-        reason: Why an image is rejected by it.
-        needs: What it is computed from.
-        of: The function.
-    """
-
-    name: str
-    title: str
+    name: str  # in settings, files and tables
+    title: str  # words for people
+    # what the rule does with it
     role: Literal["OOD test", "veto", "uncertainty test", "comparison"]
-    meaning: str
-    reason: str
-    needs: Literal["members", "reference set", "hand-count detector"]
-    of: Callable[[EnsembleOutput], Scores]
+    meaning: str  # one sentence, with its source
+    reason: str  # why an image is rejected by it
+    needs: Literal["members", "reference set", "hand-count detector"]  # what it is computed from
+    of: Callable[[EnsembleOutput], Scores]  # the function
 
 
 SCORES = (

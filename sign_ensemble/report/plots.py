@@ -26,9 +26,7 @@ COLOURS = {
     "good": "#2f9e6e",
 }
 WIDTH, HEIGHT = 4.6, 3.2  # inches; a page 390 px wide shows it almost in its own size
-INKED = (
-    "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color grid.color"
-)
+INKED = "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color grid.color"
 STYLE: dict[Any, Any] = {
     **dict.fromkeys(INKED.split(), INK),
     "font.family": "sans-serif",
@@ -49,22 +47,14 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot, drawn when it is written.
+    """A plot, drawn when it is written."""
 
-    Args:
-        name: Its file's name.
-        title: What it shows.
-        caption: How to read it.
-        draw: Draws it into axes.
-        height: Inches.
-        grid: Which grid lines help to read it: x, y, both or none.
-    """
-
-    name: str
-    title: str
-    caption: str
-    draw: Callable[[Axes], None]
-    height: float = HEIGHT
+    name: str  # its file's name
+    title: str  # what it shows
+    caption: str  # how to read it
+    draw: Callable[[Axes], None]  # draws it into axes
+    height: float = HEIGHT  # inches
+    # which grid lines help to read it: x, y, both or none
     grid: Literal["x", "y", "both", "none"] = "both"
 
 

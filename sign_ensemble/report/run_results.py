@@ -19,31 +19,20 @@ from sign_ensemble.rejection import answers_table
 
 @dataclass(frozen=True)
 class Results:
-    """A finished run.
+    """A finished run."""
 
-    Args:
-        name: The run's name.
-        metrics: What metrics.json holds.
-        rule: What rule.json holds.
-        answers: One row per image, see ``answers_table.py``.
-        trials: The rows of trials.parquet, best first.
-        members: What members/index.json lists.
-        importances: Share of the loss's variance that each hyperparameter explains.
-        set_aside: Path and reason of each image of the manifest that could not be used.
-        settings: The run's settings, by group.
-        seconds: How long each stage took.
-    """
-
-    name: str
-    metrics: Mapping[str, Any]
-    rule: Mapping[str, Any]
-    answers: pa.Table
-    trials: tuple[Mapping[str, Any], ...]
-    members: tuple[Mapping[str, Any], ...]
+    name: str  # the run's name
+    metrics: Mapping[str, Any]  # what metrics.json holds
+    rule: Mapping[str, Any]  # what rule.json holds
+    answers: pa.Table  # one row per image, see ``answers_table.py``
+    trials: tuple[Mapping[str, Any], ...]  # the rows of trials.parquet, best first
+    members: tuple[Mapping[str, Any], ...]  # what members/index.json lists
+    # share of the loss's variance that each hyperparameter explains
     importances: Mapping[str, float]
+    # path and reason of each image of the manifest that could not be used
     set_aside: tuple[tuple[str, str], ...]
-    settings: Mapping[str, Mapping[str, Any]]
-    seconds: Mapping[str, float]
+    settings: Mapping[str, Mapping[str, Any]]  # the run's settings, by group
+    seconds: Mapping[str, float]  # how long each stage took
 
 
 def read_results(run: RunFolder) -> Results:

@@ -105,9 +105,7 @@ def is_given_up_too_early(recovered: int | None, given_up: int) -> bool:
     ``search.max_failures`` allows. Source: ``RayActorManager._actor_task_failed`` and
     ``TuneController._process_trial_failure`` of Ray 2.60.
 
-    Args:
-        recovered: Tune's iteration in which the trial was last restarted.
-        given_up: Tune's iteration now.
+    Both arguments are Tune's iterations: of the trial's last restart, and the present one.
     """
     return recovered == given_up
 

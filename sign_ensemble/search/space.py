@@ -8,6 +8,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from sign_ensemble.core.config import FinetuneConfig, MemberConfig, SearchConfig
 
+OF_MEMBER = (
+    "dropout", "learning_rate", "weight_decay", "label_smoothing", "augment_prob", "epochs",
+    "batch_size",
+)  # fmt: skip
+
 
 def distributions(search: SearchConfig) -> dict[str, BaseDistribution]:
     """The search space: rates and decay log-uniform, shares uniform, the rest a few choices."""
@@ -30,13 +35,7 @@ def default_params(default: MemberConfig, finetune: FinetuneConfig | None = None
     """The first trial's parameters: the default recipe; end-to-end, ``finetune``'s as well."""
     return {
         **({"backbone_rate": finetune.backbone_rate} if finetune else {}),
-        "dropout": default.dropout,
-        "learning_rate": default.learning_rate,
-        "weight_decay": default.weight_decay,
-        "label_smoothing": default.label_smoothing,
-        "augment_prob": default.augment_prob,
-        "epochs": default.epochs,
-        "batch_size": default.batch_size,
+        **{name: getattr(default, name) for name in OF_MEMBER},
         "h1": default.widths[0],
         "h2": default.widths[1],
     }

@@ -98,13 +98,9 @@ def search_trials(
     for record in read_records(run):
         if record.status == "failed":  # a new call tries it again
             (run.trial(record.number) / "trial.json").unlink()
+    threads = search.cpus_per_trial
     work = tune.with_parameters(
-        run_trial,
-        run=run,
-        task=task,
-        projected=projected,
-        default=default,
-        threads=search.cpus_per_trial,
+        run_trial, run=run, task=task, projected=projected, default=default, threads=threads
     )
     calls = _TuneCalls(run, task, search, observer, work)
     calls.run_missing(default)

@@ -37,16 +37,11 @@ class WandbRuns:
     """Each method opens a W&B run, logs and ends it; raises whatever wandb does.
 
     The string that a method returns is a line for the user, mostly empty.
-
-    Args:
-        config: Project and entity.
-        run: Its folder gets wandb's files, its name becomes the group.
-        mode: online or offline.
     """
 
-    config: WandbConfig
-    run: RunFolder
-    mode: str
+    config: WandbConfig  # project and entity
+    run: RunFolder  # its folder gets wandb's files, its name becomes the group
+    mode: str  # online or offline
 
     def trial(self, record: TrialRecord, fold_names: Sequence[str]) -> str:
         """An ended trial."""
