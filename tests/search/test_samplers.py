@@ -111,8 +111,7 @@ def test_pruned_trials_reach_optuna_as_pruned(tmp_path: Path) -> None:
     assert states.count(TrialState.COMPLETE) == 4
     assert list(search._ot_study.trials[2].intermediate_values) == [1, 2]
     study = optuna.load_study(
-        study_name=None,
-        storage=JournalStorage(JournalFileBackend(str(tmp_path / "study"))),
+        study_name=None, storage=JournalStorage(JournalFileBackend(str(tmp_path / "study")))
     )
     assert [trial.user_attrs["number"] for trial in study.trials] == list(range(6))
 

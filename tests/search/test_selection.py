@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 
 from sign_ensemble.search.records import TrialRecord
-from sign_ensemble.search.selection import (
-    fold_mean_nll,
-    greedy,
-    ranked,
-    top_k,
-    trials_to_complete,
-)
+from sign_ensemble.search.selection import fold_mean_nll, greedy, ranked, top_k, trials_to_complete
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
 Status = Literal["complete", "pruned", "failed"]
