@@ -1,6 +1,6 @@
-"""Who pays for a rule: signers or labels that are refused more often than was said.
+"""Under-covered groups: signers or labels of which too few signs are answered.
 
-Letters: N signs, G groups of them.
+Letters: N signs, G groups of signs.
 """
 
 from __future__ import annotations
@@ -11,31 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
-CHANCE = 0.05  # that anyone is named where all are treated alike
+CHANCE = 0.05  # that any group is named where all have the target coverage
 
 
 @dataclass(frozen=True)
 class UnderCoveredGroup:
-    """A group of which too few signs are answered."""
+    """A group with significantly less than the target coverage."""
 
     name: str
     answered: int
     n: int
+    target_coverage: float
 
     def words(self, kind: str) -> str:
-        """For people."""
+        """One sentence for people."""
         return (
-            f"{kind} {self.name} pays for the others: {self.answered} of {self.n} of its signs "
-            f"are answered ({self.answered / self.n:.0%})"
+            f"{kind} {self.name} is under-covered: {self.answered} of {self.n} of its signs are "
+            f"answered ({self.answered / self.n:.0%}), asked for {self.target_coverage:.0%}"
         )
 
 
 def under_covered_groups(
     answered_N: NDArray[np.bool_], groups_N: NDArray[np.str_], target_coverage: float
 ) -> list[UnderCoveredGroup]:
-    """Groups of which fewer are answered than ``target_coverage`` and chance explain, most affected first.
+    """Groups with P(Bin(n, target coverage) ≤ answered) ≤ CHANCE / G, least probable first.
 
-    Named is a group with P(Bin(n, keep) ≤ answered) ≤ CHANCE / G (Bonferroni).
+    Dividing by G is Bonferroni's correction.
 
     Args:
         answered_N: Whether each sign is answered.
@@ -45,9 +46,9 @@ def under_covered_groups(
     names = np.unique(groups_N)
     found = []
     for name in names:
-        mine = answered_N[groups_N == name]
-        answered, n = int(mine.sum()), len(mine)
-        chance = float(bdtr(answered, n, target_coverage))
-        if chance <= CHANCE / len(names):
-            found.append((chance, UnderCoveredGroup(str(name), answered, n)))
-    return [payer for _, payer in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
+        of_group = answered_N[groups_N == name]
+        answered, n = int(of_group.sum()), len(of_group)
+        p = float(bdtr(answered, n, target_coverage))
+        if p <= CHANCE / len(names):
+            found.append((p, UnderCoveredGroup(str(name), answered, n, target_coverage)))
+    return [group for _, group in sorted(found, key=lambda pair: (pair[0], pair[1].name))]

@@ -1,14 +1,10 @@
 """A figure with its spread: the value, a 95 % bootstrap interval and the number of images.
 
-Letters: N images, B bootstrap draws.
-
-A draw is not a list of images but how often each one was drawn, so a metric sorts its images once
-for all draws::
+A draw is given by how often each image was drawn, so that a metric sorts its images once for all
+draws::
 
     with_interval(partial(aurc, scores, failures), len(scores), seed=0)
-    with_interval(partial(auroc, known, strange), (len(known), len(strange)), seed=0)
-
-Figures of as many images share their draws.
+    with_interval(partial(auroc, known, ood), (len(known), len(ood)), seed=0)
 """
 
 from __future__ import annotations
@@ -26,15 +22,19 @@ AT_ONCE = 2**18  # counts in a processor's cache together
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure."""
+    """One measured figure.
 
-    # on the images themselves; None where the figure is undefined (the error among the accepted
-    # when nothing is accepted)
+    Args:
+        value: On the images themselves; None where it is undefined (the risk of no accepted image).
+        low: 2.5th percentile over the draws; None where no draw defines it.
+        high: 97.5th percentile.
+        n: Images: known plus OOD ones for a figure that compares the two.
+    """
+
     value: float | None
-    # 2.5th percentile over the draws; None with the value, or without draws that define it
     low: float | None
-    high: float | None  # 97.5th percentile
-    n: int  # images it rests on; known plus strange ones for a figure that compares the two
+    high: float | None
+    n: int
 
     def as_dict(self) -> dict[str, Any]:
         """The four fields by name, for JSON."""
@@ -43,16 +43,16 @@ class Figure:
 
 @lru_cache(maxsize=4)
 def draw_counts(n: int, draws: int, seed: int, sample: int = 0) -> NDArray[np.int16]:
-    """How often each of n images is drawn in n draws with replacement, (B, N); rows sum to n.
+    """How often each of n images is drawn in n draws with replacement, (draws, n).
 
-    Kept, since an evaluation asks for the same ones a hundred times; two samples draw apart.
+    Figures of as many images share their draws; each ``sample`` has draws of its own.
     """
     rng = np.random.default_rng((seed, sample, n))
-    drawn_BN = rng.integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
-    counts_BN = np.bincount(drawn_BN.ravel(), minlength=draws * n).reshape(draws, n)
-    kept_BN = counts_BN.astype(np.int16)  # one image is never drawn 32,768 times of its n
-    kept_BN.flags.writeable = False
-    return kept_BN
+    drawn = rng.integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=draws * n).reshape(draws, n)
+    kept = counts.astype(np.int16)  # one image is never drawn 32,768 times of its n
+    kept.flags.writeable = False
+    return kept
 
 
 def with_interval(
@@ -63,28 +63,24 @@ def with_interval(
     seed: int,
     centred: bool = False,
 ) -> Figure:
-    """The statistic of the images, with the percentile bootstrap's 95 % interval over images.
+    """The statistic, with the percentile bootstrap's 95 % interval over images.
 
-    Known and strange images are two samples, each drawn from on its own. The interval speaks of
-    other images of the *same* signers; how another signer would fare, only signers can tell. Draws
-    in which the figure is undefined are left out.
+    Several samples (known and OOD images) are drawn from independently. The interval speaks of
+    other images of the *same* signers. Draws in which the figure is undefined are left out.
 
     Args:
-        statistic: Called with nothing for the value (None if undefined), then with one (B, N) array
-            of counts per sample for (B,) values (NaN where undefined). Every metric of
-            :mod:`~sign_ensemble.metrics.figures` is one, once ``functools.partial`` holds its
-            images.
+        statistic: Called without arguments for the value (None if undefined), then with an array of
+            counts (draws, n) per sample for values (draws,), NaN where undefined: any metric of
+            :mod:`~sign_ensemble.metrics.figures` with its images bound by ``functools.partial``.
         n: Number of images, or one number per sample.
-        draws: B; 0 leaves the interval out. 500 leaves the ends a standard error of about
-            3 % of the interval's width.
+        draws: 0 leaves the interval out; 500 give its ends a standard error of 3 % of its width.
         seed: Seeds them.
-        centred: Shift the draws so that their mean is the value, and keep the ends at 0 or above.
-            For a figure that repeated images bias, as they raise the calibration error: its plain
-            interval may lie above the value. The figure's own bias, of being of a few images,
-            stays in both.
+        centred: Shift the draws so that their mean is the value, and keep the ends at 0 or above:
+            for a figure that repeated images bias, such as the calibration error, whose plain
+            interval may lie above the value.
 
     Raises:
-        ValueError: For a sample without images or a negative number of draws.
+        ValueError: A sample has no images, or the number of draws is negative.
 
     Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
     """
@@ -96,10 +92,10 @@ def with_interval(
         return Figure(None if value is None else float(value), None, None, sum(sizes))
     counts = [draw_counts(size, draws, seed, sample) for sample, size in enumerate(sizes)]
     rows = max(1, AT_ONCE // max(sizes))
-    values_B = np.concatenate(
+    values = np.concatenate(
         [statistic(*(each[i : i + rows] for each in counts)) for i in range(0, draws, rows)]
     )
-    defined = values_B[~np.isnan(values_B)]
+    defined = values[~np.isnan(values)]
     if defined.size == 0:
         return Figure(float(value), None, None, sum(sizes))
     low, high = np.percentile(defined, (2.5, 97.5))

@@ -1,8 +1,8 @@
-"""Samples under the metrics: checked arrays, weights, and sums over images of equal score.
+"""What the metrics share: checked arrays, weights, and sums over groups of images.
 
-Letters: N images, K classes, G groups of images with one and the same score.
+Every check raises ValueError with the name of the calling metric in front.
 
-Every check raises ValueError with the name of the metric that asked in front.
+Letters: N images, K labels, G groups of images of equal score.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ Counts = NDArray[np.integer[Any]]
 
 
 def by_group(scores: Values, weights: Values, *values: Values) -> list[Values]:
-    """Weights (..., N), and weights times each value (N,), summed over images of equal score.
-
-    Returns:
-        (..., G) of the weights and of each value, lowest score first.
+    """Weights (..., N), and weights times each value (N,), summed over images of equal score:
+    (..., G) each, lowest score first.
     """
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
@@ -33,34 +31,42 @@ def by_group(scores: Values, weights: Values, *values: Values) -> list[Values]:
 
 
 def sums_before(parts: Values) -> Values:
-    """Sums of what comes before each place, and of all: (..., G) → (..., G + 1), from 0."""
+    """Sums of what comes before each group, and of all: (..., G) → (..., G + 1), from 0."""
     out = np.zeros((*parts.shape[:-1], parts.shape[-1] + 1))
     np.cumsum(parts, axis=-1, out=out[..., 1:])
     return out
 
 
-def sums_up_to(ends: Values, size: Values, *parts: Values) -> list[Values]:
-    """Sums of each (..., G) part over the first ``ends`` (..., E) images, (..., E).
+def sums_to_bin_ends(
+    scores: Values, weights: Values, bins: int, *values: Values
+) -> tuple[Values, list[Values]]:
+    """Ends of bins of equal mass, lowest score first, and sums of values up to each end.
 
-    ``size`` (..., G) says how many images each group holds. An end amid a group takes the share of
-    the group's sum that it takes of its images.
+    Of n images each of the first (n mod bins) bins holds ⌊n / bins⌋ + 1, each other one ⌊n / bins⌋.
+    An end within a group of equal score takes the share of the group's sum that it takes of its
+    images.
+
+    Returns:
+        Images before each end (..., bins + 1), from 0, and for each value its sum over them.
     """
-    taken = sums_before(size)
-    counted = [(taken[..., 1:] <= end[..., None]).sum(-1) for end in np.moveaxis(ends, -1, 0)]
-    group = np.minimum(np.stack(counted, axis=-1), size.shape[-1] - 1)
+    size_G, *sums = by_group(scores, weights, *values)
+    small, larger = np.divmod(weights.sum(-1, keepdims=True), bins)
+    number = np.arange(bins + 1)
+    ends = number * small + np.minimum(number, larger)
+    before = sums_before(size_G)
+    counted = [(before[..., 1:] <= end[..., None]).sum(-1) for end in np.moveaxis(ends, -1, 0)]
+    group = np.minimum(np.stack(counted, axis=-1), size_G.shape[-1] - 1)
+
+    def at(values_G: Values) -> Values:
+        return np.take_along_axis(values_G, group, -1)
+
     # an empty group is reached only past the last image, where the depth is 0
-    depth = (ends - np.take_along_axis(taken, group, -1)) / np.maximum(
-        np.take_along_axis(size, group, -1), 1
-    )
-    return [
-        np.take_along_axis(sums_before(part), group, -1)
-        + depth * np.take_along_axis(part, group, -1)
-        for part in parts
-    ]
+    depth = (ends - at(before)) / np.maximum(at(size_G), 1)
+    return ends, [at(sums_before(each_G)) + depth * at(each_G) for each_G in sums]
 
 
 def first_filled(parts: Values, size: Values) -> Values:
-    """Each row's part of the first group that is not empty, (..., G) → (...)."""
+    """The value of the first group that is not empty, (..., G) → (...)."""
     return np.take_along_axis(parts, (size > 0).argmax(-1)[..., None], -1)[..., 0]
 
 
@@ -78,13 +84,13 @@ def ordered(scores_N: ArrayLike, weights: Counts | None, name: str) -> tuple[Val
 
 
 def values_of(result: Any) -> Values:
-    """A 0-d array becomes the float64 it holds; others stay."""
+    """A 0-d array as a float64; others unchanged."""
     out: Values = np.asarray(result, dtype=np.float64)[()]
     return out
 
 
 def checked_weights(weights: Counts | None, n: int, name: str) -> Values:
-    """Counts (..., N) as float64, ones for None; a total of 0 is refused (no share of nothing)."""
+    """Counts (..., N) as float64, ones for None; a total of 0 is refused."""
     if weights is None:
         return np.ones(n)
     w = np.asarray(weights)
@@ -96,7 +102,7 @@ def checked_weights(weights: Counts | None, n: int, name: str) -> Values:
 
 
 def checked_scores(values: ArrayLike, name: str) -> Values:
-    """Finite numbers (N,) with N ≥ 1: NaN must never be sorted in silence."""
+    """Finite numbers (N,), N ≥ 1."""
     out = np.asarray(values, dtype=np.float64)
     if out.ndim != 1 or out.size == 0:
         raise ValueError(f"{name}: one number for each of at least one image, not {out.shape}")
@@ -125,16 +131,9 @@ def probs_and_labels(
             f"{name}: probabilities {probs.shape} and labels {labels.shape}, "
             "not (N, K) and (N,) with at least one image"
         )
-    if not (
-        np.isfinite(probs).all()
-        and (probs >= 0).all()
-        and (np.abs(probs.sum(axis=1) - 1) <= 1e-3).all()
-    ):
+    if not ((probs >= 0).all() and (np.abs(probs.sum(axis=1) - 1) <= 1e-3).all()):
         raise ValueError(f"{name}: a row is no probability (logits or log-probabilities?)")
-    if (
-        not np.issubdtype(labels.dtype, np.integer)
-        or labels.min() < 0
-        or labels.max() >= probs.shape[1]
-    ):
-        raise ValueError(f"{name}: labels must be whole numbers in 0..{probs.shape[1] - 1}")
+    last = probs.shape[1] - 1
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() > last:
+        raise ValueError(f"{name}: labels must be whole numbers in 0..{last}")
     return probs, labels

@@ -1,4 +1,4 @@
-"""Curves worked out by hand, and held to the figures whose curves they are."""
+"""Curves worked out by hand, and compared with the figures that they are the curves of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ def test_risk_at_each_threshold() -> None:
     scores = [0.3, 0.1, 0.2, 0.2, 0.9]
     failures = [1, 0, 0, 1, 0]
     coverage, risk = risk_coverage(scores, failures)
-    assert coverage == pytest.approx([0.2, 0.6, 0.8, 1.0])  # two of score 0.2 come in together
+    assert coverage == pytest.approx(
+        [0.2, 0.6, 0.8, 1.0]
+    )  # two images of score 0.2 share a threshold
     assert risk == pytest.approx([0, 1 / 3, 2 / 4, 2 / 5])
 
 
@@ -44,8 +46,8 @@ def test_bins_of_equal_size() -> None:
 def test_the_gaps_of_the_bins_are_ece(images: int) -> None:
     rng = np.random.default_rng(1)
     confidence, correct = rng.uniform(0.3, 1, images).round(2), rng.integers(2, size=images)
-    n, sure, right = reliability(confidence, correct)
-    gaps = (n / images * np.abs(sure - right)).sum()
+    n, confident, right = reliability(confidence, correct)
+    gaps = (n / images * np.abs(confident - right)).sum()
     assert gaps == pytest.approx(float(metrics.ece(confidence, correct)), abs=1e-12)
 
 

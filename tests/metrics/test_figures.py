@@ -1,6 +1,6 @@
 """The figures against values worked out by hand, naive copies, and four other libraries.
 
-Letters: N images, K classes, B draws.
+Letters: N images, K labels.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ LABELS = np.array([0, 2, 0, 2])
 
 
 def test_accuracy_and_nll_of_four_rows() -> None:
-    # row 2: the first of two equal classes is the answer
+    # row 2: the first of two equal labels is the answer
     assert accuracy(PROBS, LABELS) == 3 / 4
     by_hand = -(math.log(0.7) + math.log(0.3) + math.log(0.4) + math.log(0.8)) / 4
     assert nll(PROBS, LABELS) == pytest.approx(by_hand, **EXACT)
@@ -104,15 +104,15 @@ def test_risk_areas_of_four_rows(
 
 
 def test_auroc_and_fpr95_of_four_rows() -> None:
-    known, strange = [0.3, 0.1, 0.4, 0.2], [0.5, 0.2]
-    assert auroc(known, strange) == (1.5 + 4) / 8
-    assert fpr95(known, strange) == 1 / 2  # t = 0.4
-    assert fpr95(known, strange, target_coverage=0.5) == 1 / 2  # t = 0.2, and 0.2 is accepted
-    assert fpr95(known, strange, target_coverage=0.49) == 1 / 2
-    assert fpr95(known, strange, target_coverage=0.25) == 0  # t = 0.1
+    known, ood = [0.3, 0.1, 0.4, 0.2], [0.5, 0.2]
+    assert auroc(known, ood) == (1.5 + 4) / 8
+    assert fpr95(known, ood) == 1 / 2  # t = 0.4
+    assert fpr95(known, ood, target_coverage=0.5) == 1 / 2  # t = 0.2, and 0.2 is accepted
+    assert fpr95(known, ood, target_coverage=0.49) == 1 / 2
+    assert fpr95(known, ood, target_coverage=0.25) == 0  # t = 0.1
 
 
-def test_fpr95_keeps_exactly_nineteen_of_twenty() -> None:
+def test_fpr95_accepts_exactly_nineteen_of_twenty() -> None:
     known = np.arange(20.0)
     assert fpr95(known, [18.0, 18.5, 19.0, 30.0]) == 1 / 4
 
@@ -135,13 +135,13 @@ def test_error_is_none_when_nothing_is_accepted() -> None:
 
 def test_perfect_blind_and_inverted_detectors() -> None:
     low, high = np.arange(5.0), np.arange(10.0, 17.0)
-    for known, strange, area, accepted in (
+    for known, ood, area, accepted in (
         (low, high, 1, 0),
         (high, low, 0, 1),
         (np.ones(4), np.ones(3), 0.5, 1),
     ):
-        assert auroc(known, strange) == area
-        assert fpr95(known, strange) == accepted
+        assert auroc(known, ood) == area
+        assert fpr95(known, ood) == accepted
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -263,23 +263,21 @@ def test_risk_areas_agree_with_torch_uncertainty(seed: int, torchmetrics: Module
 
 def two_samples(seed: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    known, strange = rng.normal(0, 1, 260 + seed), rng.normal(1.5, 1, 180)
-    return (known.round(1), strange.round(1)) if ties else (known, strange)
+    known, ood = rng.normal(0, 1, 260 + seed), rng.normal(1.5, 1, 180)
+    return (known.round(1), ood.round(1)) if ties else (known, ood)
 
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_detection_agrees_with_sklearn(seed: int, ties: bool) -> None:
-    known, strange = two_samples(seed, ties)
-    is_strange = np.repeat([0, 1], [len(known), len(strange)])
-    scores = np.concatenate([known, strange])
-    theirs = sklearn.metrics.roc_auc_score(is_strange, scores)
-    assert auroc(known, strange) == pytest.approx(theirs, **CLOSE)
-    accepted_strange, kept, _ = sklearn.metrics.roc_curve(
-        1 - is_strange, -scores, drop_intermediate=False
-    )
+    known, ood = two_samples(seed, ties)
+    is_ood = np.repeat([0, 1], [len(known), len(ood)])
+    scores = np.concatenate([known, ood])
+    theirs = sklearn.metrics.roc_auc_score(is_ood, scores)
+    assert auroc(known, ood) == pytest.approx(theirs, **CLOSE)
+    accepted_ood, kept, _ = sklearn.metrics.roc_curve(1 - is_ood, -scores, drop_intermediate=False)
     at = int(np.argmax(kept >= 0.95))
-    assert fpr95(known, strange) == pytest.approx(accepted_strange[at], **CLOSE)
+    assert fpr95(known, ood) == pytest.approx(accepted_ood[at], **CLOSE)
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -287,28 +285,28 @@ def test_detection_agrees_with_sklearn(seed: int, ties: bool) -> None:
 def test_fpr95_agrees_with_torch_uncertainty(
     seed: int, ties: bool, torchmetrics: ModuleType
 ) -> None:
-    known, strange = two_samples(seed, ties)
+    known, ood = two_samples(seed, ties)
     compute = torch_uncertainty_file("fpr.py")._fprx_compute
-    labels = torch.tensor(np.repeat([1, 0], [len(known), len(strange)]))
-    theirs = compute(-torch.tensor(np.concatenate([known, strange])), labels, 0.95, pos_label=1)
-    assert fpr95(known, strange) == pytest.approx(float(theirs), **CLOSE)
+    labels = torch.tensor(np.repeat([1, 0], [len(known), len(ood)]))
+    theirs = compute(-torch.tensor(np.concatenate([known, ood])), labels, 0.95, pos_label=1)
+    assert fpr95(known, ood) == pytest.approx(float(theirs), **CLOSE)
 
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_detection_agrees_with_pytorch_ood(seed: int, ties: bool, torchmetrics: ModuleType) -> None:
     functional = pytest.importorskip("pytorch_ood.metrics.functional")
-    known, strange = two_samples(seed, ties)
-    scores = torch.tensor(np.concatenate([known, strange]))
-    labels = torch.tensor(np.repeat([0, -1], [len(known), len(strange)]))  # < 0: their positives
+    known, ood = two_samples(seed, ties)
+    scores = torch.tensor(np.concatenate([known, ood]))
+    labels = torch.tensor(np.repeat([0, -1], [len(known), len(ood)]))  # < 0: their positives
     theirs = float(functional.auroc(scores, labels))
-    assert auroc(known, strange) == pytest.approx(theirs, **CLOSE)
+    assert auroc(known, ood) == pytest.approx(theirs, **CLOSE)
     swapped = float(functional.fpr_at_tpr(-scores, -1 - labels, tpr=0.95))
-    assert fpr95(known, strange) == pytest.approx(swapped, **CLOSE)
-    # unswapped, theirs is another figure: known images rejected at 95 % of strange ones detected
+    assert fpr95(known, ood) == pytest.approx(swapped, **CLOSE)
+    # unswapped, theirs is another figure: known images rejected at 95 % of ood ones detected
     other = float(functional.fpr_at_tpr(scores, labels, tpr=0.95))
-    assert fpr95(-strange, -known) == pytest.approx(other, **CLOSE)
-    assert fpr95(known, strange) != pytest.approx(other, abs=1e-3)
+    assert fpr95(-ood, -known) == pytest.approx(other, **CLOSE)
+    assert fpr95(known, ood) != pytest.approx(other, abs=1e-3)
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -337,32 +335,32 @@ ONE_SAMPLE: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
 @pytest.mark.parametrize("name", ONE_SAMPLE)
 def test_weights_are_repeated_images(name: str) -> None:
     metric, arrays = ONE_SAMPLE[name]
-    counts_BN = np.random.default_rng(1).integers(0, 4, (30, N))  # totals differ from row to row
-    counts_BN[0] = 0
-    counts_BN[0, np.flatnonzero(_MARKS)[0]] = 1  # one image alone
-    weighted = metric(*arrays, counts_BN)
+    counts = np.random.default_rng(1).integers(0, 4, (30, N))  # totals differ from row to row
+    counts[0] = 0
+    counts[0, np.flatnonzero(_MARKS)[0]] = 1  # one image alone
+    weighted = metric(*arrays, counts)
     assert weighted.shape == (30,)
-    for value, counts in zip(weighted, counts_BN, strict=True):
-        repeated = metric(*(np.repeat(array, counts, axis=0) for array in arrays))
+    for value, row in zip(weighted, counts, strict=True):
+        repeated = metric(*(np.repeat(array, row, axis=0) for array in arrays))
         assert value == pytest.approx(repeated, **EXACT)
     assert metric(*arrays, np.ones(N, int)) == pytest.approx(metric(*arrays), **EXACT)
-    deeper = metric(*arrays, counts_BN.reshape(2, 15, N))
+    deeper = metric(*arrays, counts.reshape(2, 15, N))
     np.testing.assert_allclose(deeper, weighted.reshape(2, 15), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("metric", [auroc, fpr95, partial(fpr95, target_coverage=0.5)])
 def test_weights_are_repeated_images_in_two_samples(metric: Callable[..., Any]) -> None:
     rng = np.random.default_rng(2)
-    known, strange = rng.integers(0, 12, N) / 11, rng.integers(4, 16, 25) / 11
-    known_BN, strange_BN = rng.integers(0, 4, (30, N)), rng.integers(0, 4, (30, 25))
-    known_BN[0], strange_BN[0] = np.eye(N, dtype=int)[3], np.eye(25, dtype=int)[7]
-    both = metric(known, strange, known_BN, strange_BN)
-    first, second = metric(known, strange, known_BN), metric(known, strange, None, strange_BN)
-    for row, (k, s) in enumerate(zip(known_BN, strange_BN, strict=True)):
-        expected = metric(np.repeat(known, k), np.repeat(strange, s))
+    known, ood = rng.integers(0, 12, N) / 11, rng.integers(4, 16, 25) / 11
+    known_counts, ood_counts = rng.integers(0, 4, (30, N)), rng.integers(0, 4, (30, 25))
+    known_counts[0], ood_counts[0] = np.eye(N, dtype=int)[3], np.eye(25, dtype=int)[7]
+    both = metric(known, ood, known_counts, ood_counts)
+    first, second = metric(known, ood, known_counts), metric(known, ood, None, ood_counts)
+    for row, (k, s) in enumerate(zip(known_counts, ood_counts, strict=True)):
+        expected = metric(np.repeat(known, k), np.repeat(ood, s))
         assert both[row] == pytest.approx(expected, **EXACT)
-        assert first[row] == pytest.approx(metric(np.repeat(known, k), strange), **EXACT)
-        assert second[row] == pytest.approx(metric(known, np.repeat(strange, s)), **EXACT)
+        assert first[row] == pytest.approx(metric(np.repeat(known, k), ood), **EXACT)
+        assert second[row] == pytest.approx(metric(known, np.repeat(ood, s)), **EXACT)
 
 
 @pytest.mark.parametrize("name", ONE_SAMPLE)
@@ -415,8 +413,8 @@ def test_empty_sets_and_numbers_that_are_none_are_refused(name: str, bad: list[f
         (lambda: ece([0.5], [1], bins=0), "ece: bins"),
         (lambda: aurc(TWO, [1]), "aurc: 1 marks for 2 images"),
         (lambda: aurc(TWO, [1, 2]), "aurc: marks are 0 or 1"),
-        (lambda: fpr95(TWO, TWO, target_coverage=0.0), "fpr95: keep"),
-        (lambda: fpr95(TWO, TWO, target_coverage=95), "fpr95: keep"),
+        (lambda: fpr95(TWO, TWO, target_coverage=0.0), "fpr95: target_coverage"),
+        (lambda: fpr95(TWO, TWO, target_coverage=95), "fpr95: target_coverage"),
         (lambda: coverage([1, 0], np.array([1, -1])), "coverage: weights"),
         (lambda: coverage([1, 0], np.array([1, 1, 1])), "coverage: weights"),
         (lambda: coverage([1, 0], np.array([0.5, 0.5])), "coverage: weights"),

@@ -1,4 +1,4 @@
-"""Who pays for a rule: counted by hand, and nobody where chance explains it."""
+"""Under-covered groups: counted by hand, and none where chance explains it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ def groups(**answered_of: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_group_far_below_is_named_and_the_worst_first() -> None:
     found = under_covered_groups(*groups(ada=(95, 100), ben=(70, 100), cleo=(20, 40)), 0.95)
-    assert found == [UnderCoveredGroup("cleo", 20, 40), UnderCoveredGroup("ben", 70, 100)]
+    assert found == [
+        UnderCoveredGroup("cleo", 20, 40, 0.95),
+        UnderCoveredGroup("ben", 70, 100, 0.95),
+    ]
     chances = [float(binom.cdf(each.answered, each.n, 0.95)) for each in found]
     assert chances == sorted(chances) and chances[-1] < CHANCE / 3
 
@@ -27,7 +30,7 @@ def test_what_chance_explains_is_not_named() -> None:
     assert under_covered_groups(*groups(ada=(10, 10), ben=(8, 10)), 0.95) == []
     # P(Bin(10, .95) <= 7) = .0115
     assert under_covered_groups(*groups(ada=(10, 10), ben=(7, 10)), 0.95) == [
-        UnderCoveredGroup("ben", 7, 10)
+        UnderCoveredGroup("ben", 7, 10, 0.95)
     ]
 
 
@@ -35,16 +38,16 @@ def test_many_groups_need_more() -> None:
     others = {f"label {i}": (10, 10) for i in range(25)}
     assert under_covered_groups(*groups(**others, m=(7, 10)), 0.95) == []  # .0115 > .05 / 26
     assert under_covered_groups(*groups(**others, m=(6, 10)), 0.95) == [
-        UnderCoveredGroup("m", 6, 10)
+        UnderCoveredGroup("m", 6, 10, 0.95)
     ]
 
 
-def test_nobody_is_named_where_all_are_answered_or_nobody_is_there() -> None:
+def test_no_group_is_named_where_all_are_answered_or_there_is_none() -> None:
     assert under_covered_groups(*groups(ada=(5, 5)), 0.95) == []
     assert under_covered_groups(np.zeros(0, bool), np.zeros(0, str), 0.95) == []
 
 
-def test_rarely_is_anyone_named_where_all_are_treated_alike() -> None:
+def test_a_group_is_rarely_named_where_all_have_the_target_coverage() -> None:
     rng = np.random.default_rng(0)
     names = np.repeat(np.arange(26).astype(str), 20)
     named = sum(
@@ -54,11 +57,13 @@ def test_rarely_is_anyone_named_where_all_are_treated_alike() -> None:
 
 
 def test_in_words() -> None:
-    said = UnderCoveredGroup("m", 6, 10).words("label")
-    assert said == "label m pays for the others: 6 of 10 of its signs are answered (60%)"
+    words = UnderCoveredGroup("anna", 31, 40, 0.95).words("signer")
+    assert words == (
+        "signer anna is under-covered: 31 of 40 of its signs are answered (78%), asked for 95%"
+    )
 
 
 @pytest.mark.parametrize("target_coverage", [0.5, 0.9, 0.99])
-def test_the_share_that_was_asked_for_decides(target_coverage: float) -> None:
+def test_the_target_coverage_decides(target_coverage: float) -> None:
     named = under_covered_groups(*groups(ada=(80, 100)), target_coverage)
     assert bool(named) == (target_coverage > 0.87)

@@ -1,7 +1,4 @@
-"""Bootstrap intervals: what is drawn, what comes out, what is refused.
-
-Letters: N images, B draws.
-"""
+"""Bootstrap intervals: what is drawn, what comes out, what is refused."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ _SCORES = _fresh().integers(0, 12, N)  # equal scores on purpose
 _FAILURES = _fresh().random(N) < 0.5
 
 
-def _known_and_strange() -> tuple[np.ndarray, np.ndarray]:
+def _known_and_ood() -> tuple[np.ndarray, np.ndarray]:
     rng = _fresh()
     return rng.normal(0, 1, 260).round(1), rng.normal(1.5, 1, 180).round(1)
 
@@ -60,7 +57,7 @@ def test_draws_count_n_images_each() -> None:
     assert counts.mean(axis=0) == pytest.approx(1, abs=0.2)
 
 
-def test_two_samples_of_one_size_draw_apart_and_each_again_the_same() -> None:
+def test_two_samples_of_one_size_have_draws_of_their_own_that_repeat() -> None:
     first, second = draw_counts(7, 400, 0, 0), draw_counts(7, 400, 0, 1)
     assert (first != second).any(axis=1).mean() > 0.9
     assert (first != draw_counts(7, 400, 1, 0)).any(axis=1).mean() > 0.9
@@ -84,9 +81,9 @@ def test_interval_contains_the_value_and_says_n(metric: Callable[..., Any]) -> N
 
 @pytest.mark.parametrize("metric", [auroc, fpr95])
 def test_interval_of_two_samples(metric: Callable[..., Any]) -> None:
-    known, strange = _known_and_strange()
-    sizes = (len(known), len(strange))
-    figure = with_interval(partial(metric, known, strange), sizes, seed=0)
+    known, ood = _known_and_ood()
+    sizes = (len(known), len(ood))
+    figure = with_interval(partial(metric, known, ood), sizes, seed=0)
     assert figure.value is not None
     assert figure.low is not None
     assert figure.high is not None

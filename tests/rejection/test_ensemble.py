@@ -136,12 +136,12 @@ def test_votes_weigh_the_mean() -> None:
 
 def test_hand_counts_stay_with_their_images() -> None:
     without = output_of([[[0.9, 0.1], [0.5, 0.5]], [[0.5, 0.5], [0.2, 0.8]]], [1, 1])
-    counted = replace(without, hand_count_NG=np.array([[7.0, 1.0], [8.0, 2.0]]))
+    counted = replace(without, hand_count_N2=np.array([[7.0, 1.0], [8.0, 2.0]]))
     second = np.array([1])
-    assert without.rows(second).hand_count_NG is None
-    assert concatenate_outputs([without, without]).hand_count_NG is None
-    one = counted.rows(second).hand_count_NG
-    both = concatenate_outputs([counted, counted.rows(np.array([0]))]).hand_count_NG
+    assert without.rows(second).hand_count_N2 is None
+    assert concatenate_outputs([without, without]).hand_count_N2 is None
+    one = counted.rows(second).hand_count_N2
+    both = concatenate_outputs([counted, counted.rows(np.array([0]))]).hand_count_N2
     assert one is not None and one.tolist() == [[8.0, 2.0]]
     assert both is not None and both.tolist() == [[7.0, 1.0], [8.0, 2.0], [7.0, 1.0]]
 

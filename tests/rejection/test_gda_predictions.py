@@ -64,7 +64,7 @@ def test_the_output_holds_members_gda_predictions_and_distances() -> None:
     assert joined.votes_M.tolist() == [6.0, 3.0]
     for output in (alone, joined):
         assert (output.knn_N.tolist(), output.regional_N.tolist()) == ([0.1], [0.2])
-        assert output.hand_count_NG is None
+        assert output.hand_count_N2 is None
 
 
 def test_they_come_back_from_json() -> None:

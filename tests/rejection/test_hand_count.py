@@ -44,7 +44,7 @@ def test_fitted_by_hand() -> None:
     found = training().fit()
     by_hand = 0.5 / (0.5 + RIDGE * 0.5 / 3)
     assert HAND_COUNT_SCORES == ("no_hand", "two_hands")
-    assert found.mean_GD == pytest.approx(np.array([[0.5, 0, 0.5], [0.5, 0.5, 0]]), **CLOSE)
+    assert found.mean_2D == pytest.approx(np.array([[0.5, 0, 0.5], [0.5, 0.5, 0]]), **CLOSE)
     assert found.scores(NONE)[0] == pytest.approx([by_hand, 0.0], **CLOSE)
     assert found.scores(TWO)[0] == pytest.approx([0.0, by_hand], **CLOSE)
     assert found.scores(ONE)[0] == pytest.approx([-by_hand, -by_hand], **CLOSE)
@@ -54,7 +54,7 @@ def test_fitted_by_hand() -> None:
 
 def test_both_classes_weigh_the_same_however_many_signs_there_are() -> None:
     many = training(np.repeat(ONE, 50, 0)).fit()
-    assert many.mean_GD[1] == pytest.approx([0.5, 0.5, 0], **CLOSE)
+    assert many.mean_2D[1] == pytest.approx([0.5, 0.5, 0], **CLOSE)
     assert many.scores(TWO)[0, 1] == pytest.approx(-many.scores(ONE)[0, 1], abs=1e-6)
 
 
@@ -69,8 +69,8 @@ def test_a_fit_without_a_signer_is_that_to_the_others() -> None:
     others = made.groups_B != 1
     alone = HandCountImages(made.fifth_BD[others], made.hands_B[others], made.groups_B[others])
     by_others = HandCountTraining.of(signs[groups != 1], groups[groups != 1], alone).fit()
-    assert without.mean_GD == pytest.approx(by_others.mean_GD, abs=1e-6)
-    assert without.weights_GD == pytest.approx(by_others.weights_GD, rel=1e-4, abs=1e-5)
+    assert without.mean_2D == pytest.approx(by_others.mean_2D, abs=1e-6)
+    assert without.weights_2D == pytest.approx(by_others.weights_2D, rel=1e-4, abs=1e-5)
 
 
 def test_refusals() -> None:
@@ -92,8 +92,8 @@ def test_refusals() -> None:
 def test_a_detector_comes_back_from_its_arrays() -> None:
     found = training().fit()
     again = HandCountDetector.of_arrays(found.arrays())
-    assert np.array_equal(again.weights_GD, found.weights_GD)
-    assert np.array_equal(again.mean_GD, found.mean_GD)
+    assert np.array_equal(again.weights_2D, found.weights_2D)
+    assert np.array_equal(again.mean_2D, found.mean_2D)
 
 
 def drawn_signs(seed: int, n: int) -> np.ndarray:

@@ -43,12 +43,12 @@ def output_of(
 ) -> EnsembleOutput:
     """Member m says labels_MN[m][i] of image i, with probability tops[i]; distances of 0."""
     rows = [[probs(label, tops[i]) for i, label in enumerate(each)] for each in labels_MN]
-    values = {"knn_N": np.zeros(len(tops)), **{name: np.array(v) for name, v in more.items()}}
+    values: dict[str, Any] = {name: np.array(value) for name, value in more.items()}
     return EnsembleOutput(
         logits_MNK=np.log(np.array(rows)).astype(np.float32),
         votes_M=np.array(votes_M, np.float64),
         regional_N=np.array(regional or np.zeros(len(tops)), np.float64),
-        **values,
+        **{"knn_N": np.zeros(len(tops)), **values},
     )
 
 
@@ -95,8 +95,8 @@ def test_a_hand_that_fits_no_label() -> None:
 def test_no_hand_and_two_hands() -> None:
     counts = {name: np.arange(20) / 100 for name in ("no_hand", "two_hands")}
     counted = rule(calibration={**rule().calibration, **counts})
-    hand_count_NG = [[0.3, 0.0], [0.0, 0.3], [0.19, 0.19]]
-    output = output_of([[1, 1, 1]], [CERTAIN] * 3, [1], hand_count_NG=hand_count_NG)
+    hand_count_N2 = [[0.3, 0.0], [0.0, 0.3], [0.19, 0.19]]
+    output = output_of([[1, 1, 1]], [CERTAIN] * 3, [1], hand_count_N2=hand_count_N2)
     found = answer(output, counted)
     assert found.accepted_N.tolist() == [False, False, True]
     assert found.deciding_score_N[:2].tolist() == ["no_hand", "two_hands"]

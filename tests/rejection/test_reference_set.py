@@ -73,10 +73,10 @@ def test_a_signers_images_are_compared_with_the_others_alone() -> None:
         assert np.array_equal(found.regional_N[of_signer], regional_N)
         assert np.array_equal(found.to_labels_MNK[:, of_signer], to_labels_MNK)
         assert known.hand_count_training is not None
-        assert found.hand_count_NG is not None
+        assert found.hand_count_N2 is not None
         detector = known.hand_count_training.fit(signer)
-        hand_count_NG = detector.scores(features.fifth_ND)
-        assert np.array_equal(found.hand_count_NG[of_signer], hand_count_NG)
+        hand_count_N2 = detector.scores(features.fifth_ND)
+        assert np.array_equal(found.hand_count_N2[of_signer], hand_count_N2)
         knn_N = NearestNeighbours.of(rest.fifth_BVD[:, 0]).distances(features.fifth_ND, 2)
         assert found.knn_N[of_signer] == pytest.approx(knn_N, abs=1e-6)
 
@@ -87,7 +87,7 @@ def test_a_few_images_at_a_time_have_the_same_distances(monkeypatch: pytest.Monk
     found = distances_to_others(features_of(known), known.groups_B, known, others, 2, 3)
     monkeypatch.setattr(module, "AT_ONCE", 5)
     some = distances_to_others(features_of(known), known.groups_B, known, others, 2, 3)
-    for name in ("knn_N", "regional_N", "hand_count_NG", "to_labels_MNK"):
+    for name in ("knn_N", "regional_N", "hand_count_N2", "to_labels_MNK"):
         values = getattr(found, name)
         np.testing.assert_allclose(getattr(some, name), values, rtol=1e-4, atol=1e-6)
 
@@ -96,7 +96,7 @@ def test_without_pictures_there_is_no_hand_count() -> None:
     known = replace(reference_set(), pictures=None)
     others = models_of_other_signers(known, known.groups_B, False)
     found = distances_to_others(features_of(known), known.groups_B, known, others, 2, 3)
-    assert found.hand_count_NG is None
+    assert found.hand_count_N2 is None
     assert hand_count_of_other_signers(known, known.groups_B) == {}
 
 
@@ -109,7 +109,7 @@ def test_known_hand_count_detectors_are_not_fitted_again() -> None:
         assert models.hand_count is detectors[group]
         fitted = again[group].hand_count
         assert fitted is not None
-        assert np.array_equal(fitted.weights_GD, detectors[group].weights_GD)
+        assert np.array_equal(fitted.weights_2D, detectors[group].weights_2D)
     assert known.hand_count_training is known.hand_count_training  # computed once
 
 

@@ -93,9 +93,8 @@ def test_the_worst_region_of_the_nearest_label() -> None:
 
 def test_one_label_is_the_nearest() -> None:
     to_labels = np.repeat([3.0, 1.0], REGIONS).reshape(LAYERS * REGIONS, 1, 1)
-    assert worst_region(to_labels, np.repeat([1.0, 0.5], REGIONS)[:, None]).tolist() == [
-        (2.0 + 0.5) / 2
-    ]
+    to_all = np.repeat([1.0, 0.5], REGIONS)[:, None]
+    assert worst_region(to_labels, to_all).tolist() == [(2.0 + 0.5) / 2]
 
 
 def test_a_quarter_of_the_distance_of_the_image_is_added() -> None:
@@ -159,7 +158,7 @@ def test_an_image_wrong_in_one_region_is_farther_than_an_unseen_signers_sign() -
         for each, of_image_N in zip((signs, wrong), of_image, strict=True)
     )
     assert auroc(of_signs, of_wrong) > 0.98
-    assert auroc(*of_image) < 0.9
+    assert auroc(of_image[0], of_image[1]) < 0.9
 
 
 # --- files and refusals ---------------------------------------------------------------------------

@@ -26,8 +26,8 @@ def test_distances_are_those_of_each_model() -> None:
     regional_N, to_labels_MNK = mahalanobis_distances(features, fitted, 3)
     assert np.array_equal(found.regional_N, regional_N)
     assert np.array_equal(found.to_labels_MNK, to_labels_MNK)
-    assert fitted.hand_count is not None and found.hand_count_NG is not None
-    assert np.array_equal(found.hand_count_NG, fitted.hand_count.scores(features.fifth_ND))
+    assert fitted.hand_count is not None and found.hand_count_N2 is not None
+    assert np.array_equal(found.hand_count_N2, fitted.hand_count.scores(features.fifth_ND))
     assert models.nearest is models.nearest  # computed once
 
 
@@ -42,4 +42,4 @@ def test_the_gda_of_members_takes_the_place_of_the_layers() -> None:
 def test_without_a_detector_there_is_no_hand_count() -> None:
     fitted = fit_distance_models(replace(KNOWN, pictures=None), False)
     models = ScoreModels(fitted, REFERENCE_BD, neighbours=3)
-    assert models.distances(features_of(reference_set(1)), [], 3).hand_count_NG is None
+    assert models.distances(features_of(reference_set(1)), [], 3).hand_count_N2 is None

@@ -95,7 +95,7 @@ def test_one_member_never_disagrees() -> None:
 
 
 def test_distances_and_hand_counts_are_those_of_the_output() -> None:
-    output = replace(of_probs(TWO), hand_count_NG=np.array([[0.125, 0.5]]))
+    output = replace(of_probs(TWO), hand_count_N2=np.array([[0.125, 0.5]]))
     found = {name: values.tolist() for name, values in all_scores(output).items()}
     assert (found["knn_distance"], found["regional_mahalanobis"]) == ([0.25], [-2.25])
     assert (found["no_hand"], found["two_hands"]) == ([0.125], [0.5])
@@ -110,9 +110,9 @@ def test_without_a_detector_there_are_no_hand_count_scores() -> None:
 
 def test_distance_scores_need_no_members() -> None:
     distances = Distances(np.array([0.25]), np.array([-2.25]), np.zeros((1, 1, 2)))
-    output = replace(of_probs(TWO), hand_count_NG=np.array([[0.125, 0.5]]))
-    for counts_NG, of_members in ((None, of_probs(TWO)), (output.hand_count_NG, output)):
-        found = distance_scores(replace(distances, hand_count_NG=counts_NG))
+    output = replace(of_probs(TWO), hand_count_N2=np.array([[0.125, 0.5]]))
+    for counts_NG, of_members in ((None, of_probs(TWO)), (output.hand_count_N2, output)):
+        found = distance_scores(replace(distances, hand_count_N2=counts_NG))
         every = all_scores(of_members)
         assert set(found) == set(every) - {"total_uncertainty", "disagreement"}
         for name, values in found.items():
@@ -165,7 +165,7 @@ def test_roles_are_those_that_the_rule_gives() -> None:
 
 
 def test_every_score_of_the_list_is_computed_by_its_function() -> None:
-    output = replace(of_probs(TWO), hand_count_NG=np.array([[0.125, 0.5]]))
+    output = replace(of_probs(TWO), hand_count_N2=np.array([[0.125, 0.5]]))
     found = all_scores(output)
     assert list(found) == list(BY_NAME)
     for name, values in found.items():
