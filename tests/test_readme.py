@@ -290,3 +290,17 @@ def test_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
             r"<(?:script|img|link)[^>]*?(?:src|href)=[\"']?(https?:[^\"' >]+)", page.read_text()
         )
         assert loaded == [], page.name
+
+
+PRESENT = [page for page in PAGES if page.name != "design-log.md"]  # it names what was taken out
+
+
+@pytest.mark.parametrize("page", PRESENT, ids=name_of)
+def test_every_file_named_exists(page: Path) -> None:
+    named = re.findall(r"`((?:[\w.-]+/)+[\w-]+\.(?:py|html|sh|yaml))`", page.read_text())
+    places = (ROOT, ROOT / "sign_ensemble")
+    assert {
+        name
+        for name in named
+        if not name.startswith("runs/") and not any((place / name).exists() for place in places)
+    } == set()
