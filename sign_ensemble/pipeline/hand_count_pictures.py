@@ -1,6 +1,6 @@
 """Pictures of no hand, one and two, made from training signs, for the hand-count detector.
 
-Letters: B pictures, D features of the fifth layer.
+Letters: B images (the pictures), D features of the fifth layer.
 """
 
 from __future__ import annotations

@@ -29,18 +29,18 @@ GALLERIES = (MISTAKES, REJECTED_SIGNS, ACCEPTED_OOD, REJECTED_OOD)  # in the ord
 class Row:
     """The answer to one image."""
 
-    set: str  # ``known``, or the OOD set's name
+    set: str  # "known", or the OOD set's name
     kind: str  # known, near or far
     image: str  # its path in the manifest or the file; in built-in sets its number
-    signer: str  # who signed it; empty where it is not known
-    label: str  # the true label; empty on OOD images
+    signer: str  # empty where it is not known
+    label: str  # the true one; empty on OOD images
     answer: str  # the ensemble's likeliest label, also where the image is rejected
     confidence: float  # probability that the answer is right
-    probability: float  # the ensemble's probability of it, given that the image is a sign
+    probability: float  # the ensemble's, of the answer, given that the image is a sign
     p_value: float  # combined p-value of the rule's tests
-    accepted: bool  # whether the image is accepted
+    accepted: bool
     deciding_score: str  # the score that speaks most against the image
-    votes: str  # the members' votes, ``3 say U, 2 say V``
+    votes: str  # "3 say U, 2 say V"
     reason: str  # why it is rejected; empty where it is accepted
     single_answer: str  # the best member's label
     single_confidence: float  # the best member's probability of it

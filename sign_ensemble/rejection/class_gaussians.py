@@ -8,8 +8,7 @@ outside every label's Gaussian. A softmax asks only which label is nearest, not 
 Sources: Friedman 1989, "Regularized Discriminant Analysis"; Lee et al. 2018 (arXiv 1807.03888) and
 Ren et al. 2021 (arXiv 2106.09022) for the (relative) Mahalanobis distance.
 
-Letters: N images, B images fitted on, D features, P principal components, K labels, L = K + 1
-Gaussians.
+Letters: N images, B images fitted on, D features, P principal components, K labels.
 """
 
 from __future__ import annotations
@@ -87,20 +86,19 @@ class ClassGaussians(ArrayRecord):
 
     @cached_property
     def factors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What one product per chunk needs: the axes (D, P); the Cholesky factors of all L
-        precisions side by side (P, L·P), labels first; and the means times them (L·P,).
+        """What one product per chunk needs: the axes (D, P); the Cholesky factors of all K + 1
+        precisions side by side (P, (K + 1)·P), labels first; and the means times them ((K + 1)·P,).
 
         With Σ⁻¹ = F Fᵀ, (x − m)ᵀ Σ⁻¹ (x − m) = ‖x F − m F‖². The first two are bf16 where that is
         fast.
         """
-        each_LPP = np.concatenate([self.precisions_KPP, self.precision_PP[None]]).astype(np.float64)
-        means_LP = np.concatenate([self.means_KP, self.mean_P[None]]).astype(np.float64)
-        roots_LPP = np.linalg.cholesky(each_LPP)
-        at_means_LP = (means_LP[:, None] @ roots_LPP)[:, 0]
-        stacked = roots_LPP.transpose(1, 0, 2).reshape(len(self.mean_P), -1)
-        axes_DP, roots = torch.from_numpy(self.axes_DP), torch.from_numpy(stacked).float()
-        means = torch.from_numpy(at_means_LP.ravel()).float()
-        return bf16_if_fast(axes_DP), bf16_if_fast(roots), means
+        precisions = np.concatenate([self.precisions_KPP, self.precision_PP[None]])
+        means = np.concatenate([self.means_KP, self.mean_P[None]]).astype(np.float64)
+        factors = np.linalg.cholesky(precisions.astype(np.float64))
+        at_means = torch.from_numpy((means[:, None] @ factors).ravel()).float()
+        stacked = factors.transpose(1, 0, 2).reshape(len(self.mean_P), -1)
+        axes_DP = bf16_if_fast(torch.from_numpy(self.axes_DP))
+        return axes_DP, bf16_if_fast(torch.from_numpy(stacked).float()), at_means
 
 
 def shrunk(covariance_PP: Floats, shrink: float = SHRINK) -> Floats:
@@ -206,9 +204,9 @@ def hellinger_distances(
     axes_DP, roots, at_means = gaussians.factors
     centred_ND = hellinger_ND - torch.from_numpy(gaussians.centre_D)
     whitened = (bf16_if_fast(centred_ND) @ axes_DP @ roots).float().sub_(at_means)
-    lengths_NL = whitened.unflatten(1, (-1, len(gaussians.mean_P))).norm(dim=2).double()
-    squared_NL: Floats = lengths_NL.square().numpy()
-    return squared_NL[:, :-1], squared_NL[:, -1]
+    lengths = whitened.unflatten(1, (-1, len(gaussians.mean_P))).norm(dim=2).double()
+    squared: Floats = lengths.square().numpy()
+    return squared[:, :-1], squared[:, -1]
 
 
 def relative_distance(to_labels_NK: Floats, to_all_N: Floats) -> Floats:

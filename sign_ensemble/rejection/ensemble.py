@@ -19,7 +19,7 @@ from sign_ensemble.data.backbone import Backbone, finetuned
 from sign_ensemble.learning.member import Member, load
 from sign_ensemble.rejection.stacked_heads import StackedHeads, stack_heads
 
-OF_IMAGES = ("knn_N", "regional_N", "hand_count_NG")  # first axis N
+OF_IMAGES = ("knn_N", "regional_N", "hand_count_N2")  # first axis N
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class EnsembleOutput:
     regional_N: NDArray[np.float64]  # regional Mahalanobis distance
     gda_count: int = 0  # how many of M, the last ones, are GDA predictions
     # scores of the hand-count detector; None where it is not used
-    hand_count_NG: NDArray[np.float64] | None = None
+    hand_count_N2: NDArray[np.float64] | None = None
 
     @property
     def log_probs_MNK(self) -> NDArray[np.float64]:

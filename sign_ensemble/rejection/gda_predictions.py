@@ -79,7 +79,7 @@ def ensemble_output(
         logits_MNK, votes_M = gda.joined_to(logits_MNK, votes_M, distances.to_labels_MNK)
         count = len(distances.to_labels_MNK)
     return EnsembleOutput(
-        logits_MNK, votes_M, distances.knn_N, distances.regional_N, count, distances.hand_count_NG
+        logits_MNK, votes_M, distances.knn_N, distances.regional_N, count, distances.hand_count_N2
     )
 
 

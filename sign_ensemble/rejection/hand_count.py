@@ -6,8 +6,7 @@ tell pictures without a sign, and with two, from pictures with one. All are made
 signers' signs (``data/hand_count_negatives.py``). Both scores are vetoes: they count only beyond
 the scores of all calibration images.
 
-Letters: N images, B training signs and made pictures, D features of the fifth layer, G the
-classifiers.
+Letters: N images, B images fitted on (signs and made pictures), D features of the fifth layer.
 """
 
 from __future__ import annotations
@@ -40,16 +39,16 @@ class HandCountImages:
 class HandCountDetector(ArrayRecord):
     """Two linear classifiers on Hellinger features, float32: of no hand, of two hands."""
 
-    mean_GD: NDArray[np.float32]  # weighted mean of the features that each was fitted to
-    weights_GD: NDArray[np.float32]  # weights
+    mean_2D: NDArray[np.float32]  # weighted mean of the features that each was fitted to
+    weights_2D: NDArray[np.float32]  # weights
 
     def scores(self, features_ND: NDArray[np.float16]) -> Floats:
-        """(x − mean) · weights of the Hellinger features x, (N, G): about −1 for one hand, about 1
+        """(x − mean) · weights of the Hellinger features x, (N, 2): about −1 for one hand, about 1
         for no hand (first column) or two (second).
         """
-        weights_DG = torch.from_numpy(self.weights_GD.T.copy())
-        at_mean_G = (torch.from_numpy(self.mean_GD) * weights_DG.T).double().sum(1)
-        parts = [(x_ND @ weights_DG).double() - at_mean_G for x_ND in hellinger_chunks(features_ND)]
+        weights_D2 = torch.from_numpy(self.weights_2D.T.copy())
+        at_mean_2 = (torch.from_numpy(self.mean_2D) * weights_D2.T).double().sum(1)
+        parts = [(x_ND @ weights_D2).double() - at_mean_2 for x_ND in hellinger_chunks(features_ND)]
         return torch.cat([torch.zeros((0, len(COUNTS))).double(), *parts]).numpy()
 
 
@@ -102,8 +101,8 @@ class HandCountTraining:
         if not used_B.any():
             raise ValueError("the hand-count detector needs images of another signer")
         found = [self._classifier(used_B, count) for count in COUNTS]
-        mean_GD, weights_GD = (torch.stack(each).numpy() for each in zip(*found, strict=True))
-        return HandCountDetector(mean_GD, weights_GD)
+        mean_2D, weights_2D = (torch.stack(each).numpy() for each in zip(*found, strict=True))
+        return HandCountDetector(mean_2D, weights_2D)
 
     def _classifier(
         self, used_B: NDArray[np.bool_], count: int

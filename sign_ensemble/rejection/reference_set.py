@@ -111,7 +111,7 @@ class Distances:
     # squared Mahalanobis distance to each label: by layer, or by member where members have GDA of
     # their own
     to_labels_MNK: Floats
-    hand_count_NG: Floats | None = None  # see ``hand_count.py``; None where it is not used
+    hand_count_N2: Floats | None = None  # see ``hand_count.py``; None where it is not used
 
 
 def fit_distance_models(
@@ -226,7 +226,7 @@ def distances_to_others(
     layers = 1 + any(each.fifth is not None for each in models.values())
     counts = all(each.hand_count for each in models.values())
     knn_N, regional_N = np.zeros((2, n))
-    hand_count_NG, to_labels_MNK = np.zeros((n, len(COUNTS))), np.zeros((layers, n, labels))
+    hand_count_N2, to_labels_MNK = np.zeros((n, len(COUNTS))), np.zeros((layers, n, labels))
     neighbours = NearestNeighbours.of(reference.fifth_BVD[:, 0])
     for group in np.unique(groups_N):
         of_group = np.flatnonzero(groups_N == group)
@@ -238,5 +238,5 @@ def distances_to_others(
             knn_N[rows] = neighbours.distances(fifth_ND, k, groups_N[rows], reference.groups_B)
             regional_N[rows], to_labels_MNK[:, rows] = mahalanobis_distances(some, fitted, labels)
             if counts and fitted.hand_count:
-                hand_count_NG[rows] = fitted.hand_count.scores(fifth_ND)
-    return Distances(knn_N, regional_N, to_labels_MNK, hand_count_NG if counts else None)
+                hand_count_N2[rows] = fitted.hand_count.scores(fifth_ND)
+    return Distances(knn_N, regional_N, to_labels_MNK, hand_count_N2 if counts else None)

@@ -58,5 +58,5 @@ class ScoreModels:
             knn_N=self.nearest.distances(fifth_ND, self.neighbours),
             regional_N=regional_N,
             to_labels_MNK=np.stack(of_members) if len(of_members) else to_labels_MNK,
-            hand_count_NG=models.hand_count.scores(fifth_ND) if models.hand_count else None,
+            hand_count_N2=models.hand_count.scores(fifth_ND) if models.hand_count else None,
         )

@@ -50,9 +50,9 @@ def hand_count_score(output: EnsembleOutput, name: str) -> Scores:
     Raises:
         ValueError: the run has no hand-count detector.
     """
-    if output.hand_count_NG is None:
+    if output.hand_count_N2 is None:
         raise ValueError(f"{name}: there is no hand-count detector")
-    return output.hand_count_NG[:, HAND_COUNT_SCORES.index(name)]
+    return output.hand_count_N2[:, HAND_COUNT_SCORES.index(name)]
 
 
 def max_prob(probs_NK: NDArray[np.float64]) -> Scores:
@@ -135,15 +135,15 @@ BY_NAME = {score.name: score for score in SCORES}
 
 def all_scores(output: EnsembleOutput) -> dict[str, Scores]:
     """Every score of SCORES that can be computed from this output, by name."""
-    missing = "hand-count detector" if output.hand_count_NG is None else ""
+    missing = "hand-count detector" if output.hand_count_N2 is None else ""
     return {score.name: score.of(output) for score in SCORES if score.needs != missing}
 
 
 def distance_scores(distances: Distances) -> dict[str, Scores]:
     """The scores that need no member: the OOD score and the vetoes."""
     found = {"regional_mahalanobis": distances.regional_N, "knn_distance": distances.knn_N}
-    if distances.hand_count_NG is not None:
-        found |= dict(zip(HAND_COUNT_SCORES, distances.hand_count_NG.T, strict=True))
+    if distances.hand_count_N2 is not None:
+        found |= dict(zip(HAND_COUNT_SCORES, distances.hand_count_N2.T, strict=True))
     return found
 
 

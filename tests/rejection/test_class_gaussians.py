@@ -1,7 +1,6 @@
 """Class Gaussians of two dimensions by hand, and images between planted labels.
 
-Letters: N images, B images fitted on, D features, P principal components, K labels, L = K + 1
-Gaussians.
+Letters: N images, B images fitted on, D features, P principal components, K labels.
 """
 
 from __future__ import annotations
@@ -220,10 +219,10 @@ def test_rounded_factors_hardly_move_a_relative_distance() -> None:
     exact = gaussians.axes_DP.astype(np.float64)
     values_NP = (hellinger(new_ND).double().numpy() - gaussians.centre_D) @ exact
     from_each = values_NP[:, None] - np.concatenate([gaussians.means_KP, gaussians.mean_P[None]])
-    each_LPP = np.concatenate([gaussians.precisions_KPP, gaussians.precision_PP[None]])
-    each_LPP = each_LPP.astype(float)
-    squared_NL = np.einsum("nlp,lpq,nlq->nl", from_each, each_LPP, from_each)
-    exact_N = squared_NL[:, :-1].min(1) - squared_NL[:, -1]
+    precisions = np.concatenate([gaussians.precisions_KPP, gaussians.precision_PP[None]])
+    precisions = precisions.astype(float)
+    squared = np.einsum("nlp,lpq,nlq->nl", from_each, precisions, from_each)
+    exact_N = squared[:, :-1].min(1) - squared[:, -1]
     off_N = relative(new_ND, gaussians) - exact_N
     assert 0 < off_N.std() < 0.01 * exact_N.std()
     assert np.abs(off_N).max() < 0.03 * exact_N.std()

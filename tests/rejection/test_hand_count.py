@@ -1,6 +1,6 @@
 """The hand-count detector: fitted by hand, and on drawn signs of unseen signers.
 
-Letters: N images, B training signs and made pictures, D features, G the classifiers.
+Letters: N images, B images fitted on (signs and made pictures), D features.
 """
 
 from __future__ import annotations
