@@ -79,7 +79,7 @@ def wandb_report(parsed: Any, runs: Sequence[RunFolder]) -> None:
     if not re.fullmatch(r"[^/\s]+/[^/\s]+", parsed.wandb):
         raise UserError(f"--wandb is {parsed.wandb}: it must be ENTITY/PROJECT")
     if len(runs) > 1:
-        raise UserError("--run: a W&B Report takes one run, or without --run the whole project")
+        raise UserError("--run: a W&B Report takes one run, or without --run all of the project")
     entity, project = parsed.wandb.split("/")
     group = runs[0].path.name if runs else None
     space = distributions(SearchConfig())

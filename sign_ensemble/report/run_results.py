@@ -21,18 +21,16 @@ from sign_ensemble.rejection import answers_table
 class Results:
     """A finished run."""
 
-    name: str  # the run's name
-    metrics: Mapping[str, Any]  # what metrics.json holds
-    rule: Mapping[str, Any]  # what rule.json holds
-    answers: pa.Table  # one row per image, see ``answers_table.py``
-    trials: tuple[Mapping[str, Any], ...]  # the rows of trials.parquet, best first
-    members: tuple[Mapping[str, Any], ...]  # what members/index.json lists
-    # share of the loss's variance that each hyperparameter explains
-    importances: Mapping[str, float]
-    # path and reason of each image of the manifest that could not be used
-    set_aside: tuple[tuple[str, str], ...]
-    settings: Mapping[str, Mapping[str, Any]]  # the run's settings, by group
-    seconds: Mapping[str, float]  # how long each stage took
+    name: str
+    metrics: Mapping[str, Any]  # metrics.json
+    rule: Mapping[str, Any]  # rule.json
+    answers: pa.Table  # answers.parquet
+    trials: tuple[Mapping[str, Any], ...]  # rows of trials.parquet, best first
+    members: tuple[Mapping[str, Any], ...]  # as members/index.json lists them
+    importances: Mapping[str, float]  # of hyperparameters, see :func:`importances`
+    set_aside: tuple[tuple[str, str], ...]  # path and reason of each unusable image
+    settings: Mapping[str, Mapping[str, Any]]  # config.yaml, by group
+    seconds: Mapping[str, float]  # of each stage
 
 
 def read_results(run: RunFolder) -> Results:
@@ -46,7 +44,7 @@ def read_results(run: RunFolder) -> Results:
     if not run.metrics.is_file():
         raise UserError(f"{run.path} has no metrics.json yet: tune or evaluate it first")
     metrics = read_json(run.metrics)
-    if not isinstance(metrics, dict) or "details" not in metrics:
+    if not isinstance(metrics, dict) or "evaluations" not in metrics:
         raise UserError(
             f"{run.metrics}: not an evaluation of this version; evaluate the run again, with "
             "--evaluate.again true"

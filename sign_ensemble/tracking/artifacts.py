@@ -72,12 +72,18 @@ def sources(run: RunFolder) -> list[Artifact]:
     found = []
     if run.manifest.is_file():
         path = local_path(run, run.manifest)
-        metadata = {"sha256": file_sha256(run.manifest)}
-        found.append(artifact("manifest", f"manifest-{run.path.name}", {path.name: path}, metadata))
+        about = {"sha256": file_sha256(run.manifest)}
+        found.append(artifact("manifest", f"manifest-{run.path.name}", {path.name: path}, about))
     index = run.members / "index.json"
     entries = read_json(index)["members"] if index.is_file() else []
     trials = [trial_artifact(run, number) for number in sorted({e["trial"] for e in entries})]
     return [*found, *filter(None, trials)]
+
+
+def ensemble(run: RunFolder, paths: Sequence[Path]) -> Artifact:
+    """Members and rule, with the sha256 of the manifest that they were made from."""
+    about = {"manifest_sha256": file_sha256(run.manifest)} if run.manifest.is_file() else {}
+    return artifact("ensemble", f"ensemble-{run.path.name}", {p.name: p for p in paths}, about)
 
 
 def use(wandb_run: Run, source: Artifact) -> None:
@@ -87,10 +93,3 @@ def use(wandb_run: Run, source: Artifact) -> None:
     which the upload heeds. use_artifact itself sets it for a new artifact, then waits for a server.
     """
     wandb_run._log_artifact(source, is_user_created=True, use_after_commit=True)
-
-
-def ensemble(run: RunFolder, paths: Sequence[Path]) -> Artifact:
-    """Members and rule, with the sha256 of the manifest that they were made from."""
-    metadata = {"manifest_sha256": file_sha256(run.manifest)} if run.manifest.is_file() else {}
-    inside = {path.name: path for path in paths}
-    return artifact("ensemble", f"ensemble-{run.path.name}", inside, metadata)

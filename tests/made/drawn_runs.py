@@ -49,9 +49,9 @@ def drawn_output(labels_N: np.ndarray, signal: float, rng: np.random.Generator) 
     logits_MNK = (truth_NK + shared_NK + own_MNK).astype(np.float32)
     knn_N = rng.gamma(4, 1, n) + 12 - signal
     regional_N = knn_N + rng.normal(0, 1, n)
-    hand_count_NG = rng.normal(-1, 0.1, (n, 2))
+    hand_count_N2 = rng.normal(-1, 0.1, (n, 2))
     votes_M = np.ones(MEMBERS)
-    return EnsembleOutput(logits_MNK, votes_M, knn_N, regional_N, hand_count_NG=hand_count_NG)
+    return EnsembleOutput(logits_MNK, votes_M, knn_N, regional_N, hand_count_N2=hand_count_N2)
 
 
 def drawn_rule(rng: np.random.Generator) -> Rule:
