@@ -146,7 +146,7 @@ def draw_reliability(details: Mapping[str, Any], axes: Axes) -> None:
             label=f"{words}, ECE {details['reliability'][when]['ece']['value']:.3f}",
         )  # fmt: skip
     axes.set(xlabel="mean probability", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.05))
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
 
 
 def draw_shares(rows: Mapping[str, Any], axes: Axes) -> None:
