@@ -1,6 +1,6 @@
 """Under-covered groups: signers or labels of which too few signs are answered.
 
-Letters: N signs, G groups of signs.
+Letters: N images of signs, G groups of them.
 """
 
 from __future__ import annotations
