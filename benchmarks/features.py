@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from shared.pictures import SIDE, write_jpeg
 from shared.results import Results, at_least, markdown, parser_of, publish, spread
 
 from sign_ensemble.core.config import DataConfig
@@ -38,7 +38,6 @@ from sign_ensemble.data import backbone
 from sign_ensemble.data.feature_cache import features_of_rows
 from sign_ensemble.data.row_cache import RowSchema, cached_rows
 
-SIDE = 224
 PASS, LIMIT, EACH = "first pass", "limit", "limit, a pass on each thread"
 SCHEMA = RowSchema("features.f16", (1, backbone.ALL_FEATURES), "float16", {})
 COPIES = {0: "no augmentation", 1: "1 augmented copy"}
@@ -46,13 +45,11 @@ COPIES = {0: "no augmentation", 1: "1 augmented copy"}
 
 def make_images(folder: Path, count: int, size: tuple[int, int]) -> pa.Table:
     """JPEG files of random shapes, as manifest rows."""
-    folder.mkdir()
     rng = np.random.default_rng(0)
     rows = []
     for i in range(count):
-        coarse = rng.integers(0, 256, (12, 16, 3), np.uint8)
         path = folder / f"{i}.jpg"
-        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
+        write_jpeg(path, rng, size)
         rows.append({"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
     return pa.Table.from_pylist(rows)
 

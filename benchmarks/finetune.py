@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from shared.pictures import SIDE, torch_image, write_jpeg
 from shared.results import Results, markdown, parser_of, publish
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -47,7 +47,7 @@ from sign_ensemble.learning.task import PixelTask
 from sign_ensemble.learning.training_loop import MicroBatch, fit
 
 CPU = torch.device("cpu")
-IMAGES, SIDE, LABELS, BATCH = 512, 224, 27, 64
+IMAGES, LABELS, BATCH = 512, 27, 64
 RECIPE = MemberConfig()
 
 
@@ -56,10 +56,8 @@ def make_images(folder: Path) -> None:
     rng = np.random.default_rng(0)
     images = []
     for i in range(IMAGES):
-        coarse = rng.integers(0, 256, (12, 16, 3), np.uint8)
         path = folder / "images" / str(i % LABELS) / f"{i}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC).save(path, quality=90)
+        write_jpeg(path, rng, (640, 480))
         images.append(decode_image(path, size=SIDE, fit="pad", max_pixels=10**9, min_side=16))
     np.stack(images).tofile(folder / "pixels.u8")
 
@@ -201,12 +199,7 @@ class Folder(Dataset[tuple[torch.Tensor, int]]):
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        with Image.open(self.paths[i]) as opened:
-            image = np.array(opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
-        pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
-        mean = torch.tensor(backbone.MEAN).view(3, 1, 1)
-        std = torch.tensor(backbone.STD).view(3, 1, 1)
-        return (pixels - mean) / std, int(self.paths[i].parent.name)
+        return torch_image(self.paths[i]), int(self.paths[i].parent.name)
 
 
 def tutorial(folder: Path) -> Iterator[float]:

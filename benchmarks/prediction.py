@@ -113,7 +113,7 @@ def drawn_predictor(size: int) -> Predictor:
         np.ones(MEMBERS),
         knn_C,
         regional_C,
-        hand_count_NG=rng.normal(-1, 0.1, (600, 2)),
+        hand_count_N2=rng.normal(-1, 0.1, (600, 2)),
     )
     rule = Rule(
         target_coverage=0.95,

@@ -39,6 +39,7 @@ from features import limit as convolutions
 from shared.commands import TUNE, seconds_of
 from shared.results import (
     DATA,
+    ROOT,
     Results,
     at_least,
     markdown,
@@ -107,11 +108,11 @@ def tutorial(
     """The rival: ``run`` trials, and the seconds that ``trials`` would have taken."""
     out = work / "tutorial.json"
     command = [
-        sys.executable, "benchmarks/shared/tutorial.py", "--data", str(data), "--out", str(out),
+        sys.executable, "-m", "shared.tutorial", "--data", str(data), "--out", str(out),
         "--signers", *map(str, SIGNERS), "--validated", str(VALIDATED),
         "--trials", str(run), "--epochs", str(epochs), *more,
     ]  # fmt: skip
-    taken = seconds_of(command)
+    taken = seconds_of(command, PYTHONPATH=str(ROOT / "benchmarks"))
     found = json.loads(out.read_text())
     return {
         "seconds": scaled(taken, found["seconds"], trials / run),
@@ -382,9 +383,9 @@ def table(results: Results) -> str:
         f"did. In the last round features took {stages['features']:.1f} s of this search and "
         f"trials {stages['search']:.1f} s. NLL on unseen signers: the best trial's settings "
         f"trained anew with {results['seeds']} other seeds, predicted for all four signers in "
-        f"turn, in nats per image. n = {len(rounds)} rounds, {sum(TUTORIAL in found for found in rounds)} of them "
-        f"with the tutorials; median (lowest–highest); {results['hardware']}; "
-        f"`{results['command']}`\n"
+        f"turn, in nats per image. n = {len(rounds)} rounds, "
+        f"{sum(TUTORIAL in found for found in rounds)} of them with the tutorials; "
+        f"median (lowest–highest); {results['hardware']}; `{results['command']}`\n"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks_loaded import benchmark
+from benchmarks_loaded import ROOT, benchmark
 
 from sign_ensemble.core.config import Config
 from sign_ensemble.data.backbone import FIFTH_FEATURES, HEAD_FEATURES
@@ -33,6 +35,30 @@ def test_a_stack_belongs_to_the_innermost_part_that_is_named() -> None:
         == "Ray and Optuna"
     )
     assert part_of("run (threading.py:1)") == "everything else"
+
+
+NO_MEASURE = {"summary", "scaling"}  # made from the results of others
+NO_QUESTION = {"tables", "sheets"}
+
+
+def test_a_file_is_a_question_of_one_shape() -> None:
+    files = {path.stem: path for path in (ROOT / "benchmarks").glob("*.py")}
+    for name in sorted(files.keys() - NO_QUESTION):
+        tree = ast.parse(files[name].read_text(encoding="utf-8"))
+        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert "table" in functions, name
+        assert name in NO_MEASURE or "measure" in functions, name
+    listed = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    commands = set(re.findall(r"python benchmarks/(\w+)\.py", listed))
+    assert commands == files.keys()
+
+
+def test_a_table_of_markdown() -> None:
+    results = benchmark("shared/results")
+    assert results.markdown(["", "n"], [["a", "1"]]) == "| | n |\n| --- | --- |\n| a | 1 |\n"
+    assert results.spread([3.0, 1.0, 2.0], 1, " s") == "2.0 s (1.0–3.0)"
+    assert results.spread([2.0], 0) == "2"
+    assert results.mean_worst([0.5, 1.0], min) == "0.750 / 0.500"
 
 
 def test_a_command_that_fails_says_why() -> None:

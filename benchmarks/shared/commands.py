@@ -14,17 +14,20 @@ from sign_ensemble.core.run_folder import RunFolder
 TUNE = [sys.executable, "-m", "sign_ensemble.tune"]
 
 
-def seconds_of(command: list[str]) -> float:
+def seconds_of(command: list[str], **environment: str) -> float:
     """Seconds of a whole command with a Ray of its own.
+
+    Args:
+        command: Run in the project's folder.
+        environment: Further variables.
 
     Raises:
         SystemExit: it fails; with its output.
     """
     quiet = {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
+    env = {**os.environ, **quiet, **environment}
     began = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **quiet}, check=False, capture_output=True, text=True
-    )
+    done = subprocess.run(command, cwd=ROOT, env=env, check=False, capture_output=True, text=True)
     taken = time.perf_counter() - began
     if done.returncode:
         raise SystemExit(

@@ -1,6 +1,6 @@
 """The rival of search.py: a search as the tutorials of PyTorch, Ray Tune and Optuna show it.
 
-    python benchmarks/shared/tutorial.py --data FOLDER --out tutorial.json [--trials 16 --epochs 10]
+    PYTHONPATH=benchmarks python -m shared.tutorial --data FOLDER --out tutorial.json
 
 FOLDER is Massey's, ``<label>/hand<signer>_...jpeg``. Every epoch of every trial opens the files
 with Pillow (what ImageFolder, Resize, ToTensor and Normalize do), passes them through AlexNet's
@@ -22,20 +22,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import optuna
 import torch
-from PIL import Image
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 from safetensors.torch import load
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from sign_ensemble.data.backbone import FIFTH_FEATURES, MEAN, STD, weights_bytes
+from shared.pictures import torch_image
+from sign_ensemble.data.backbone import FIFTH_FEATURES, weights_bytes
 from sign_ensemble.data.convolutions import Convolutions
 
-SIDE, BATCH = 224, 32
+BATCH = 32
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 Loader = DataLoader[tuple[torch.Tensor, int]]
 
@@ -50,11 +49,7 @@ class Hands(Dataset[tuple[torch.Tensor, int]]):
         return len(self.files)
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        with Image.open(self.files[i]) as opened:
-            image = np.array(opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR))
-        pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 255
-        mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
-        return (pixels - mean) / std, LETTERS.index(self.files[i].parent.name)
+        return torch_image(self.files[i]), LETTERS.index(self.files[i].parent.name)
 
 
 class Plain(Convolutions):
