@@ -101,20 +101,12 @@ def concurrent_end_to_end_trials(search: SearchConfig, scale: ScaleConfig) -> in
 
 
 def trial_resources(search: SearchConfig, scale: ScaleConfig) -> Resources:
-    """How end-to-end trials share the cluster.
-
-    Raises:
-        UserError: the cluster is too small for one.
-    """
+    """How end-to-end trials share the cluster, by :func:`resources_for`."""
     concurrent = concurrent_end_to_end_trials(search, scale)
     scale = replace(scale, concurrent=concurrent)
     return resources_for(scale, ray.cluster_resources(), concurrent, largest_node())
 
 
 def check_room(scale: ScaleConfig) -> None:
-    """Check that the cluster holds a fine-tuning.
-
-    Raises:
-        UserError: it does not.
-    """
+    """Check that the cluster holds one fine-tuning, by :func:`resources_for`."""
     resources_for(scale, ray.cluster_resources(), 1, largest_node())

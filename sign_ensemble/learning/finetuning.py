@@ -102,20 +102,18 @@ class PixelBatches:
         number: int,
     ) -> torch.Tensor:
         """Normalised images of these rows, some of them in an augmentation of this epoch."""
-        row_B = self.task.pixels.row_N[rows_B]
+        file_rows_B = self.task.pixels.row_N[rows_B]
         augmentation, chosen = 1 + seed_of(self.seed, number), np.flatnonzero(augmented_B)
         keys = [self.task.keys[row] for row in rows_B]
         if self.device.type != "cuda":
-            images = [images_RHW3[row] for row in row_B]
+            images = [images_RHW3[row] for row in file_rows_B]
             return self.images_on_cpu(images, keys, augmentation, augmented_B)
-        read_BHW3 = torch.from_numpy(images_RHW3[row_B])
+        read_BHW3 = torch.from_numpy(images_RHW3[file_rows_B])
         images_BHW3 = read_BHW3.pin_memory().to(self.device, non_blocking=True)
         if len(chosen):
             index = torch.from_numpy(chosen).to(self.device)
-            chosen_keys = [keys[i] for i in chosen]
-            images_BHW3[index] = augment(
-                images_BHW3[index], chosen_keys, augmentation, self.task.mirror
-            )
+            before, chosen_keys = images_BHW3[index], [keys[i] for i in chosen]
+            images_BHW3[index] = augment(before, chosen_keys, augmentation, self.task.mirror)
         return as_input(images_BHW3, bf16_is_fast(self.device))
 
     def images_on_cpu(

@@ -8,8 +8,6 @@ import torch
 from torch import nn
 from torch.optim.adamw import adamw
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8
-
 
 class Adam:
     """``torch.optim.AdamW(groups, fused=True)``, calling the same function of torch: the same bits.
@@ -50,11 +48,11 @@ class Adam:
                 [state["step"] for state in states],
                 fused=True,
                 amsgrad=False,
-                beta1=BETAS[0],
-                beta2=BETAS[1],
+                beta1=0.9,
+                beta2=0.999,
                 lr=group["lr"],
                 weight_decay=group["weight_decay"],
-                eps=EPSILON,
+                eps=1e-8,
                 maximize=False,
             )
 

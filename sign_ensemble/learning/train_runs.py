@@ -64,15 +64,10 @@ def run_training(
     per_worker |= {"GPU": resources.gpus} if resources.gpus else {}
     one_each = resources.gpus >= 1  # NCCL refuses two workers on one GPU
     files, where = filesystem_and_path(storage_path(folder))
+    config = {"jobs": jobs, "task": task, "scale": scale, "threads": resources.cpus}
     ray.train.torch.TorchTrainer(
         worker_loop,
-        train_loop_config={
-            "jobs": jobs,
-            "task": task,
-            "scale": scale,
-            "progress_actor": progress_actor,
-            "threads": resources.cpus,
-        },
+        train_loop_config={**config, "progress_actor": progress_actor},
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if one_each else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers, use_gpu=bool(resources.gpus), resources_per_worker=per_worker

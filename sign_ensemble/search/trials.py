@@ -209,10 +209,7 @@ def seconds_left(budget: float | None, spent: float) -> float | None:
 
 
 def is_worth_another_call(given_up: int, ended: int, seconds: float | None) -> bool:
-    """Whether Ray Tune is called again for trials that it gave up too early.
-
-    It is if others ended in the last call (so that calls come to an end) and time is left.
-    """
+    """Whether Ray Tune is called again: trials were given up early, others ended, time is left."""
     return given_up > 0 and ended > 0 and seconds != 0
 
 
