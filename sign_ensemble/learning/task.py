@@ -39,7 +39,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class PixelTask:
-    """The training data of every fine-tuning of a run; small, since the images stay in their file."""
+    """Training data of every fine-tuning of a run; small, since images stay in their file."""
 
     pixels: CachedArray  # where the decoded training images lie
     keys: tuple[str, ...]  # each image's sha256, which seeds its augmentations
@@ -71,7 +71,7 @@ def finetune_settings(default: FinetuneConfig, params: dict[str, Any]) -> Finetu
 
 @dataclass(frozen=True)
 class Task:
-    """The training data of every trial of a run; small, since the features stay in their file."""
+    """Training data of every trial of a run; small, since features stay in their file."""
 
     features: CachedArray  # where the training images' features lie
     labels_N: NDArray[np.int64]  # label of each training image, 0 to K - 1
