@@ -18,7 +18,7 @@ def spare_page_faults() -> None:
     """Have freed memory reused instead of returned; to be called before torch's first tensor.
 
     A training step frees and allocates its gradients again; if the kernel had them in between, each
-    page faults again, a fifth of a step of a large head (``benchmarks/page_faults.py``). So torch
+    page faults again, a fifth of a step of a large head (``docs/design-log.md``). So torch
     asks for pages of 2 MiB, and glibc keeps 256 MiB of freed pieces of up to 32 MiB. The user's
     THP_MEM_ALLOC_ENABLE and MALLOC_TRIM_THRESHOLD_ take precedence.
     """
