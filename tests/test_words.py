@@ -25,7 +25,7 @@ ALLOWED = re.compile(
     r"|least[-_ ]squares|sums? of squares"
     r"|TensorBoard"
 )
-PLACES = ("sign_ensemble", "configs", "docs", "tests", "cluster")
+PLACES = ("sign_ensemble", "benchmarks", "configs", "docs", "tests", "cluster")
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", ROOT / "mkdocs.yml"]
 FILES += sorted(
     path
