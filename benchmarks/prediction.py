@@ -177,10 +177,9 @@ def figures(output: EnsembleOutput, predictor: Predictor) -> float:
     known = answer(output.rows(rows[:half]), predictor.rule)
     ood = {"drawn": OodSet("far", answer(output.rows(rows[half:]), predictor.rule))}
     labels_N = np.arange(half) % len(LABELS)
-    draws = EvaluateConfig().bootstrap
+    bootstrap = Bootstrap(EvaluateConfig().bootstrap, 0)
     began = time.perf_counter()
-    evaluate(known, labels_N, np.array(["ada"] * half), ood, predictor.rule, 0, draws, 0)
-    bootstrap = Bootstrap(draws, 0)
+    evaluate(known, labels_N, np.array(["ada"] * half), ood, predictor.rule, 0, bootstrap)
     details(known, labels_N, ood, predictor.rule, 0, LABELS, bootstrap)
     return time.perf_counter() - began
 

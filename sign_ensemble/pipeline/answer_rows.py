@@ -32,10 +32,7 @@ def galleries(
 ) -> dict[str, list[int]]:
     """Images worth looking at, most confident first.
 
-    Args:
-        answers: What was answered.
-        single_N: The best member's highest probability.
-        labels_N: True labels; None for an OOD set.
+    ``single_N`` is the best member's highest probability; ``labels_N`` None for an OOD set.
     """
     if labels_N is None:
         wanted = {
@@ -76,15 +73,9 @@ def rows_of(
 ) -> pa.Table:
     """One set's part of answers.parquet.
 
-    Args:
-        name: The set's name.
-        kind: known, near or far.
-        answers: What was answered.
-        images: What each image is called.
-        labels: Label names in the order of the outputs.
-        best: The member that stands for a single model.
-        pictures: The images of the given indices.
-        known: Of held-out signs, who signed each and its true label.
+    ``images`` are their names, ``labels`` those of the outputs, ``best`` is the member that stands
+    for a single model; ``pictures`` gives the images of some indices, and ``known``, of held-out
+    signs, who signed each and its true label.
     """
     probs_NK = np.exp(answers.output.log_probs_MNK[best])
     single_N, single_labels_N = probs_NK.max(-1), probs_NK.argmax(-1)

@@ -64,12 +64,8 @@ class OutOfSigner:
 def out_of_signer_of(
     prepared: Prepared, reference: ReferenceSet, votes: Mapping[int, int]
 ) -> OutOfSigner:
-    """Collect it from fine-tuned fold models where there are any, else from the trials' records.
-
-    Args:
-        prepared: The run.
-        reference: The reference set.
-        votes: Votes of each member's trial.
+    """Collect it from fine-tuned fold models where there are any, else from the trials' records
+    (trial number → votes).
     """
     run, task = prepared.run, prepared.task
     gda = prepared.config.ensemble.gda == "auto"

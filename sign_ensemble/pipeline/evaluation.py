@@ -95,24 +95,20 @@ def ood_sets(
         pictures = partial(read_images, near, listed.root, config.data)
         paths = near.column("path").to_pylist()
         rows.append(rows_of(NEAR, "near", answers, paths, labels, best, pictures))
-    folders = [(name, path, "near") for name, path in settings.near.items()]
-    folders += [(name, path, "far") for name, path in settings.far.items()]
-    test = listed.rows("test")
+    data, test = config.data, listed.rows("test")
     rng = np.random.default_rng(settings.seed)
     picked = np.sort(rng.permutation(len(test))[: settings.images]).tolist()
-    signs = read_images(test, listed.root, config.data, picked)
+    signs = read_images(test, listed.root, data, picked)
     for name in FAR_SETS:
-        images = far_images(name, settings.images, config.data.size, settings.seed, signs)
+        images = far_images(name, settings.images, data.size, settings.seed, signs)
         add(name, "far", images, [str(i) for i in range(len(images))])
-    data = config.data
-    for name, path, kind in folders:
-        images, files, aside = folder_images(
-            path, size=data.size, fit=data.fit, max_pixels=data.max_pixels, min_side=data.min_side
-        )
-        for file, reason in aside:
-            set_aside.append(f"{file}: {reason}")
-            say(f"set aside: {set_aside[-1]}")
-        add(name, kind, images, [str(file) for file in files])
+    for kind, folders in (("near", settings.near), ("far", settings.far)):
+        for name, path in folders.items():
+            images, files, aside = folder_images(path, data)
+            for file, reason in aside:
+                set_aside.append(f"{file}: {reason}")
+                say(f"set aside: {set_aside[-1]}")
+            add(name, kind, images, [str(file) for file in files])
     return sets, rows, set_aside
 
 
@@ -150,11 +146,7 @@ def evaluate_run(
 
 
 def evaluated(run: RunFolder, settings: EvaluateConfig, evaluations: int) -> dict[str, Any]:
-    """Read the test signers and the OOD sets; write answers.parquet, then metrics.json.
-
-    Raises:
-        UserError: as :func:`evaluate_run`.
-    """
+    """Read the test signers and the OOD sets; write answers.parquet, then metrics.json."""
     config = load_config(run)
     listed = manifest.read(run.manifest)
     shown = set(listed.rows("test", "near").column("path").to_pylist())
@@ -172,46 +164,19 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, evaluations: int) -> dic
     labels_N = np.array([labels.index(name) for name in test.column("label").to_pylist()], np.int64)
     ood, ood_rows, set_aside = ood_sets(listed, predictor, config, settings)
     best, signers = best_member(predictor), test.column("signer").to_pylist()
-    tree = evaluate(
-        known,
-        labels_N,
-        np.array(signers),
-        ood,
-        predictor.rule,
-        best,
-        settings.bootstrap,
-        settings.seed,
-    )
-    tree["details"] = details(
-        known,
-        labels_N,
-        ood,
-        predictor.rule,
-        best,
-        labels,
-        Bootstrap(settings.bootstrap, settings.seed),
-    )
+    rule, bootstrap = predictor.rule, Bootstrap(settings.bootstrap, settings.seed)
+    tree = evaluate(known, labels_N, np.array(signers), ood, rule, best, bootstrap)
+    tree["details"] = details(known, labels_N, ood, rule, best, labels, bootstrap)
     pictures = partial(read_images, test, listed.root, config.data)
-    known_rows = rows_of(
-        answers_table.KNOWN,
-        answers_table.KNOWN,
-        known,
-        test.column("path").to_pylist(),
-        predictor.ensemble.labels,
-        best,
-        pictures,
-        (signers, labels_N),
-    )
+    name, paths, of = answers_table.KNOWN, test.column("path").to_pylist(), (signers, labels_N)
+    known_rows = rows_of(name, name, known, paths, predictor.ensemble.labels, best, pictures, of)
     answers_table.write(in_one_table([known_rows, *ood_rows]), run.answers)
     tree["evaluations"] = evaluations
-    tree["about"] = about(config, settings, listed, predictor)
-    tree["about"]["set_aside"] = set_aside
+    tree["about"] = {**about(config, settings, listed, predictor), "set_aside": set_aside}
     tree["about"]["notes"] += [
         group.words(kind)
         for kind, groups in (("signer", signers), ("label", test.column("label").to_pylist()))
-        for group in under_covered_groups(
-            known.accepted_N, np.array(groups), predictor.rule.target_coverage
-        )
+        for group in under_covered_groups(known.accepted_N, np.array(groups), rule.target_coverage)
     ]
     run.report.unlink(missing_ok=True)  # of an earlier evaluation
     write_json(run.metrics, tree)

@@ -11,7 +11,7 @@ Letters: N training images, M fold models that predict the same image, K labels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from sign_ensemble.pipeline.fold_models import predict_folds
 from sign_ensemble.pipeline.members import (
     ALL_FOLDS,
     card_of,
-    selected,
+    select,
     train_heads,
     write_index,
 )
@@ -38,23 +38,9 @@ from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.search.records import TrialRecord, out_of_fold
 
 
-@dataclass(frozen=True)
-class Gain:
-    """Figures on unseen signers, each fold counting once; nll in nats, worst is of accuracy."""
-
-    nll: float
-    accuracy: float
-    worst: float
-
-
 def fold_model_seats(votes: Mapping[int, int], folds: int, rounds: int) -> list[tuple[int, int]]:
     """Trial and fold of each fold model: every fold has ``rounds`` of them, and the trials take
-    turns.
-
-    Args:
-        votes: Trial number → votes, best first.
-        folds: Number of folds.
-        rounds: Fold models of each fold.
+    turns, as often as ``votes`` (trial number → votes, best first) says.
     """
     turns = [number for number, count in votes.items() for _ in range(count)]
     return [(turns[i % len(turns)], i % folds) for i in range(rounds * folds)]
@@ -98,7 +84,7 @@ def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
     made predictions for their folds), and write the members' index.
     """
     config, run, folds = prepared.config, prepared.run, prepared.task.folds
-    votes = selected(prepared, records)
+    votes = select(prepared, records)
     refit, end_to_end = config.ensemble.members == "refit", config.search.trial == "end-to-end"
     if end_to_end:
         seats = [(n, fold, votes[n]) for n in votes for fold in range(0 if refit else folds)]
@@ -135,10 +121,10 @@ def say_gains(prepared: Prepared, stages: dict[str, NDArray[np.float32]]) -> dic
     gains = {stage: gain_of(prepared, logits_MNK) for stage, logits_MNK in stages.items()}
     for stage, gain in gains.items():
         say(
-            f"{stage} on unseen signers: nll {gain.nll:.4f}, accuracy {gain.accuracy:.3f}, "
-            f"worst signer {gain.worst:.3f}"
+            f"{stage} on unseen signers: nll {gain['nll']:.4f}, accuracy {gain['accuracy']:.3f}, "
+            f"worst signer {gain['worst']:.3f}"
         )
-    return {stage: vars(gain) for stage, gain in gains.items()}
+    return gains
 
 
 def finetuned(
@@ -156,17 +142,14 @@ def finetuned(
         Job(card, str(path), str(head))
         for card, path, (head, _) in zip(cards, paths, heads, strict=True)
     ]
-    say(work_ahead(len(jobs), config.finetune.epochs, len(task.keys), gpus()))
+    slow = "; without a GPU that takes a while, and --finetune.layers none does without it"
+    say(
+        f"fine-tuning: {len(jobs)} networks, {config.finetune.epochs} passes over "
+        f"{len(task.keys)} images each{'' if gpus() else slow}"
+    )
     with progress("passes of fine-tuning") as step:
         hashes = finetune_members(jobs, task, run.checkpoints, config.scale, step)
     return list(zip(paths, hashes, strict=True))
-
-
-def work_ahead(networks: int, passes: int, images: int, gpus: float) -> str:
-    """What is ahead, and the setting that spares it where it is slow."""
-    work = f"fine-tuning: {networks} networks, {passes} passes over {images} images each"
-    slow = "; without a GPU that takes a while, and --finetune.layers none does without it"
-    return work + ("" if gpus else slow)
 
 
 def heads_logits(prepared: Prepared, seats: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
@@ -184,11 +167,13 @@ def heads_logits(prepared: Prepared, seats: Sequence[tuple[int, int]]) -> NDArra
     return logits_MNK
 
 
-def gain_of(prepared: Prepared, logits_MNK: NDArray[np.float32]) -> Gain:
-    """Figures of the mean of probabilities over the fold models of each image."""
+def gain_of(prepared: Prepared, logits_MNK: NDArray[np.float32]) -> dict[str, float]:
+    """Figures of the mean of probabilities over the fold models of each image, each fold counting
+    once: nll (nats), accuracy, and the worst fold's accuracy.
+    """
     task = prepared.task
     probs_NK = softmax(logits_MNK.astype(np.float64), -1).mean(0)
     folds = [task.folds_N == fold for fold in range(task.folds)]
     nll = [float(metrics.nll(probs_NK[fold_N], task.labels_N[fold_N])) for fold_N in folds]
     right = [float(metrics.accuracy(probs_NK[fold_N], task.labels_N[fold_N])) for fold_N in folds]
-    return Gain(float(np.mean(nll)), float(np.mean(right)), min(right))
+    return {"nll": float(np.mean(nll)), "accuracy": float(np.mean(right)), "worst": min(right)}

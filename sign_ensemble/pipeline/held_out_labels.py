@@ -39,11 +39,6 @@ def held_out_scores(
     """The scores of all training images with each group of labels held out in turn.
 
     Only scores that need no member: nothing is trained.
-
-    Args:
-        prepared: Images and folds.
-        reference: The reference set.
-        rows_B: Its training images.
     """
     task, settings = prepared.task, prepared.config.rejection
     groups = label_groups(len(task.labels), settings.held_out_groups, task.seed)

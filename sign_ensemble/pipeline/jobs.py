@@ -88,11 +88,7 @@ def ready(config: Config, run: RunFolder) -> Iterator[tuple[Manifest, PendingRay
 
 
 def tune(config: Config, until: str = "evaluate") -> None:
-    """The main job.
-
-    Args:
-        config: All settings.
-        until: Stop after ``search``, after ``ensemble`` (members and rule) or after ``evaluate``.
+    """The main job, ``until`` after search, ensemble (members and rule) or evaluate.
 
     Raises:
         UserError: a setting, an image or a file cannot be used.
@@ -105,55 +101,32 @@ def tune(config: Config, until: str = "evaluate") -> None:
             say(f"run folder: {run.path}: search, members and rule are kept from before")
         else:
             with ready(config, run) as (listed, cluster):
-                _build(config, run, until, tracker, listed, cluster)
+                with timed(run, "features"):
+                    prepared = prepare(config, listed, cluster)
+                if not search_has_ended(run, config):
+                    with timed(run, "search"):
+                        search(prepared, tracker)
+                if until != "search":
+                    members_and_rule(prepared)
         if until == "evaluate":
             evaluate_run(run, config.evaluate, tracker)
 
 
-def make_members(prepared: Prepared) -> None:
-    """Heads on frozen features, or networks fine-tuned from them."""
-    stage = build_members if prepared.config.finetune.layers == "none" else build_finetuned
-    stage(prepared, read_records(prepared.run))
-
-
 def members_and_rule(prepared: Prepared) -> None:
     """Members and rule of an ended search, unless they exist."""
-    run = prepared.run
+    run, frozen = prepared.run, prepared.config.finetune.layers == "none"
     if not (run.members / "index.json").exists():
         with timed(run, "members"):
-            make_members(prepared)
+            (build_members if frozen else build_finetuned)(prepared, read_records(run))
     if not run.rule.exists():
         with timed(run, "rule"):
             build_rule(prepared)
 
 
-def _build(
-    config: Config,
-    run: RunFolder,
-    until: str,
-    tracker: tracking.Tracker,
-    listed: Manifest,
-    cluster: PendingRay,
-) -> None:
-    """Everything before the evaluation."""
-    with timed(run, "features"):
-        prepared = prepare(config, listed, cluster)
-    if not search_has_ended(run, config):
-        with timed(run, "search"):
-            search(prepared, tracker)
-    if until == "search":
-        return
-    members_and_rule(prepared)
-
-
 def train(config: Config) -> TrialRecord:
     """One setting, evaluated on every fold, then made a run of one member that can be evaluated.
 
-    Args:
-        config: ``member`` is the setting; of ``search`` only folds, CPUs and GPUs count.
-
-    Returns:
-        The setting's record.
+    ``config.member`` is the setting; of ``search`` only folds, CPUs and GPUs count.
 
     Raises:
         UserError: a setting, an image or a file cannot be used.

@@ -26,10 +26,13 @@ ALL_FOLDS = -1  # the fold of a member that was trained on every fold
 
 
 def select(prepared: Prepared, records: Sequence[TrialRecord]) -> dict[int, int]:
-    """Trial number → votes."""
+    """Trial number → votes; the user is told where there are fewer members than asked for."""
     config, task = prepared.config, prepared.task
     if config.ensemble.method == "top_k":
-        return top_k(records, config.ensemble.size)
+        votes = top_k(records, config.ensemble.size)
+        if len(votes) < config.ensemble.size:
+            say(f"only {len(votes)} trials were completed: the ensemble has as many members")
+        return votes
     probs = {
         record.number: softmax(out_of_fold(prepared.run, task, record.number).astype(float), -1)
         for record in ranked(records)
@@ -103,18 +106,9 @@ def write_index(
     write_json(prepared.run.members / "index.json", {**index, **more})
 
 
-def selected(prepared: Prepared, records: Sequence[TrialRecord]) -> dict[int, int]:
-    """:func:`select`; the user is told where there are fewer members than asked for."""
-    config = prepared.config
-    votes = select(prepared, records)
-    if len(votes) < config.ensemble.size and config.ensemble.method == "top_k":
-        say(f"only {len(votes)} trials were completed: the ensemble has as many members")
-    return votes
-
-
 def build_members(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
     """Select trials, train the members, write them and then their index."""
-    votes = selected(prepared, records)
+    votes = select(prepared, records)
     by_number = {record.number: record for record in records}
     refit = prepared.config.ensemble.members == "refit"
     folds = [ALL_FOLDS] if refit else list(range(prepared.task.folds))

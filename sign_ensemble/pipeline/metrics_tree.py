@@ -20,7 +20,7 @@ Letters: N images, K labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -93,14 +93,25 @@ class Bootstrap:
         ).as_dict()
 
 
+def with_near(
+    known: Method, labels_N: NDArray[np.int64], near: Sequence[Method]
+) -> tuple[Scores, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Rejection scores, acceptances and failures of known images, followed by all near images."""
+    wrong_N = known.probs_NK.argmax(-1) != labels_N
+    return (
+        np.concatenate([known.rejection, *[each.rejection for each in near]]),
+        np.concatenate([known.accepted, *[each.accepted for each in near]]),
+        np.concatenate([wrong_N, *[np.ones(len(each.accepted), bool) for each in near]]),
+    )
+
+
 def known_tree(
-    method: Method, labels_N: NDArray[np.int64], near: list[Method], bootstrap: Bootstrap
+    method: Method, labels_N: NDArray[np.int64], near: Sequence[Method], bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """The figures on known signs."""
     n = len(labels_N)
     probability, correct = metrics.top_class(method.probs_NK, labels_N)
-    scores = np.concatenate([method.rejection, *[each.rejection for each in near]])
-    failures = np.concatenate([~correct, *[np.ones(len(each.rejection), bool) for each in near]])
+    scores, _, failures = with_near(method, labels_N, near)
     figure = bootstrap.figure
     return {
         "accuracy": figure(partial(metrics.accuracy, method.probs_NK, labels_N), n),
@@ -135,45 +146,35 @@ def evaluate(
     ood: Mapping[str, OodSet],
     rule: Rule,
     best: int,
-    draws: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     """The tree of metrics.json.
 
-    Args:
-        known: Answers to the test signers' signs.
-        labels_N: Their true labels.
-        signers_N: Who signed them.
-        ood: Near and far sets with the answers to them.
-        rule: The shipped rule.
-        best: The member with the lowest loss on training signers it had not seen.
-        draws: Bootstrap draws over images behind each interval.
-        seed: Seeds them.
+    ``best`` is the member with the lowest loss on training signers it had not seen.
     """
-    methods: dict[str, Callable[[Answers], Method]] = {
-        "": partial(ensemble_method, rule=rule),
-        "single": partial(single_method, rule=rule, best=best),
-    }
-    for name in known.scores:
-        methods[f"scores.{name}"] = partial(score_method, rule=rule, name=name)
-    bootstrap = Bootstrap(draws, seed)
-    tree: dict[str, Any] = {"known": {}, "sets": {}, "single": {}, "scores": {}, "signers": {}}
-    for path, method in methods.items():
-        of_known = method(known)
-        of_sets = {name: method(each.answers) for name, each in ood.items()}
+
+    def branch(method: Callable[..., Method], **more: Any) -> dict[str, Any]:
+        of_known = method(known, rule, **more)
+        of_sets = {name: method(each.answers, rule, **more) for name, each in ood.items()}
         near = [of_sets[name] for name, each in ood.items() if each.kind == "near"]
-        branch = tree
-        for step in filter(None, path.split(".")):
-            branch = branch.setdefault(step, {})
-        branch["known"] = known_tree(of_known, labels_N, near, bootstrap)
-        branch["sets"] = {
-            name: set_tree(of_known, of_sets[name], each.kind, bootstrap)
-            for name, each in ood.items()
+        return {
+            "known": known_tree(of_known, labels_N, near, bootstrap),
+            "sets": {
+                name: set_tree(of_known, of_sets[name], each.kind, bootstrap)
+                for name, each in ood.items()
+            },
         }
+
     shipped = ensemble_method(known, rule)
     near = [ensemble_method(each.answers, rule) for each in ood.values() if each.kind == "near"]
+    signers = {}
     for signer in np.unique(signers_N):
         of_signer_N = signers_N == signer
         part = Method(**{name: value[of_signer_N] for name, value in vars(shipped).items()})
-        tree["signers"][str(signer)] = known_tree(part, labels_N[of_signer_N], near, bootstrap)
-    return tree
+        signers[str(signer)] = known_tree(part, labels_N[of_signer_N], near, bootstrap)
+    return {
+        **branch(ensemble_method),
+        "single": branch(single_method, best=best),
+        "scores": {name: branch(score_method, name=name) for name in known.scores},
+        "signers": signers,
+    }

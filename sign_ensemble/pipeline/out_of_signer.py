@@ -32,13 +32,7 @@ def reference_rows(prepared: Prepared) -> NDArray[np.int64]:
 def reference_set_of(
     task: Task, rows_B: NDArray[np.int64], pictures: HandCountImages | None = None
 ) -> ReferenceSet:
-    """The reference set of these training images.
-
-    Args:
-        task: Features and labels.
-        rows_B: The training images.
-        pictures: What the hand-count detector is fitted to.
-    """
+    """The reference set of these training images."""
     cached_RVD, cache_rows_B = all_layers(task.features).open(), task.features.row_N[rows_B]
     return ReferenceSet(
         fifth_BVD=cached_RVD[cache_rows_B, :, :FIFTH_FEATURES],
@@ -51,12 +45,8 @@ def reference_set_of(
 
 
 def distances_to_other_signers(prepared: Prepared, reference: ReferenceSet, gda: bool) -> Distances:
-    """Distances of every training image to the reference images of the other signers.
-
-    Args:
-        prepared: The run.
-        reference: The reference set.
-        gda: Whether distances in the fifth layer are wanted.
+    """Distances of every training image to the reference images of the other signers; with
+    ``gda`` also in the fifth layer.
     """
     task, k = prepared.task, prepared.config.rejection.neighbours
     models = models_of_other_signers(reference, task.folds_N, gda)

@@ -23,19 +23,9 @@ from sign_ensemble.data.images import IMAGE_SUFFIXES, SetAside, read_image
 from sign_ensemble.rejection.predictor import Predictor, load_predictor
 
 AT_ONCE = 512  # images in memory: 77 MB
-SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),
-        ("answer", pa.string()),
-        ("reason", pa.string()),
-        ("likeliest", pa.string()),
-        ("confidence", pa.float64()),
-        ("probability", pa.float64()),
-        ("disagreement", pa.float64()),
-        ("p_value", pa.float64()),
-        ("votes", pa.string()),
-    ]
-)
+FIGURES = ("confidence", "probability", "disagreement", "p_value")
+COLUMNS = ("path", "answer", "reason", "likeliest", *FIGURES, "votes")
+SCHEMA = pa.schema([(name, pa.float64() if name in FIGURES else pa.string()) for name in COLUMNS])
 
 
 def image_files(given: Sequence[str]) -> list[Path]:
@@ -70,13 +60,11 @@ def answer_files(run: RunFolder, given: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         UserError: the run or a path cannot be used.
     """
-    config = load_config(run)
-    predictor = load_predictor(run)
-    paths = image_files(given)
+    data, predictor, paths = load_config(run).data, load_predictor(run), image_files(given)
     rows: list[dict[str, Any]] = []
     with progress("images read") as step:
         for start in range(0, len(paths), AT_ONCE):
-            rows += _answer_some(paths[start : start + AT_ONCE], predictor, config.data)
+            rows += _answer_some(paths[start : start + AT_ONCE], predictor, data)
             step(len(rows), len(paths))
     return rows
 
@@ -93,12 +81,10 @@ def _answer_some(paths: list[Path], predictor: Predictor, data: DataConfig) -> l
     images = [image for image in images_or_reasons if not isinstance(image, str)]
     stacked = np.stack(images) if images else np.zeros((0, data.size, data.size, 3), np.uint8)
     answers = predictor.answer(stacked)
-    labels = predictor.ensemble.labels
-    rows: list[dict[str, Any]] = []
-    i = 0
+    labels, rows, i = predictor.ensemble.labels, [], 0
     for path, image in zip(paths, images_or_reasons, strict=True):
         if isinstance(image, str):
-            blank = dict.fromkeys(SCHEMA.names)
+            blank: dict[str, Any] = dict.fromkeys(COLUMNS)
             rows.append({**blank, "path": str(path), "answer": "rejected", "reason": image})
             continue
         likeliest = labels[answers.labels_N[i]]

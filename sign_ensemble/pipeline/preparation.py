@@ -71,11 +71,8 @@ def list_images(
 ) -> Manifest:
     """The run's manifest: read if it is there and still true, else made.
 
-    Args:
-        config: All settings.
-        run: Where it lies.
-        after_each: Called after each image read; by then all that file names can tell has been
-            checked. Not called where the manifest is there.
+    ``after_each`` is called after each image read; by then all that file names can tell has been
+    checked. It is not called where the manifest is there.
 
     Raises:
         UserError: images have changed since the run began.
@@ -145,12 +142,9 @@ def compute_features(config: Config, listed: Manifest, cluster: PendingRay | Non
 def prepare(
     config: Config, listed: Manifest | None = None, cluster: PendingRay | None = None
 ) -> Prepared:
-    """List the images and compute the features that training needs.
+    """List the images, unless ``listed`` has them, and compute the features that training needs.
 
-    Args:
-        config: All settings.
-        listed: The manifest, if it has just been made.
-        cluster: A Ray that may still be starting; it runs when this ends.
+    A ``cluster`` that may still be starting runs when this ends.
 
     Raises:
         UserError: an image cannot be read, or the cluster cannot do what is asked.
@@ -159,19 +153,12 @@ def prepare(
     listed = listed or list_images(config, run)
     rows = listed.rows("train")
     features = compute_features(config, listed, cluster)
-    labels = listed.labels
+    labels = tuple(listed.labels)
     labels_N = np.array([labels.index(name) for name in rows.column("label").to_pylist()], np.int64)
     random = config.data.signers == "none"
     signers_N = np.array(["" if random else name for name in rows.column("signer").to_pylist()])
     folds_N, names = fold_of_each(signers_N, labels_N, config.search.folds, config.search.seed)
-    task = Task(
-        features=features,
-        labels_N=labels_N,
-        folds_N=folds_N,
-        fold_names=names,
-        labels=tuple(labels),
-        seed=config.search.seed,
-    )
+    task = Task(features, labels_N, folds_N, names, labels, config.search.seed)
     if cluster:
         cluster.wait()  # what it cannot do is refused before the run has files
     return Prepared(config, run, listed, task)

@@ -32,6 +32,7 @@ from sign_ensemble.pipeline.metrics_tree import (
     OodSet,
     ensemble_method,
     single_method,
+    with_near,
 )
 from sign_ensemble.rejection.predictor import Answers
 from sign_ensemble.rejection.rule import Rule
@@ -47,27 +48,13 @@ def details(
     names: Sequence[str],
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
-    """The tree above.
-
-    Args:
-        known: Answers to the test signers' signs.
-        labels_N: Their true labels.
-        ood: Near and far sets with the answers to them.
-        rule: The shipped rule.
-        best: The member that stands for a single model.
-        names: The labels' names.
-        bootstrap: Draws the intervals.
-    """
+    """The tree above; ``best`` is the member that stands for a single model."""
     probs_NK = known.output.probs_NK
     sides: dict[str, Callable[[Answers], Method]] = {
         "ensemble": partial(ensemble_method, rule=rule),
         "single": partial(single_method, rule=rule, best=best),
     }
     near = [each.answers for each in ood.values() if each.kind == "near"]
-    curves = {
-        name: curve(side(known), labels_N, [side(each) for each in near])
-        for name, side in sides.items()
-    }
     shipped = ensemble_method(known, rule)
     return {
         "temperature": rule.temperature,
@@ -76,8 +63,13 @@ def details(
             "after": calibration(tempered(probs_NK, rule.temperature), labels_N, bootstrap),
         },
         "curve": {
-            **curves,
-            "operating": operating(shipped, labels_N, [each.accepted_N for each in near]),
+            **{
+                name: curve(side(known), labels_N, [side(each) for each in near])
+                for name, side in sides.items()
+            },
+            "operating": operating(
+                shipped, labels_N, [ensemble_method(each, rule) for each in near]
+            ),
         },
         "labels": {
             names[label]: label_figures(shipped, labels_N, label, bootstrap)
@@ -91,7 +83,7 @@ def details(
             kind: pooled([s.answers for s in ood.values() if s.kind == kind], sides, bootstrap)
             for kind in dict.fromkeys(each.kind for each in ood.values())
         },
-        "disagreement": pairwise_disagreement(known.labels_MN).tolist(),
+        "disagreement": (known.labels_MN[:, None] != known.labels_MN).mean(-1).tolist(),
     }
 
 
@@ -108,10 +100,9 @@ def pooled(
         confidence = np.concatenate([method.confidence for method in methods])
         claimed = np.concatenate([method.claimed for method in methods])
         accepted = np.concatenate([method.accepted for method in methods])
+        overconfident = partial(metrics.overconfident, confidence, claimed)
         found[name] = {
-            "overconfident": bootstrap.figure(
-                partial(metrics.overconfident, confidence, claimed), n
-            ),
+            "overconfident": bootstrap.figure(overconfident, n),
             "accepted": bootstrap.figure(partial(metrics.coverage, accepted), n),
         }
     return found
@@ -136,20 +127,14 @@ def curve(
     known: Method, labels_N: NDArray[np.int64], near: Sequence[Method]
 ) -> dict[str, list[float]]:
     """Risk at each coverage of known and near images together."""
-    wrong_N = known.probs_NK.argmax(-1) != labels_N
-    scores = np.concatenate([known.rejection, *[each.rejection for each in near]])
-    failures = np.concatenate([wrong_N, *[np.ones(len(each.rejection), bool) for each in near]])
+    scores, _, failures = with_near(known, labels_N, near)
     coverage_P, risk_P = risk_coverage(scores, failures)
     return {"coverage": coverage_P.tolist(), "risk": risk_P.tolist()}
 
 
-def operating(
-    known: Method, labels_N: NDArray[np.int64], near: Sequence[NDArray[np.bool_]]
-) -> dict[str, Any]:
+def operating(known: Method, labels_N: NDArray[np.int64], near: Sequence[Method]) -> dict[str, Any]:
     """Where the shipped rule lies on the curve; its risk is null if it accepts nothing."""
-    wrong_N = known.probs_NK.argmax(-1) != labels_N
-    accepted = np.concatenate([known.accepted, *near])
-    failures = np.concatenate([wrong_N, *[np.ones(len(each), bool) for each in near]])
+    _, accepted, failures = with_near(known, labels_N, near)
     return {
         "coverage": float(accepted.mean()),
         "risk": metrics.selective_risk(accepted, failures),
@@ -180,8 +165,3 @@ def confusion(
     table = np.zeros((labels, labels), np.int64)
     np.add.at(table, (labels_N[chosen], known.labels_N[chosen]), 1)
     return table.tolist()
-
-
-def pairwise_disagreement(labels_MN: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of images on which each two members name different labels, (M, M)."""
-    return (labels_MN[:, None] != labels_MN[None]).mean(-1)

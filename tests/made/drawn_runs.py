@@ -154,8 +154,9 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
             ood[name] = OodSet(kind, answers)
             tables.append(rows_of(name, kind, answers, names, LABELS, 0, pictures))
     assert known is not None
-    tree = evaluate(known, labels_N, np.array(signers), ood, rule, 0, 50, seed)
-    tree["details"] = details(known, labels_N, ood, rule, 0, LABELS, Bootstrap(50, seed))
+    bootstrap = Bootstrap(50, seed)
+    tree = evaluate(known, labels_N, np.array(signers), ood, rule, 0, bootstrap)
+    tree["details"] = details(known, labels_N, ood, rule, 0, LABELS, bootstrap)
     answers_table.write(in_one_table(tables), run.answers)
     tree["evaluations"] = 1
     tree["about"] = {

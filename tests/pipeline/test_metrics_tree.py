@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sign_ensemble import metrics
-from sign_ensemble.pipeline.metrics_tree import OodSet, evaluate
+from sign_ensemble.pipeline.metrics_tree import Bootstrap, OodSet, evaluate
 from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.p_in_distribution import InDistribution
 from sign_ensemble.rejection.predictor import Answers, answer
@@ -82,8 +82,7 @@ def tree_of(
         sets,
         rule(target_coverage),
         best=0,
-        draws=20,
-        seed=0,
+        bootstrap=Bootstrap(20, 0),
     )
 
 
@@ -240,7 +239,7 @@ def test_confident_is_the_share_of_known_images_accepted_with_high_confidence(
     assert value(tree, "scores.regional_mahalanobis.known.confident") == 6 / 8
     less = replace(rule(), in_distribution=InDistribution(0.5, np.zeros(1), np.array([0.92])))
     shown = answer(known().output, less)
-    lower = evaluate(shown, LABELS, SIGNERS, {"blank": ood(4, 1.0)}, less, 0, 10, 0)
+    lower = evaluate(shown, LABELS, SIGNERS, {"blank": ood(4, 1.0)}, less, 0, Bootstrap(10, 0))
     assert value(lower, "known.confident") == 0.0  # .92 · .97
     assert value(lower, "single.known.confident") == 7 / 8
     assert value(lower, "known.ece") == value(tree, "known.ece")  # of probabilities
@@ -250,7 +249,9 @@ def test_single_model_counts_even_what_its_threshold_refuses() -> None:
     # calibrated so that 0.97 is less sure than every calibration image
     strict = rule()
     confident = Rule(**{**vars(strict), "single_C": np.full(20, 0.001)})
-    tree = evaluate(known(), LABELS, SIGNERS, {"blank": ood(4, 1.0)}, confident, 0, 10, 0)
+    tree = evaluate(
+        known(), LABELS, SIGNERS, {"blank": ood(4, 1.0)}, confident, 0, Bootstrap(10, 0)
+    )
     assert value(tree, "single.sets.blank.accepted") == 0.0
     assert value(tree, "single.sets.blank.overconfident") == 1.0
 
@@ -283,7 +284,7 @@ def test_the_statistic_ranks_sets_and_both_tests_reject() -> None:
     odd = OodSet(
         "far", answer(output(np.full((2, 3), 0.97), np.zeros(3, int), np.full(3, 0.2)), both)
     )
-    tree = evaluate(signs["both"], LABELS, SIGNERS, {"odd": odd}, both, best=0, draws=20, seed=0)
+    tree = evaluate(signs["both"], LABELS, SIGNERS, {"odd": odd}, both, 0, Bootstrap(20, 0))
     assert tree["sets"]["odd"]["auroc"]["value"] == 1.0
     assert tree["known"]["coverage"]["value"] == 0.75
     assert tree["known"]["selective_risk"]["value"] == 0.0
