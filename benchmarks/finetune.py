@@ -30,10 +30,10 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
-from sign_ensemble.core.config import FinetuneConfig, MemberConfig
+from sign_ensemble.core.config import DataConfig, FinetuneConfig, MemberConfig
 from sign_ensemble.data import backbone
 from sign_ensemble.data.convolutions import Convolutions
-from sign_ensemble.data.images import decode_image
+from sign_ensemble.data.images import read_image
 from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.finetuning import (
     PixelBatches,
@@ -58,7 +58,7 @@ def make_images(folder: Path) -> None:
     for i in range(IMAGES):
         path = folder / "images" / str(i % LABELS) / f"{i}.jpg"
         write_jpeg(path, rng, (640, 480))
-        images.append(decode_image(path, size=SIDE, fit="pad", max_pixels=10**9, min_side=16))
+        images.append(read_image(path, DataConfig(size=SIDE)))
     np.stack(images).tofile(folder / "pixels.u8")
 
 

@@ -135,7 +135,8 @@ def answering(images: int, reference_images: int) -> dict[str, Any]:
     shown = rng.integers(0, 256, (BLOCK, SIDE, SIDE, 3), np.uint8)
 
     def votes(predictor: Predictor) -> Callable[[NDArray[np.uint8]], Any]:
-        return lambda some: predictor.ensemble.logits(net.of_images(some).head_ND)
+        (group,) = predictor.ensemble.groups
+        return lambda some: group.heads.logits(net.of_images(some).head_ND)
 
     ways: dict[str, Callable[[NDArray[np.uint8]], Any]] = {
         BASE: net.of_images,

@@ -68,8 +68,5 @@ def images_of_unseen_signer(
         sets[name] = far_images(
             name, settings.images, plain.size, settings.seed, signs[np.sort(picked)]
         )
-    sets["foreign-hands"] = folder_images(
-        f"{data}/asl-digits/[134578]", size=plain.size, fit=plain.fit,
-        max_pixels=plain.max_pixels, min_side=plain.min_side,
-    )[0]  # fmt: skip
+    sets["foreign-hands"] = folder_images(f"{data}/asl-digits/[134578]", plain)[0]
     return sets, truth_N
