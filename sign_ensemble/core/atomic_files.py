@@ -84,15 +84,8 @@ def read_json(path: StoragePath) -> Any:
 def write_arrays(
     path: StoragePath, arrays: dict[str, NDArray[Any]], metadata: dict[str, Any] | None = None
 ) -> str:
-    """Write arrays as one safetensors file, atomically.
-
-    Args:
-        path: The file.
-        arrays: Named arrays of any shape.
-        metadata: JSON values kept in the file's header.
-
-    Returns:
-        The file's sha256.
+    """Write arrays, and JSON values in the header, as one safetensors file, atomically; return its
+    sha256.
     """
     header = {key: json.dumps(value) for key, value in (metadata or {}).items()}
     arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}

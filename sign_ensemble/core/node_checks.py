@@ -49,13 +49,8 @@ def check_nodes(config: Config, run: RunFolder) -> None:
 
 
 def missing_on_node(name: str, where: StoragePath | None, address: str, reason: str) -> str:
-    """The error message for what a node lacks, with a remedy.
-
-    Args:
-        name: The setting of a path.
-        where: That path; None if a module is missing.
-        address: The node.
-        reason: Why the path cannot be read, or the name of the missing module.
+    """The error message for what a node lacks, with a remedy: the path ``where`` of the setting
+    ``name`` for this reason or, if it is None, the module called ``reason``.
     """
     if where is None:
         return (
@@ -135,12 +130,7 @@ def node_probe() -> Callable[[Mapping[str, str], float], dict[str, str]]:
 def probe_nodes(
     nodes: Mapping[str, str], marks: Mapping[str, str]
 ) -> list[tuple[str, dict[str, str]]]:
-    """What nodes lack, by address; nodes lost in the meantime are left out.
-
-    Args:
-        nodes: Ray's node id → address.
-        marks: See :func:`marker_files`.
-    """
+    """What nodes (Ray's id → address) lack, by address; nodes lost in the meantime are left out."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -46,9 +46,8 @@ ShareBetween = Annotated[float, Range(0, 1, (0, 1))]
 def rule_of(hint: Any) -> tuple[Callable[[Any], bool], str]:
     """The check that a type demands of a value, and the same in words.
 
-    Args:
-        hint: A type with its annotations: ``Count``, ``Optional[Count]``, ``tuple[Count, ...]``.
-            What has no range in it allows everything.
+    Types are such as ``Count``, ``Optional[Count]`` and ``tuple[Count, ...]``. What has no range in
+    it allows everything.
     """
     inner = get_args(hint)
     if get_origin(hint) is Annotated:

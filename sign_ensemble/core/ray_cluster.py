@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.interrupts import interrupts_are_kept
@@ -24,6 +25,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future behaviour; its absence warns
 }
 
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 ALONE = "sign_ensemble_alone"  # a resource that marks a Ray which ends with the command it is for
 
 
@@ -57,11 +59,9 @@ def starting_ray(dashboard: bool = False) -> Iterator[Future[None]]:
     """Ray for the length of the block: the cluster in RAY_ADDRESS or one running on this machine,
     else a new local one that ends with the block.
 
-    A new one takes seconds, so it starts in a thread; the future is done when Ray is up.
-
-    Args:
-        dashboard: Whether a new one has a dashboard, on 127.0.0.1. Ray Train needs it when
-            trainings are stopped: without it their CPUs stay taken for half a minute.
+    A new one takes seconds, so it starts in a thread; the future is done when Ray is up. Ray Train
+    needs the ``dashboard`` of a new one, on 127.0.0.1, when trainings are stopped: without it their
+    CPUs stay taken for half a minute.
 
     Raises:
         UserError: no cluster answers at RAY_ADDRESS.
@@ -79,7 +79,9 @@ def starting_ray(dashboard: bool = False) -> Iterator[Future[None]]:
         if join_running_ray():
             up.set_result(None)
         else:
-            up = thread.submit(start_local_ray, dashboard)
+            up = thread.submit(
+                ray.init, "local", resources={ALONE: 1}, include_dashboard=dashboard, **QUIET
+            )
         try:
             with interrupts_are_kept():
                 yield up
@@ -99,12 +101,9 @@ def connected_ray() -> Iterator[None]:
 
 
 def join_running_ray() -> bool:
-    """Connect to the cluster in RAY_ADDRESS or one running on this machine, if there is one.
+    """Connect to the cluster in RAY_ADDRESS or one running on this machine; False if there is none.
 
     A Ray that another command has started for itself is not joined: it ends with that command.
-
-    Returns:
-        Whether it is connected.
 
     Raises:
         UserError: none answers at RAY_ADDRESS.
@@ -115,7 +114,7 @@ def join_running_ray() -> bool:
     if address == "local":  # Ray's word for a new one
         return False
     try:
-        ray.init("auto", log_to_driver=False, logging_level="ERROR")
+        ray.init("auto", **QUIET)
     except ConnectionError as fault:
         if not address:
             return False
@@ -127,19 +126,6 @@ def join_running_ray() -> bool:
         ray.shutdown()
         return False
     return True
-
-
-def start_local_ray(dashboard: bool) -> None:
-    """Start a new Ray of this machine alone."""
-    import ray
-
-    ray.init(
-        "local",
-        resources={ALONE: 1},
-        log_to_driver=False,
-        logging_level="ERROR",
-        include_dashboard=dashboard,
-    )
 
 
 def many_nodes() -> bool:

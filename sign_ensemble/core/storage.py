@@ -100,8 +100,7 @@ class RemotePath:
     def read_bytes(self) -> bytes:
         """The object's content."""
         with self._connection() as (files, key), files.open_input_file(key) as file:
-            content: bytes = file.read()
-            return content
+            return file.read()
 
     def read_text(self) -> str:
         """The object's content as UTF-8."""
@@ -181,11 +180,8 @@ StoragePath = Path | RemotePath
 
 
 def storage_path(text: str, name: str = "the path") -> StoragePath:
-    """The path of a text as users type it: a path, or a URI such as ``s3://bucket/folder``.
-
-    Args:
-        text: A path or URI.
-        name: The setting it was given for, for the error message.
+    """The path of a text as users type it for the setting ``name``: a path, or a URI such as
+    ``s3://bucket/folder``.
 
     Raises:
         UserError: it looks like a URI but cannot be used.

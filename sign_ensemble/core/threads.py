@@ -23,13 +23,9 @@ def map_on_threads(
 ) -> Generator[Made, None, None]:
     """``make(0)``, ``make(1)``, ... in this order, computed on as many threads as torch has.
 
-    Each piece computes with one torch thread, or with more if there are fewer workers than threads.
-    An exception, or closing the generator, cancels the pieces that have not started.
-
-    Args:
-        pieces: Number of pieces.
-        make: Computes the piece of a number; called on several threads at once.
-        most: Most pieces computed at once.
+    At most ``most`` pieces are computed at once, each with one torch thread, or with more if there
+    are fewer workers than threads. An exception, or closing the generator, cancels the pieces that
+    have not started.
     """
     threads = torch.get_num_threads()
     workers = max(1, min(threads, pieces, most))

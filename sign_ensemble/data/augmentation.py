@@ -73,8 +73,7 @@ def uniforms(keys: Sequence[str], augmentation: int) -> NDArray[np.float64]:
 def between(draws: NDArray[np.float64], low_high: tuple[float, float]) -> NDArray[np.float64]:
     """Map draws in [0, 1) to log-uniform ratios in [low, high)."""
     low, high = np.log(low_high[0]), np.log(low_high[1])
-    ratios: NDArray[np.float64] = np.exp(low + (high - low) * draws)
-    return ratios
+    return np.exp(low + (high - low) * draws)
 
 
 def homographies(
@@ -111,8 +110,7 @@ def homographies(
     back_N33[:, 1, 0], back_N33[:, 1, 1] = -sin, cos
     back_N33[:, :2, 2] = -np.einsum("nij,nj->ni", back_N33[:, :2, :2], shift_N2)
     back_N33[:, 2, 2] = 1
-    composed_N33: NDArray[np.float64] = np.einsum("nij,njk->nik", back_N33, perspective_N33)
-    return composed_N33
+    return np.einsum("nij,njk->nik", back_N33, perspective_N33)
 
 
 def tone_curves(
@@ -183,9 +181,7 @@ def by_opencv(
     moved_HW3 = np.empty((side, side, 3), np.uint8)
     for image_HW3, table, map_33, augmented_HW3 in zip(images, tables, maps_N33, into, strict=True):
         cv2.cvtColor(image_HW3, cv2.COLOR_RGB2RGBA, four_HW4)  # sampled faster than three channels
-        cv2.copyMakeBorder(
-            four_HW4, margin, margin, margin, margin, cv2.BORDER_REPLICATE, dst=wide_HW4
-        )
+        cv2.copyMakeBorder(four_HW4, *4 * [margin], cv2.BORDER_REPLICATE, dst=wide_HW4)
         cv2.warpPerspective(
             wide_HW4,
             to_pixel_33 @ map_33 @ to_unit_33,
@@ -246,15 +242,8 @@ def augment(
 ) -> Images:
     """One augmented copy of each image: bilinear, its edge pixels repeated beyond the edge.
 
-    Args:
-        images_NHW3: uint8 images, a numpy array or a tensor on any device.
-        keys: Each image's content hash; with the number below it seeds all draws.
-        augmentation: Number of the copy: 0 is the image itself, 1 and above are drawn.
-        mirror: Whether mirroring is allowed.
-        ranges: Ranges of the draws.
-
-    Returns:
-        uint8 (N, H, W, 3), of the type and on the device of the images.
+    All draws are seeded by an image's content hash, its key, and by the number of the copy; number
+    0 is the image itself. Images and copies are uint8, numpy arrays or tensors on any device.
 
     Raises:
         ValueError: keys and images differ in number, or augmentation is below 0.
@@ -267,9 +256,8 @@ def augment(
         return images_NHW3
     if isinstance(images_NHW3, torch.Tensor):
         if images_NHW3.device.type == "cpu":
-            return torch.from_numpy(
-                augment(images_NHW3.numpy(), keys, augmentation, mirror, ranges)
-            )
+            copies_NHW3 = augment(images_NHW3.numpy(), keys, augmentation, mirror, ranges)
+            return torch.from_numpy(copies_NHW3)
         return by_torch(images_NHW3.contiguous(), keys, augmentation, mirror, ranges)
     augmented_NHW3 = np.empty(images_NHW3.shape, np.uint8)
     by_opencv(list(images_NHW3), keys, augmentation, mirror, ranges, list(augmented_NHW3))

@@ -6,7 +6,7 @@ Letters: N images, H and W rows and columns, D features.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -89,12 +89,8 @@ class Backbone:
     device: torch.device
     half: bool
 
-    def features(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Features]:
-        """Features of each batch of 1 to 64 uint8 images (N, H, W, 3), in order."""
-        return map(self.of_batch, batches)
-
     def of_batch(self, images_NHW3: NDArray[np.uint8]) -> Features:
-        """Features of 1 to 64 images, in one pass of 64."""
+        """Features of 1 to 64 uint8 images (N, H, W, 3), in one pass of 64."""
         n = len(images_NHW3)
         if n < BATCH:
             padding = np.zeros((BATCH - n, *images_NHW3.shape[1:]), np.uint8)
@@ -157,11 +153,7 @@ def table_of_levels(half: bool) -> NDArray[Any]:
 
 def as_input(images_NHW3: torch.Tensor, half: bool) -> torch.Tensor:
     """uint8 images as input of the convolutions, (N, 3, H, W): normalised, on a CPU by a table of
-    the 256 levels on torch's number of threads.
-
-    Args:
-        images_NHW3: On the device of the convolutions.
-        half: Whether a CPU's convolutions compute in bf16, to which the input is then rounded.
+    the 256 levels on torch's number of threads, there rounded to bf16 if ``half``.
     """
     if images_NHW3.device.type != "cpu":
         return normalised(images_NHW3.permute(0, 3, 1, 2))
@@ -198,11 +190,9 @@ def weights_bytes(weights: str) -> bytes:
 
 @lru_cache(maxsize=2)
 def load(weights: str = "shipped") -> Backbone:
-    """Convolutions with these weights on this machine's best device.
-
-    Args:
-        weights: ``shipped``, ``random`` (a fixed draw, for tests of speed) or a safetensors path
-            with torchvision's keys ``features.0.weight`` and so on.
+    """Convolutions on this machine's best device, their weights ``shipped``, ``random`` (a fixed
+    draw, for tests of speed) or those of a safetensors file with torchvision's keys
+    (``features.0.weight`` and so on).
 
     Raises:
         UserError: the file is missing or holds other layers.

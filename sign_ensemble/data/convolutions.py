@@ -17,10 +17,8 @@ def pooled(found_NFHW: torch.Tensor) -> torch.Tensor:
     """MaxPool2d(3, 2) and ReLU of a convolution's output, to the same bits, without gradients.
 
     Compares numbers as integers, whose order is that of non-negative floats, rows first, then
-    columns: in bf16 on a CPU faster than torch's pooling; see docs/design-log.md.
-
-    Args:
-        found_NFHW: No NaN of negative sign; fast where channels lie last in memory.
+    columns: in bf16 on a CPU, channels last, faster than torch's pooling; see docs/design-log.md.
+    There must be no NaN of negative sign.
     """
     integer = torch.int16 if found_NFHW.dtype.itemsize == 2 else torch.int32
     bits_NHWF = found_NFHW.permute(0, 2, 3, 1).view(integer)
@@ -71,8 +69,7 @@ class Convolutions(nn.Module):
     def through(self, first: int, end: int, values_NFHW: torch.Tensor) -> torch.Tensor:
         """Output of layers ``first`` to ``end`` - 1."""
         if torch.is_grad_enabled() or values_NFHW.device.type != "cpu":
-            found: torch.Tensor = self.features[first:end](values_NFHW)
-            return found
+            return self.features[first:end](values_NFHW)
         layers = list(self.features.children())[first:end]
         for layer, following in zip(layers, [*layers[1:], None], strict=True):
             if isinstance(following, nn.MaxPool2d):
@@ -89,7 +86,7 @@ class Convolutions(nn.Module):
         third_ND = adaptive_max_pool2d(third_NFHW, GRID_SIDE).flatten(1)
         fourth_NFHW = self.through(THIRD, FOURTH, third_NFHW)
         fifth_ND = self.avgpool(self.through(FOURTH, LAYERS, fourth_NFHW)).flatten(1)
-        each = [fifth_ND, third_ND]
-        if fourth:
-            each.append(adaptive_max_pool2d(fourth_NFHW, GRID_SIDE).flatten(1))
-        return torch.cat(each, 1)
+        if not fourth:
+            return torch.cat([fifth_ND, third_ND], 1)
+        fourth_ND = adaptive_max_pool2d(fourth_NFHW, GRID_SIDE).flatten(1)
+        return torch.cat([fifth_ND, third_ND, fourth_ND], 1)

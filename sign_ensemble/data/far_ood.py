@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,43 +18,28 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.Image import Resampling
 
+from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.data.hand_removal import without_hand
-from sign_ensemble.data.images import IMAGE_SUFFIXES, Fit, SetAside, decode_image
+from sign_ensemble.data.images import IMAGE_SUFFIXES, SetAside, read_image
 
 Images = NDArray[np.uint8]
 FarSet = Callable[[int, int, np.random.Generator, Images], Images]
 
 # Files in scikit-image's wheel; nothing is downloaded.
 PHOTOGRAPHS = (
-    "astronaut.png",
-    "camera.png",
-    "chelsea.png",
-    "coffee.png",
-    "coins.png",
-    "hubble_deep_field.jpg",
-    "moon.png",
-    "motorcycle_left.png",
-    "retina.jpg",
-    "rocket.jpg",
-)
+    "astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png",
+    "hubble_deep_field.jpg", "moon.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg",
+)  # fmt: skip
 LEAST_SD = 12.0  # levels; a flatter crop would belong to the set "blank"
 TEXTURES = ("brick.png", "grass.png", "gravel.png")
 MIN_CROP = 64  # pixels; a smaller crop, enlarged, would belong to "smooth-fields"
 
 # Ten skin tones from dark to light, spread as on the Monk scale.
 SKIN_TONES = (
-    (41, 36, 32),
-    (58, 49, 42),
-    (96, 65, 52),
-    (130, 92, 67),
-    (160, 126, 86),
-    (215, 189, 150),
-    (234, 218, 186),
-    (247, 234, 208),
-    (243, 231, 219),
-    (246, 237, 228),
-)
+    (41, 36, 32), (58, 49, 42), (96, 65, 52), (130, 92, 67), (160, 126, 86),
+    (215, 189, 150), (234, 218, 186), (247, 234, 208), (243, 231, 219), (246, 237, 228),
+)  # fmt: skip
 SENSOR_SD = 8.0  # levels; a phone's camera in a dim room
 NOISE_CELLS = (1, 2, 4, 8, 16, 32)  # side of one cell of noise, in 224ths of the image's side
 
@@ -127,7 +112,9 @@ def picture(name: str) -> Images:
         return np.asarray(image.convert("RGB"))
 
 
-def crops(names: tuple[str, ...], n: int, size: int, rng: np.random.Generator) -> Images:
+def crops(
+    names: tuple[str, ...], n: int, size: int, rng: np.random.Generator, signs_NHW3: Images
+) -> Images:
     """Square crops of these pictures in turn, resized, of at least LEAST_SD; their side is
     log-uniform from 64 pixels to the picture's shorter side.
     """
@@ -145,16 +132,6 @@ def crops(names: tuple[str, ...], n: int, size: int, rng: np.random.Generator) -
     return images
 
 
-def photographs(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
-    """Crops of ten photographs."""
-    return crops(PHOTOGRAPHS, n, size, rng)
-
-
-def textures(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
-    """Crops of brick, grass and gravel."""
-    return crops(TEXTURES, n, size, rng)
-
-
 def no_hand(n: int, size: int, rng: np.random.Generator, signs_NHW3: Images) -> Images:
     """Sign images with the hand removed; each is used once before any is used again."""
     order = rng.permutation(len(signs_NHW3))
@@ -166,21 +143,17 @@ FAR_SETS: dict[str, FarSet] = {
     "blank": blank,
     "noise": noise,
     "smooth-fields": smooth_fields,
-    "photographs": photographs,
-    "textures": textures,
+    "photographs": partial(crops, PHOTOGRAPHS),
+    "textures": partial(crops, TEXTURES),
     "no-hand": no_hand,
 }
 
 
 def far_images(name: str, n: int, size: int, seed: int, signs_NHW3: Images) -> Images:
-    """The first n images of a built-in far set, uint8 (n, H, W, 3).
+    """The first n images, 1 or more, of a built-in far set, uint8 (n, H, W, 3).
 
-    Args:
-        name: A key of FAR_SETS.
-        n: How many, 1 or more; a smaller set is the start of a larger one.
-        size: Side in pixels.
-        seed: With the name, decides every draw.
-        signs_NHW3: Sign images of held-out signers, at least one; only ``no-hand`` reads them.
+    A smaller set is the start of a larger one. Name and seed decide every draw. Only ``no-hand``
+    reads the sign images of held-out signers; it needs one or more.
     """
     rng = np.random.default_rng(list(f"{seed}:{name}".encode()))
     return FAR_SETS[name](n, size, rng, signs_NHW3)
@@ -203,14 +176,9 @@ def image_files(path_or_glob: str | Path) -> list[Path]:
 
 
 def folder_images(
-    path_or_glob: str | Path,
-    *,
-    size: int,
-    fit: Fit,
-    max_pixels: int,
-    min_side: int,
+    path_or_glob: str | Path, data: DataConfig
 ) -> tuple[Images, list[Path], list[tuple[Path, str]]]:
-    """Every image in or below a folder, or what a glob pattern matches, by :func:`decode_image`.
+    """Every image in or below a folder, or what a glob pattern matches, by :func:`read_image`.
 
     Returns:
         Images (N, H, W, 3), their files, sorted, and each file set aside with its reason.
@@ -221,9 +189,7 @@ def folder_images(
     images, paths, set_aside = [], [], []
     for path in image_files(path_or_glob):
         try:
-            images.append(
-                decode_image(path, size=size, fit=fit, max_pixels=max_pixels, min_side=min_side)
-            )
+            images.append(read_image(path, data))
             paths.append(path)
         except SetAside as reason:
             set_aside.append((path, str(reason)))

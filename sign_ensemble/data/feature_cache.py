@@ -30,8 +30,7 @@ from sign_ensemble.data.shards import Progress
 
 def plain_features(features: CachedArray) -> NDArray[np.float16]:
     """Features of the images themselves, (N, D)."""
-    features_ND: NDArray[np.float16] = features.open()[features.row_N, 0]
-    return features_ND
+    return features.open()[features.row_N, 0]
 
 
 @dataclass(frozen=True)
@@ -76,16 +75,10 @@ def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
 def pictures(
     works: Sequence[Work], data: DataConfig, chosen: range, levels_out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
-    """A range of the pictures: each image, followed by its augmented copies.
+    """At most 64 of the pictures, which are each image followed by its augmented copies.
 
-    Args:
-        works: The images.
-        data: How they are read and augmented.
-        chosen: Numbers of at most 64 pictures; image i is picture i V.
-        levels_out: See :func:`by_opencv`; None leaves levels as they are.
-
-    Returns:
-        uint8 (N, H, W, 3); with levels_out its type, and zeros up to the 64 of a pass.
+    Image i is picture i V. uint8 (N, H, W, 3); with levels_out (see :func:`by_opencv`) of its type,
+    and zeros up to the 64 of a pass.
     """
     each = 1 + data.augmentations
     first = chosen.start // each
@@ -137,7 +130,7 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
     if on_cpu:
         parts = map_on_threads(passes, convolved)
     else:  # pictures alone need little memory
-        parts = net.features(map_on_threads(passes, drawn, most=passes))
+        parts = map(net.of_batch, map_on_threads(passes, drawn, most=passes))
     rest_ND = np.zeros((0, backbone.ALL_FEATURES), np.float16)
     for part in parts:
         done_ND = np.concatenate([rest_ND, part.all_ND])
@@ -149,11 +142,9 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
 Compute = Callable[[Sequence[Work], DataConfig], Iterator[NDArray[np.float16]]]
 
 
-def features_of_images(
-    images_NHW3: NDArray[np.uint8], weights: str, progress: Progress | None = None
-) -> backbone.Features:
+def features_of_images(images_NHW3: NDArray[np.uint8], weights: str) -> backbone.Features:
     """Features of images in memory."""
-    return backbone.load(weights).of_images(images_NHW3, progress)
+    return backbone.load(weights).of_images(images_NHW3)
 
 
 def features_of_rows(

@@ -42,25 +42,18 @@ SINGLE_SCALE, SINGLE_JITTER = (0.7, 1.0), 0.1  # size; share: shift along either
 
 def signs_of_fold(folds_N: NDArray[np.int64], fold: int, seed: int) -> NDArray[np.int64]:
     """At most SIGNS_PER_FOLD of a fold's images, drawn, sorted."""
-    drawn: NDArray[np.int64] = np.random.default_rng(seed).permutation(
-        np.flatnonzero(folds_N == fold)
-    )
+    drawn = np.random.default_rng(seed).permutation(np.flatnonzero(folds_N == fold))
     return np.sort(drawn[:SIGNS_PER_FOLD])
 
 
 def placed(image_HW3: Images, scale: float, right: float, down: float) -> Images:
     """The image scaled about its middle and moved by shares of its side, its border repeated."""
     cv2, side = opencv(), len(image_HW3)
-    affine_23 = np.array(
-        [
-            [scale, 0, side * (0.5 - scale / 2 + right)],
-            [0, scale, side * (0.5 - scale / 2 + down)],
-        ]
-    )
-    found: Images = cv2.warpAffine(
+    x, y = (side * (0.5 - scale / 2 + shift) for shift in (right, down))
+    affine_23 = np.array([[scale, 0, x], [0, scale, y]])
+    return cv2.warpAffine(
         image_HW3, affine_23, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return found
 
 
 def both_sides(

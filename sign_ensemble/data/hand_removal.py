@@ -36,12 +36,6 @@ def tiles(image_HW3: Array) -> Array:
     return image_HW3.reshape(BLOCKS, size, BLOCKS, size, 3).transpose(0, 2, 1, 3, 4)
 
 
-def untiled(tiles_EEXX3: Array) -> Array:
-    """Blocks back to an image (H, W, 3)."""
-    side = BLOCKS * tiles_EEXX3.shape[2]
-    return tiles_EEXX3.transpose(0, 2, 1, 3, 4).reshape(side, side, 3)
-
-
 @lru_cache(maxsize=1)
 def neighbours() -> sparse.csr_array:
     """Graph Laplacian of the grid of blocks, (E E, E E): degree minus adjacency."""
@@ -100,17 +94,17 @@ def grown(known_EE: Mask, colours_EE3: Array, plain_EE: Mask) -> Mask:
 
 
 def noise_like(residuals: Array, rng: np.random.Generator) -> Array:
-    """Noise for the whole image (H, W, 3): residuals of blocks, drawn at random, each of mean 0.
+    """Noise for the whole image (H, W, 3): blocks drawn from residuals, each of mean 0.
 
-    Args:
-        residuals: Background minus its surface of some blocks (blocks, X, X, 3). Only the half with
-            the least deviation is used: folds and shadows in the others would show as a pattern.
-        rng: Draws the blocks.
+    Residuals (blocks, X, X, 3) are background minus its surface. Only the half with the least
+    deviation is used: folds and shadows in the others would show as a pattern.
     """
     noise = residuals - residuals.mean((1, 2), keepdims=True)
     order = noise.std((1, 2, 3)).argsort(kind="stable")
     chosen = rng.integers(0, -(-len(order) // 2), (BLOCKS, BLOCKS))
-    return untiled(noise[order[chosen]])
+    drawn_EEXX3 = noise[order[chosen]]
+    side = BLOCKS * drawn_EEXX3.shape[2]
+    return drawn_EEXX3.transpose(0, 2, 1, 3, 4).reshape(side, side, 3)
 
 
 def hand_mask(image_HW3: Array, background_HW3: Array, limit: float) -> Mask:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from sign_ensemble.core.config import DataConfig
+from sign_ensemble.core.opencv_module import opencv
 
 RESIZING = 2  # raise when a resized image's pixels change, so that caches are computed again
 REDUCED = 1.4  # least size, in sides of the square, at which a JPEG is decoded below its own size
@@ -54,40 +55,22 @@ class SetAside(Exception):
 
 def decode_rgb(
     content: bytes, *, max_pixels: int, min_side: int, square: tuple[int, Fit] | None = None
-) -> Pixels:
-    """Decode one image file to writable pixels (H, W, 3), upright, transparent parts on white.
+) -> tuple[Pixels, tuple[int, int]]:
+    """Decode one image file: writable pixels (H, W, 3), upright, transparent parts on white, and
+    width and height of the whole image, upright.
 
     16-bit grey is scaled by 1/257. CMYK JPEGs are read as Adobe writes them (inverted); colour
     profiles are not applied.
 
-    Args:
-        content: The whole file.
-        max_pixels: Most pixels, checked in the header before any pixel is decoded. Above twice
-            ``PIL.Image.MAX_IMAGE_PIXELS`` (179 million) no image is read.
-        min_side: Fewest pixels of the shorter side.
-        square: Side and fit of the square image that the caller needs. A far larger JPEG is then
-            decoded at 1/2, 1/4 or 1/8 of its size, at least REDUCED sides large, which is faster.
+    The most pixels and the fewest of the shorter side are checked in the header before any pixel is
+    decoded; above twice ``PIL.Image.MAX_IMAGE_PIXELS`` (179 million) no image is read. Where the
+    caller needs a ``square`` of this side and fit, a far larger JPEG is decoded at 1/2, 1/4 or 1/8
+    of its size, at least REDUCED sides large, which is faster.
 
     Raises:
         SetAside: the file is empty, no image, broken, animated, too large, too small, or holds
             numbers that are no grey values.
     """
-    return _decoded(content, max_pixels, min_side, square)[0]
-
-
-def upright_size(content: bytes, *, max_pixels: int, min_side: int) -> tuple[int, int]:
-    """Width and height of an image file, upright, after decoding it to its end.
-
-    Raises:
-        SetAside: see :func:`decode_rgb`, whose arguments these are.
-    """
-    return _decoded(content, max_pixels, min_side, (1, "pad"))[1]
-
-
-def _decoded(
-    content: bytes, max_pixels: int, min_side: int, square: tuple[int, Fit] | None
-) -> tuple[Pixels, tuple[int, int]]:
-    """Pixels of :func:`decode_rgb`, and width and height of the whole image, upright."""
     if not content:
         raise SetAside("empty file (0 bytes)")
     _silence_pil()
@@ -117,12 +100,8 @@ def fit_square(rgb_HW3: Pixels, size: int, fit: Fit) -> Pixels:
 
     The filter is PIL's BILINEAR with antialiasing, as for the ImageNet weights. It is computed by
     torch and, where nothing shrinks, by OpenCV: faster, and within a level of PIL (a test).
-
-    Args:
-        rgb_HW3: The image.
-        size: Side in pixels.
-        fit: ``pad`` keeps everything and its proportions, filling with the median colour of the
-            image's border; ``squash`` stretches; ``crop`` takes the middle square.
+    ``pad`` keeps everything and its proportions, filling with the median colour of the image's
+    border; ``squash`` stretches; ``crop`` takes the middle square.
     """
     height, width = rgb_HW3.shape[:2]
     if fit == "crop":
@@ -136,21 +115,9 @@ def fit_square(rgb_HW3: Pixels, size: int, fit: Fit) -> Pixels:
     top, left = (size - new_height) // 2, (size - new_width) // 2
     square = np.empty((size, size, 3), np.uint8)
     square[:] = _border_colour(rgb_HW3)
-    square[top : top + new_height, left : left + new_width] = _resize(
-        rgb_HW3, new_height, new_width
-    )
+    fitted = _resize(rgb_HW3, new_height, new_width)
+    square[top : top + new_height, left : left + new_width] = fitted
     return square
-
-
-def decode_image(path: Path, *, size: int, fit: Fit, max_pixels: int, min_side: int) -> Pixels:
-    """Read, decode and resize one file: (size, size, 3).
-
-    Raises:
-        SetAside: the file cannot be read, or :func:`decode_rgb` refuses it.
-    """
-    content, _ = read_file(path)
-    rgb_HW3 = decode_rgb(content, max_pixels=max_pixels, min_side=min_side, square=(size, fit))
-    return fit_square(rgb_HW3, size, fit)
 
 
 def geometry(data: DataConfig) -> dict[str, object]:
@@ -159,9 +126,14 @@ def geometry(data: DataConfig) -> dict[str, object]:
 
 
 def read_image(path: Path, data: DataConfig) -> Pixels:
-    """:func:`decode_image` by a run's settings."""
+    """Read, decode and resize one file: (size, size, 3).
+
+    Raises:
+        SetAside: the file cannot be read, or :func:`decode_rgb` refuses it.
+    """
     limits = {"max_pixels": data.max_pixels, "min_side": data.min_side}
-    return decode_image(path, size=data.size, fit=data.fit, **limits)
+    rgb_HW3, _ = decode_rgb(read_file(path)[0], square=(data.size, data.fit), **limits)
+    return fit_square(rgb_HW3, data.size, data.fit)
 
 
 def read_file(path: Path) -> tuple[bytes, int]:
@@ -236,11 +208,8 @@ def _scaled_grey(image: Image.Image) -> Pixels:
 
 def _resize(rgb_HW3: Pixels, height: int, width: int) -> Pixels:
     if height >= rgb_HW3.shape[0] and width >= rgb_HW3.shape[1]:
-        from sign_ensemble.core.opencv_module import opencv
-
         cv2 = opencv()
-        larger_HW3: Pixels = cv2.resize(rgb_HW3, (width, height), interpolation=cv2.INTER_LINEAR)
-        return larger_HW3
+        return cv2.resize(rgb_HW3, (width, height), interpolation=cv2.INTER_LINEAR)
     import torch
     from torch.nn.functional import interpolate
 
@@ -251,11 +220,8 @@ def _resize(rgb_HW3: Pixels, height: int, width: int) -> Pixels:
 
 def _border_colour(rgb_HW3: Pixels) -> Pixels:
     """Median colour (3) of the outermost rows and columns; a corner counts once."""
-    border_N3 = np.concatenate(
-        [rgb_HW3[0], rgb_HW3[-1], rgb_HW3[1:-1, 0], rgb_HW3[1:-1, -1]], axis=0
-    )
-    median_3: Pixels = np.median(border_N3, axis=0).round().astype(np.uint8)
-    return median_3
+    border_N3 = np.concatenate([rgb_HW3[0], rgb_HW3[-1], rgb_HW3[1:-1, 0], rgb_HW3[1:-1, -1]])
+    return np.median(border_N3, axis=0).round().astype(np.uint8)
 
 
 def _silence_pil() -> None:

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ from sign_ensemble.core.atomic_files import atomic_write, local_copy_of
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.storage import StoragePath
-from sign_ensemble.data.images import SetAside, read_file, upright_size
+from sign_ensemble.data.images import SetAside, decode_rgb, read_file
 from sign_ensemble.data.sources import Row, find, find_extra
 from sign_ensemble.data.splits import SPLITS, Split, assign, assign_extra, without_duplicates
 
@@ -86,9 +86,7 @@ class Manifest:
 def build(data: DataConfig, progress: Callable[[int, int], None] | None = None) -> Manifest:
     """Find, read, check and split all images.
 
-    Args:
-        data: Where they are, what to learn, who is held out.
-        progress: Called with (images read, all images) from the calling thread.
+    ``progress`` is called with (images read, all images) from the calling thread.
 
     Raises:
         UserError: the settings do not fit each other or the files; before any image is read if
@@ -97,11 +95,9 @@ def build(data: DataConfig, progress: Callable[[int, int], None] | None = None) 
     sources, extra = find(data), find_extra(data)
     assign_extra(extra, assign(sources.rows, data), data)
 
-    def read_one(row: Row) -> Row:
-        return _read_image(row, sources.root, data)
-
     rows: list[Row] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
+        read_one = partial(_read_image, root=sources.root, data=data)
         for row in pool.map(read_one, [*sources.rows, *extra]):
             rows.append(row)
             if progress is not None:
@@ -172,14 +168,12 @@ def _read_image(row: Row, root: Path, data: DataConfig) -> Row:
     """The row with its file's properties, or with the reason why it cannot be used."""
     if row.reason:
         return row
+    limits = {"max_pixels": data.max_pixels, "min_side": data.min_side}
     try:
         content, mtime_ns = read_file(root / row.path)
-    except SetAside as why:
-        return replace(row, reason=str(why))
-    sha256 = hashlib.sha256(content).hexdigest()
-    row = replace(row, sha256=sha256, bytes=len(content), mtime_ns=mtime_ns)
-    try:
-        width, height = upright_size(content, max_pixels=data.max_pixels, min_side=data.min_side)
+        sha256 = hashlib.sha256(content).hexdigest()
+        row = replace(row, sha256=sha256, bytes=len(content), mtime_ns=mtime_ns)
+        _, (width, height) = decode_rgb(content, square=(1, "pad"), **limits)
     except SetAside as why:
         return replace(row, reason=str(why))
     return replace(row, width=width, height=height)

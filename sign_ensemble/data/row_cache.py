@@ -97,16 +97,10 @@ def cached_images(
     progress: Progress | None,
     prefix: str = "",
 ) -> CachedArray:
-    """Cached rows of the images of a manifest, in a folder named after what they depend on.
+    """Cached rows of manifest rows with path (relative to ``root``) and sha256.
 
-    Args:
-        rows: Manifest rows with path and sha256.
-        root: Folder that the paths are relative to.
-        cache: Folder of all caches.
-        schema: What the cached rows are.
-        compute: Computes the rows of images, in their order.
-        progress: Called with (images done, images missing).
-        prefix: Begins the folder's name.
+    They lie in a folder of the cache named after what they depend on. ``compute`` computes the rows
+    of images, in their order; ``progress`` is called with (images done, images missing).
 
     Raises:
         UserError: the cache cannot be written, or is damaged.
@@ -129,14 +123,10 @@ def cached_rows(
     make: Make,
     progress: Progress | None = None,
 ) -> CachedArray:
-    """The rows of these keys; makes only what is missing.
+    """The rows of these keys; repeated keys share a row.
 
-    Args:
-        folder: Where rows of this schema are kept.
-        schema: What they are.
-        keys: Key of each row wanted; repeated keys share a row.
-        make: Makes the rows of the (key, row number) pairs given, in their order.
-        progress: Called with (rows made, rows missing).
+    ``make`` makes the rows that the folder lacks, of the (key, row number) pairs given, in their
+    order. ``progress`` is called with (rows made, rows missing).
 
     Raises:
         UserError: the folder cannot be written, or is damaged.
@@ -166,8 +156,13 @@ def _in_one_file(
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
         row_of_key = read_index(folder / "index.parquet")
-        first = max(row_of_key.values(), default=-1) + 1
-        check_length(folder / schema.file, first, schema.bytes)
+        first, file = max(row_of_key.values(), default=-1) + 1, folder / schema.file
+        length = file.stat().st_size if file.exists() else 0
+        if length < first * schema.bytes:  # missing rows would read as zeros
+            raise UserError(
+                f"{file}: damaged (it has {length} bytes, index.parquet names {first} rows of "
+                f"{schema.bytes}); delete its folder to compute it anew"
+            )
         missing = [key for key in keys if key not in row_of_key]
         if missing:
             write_json(folder / "settings.json", schema.about)
@@ -200,20 +195,6 @@ def append_rows(
                 write_index(folder / "index.parquet", row_of_key)
             if progress:
                 progress(done, len(pairs))
-
-
-def check_length(path: Path, rows: int, row_bytes: int) -> None:
-    """Refuse a file shorter than its index: missing rows would read as zeros.
-
-    Raises:
-        UserError: it is shorter.
-    """
-    length = path.stat().st_size if path.exists() else 0
-    if length < rows * row_bytes:
-        raise UserError(
-            f"{path}: damaged (it has {length} bytes, index.parquet names {rows} rows of "
-            f"{row_bytes}); delete its folder to compute it anew"
-        )
 
 
 def read_index(path: Path) -> dict[str, int]:

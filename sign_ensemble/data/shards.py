@@ -67,11 +67,8 @@ def complete(
 ) -> Path:
     """The copy's file, after the storage has all its rows.
 
-    Args:
-        local_copy: What is wanted.
-        make: Makes the rows of the (key, row number) pairs given, in their order; None: only fetch.
-        commit: Rows of a new shard.
-        progress: Called with (rows made, rows missing).
+    ``make`` makes the rows of (key, row number) pairs, in their order, for shards of ``commit``
+    rows; None only fetches. ``progress`` is called with (rows made, rows missing).
 
     Raises:
         UserError: rows are missing and cannot be made, or are damaged on the storage.

@@ -209,15 +209,11 @@ def _find_in_table(data: DataConfig, table_path: Path) -> Sources:
             raise UserError(f"data.table is {data.table}: row {number + 1} has no path")
         label = columns["label"][number]
         reason = "" if label else "the table gives no label"
-        rows.append(Row(_relative(path, root), label, signers[number], reason=reason))
+        given = Path(path)
+        shown = given.relative_to(root) if given.is_relative_to(root) else given
+        rows.append(Row(shown.as_posix(), label, signers[number], reason=reason))
     rows.sort(key=lambda row: (row.path, row.label, row.signer))
     return Sources(rows, root, other_files=0)
-
-
-def _relative(path: str, root: Path) -> str:
-    """The path relative to root if it lies below, else as given."""
-    given = Path(path)
-    return (given.relative_to(root) if given.is_relative_to(root) else given).as_posix()
 
 
 def _read_columns(data: DataConfig, path: Path, wanted: list[str]) -> dict[str, list[str]]:

@@ -36,7 +36,8 @@ def without_duplicates(rows: list[Row]) -> list[Row]:
             row, first = rows[position], same[0]
             if not agree:
                 other = next(r for r in same if (r.label, r.signer) != (row.label, row.signer))
-                reason = f"same image as {other.path}, which has {_whose(other)}"
+                signer = f" and signer {other.signer}" * bool(other.signer)
+                reason = f"same image as {other.path}, which has label {other.label}{signer}"
                 result[position] = replace(row, reason=reason)
             elif row is not first:
                 result[position] = replace(row, reason=f"same image as {first.path}")
@@ -216,10 +217,6 @@ def _without_thin_labels(rows: list[Row], data: DataConfig) -> list[Row]:
         return replace(row, split="unused", reason=reason)
 
     return [checked(row) for row in rows]
-
-
-def _whose(row: Row) -> str:
-    return f"label {row.label}" + (f" and signer {row.signer}" if row.signer else "")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -43,7 +43,8 @@ def images(n: int, side: int = SIDE, seed: int = 0) -> np.ndarray:
 
 
 def features(*batches: np.ndarray, of: Backbone | None = None) -> np.ndarray:
-    return concatenate(list((of or backbone.load("random")).features(batches))).head_ND
+    net = of or backbone.load("random")
+    return concatenate([net.of_batch(batch) for batch in batches]).head_ND
 
 
 @pytest.mark.usefixtures("torchvision_loads")
@@ -129,7 +130,7 @@ def test_every_pass_has_as_many_images() -> None:
     first = random.layers.features[0]
     hook = first.register_forward_pre_hook(lambda _, x: shapes.append(tuple(x[0].shape)))
     try:
-        parts = random.features([images(1), images(BATCH), images(7)])
+        parts = [random.of_batch(images(n)) for n in (1, BATCH, 7)]
         found = [len(part.head_ND) for part in parts]
     finally:
         hook.remove()

@@ -1,12 +1,12 @@
 """Far sets: reproducible, with the statistics they promise, and without a hand."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.data import far_ood, hand_removal
 from sign_ensemble.data.far_ood import FAR_SETS, far_images, folder_images
@@ -164,7 +164,7 @@ def test_no_hand_uses_every_sign_before_any_twice(monkeypatch: pytest.MonkeyPatc
     assert {image.tobytes() for image in images} == {image.tobytes() for image in x}
 
 
-RULES: dict[str, Any] = {"size": 32, "fit": "pad", "max_pixels": 10_000, "min_side": 16}
+RULES = DataConfig(size=32, max_pixels=10_000)
 
 
 def write(path: Path, side: int) -> Path:
@@ -178,7 +178,7 @@ def test_a_folder_gives_its_images_in_order_and_what_was_set_aside(tmp_path: Pat
     small, broken = write(tmp_path / "m/small.png", 8), tmp_path / "n.png"
     broken.write_bytes(b"no image")
     (tmp_path / "note.txt").write_text("not looked at")
-    images, paths, set_aside = folder_images(tmp_path, **RULES)
+    images, paths, set_aside = folder_images(tmp_path, RULES)
     assert images.shape == (3, 32, 32, 3)
     assert images.dtype == np.uint8
     assert paths == sorted(good)
@@ -189,16 +189,16 @@ def test_a_folder_gives_its_images_in_order_and_what_was_set_aside(tmp_path: Pat
 def test_a_pattern_gives_the_folders_it_matches_each_file_once(tmp_path: Path) -> None:
     for name in ("1", "3", "4"):
         write(tmp_path / name / "sub" / "x.png", 20)
-    _, paths, _ = folder_images(str(tmp_path / "[13]"), **RULES)
+    _, paths, _ = folder_images(str(tmp_path / "[13]"), RULES)
     assert [path.parts[-3] for path in paths] == ["1", "3"]
-    _, paths, _ = folder_images(str(tmp_path / "**"), **RULES)
+    _, paths, _ = folder_images(str(tmp_path / "**"), RULES)
     assert len(paths) == 3
 
 
 def test_nothing_to_read_names_the_place(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "missing", tmp_path / "miss*"):
         with pytest.raises(UserError, match=str(place).replace("*", r"\*")):
-            folder_images(place, **RULES)
+            folder_images(place, RULES)
     write(tmp_path / "small.png", 8)
     with pytest.raises(UserError, match=r"none of its 1 image files can be used; .*small\.png"):
-        folder_images(tmp_path, **RULES)
+        folder_images(tmp_path, RULES)

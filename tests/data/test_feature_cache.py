@@ -32,7 +32,7 @@ from sign_ensemble.data.feature_cache import (
     features_of_rows,
     plain_features,
 )
-from sign_ensemble.data.images import SetAside, decode_image
+from sign_ensemble.data.images import SetAside, read_image
 from sign_ensemble.data.row_cache import CachedArray, Work
 
 DATA = DataConfig(size=64, augmentations=2, weights="random")
@@ -71,9 +71,7 @@ def compute(
 
 def expected(root: Path, name: str, data: DataConfig = DATA) -> np.ndarray:
     """Features (V, D) of one image and its augmented copies, image by image."""
-    image = decode_image(root / name, size=data.size, fit=data.fit, max_pixels=10**6, min_side=16)[
-        None
-    ]
+    image = read_image(root / name, data)[None]
     key = [hashlib.sha256((root / name).read_bytes()).hexdigest()]
     each = [
         augment(image, key, augmentation, data.mirror)
@@ -188,7 +186,7 @@ def test_pictures_drawn_for_a_gpu_are_those_that_a_processor_convolves(
     net = backbone.load("random")
     drawn = [feature_cache.pictures(works, DATA, range(i, min(i + 4, 21))) for i in range(0, 21, 4)]
     assert [(len(each), each.dtype) for each in drawn] == [(4, np.uint8)] * 5 + [(1, np.uint8)]
-    each_ND = backbone.concatenate(list(net.features(drawn))).all_ND.reshape(
+    each_ND = backbone.concatenate(list(map(net.of_batch, drawn))).all_ND.reshape(
         7, 3, backbone.ALL_FEATURES
     )
     assert np.array_equal(each_ND, all_layers(found).open()[found.row_N])
@@ -225,15 +223,10 @@ def test_equal_files_share_a_row(root: Path, tmp_path: Path, computed: list[str]
 
 def test_images_in_memory_are_the_same_images(root: Path) -> None:
     data = replace(DATA, augmentations=0)
-    decoded = np.concatenate(
-        [
-            decode_image(root / f"{i}.png", size=64, fit="pad", max_pixels=10**6, min_side=16)[None]
-            for i in range(7)
-        ]
-    )
+    decoded = np.stack([read_image(root / f"{i}.png", data) for i in range(7)])
     done: list[tuple[int, int]] = []
-    found = features_of_images(
-        np.concatenate([decoded] * 10), "random", lambda n, of: done.append((n, of))
+    found = backbone.load("random").of_images(
+        np.concatenate([decoded] * 10), lambda n, of: done.append((n, of))
     )
     assert done == [(64, 70), (70, 70)]
     for i in range(7):

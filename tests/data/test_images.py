@@ -16,13 +16,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from sign_ensemble.core.config import DataConfig
 from sign_ensemble.data.images import (
     Fit,
     SetAside,
-    decode_image,
     decode_rgb,
     fit_square,
-    upright_size,
+    read_image,
 )
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -35,7 +35,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def decoded(content: bytes, max_pixels: int = 64_000_000, min_side: int = 1) -> NDArray[np.uint8]:
-    return decode_rgb(content, max_pixels=max_pixels, min_side=min_side)
+    return decode_rgb(content, max_pixels=max_pixels, min_side=min_side)[0]
 
 
 def quadrants(height: int = 40, width: int = 60) -> NDArray[np.uint8]:
@@ -304,7 +304,7 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(
 ) -> None:
     content = encoded(photograph(width, height), "JPEG", quality=90)
     full = decoded(content)
-    less = decode_rgb(content, max_pixels=10**8, min_side=1, square=(224, fit))
+    less = decode_rgb(content, max_pixels=10**8, min_side=1, square=(224, fit))[0]
     assert less.shape == (-(-height // part), -(-width // part), 3)
     difference = fit_square(full, 224, fit).astype(int) - fit_square(less, 224, fit)
     assert np.abs(difference).mean() < 1
@@ -313,7 +313,8 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(
 
 def test_other_formats_are_decoded_whole() -> None:
     content = encoded(photograph(640, 480))
-    assert decode_rgb(content, max_pixels=10**6, min_side=1, square=(32, "pad")).shape[0] == 480
+    whole, _ = decode_rgb(content, max_pixels=10**6, min_side=1, square=(32, "pad"))
+    assert whole.shape[0] == 480
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -322,20 +323,21 @@ def test_the_size_is_that_of_the_upright_image(orientation: int) -> None:
     exif[0x0112] = orientation
     content = encoded(photograph(640, 481), "JPEG", exif=exif)
     height, width = decoded(content).shape[:2]
-    assert upright_size(content, max_pixels=10**6, min_side=1) == (width, height)
+    _, size = decode_rgb(content, max_pixels=10**6, min_side=1, square=(1, "pad"))
+    assert size == (width, height)
     assert (width, height) == ((640, 481) if orientation < 5 else (481, 640))
 
 
 def test_the_size_of_a_broken_jpeg_is_refused() -> None:
     content = encoded(photograph(640, 480), "JPEG")
     with pytest.raises(SetAside, match="cannot be decoded"):
-        upright_size(content[: len(content) // 2], max_pixels=10**6, min_side=1)
+        decode_rgb(content[: len(content) // 2], max_pixels=10**6, min_side=1, square=(1, "pad"))
 
 
-def test_decode_image_reads_a_file_or_says_why_not(tmp_path: Path) -> None:
+def test_read_image_reads_a_file_or_says_why_not(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(Image.fromarray(quadrants(64, 64))))
-    square = decode_image(path, size=64, fit="pad", max_pixels=5000, min_side=16)
+    square = read_image(path, DataConfig(size=64, max_pixels=5000))
     np.testing.assert_array_equal(square, quadrants(64, 64))
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
@@ -346,7 +348,7 @@ def test_decode_image_reads_a_file_or_says_why_not(tmp_path: Path) -> None:
         (tmp_path / "nul\0.png", "cannot be read"),
     ):
         with pytest.raises(SetAside, match=reason):
-            decode_image(broken, size=64, fit="pad", max_pixels=5000, min_side=16)
+            read_image(broken, DataConfig(size=64, max_pixels=5000))
 
 
 def test_a_forbidden_file_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,4 +360,4 @@ def test_a_forbidden_file_is_set_aside(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Path, "read_bytes", forbid)  # tests may run as root, whom chmod cannot stop
     with pytest.raises(SetAside, match="cannot be read: Permission denied"):
-        decode_image(path, size=64, fit="pad", max_pixels=5000, min_side=16)
+        read_image(path, DataConfig(size=64, max_pixels=5000))
