@@ -135,13 +135,9 @@ def fit_class_gaussians(
     most: int = COMPONENTS,
     augmented_BVD: NDArray[np.float16] | None = None,
 ) -> ClassGaussians:
-    """Fit to features.
+    """Fit to features, with at most ``most`` principal components.
 
-    Args:
-        features_BD: Features of the images; centre and axes follow from these alone.
-        labels_B: Their labels.
-        most: Principal components, at most.
-        augmented_BVD: Features of augmented copies; they count in means and covariances.
+    Augmented copies count in means and covariances; centre and axes follow from the images alone.
     """
     copies = () if augmented_BVD is None else map(hellinger, augmented_BVD.swapaxes(0, 1))
     return fit_to_hellinger(hellinger(features_BD), labels_B, most, SHRINK, copies)
@@ -154,14 +150,8 @@ def fit_to_hellinger(
     shrink: float,
     augmented: Iterable[torch.Tensor] = (),
 ) -> ClassGaussians:
-    """Fit to Hellinger features.
-
-    Args:
-        hellinger_BD: See :func:`hellinger`.
-        labels_B: Labels.
-        most: Principal components, at most.
-        shrink: Share of a spherical covariance.
-        augmented: Hellinger features (B, D) of one augmented copy of each image, each.
+    """Fit to Hellinger features; ``augmented`` gives those of one copy of each image (B, D) at a
+    time.
 
     Raises:
         ValueError: there is no image.

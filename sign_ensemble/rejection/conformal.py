@@ -22,12 +22,7 @@ def conformal_p(scores_N: Floats, calibration_C: Floats, weights_C: Floats | Non
     """Share of calibration images that score at least as high, counting the image itself.
 
     p(s) = (1 + C Σ_c w_c [s_c ≥ s]) / (C + 1), Σ w = 1. With equal weights and exchangeable images,
-    P(p ≤ a) ≤ a (Vovk et al. 2005). Ties count as at least as high.
-
-    Args:
-        scores_N: Scores, higher = more OOD.
-        calibration_C: Scores of the calibration images.
-        weights_C: Weight of each, summing to 1; None is 1/C.
+    P(p ≤ a) ≤ a (Vovk et al. 2005). Ties count as at least as high; without weights, each is 1/C.
 
     Raises:
         ValueError: a score is not a finite number, or there is no calibration image.

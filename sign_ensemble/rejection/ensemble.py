@@ -96,35 +96,18 @@ class Ensemble:
         return np.array([member.card.weight for member in self.members], np.float64)
 
     def features(
-        self, features_ND: NDArray[np.float16], images_NHW3: NDArray[np.uint8] | None = None
+        self, features_ND: NDArray[np.float16], images_NHW3: NDArray[np.uint8]
     ) -> Iterator[tuple[StackedHeads, NDArray[np.float16]]]:
-        """The heads of each group and the features (N, D) that they read.
-
-        Args:
-            features_ND: Frozen features of the images.
-            images_NHW3: The images; needed where a member has convolutions of its own.
+        """The heads of each group and the features (N, D) that they read: the frozen ones, or those
+        of a member's own convolutions.
         """
         for group in self.groups:
-            read_ND = features_ND
-            if group.backbone is not None:
-                assert images_NHW3 is not None
-                read_ND = group.backbone.of_images(images_NHW3).head_ND
-            yield group.heads, read_ND
-
-    def logits(
-        self, features_ND: NDArray[np.float16], images_NHW3: NDArray[np.uint8] | None = None
-    ) -> NDArray[np.float32]:
-        """Every member's logits (M, N, K); arguments as of :meth:`features`."""
-        groups = self.features(features_ND, images_NHW3)
-        return np.concatenate([heads.logits(read_ND) for heads, read_ND in groups])
+            own = group.backbone
+            yield group.heads, own.of_images(images_NHW3).head_ND if own else features_ND
 
 
 def stack(members: Sequence[Member], weights: str = "shipped") -> Ensemble:
-    """Put members together.
-
-    Args:
-        members: In the order wanted.
-        weights: The convolutions that fine-tuned members began with, as in data.weights.
+    """Put members together; ``weights`` are what fine-tuned ones began with, see data.weights.
 
     Raises:
         UserError: there are none, or they disagree on labels, preprocessing or training images.
@@ -141,22 +124,16 @@ def stack(members: Sequence[Member], weights: str = "shipped") -> Ensemble:
                 )
     if not any(member.card.learned for member in members):
         return Ensemble(tuple(members), (HeadGroup(stack_heads(members), None),))
-    return Ensemble(tuple(members), tuple(head_group(member, weights) for member in members))
-
-
-def head_group(member: Member, weights: str) -> HeadGroup:
-    """One member with its own convolutions, or with the frozen ones."""
-    learned = {name: member.tensors[name] for name in member.card.learned}
-    own = finetuned(weights, learned) if learned else None
-    return HeadGroup(stack_heads([member]), own)
+    groups = []
+    for member in members:
+        learned = {name: member.tensors[name] for name in member.card.learned}
+        own = finetuned(weights, learned) if learned else None
+        groups.append(HeadGroup(stack_heads([member]), own))
+    return Ensemble(tuple(members), tuple(groups))
 
 
 def load_ensemble(folder: StoragePath, weights: str = "shipped") -> Ensemble:
-    """Read the members that index.json lists, each checked against its sha256.
-
-    Args:
-        folder: The members' folder.
-        weights: See :func:`stack`.
+    """Read the members that the folder's index.json lists, each checked against its sha256.
 
     Raises:
         UserError: a file is missing, changed, damaged or of another ensemble.

@@ -66,14 +66,7 @@ def ensemble_output(
     distances: Distances,
     gda: GdaPredictions | None,
 ) -> EnsembleOutput:
-    """Members' logits, GDA predictions and distances in one record.
-
-    Args:
-        logits_MNK: The members' logits.
-        votes_M: Their votes.
-        distances: Distances to the reference set.
-        gda: None where GDA predictions are not used.
-    """
+    """Members' logits and votes, GDA predictions if they are used, and distances in one record."""
     count = 0
     if gda:
         logits_MNK, votes_M = gda.joined_to(logits_MNK, votes_M, distances.to_labels_MNK)
@@ -100,15 +93,9 @@ def fit_gda_predictions(
     """Temperatures and weight with the lowest loss on unseen signers; None if that weight is 0.
 
     First each layer's temperature minimises its own loss; then the weight, the same for each layer,
-    minimises the ensemble's. Ties go to the lower weight.
-
-    Args:
-        to_labels_MNK: Squared distances of the images to the other signers' Gaussians.
-        logits_MNK: Out-of-fold logits of the members.
-        votes_M: The members' votes.
-        labels_N: True labels.
-        weights_N: Weight of each image, summing to 1.
-        of_members: The distances are by member: one temperature serves all.
+    minimises the ensemble's. Ties go to the lower weight. Distances are to the other signers'
+    Gaussians, logits are out-of-fold, and the images' weights sum to 1. Where distances are by
+    member (``of_members``), one temperature serves all.
     """
     temperatures = []
     for layers in [to_labels_MNK] if of_members else [each[None] for each in to_labels_MNK]:
@@ -139,6 +126,4 @@ def gda_predictions_of(values: dict[str, Any] | None) -> GdaPredictions | None:
     """From rule.json."""
     if values is None:
         return None
-    return GdaPredictions(
-        tuple(values["temperatures"]), float(values["weight"]), bool(values["of_members"])
-    )
+    return GdaPredictions(**{**values, "temperatures": tuple(values["temperatures"])})

@@ -68,13 +68,7 @@ class HandCountTraining:
         groups_B: NDArray[np.int64],
         pictures: HandCountImages,
     ) -> HandCountTraining:
-        """Prepare it.
-
-        Args:
-            signs_BD: Features of training signs; at most MOST, evenly spaced, are used.
-            groups_B: The fold of each.
-            pictures: Made pictures.
-        """
+        """Prepare it; of the signs, at most MOST, evenly spaced, are used."""
         if not len(signs_BD):
             raise ValueError("the hand-count detector needs at least one sign")
         some = slice(None, None, max(1, -(-len(signs_BD) // MOST)))

@@ -32,11 +32,8 @@ class MemberGda:
     gaussians: ClassGaussians  # the Gaussians
 
     def to_labels(self, features_ND: NDArray[np.float16], labels: int) -> NDArray[np.float64]:
-        """Squared Mahalanobis distance to each of K labels (N, K).
-
-        Args:
-            features_ND: Features of the same member's convolutions; the fifth layer's come first.
-            labels: K; a label without a Gaussian is as far as the farthest with one.
+        """Squared Mahalanobis distance to each of K labels (N, K); a label without a Gaussian is
+        as far as the farthest with one. The fifth layer's features come first.
         """
         to_some_NL, _ = label_distances(features_ND[:, :FIFTH_FEATURES], self.gaussians)
         return of_all_labels(to_some_NL, self.labels_L, labels)

@@ -55,12 +55,9 @@ class NearestNeighbours:
     ) -> NDArray[np.float64]:
         """1 − cosine similarity to the k-th nearest reference image, 0 to 2; 1 for a zero vector.
 
-        Args:
-            features_ND: Images.
-            k: Which neighbour; the last one if there are fewer (2 if there is none).
-            groups_N: With groups_B: reference images of the image's own group are left out, so that
-                a training signer's images are measured as an unseen signer's.
-            groups_B: Group of each reference image.
+        With fewer than k it is the last one (2 if there is none). With groups, reference images of
+        the image's own group are left out, so that a training signer's images are measured as an
+        unseen signer's.
         """
         out = []
         for start in range(0, len(features_ND), CHUNK):

@@ -58,12 +58,8 @@ def fit_in_distribution(
     """The non-increasing function that fits best in weighted least squares.
 
     One more sign is counted above all statistics and one more OOD image below all, as a conformal
-    p-value counts the image itself: no probability is exactly 0 or 1.
-
-    Args:
-        signs: Statistics of signs, one array per signer; each signer weighs the same.
-        ood: The same of images with held-out labels.
-        ood_prior: Share of OOD images among those shown, between 0 and 1.
+    p-value counts the image itself: no probability is exactly 0 or 1. Statistics of signs, and of
+    images with held-out labels, come as one array per signer; each signer weighs the same.
 
     Raises:
         ValueError: either is missing, a signer has none, a statistic is not a finite number, or the

@@ -41,9 +41,7 @@ class Predictor:
     ) -> EnsembleOutput:
         """What members and the reference set say of N images.
 
-        Args:
-            images_NHW3: The images.
-            progress: Called with (images whose frozen features are computed, images).
+        ``progress`` is called with (images whose frozen features are computed, images).
         """
         features = backbone.load(self.weights).of_images(images_NHW3, progress)
         labels, logits, of_members = len(self.ensemble.labels), [], []
@@ -73,7 +71,7 @@ class Answers:
     # the ensemble's probability of it, given that the image is a sign
     probability_N: NDArray[np.float64]
     confidence_N: NDArray[np.float64]  # probability that it is right, see ``Rule.confidence``
-    p_values_N: NDArray[np.float64]  # see ``Rule.p_values``
+    p_values_N: NDArray[np.float64]  # see ``Rule.p_of_tests``
     accepted_N: NDArray[np.bool_]  # whether the image is accepted
     # name of the score that speaks most against the image, also where it is accepted
     deciding_score_N: NDArray[np.str_]

@@ -117,12 +117,8 @@ class Distances:
 def fit_distance_models(
     reference: ReferenceSet, gda: bool, hand_count: HandCountDetector | None = None
 ) -> DistanceModels:
-    """Fit everything to a reference set.
-
-    Args:
-        reference: Training images.
-        gda: Whether the fifth layer's Gaussians are wanted.
-        hand_count: The detector, if it is fitted already.
+    """Fit everything to a reference set: with ``gda`` the fifth layer's Gaussians too, without
+    ``hand_count`` the detector.
     """
     labels_L = np.unique(reference.labels_B)
     third = fit_class_gaussians(reference.third_BD, reference.labels_B)
@@ -146,13 +142,9 @@ def models_of_other_signers(
     gda: bool,
     hand_count: Mapping[int, HandCountDetector] | None = None,
 ) -> dict[int, DistanceModels]:
-    """For each signer, what is fitted to the other signers' images.
+    """For each signer, what :func:`fit_distance_models` fits to the other signers' images.
 
-    Args:
-        reference: Training images; a signer need not have one there.
-        groups_N: The signers, any number of times each.
-        gda: Whether the fifth layer's Gaussians are wanted.
-        hand_count: For each signer, the detector of the others; None: it is fitted here.
+    ``groups_N`` names the signers, any number of times each; they need not have reference images.
 
     Raises:
         ValueError: a signer is left with nobody to compare with.
@@ -212,15 +204,8 @@ def distances_to_others(
     k: int,
     labels: int,
 ) -> Distances:
-    """Distances of images to the reference images of signers that they are not of.
-
-    Args:
-        features: The images' features, read some thousand at a time.
-        groups_N: The signer of each.
-        reference: Training images.
-        models: See :func:`models_of_other_signers`.
-        k: Which nearest neighbour.
-        labels: K.
+    """Distances of images, ``groups_N`` being their signers, to the reference images of the other
+    signers; ``models`` are those of :func:`models_of_other_signers`, and ``labels`` is K.
     """
     n = len(groups_N)
     layers = 1 + any(each.fifth is not None for each in models.values())
@@ -229,8 +214,7 @@ def distances_to_others(
     hand_count_N2, to_labels_MNK = np.zeros((n, len(COUNTS))), np.zeros((layers, n, labels))
     neighbours = NearestNeighbours.of(reference.fifth_BVD[:, 0])
     for group in np.unique(groups_N):
-        of_group = np.flatnonzero(groups_N == group)
-        fitted = models[int(group)]
+        of_group, fitted = np.flatnonzero(groups_N == group), models[int(group)]
         for start in range(0, len(of_group), AT_ONCE):
             rows = of_group[start : start + AT_ONCE]
             some = features.rows(rows)

@@ -98,11 +98,7 @@ def worst_region(to_labels_JNK: Floats, to_all_JN: Floats) -> Floats:
 
 
 def regional_distance(layers: Layers, regional: RegionalGaussians, whole_image_N: Floats) -> Floats:
-    """The score: :func:`worst_region` + WHOLE_IMAGE times the whole image's relative distance.
-
-    Args:
-        layers: Features of the images.
-        regional: Fitted Gaussians.
-        whole_image_N: ``relative_distance`` of ``class_gaussians.py``, of the third layer.
+    """The score: :func:`worst_region` + WHOLE_IMAGE times the whole image's relative distance,
+    ``relative_distance`` of ``class_gaussians.py`` in the third layer.
     """
     return worst_region(*regional.distances(layers)) + WHOLE_IMAGE * whole_image_N

@@ -72,12 +72,7 @@ def learn_then_test(
     For each of SHARES thresholds, "the risk exceeds max_error" is tested by the exact binomial tail
     P(Bin(n, max_error) ≤ errors) at level (1 − CONFIDENCE) / SHARES (Bonferroni); the highest
     threshold whose hypothesis is rejected is taken. The statement is about images that come as the
-    calibration images did, not about one whole new signer.
-
-    Args:
-        uncertainty_C: Total uncertainty.
-        wrong_C: Whether the image was read wrongly.
-        max_error: 0 to 1, exclusive.
+    calibration images did, not about one whole new signer. ``max_error`` lies between 0 and 1.
 
     Raises:
         ValueError: there is no image, or an uncertainty is not a finite number.

@@ -133,7 +133,9 @@ class Rule:
     def p_of_tests(self, scores: ByScore) -> Floats:
         """p-value by each test over its share of α, at most 1, (Q, N): OOD, then uncertainty.
 
-        With shares 1 − u and u, p / (1 − u) and p' / u (weighted Bonferroni).
+        With shares 1 − u and u, p / (1 − u) and p' / u (weighted Bonferroni). The smaller one is
+        the combined p-value of "a training label, signed by a new person, read with certainty": at
+        most a share α of a new signer's signs is rejected.
         """
         p_N = conformal_p(self.statistic(scores), self.loo_statistic(), self.weights_C)
         return self._over_shares(p_N, scores)
@@ -146,19 +148,9 @@ class Rule:
         p_N = conformal_p(scores[UNCERTAINTY_SCORE], calibration_C, self.weights_C)
         return np.minimum(np.stack([p_ood_N / (1 - u), p_N / u]), 1.0)
 
-    def p_values(self, scores: ByScore) -> Floats:
-        """Combined p-value of "a training label, signed by a new person, read with certainty",
-        (N,).
-
-        The smallest of :meth:`p_of_tests`: at most a share α of a new signer's signs is rejected.
-        """
-        return self.p_of_tests(scores).min(0)
-
     def rejection_score(self, scores: ByScore) -> Floats:
-        """−log of :meth:`p_values`, made continuous as by :func:`neg_log_p`; higher = rejected
-        sooner.
-
-        Without an uncertainty test it is the statistic.
+        """−log of the combined p-value, made continuous as by :func:`neg_log_p`; higher = rejected
+        sooner. Without an uncertainty test it is the statistic.
         """
         ood_N, u, weights = self.statistic(scores), self.uncertainty_share, self.weights_C
         if not u:
@@ -184,10 +176,6 @@ class Rule:
 
         P(in-distribution | statistic) × max_k p_k at the fitted temperature; where the first is not
         known, the second alone.
-
-        Args:
-            probs_NK: The ensemble's probabilities.
-            statistic_N: See :meth:`statistic`.
         """
         of_label_N = tempered(probs_NK, self.temperature).max(-1)
         if self.in_distribution is None:

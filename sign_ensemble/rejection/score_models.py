@@ -45,12 +45,8 @@ class ScoreModels:
     def distances(
         self, features: Features, of_members: Sequence[NDArray[np.float64]], labels: int
     ) -> Distances:
-        """Distances of images.
-
-        Args:
-            features: Frozen features of the images.
-            of_members: Squared distances (N, K) by each member's own GDA, where there are any.
-            labels: K.
+        """Distances of images, by frozen features; ``of_members`` are squared distances (N, K) by
+        each member's own GDA, where there are any.
         """
         models, fifth_ND = self.distance_models, features.fifth_ND
         regional_N, to_labels_MNK = mahalanobis_distances(features, models, labels)

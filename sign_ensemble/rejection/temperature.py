@@ -27,12 +27,8 @@ def tempered(probs_NK: NDArray[np.float64], temperature: float) -> NDArray[np.fl
 def fit_temperature(
     probs_NK: NDArray[np.float64], labels_N: NDArray[np.int64], weights_N: NDArray[np.float64]
 ) -> float:
-    """The temperature between LOWEST and HIGHEST with the lowest weighted negative log-likelihood.
-
-    Args:
-        probs_NK: The ensemble's probabilities of images of unseen signers.
-        labels_N: Their labels.
-        weights_N: Weight of each image, summing to 1.
+    """The temperature between LOWEST and HIGHEST with the lowest weighted negative log-likelihood
+    on images of unseen signers; the weights sum to 1.
     """
     logs_NK = np.log(np.maximum(probs_NK, TINY))
     rows = np.arange(len(labels_N))

@@ -135,12 +135,12 @@ def test_p_values_by_hand_every_signer_weighing_the_same() -> None:
     # the statistic of 1.5 lies between −log 1 and −log 13/15, below all but the first; of 3.5
     # between −log 11/15 and −log 9/15, below the last, which weighs a half; of 9 above all
     p = [1.0, (1 + 4 * 5 / 6) / 5, (1 + 4 / 2) / 5, 1 / 5]
-    assert one.p_values(scores_of(ood=f(0, 1.5, 3.5, 9))) == pytest.approx(p, **EXACT)
+    assert one.p_of_tests(scores_of(ood=f(0, 1.5, 3.5, 9))).min(0) == pytest.approx(p, **EXACT)
 
 
 def test_p_values_at_the_ends() -> None:
     scores = scores_of(ood=f(9, 0, 0), knn=f(0.9, 0.0, 0.9))  # the veto alone is enough
-    assert rule().p_values(scores) == pytest.approx([1 / 5, 1.0, 1 / 5], **EXACT)
+    assert rule().p_of_tests(scores).min(0) == pytest.approx([1 / 5, 1.0, 1 / 5], **EXACT)
 
 
 @pytest.mark.parametrize("n", [39, 99])
@@ -216,13 +216,13 @@ def test_each_test_has_its_share_of_alpha() -> None:
     both = two_tests()
     # p of the OOD test: 1, 2/5, 1, 1/5 over 3/4; of uncertainty: 1, 1, 2/5, 2/5 over 1/4
     by_hand = [1.0, 8 / 15, 1.0, 4 / 15]
-    assert both.p_values(scores) == pytest.approx(by_hand, **EXACT)
+    assert both.p_of_tests(scores).min(0) == pytest.approx(by_hand, **EXACT)
     swapped = two_tests(uncertainty_share=0.75)  # 4, 8/5, 4, 4/5 and 4/3, 4/3, 8/15, 8/15
-    assert swapped.p_values(scores) == pytest.approx([1.0, 1.0, 8 / 15, 8 / 15], **EXACT)
+    assert swapped.p_of_tests(scores).min(0) == pytest.approx([1.0, 1.0, 8 / 15, 8 / 15], **EXACT)
     assert both.p_of_tests(scores).argmin(0).tolist() == [0, 0, 0, 0]
     assert swapped.p_of_tests(scores).argmin(0).tolist() == [0, 0, 1, 1]
     alone = two_tests(uncertainty_share=0.0)
-    assert alone.p_values(scores) == pytest.approx([1.0, 2 / 5, 1.0, 1 / 5], **EXACT)
+    assert alone.p_of_tests(scores).min(0) == pytest.approx([1.0, 2 / 5, 1.0, 1 / 5], **EXACT)
     assert alone.p_of_tests(scores).shape == (1, 4)
     assert np.array_equal(alone.rejection_score(scores), alone.statistic(scores))
 
@@ -233,7 +233,7 @@ def test_a_higher_rejection_score_has_no_larger_p_value() -> None:
     both = two_tests(60, calibration=calibration, groups_C=np.arange(60) % 5)
     for varied, other in ((OOD, UNCERTAINTY), (UNCERTAINTY, OOD)):
         scores = {KNN: np.zeros(200), varied: rng.normal(size=200), other: np.full(200, -9.0)}
-        rejection_score, p = both.rejection_score(scores), both.p_values(scores)
+        rejection_score, p = both.rejection_score(scores), both.p_of_tests(scores).min(0)
         assert (np.diff(p[np.argsort(rejection_score)]) <= 1e-12).all()
     beyond_all = scores_of(ood=f(0, 0), uncertainty=f(50, 60))
     assert np.diff(both.rejection_score(beyond_all)) > 0  # ranks images of equal p-value
@@ -253,7 +253,7 @@ def test_two_tests_reject_no_more_than_alpha() -> None:
             uncertainty_share=0.5,
         )
         scores = {KNN: np.zeros(21), **{name: values[99:] for name, values in drawn.items()}}
-        rejected.append(1 - accepts(both.p_values(scores), both.target_coverage).mean())
+        rejected.append(1 - accepts(both.p_of_tests(scores).min(0), both.target_coverage).mean())
     assert 0.05 < np.mean(rejected) < 0.1
 
 
