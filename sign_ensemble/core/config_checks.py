@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -13,6 +14,9 @@ from sign_ensemble.core.number_ranges import rule_of
 from sign_ensemble.core.storage import storage_path
 
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for whatever `ray job submit` runs
+PATHS = (
+    "run.root", "run.storage", "data.root", "data.table", "data.extra_signers", "data.cache",
+)  # fmt: skip
 SEARCH_RANGES = (
     "dropout", "learning_rate", "weight_decay", "label_smoothing", "augment_prob", "backbone_rate",
 )  # fmt: skip
@@ -57,18 +61,11 @@ def check_job_paths(config: Config) -> None:
     Raises:
         UserError: names the first setting that is one.
     """
-    named = {
-        "run.root": config.run.root,
-        "run.storage": config.run.storage,
-        "data.root": config.data.root,
-        "data.table": config.data.table,
-        "data.extra_signers": config.data.extra_signers,
-        "data.cache": config.data.cache,
-        **{f"evaluate.near.{name}": path for name, path in config.evaluate.near.items()},
-        **{f"evaluate.far.{name}": path for name, path in config.evaluate.far.items()},
-    }
-    for name, path in named.items():
-        check_job_path(name, path)
+    for name in PATHS:
+        check_job_path(name, attrgetter(name)(config))
+    for kind in ("near", "far"):
+        for name, path in getattr(config.evaluate, kind).items():
+            check_job_path(f"evaluate.{kind}.{name}", path)
 
 
 def check_job_path(name: str, path: str | None) -> None:
