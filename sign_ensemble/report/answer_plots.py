@@ -113,13 +113,12 @@ def whiskers(figure: Mapping[str, Any]) -> list[list[float]]:
 def draw_sets(tree: Mapping[str, Any], axes: Axes) -> None:
     """Bars: known signs, then every OOD set."""
     names = ["known signs", *tree["sets"]]
-    kinds = ["known", *[each["kind"] for each in tree["sets"].values()]]
-    figures = [tree["known"]["coverage"], *[each["accepted"] for each in tree["sets"].values()]]
-    for at, (kind, figure) in enumerate(zip(kinds, figures, strict=True)):
-        axes.barh(at, figure["value"], height=0.62, color=COLOURS[kind])
-        axes.errorbar(
-            figure["value"], at, xerr=whiskers(figure), color=INK, linewidth=1, capsize=2.5
-        )
+    bars = [("known", tree["known"]["coverage"])]
+    bars += [(each["kind"], each["accepted"]) for each in tree["sets"].values()]
+    for at, (kind, figure) in enumerate(bars):
+        value = figure["value"]
+        axes.barh(at, value, height=0.62, color=COLOURS[kind])
+        axes.errorbar(value, at, xerr=whiskers(figure), color=INK, linewidth=1, capsize=2.5)
     single = [tree["single"]["sets"][name]["overconfident"]["value"] for name in tree["sets"]]
     axes.plot(
         single, range(1, len(names)), "D", color=COLOURS["single"], markeredgecolor=INK,
@@ -139,11 +138,11 @@ def draw_reliability(details: Mapping[str, Any], axes: Axes) -> None:
         ("before", "as it is", COLOURS["ensemble"], "-"),
         ("after", f"at temperature {details['temperature']:.2f}", COLOURS["good"], "--"),
     ):
-        bins = details["reliability"][when]["bins"]
+        found = details["reliability"][when]
         axes.plot(
-            [each["confidence"] for each in bins], [each["right"] for each in bins],
+            *([each[name] for each in found["bins"]] for name in ("confidence", "right")),
             marker="o", markersize=4, color=colour, linestyle=line,
-            label=f"{words}, ECE {details['reliability'][when]['ece']['value']:.3f}",
+            label=f"{words}, ECE {found['ece']['value']:.3f}",
         )  # fmt: skip
     axes.set(xlabel="mean probability", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.05))
     axes.legend(loc="lower right")

@@ -72,10 +72,8 @@ class Numbers:
         value = self.percent(*path, "value")
         if self.at(*path, "low") is None:
             return value
-        interval = Markup(" <small>{}–{}</small>").format(
-            self.percent(*path, "low"), self.percent(*path, "high")
-        )
-        return value + interval
+        low, high = self.percent(*path, "low"), self.percent(*path, "high")
+        return value + Markup(" <small>{}–{}</small>").format(low, high)
 
     def of_trial(self, number: int, name: str) -> Markup:
         """A trial's figure or hyperparameter."""
@@ -97,11 +95,9 @@ def galleries(results: Results) -> list[tuple[str, list[tuple[str, list[dict[str
         row["data"] = base64.b64encode(row["picture"]).decode()
     found = []
     for name in GALLERIES:
-        of_gallery = groupby(
-            (row for row in rows if row["gallery"] == name), key=lambda row: row["set"]
-        )
-        sets = [(each, sorted(some, key=lambda r: -r["confidence"])) for each, some in of_gallery]
-        if sets:
+        of_gallery = [row for row in rows if row["gallery"] == name]
+        by_set = groupby(of_gallery, key=lambda row: row["set"])
+        if sets := [(each, sorted(some, key=lambda r: -r["confidence"])) for each, some in by_set]:
             found.append((name, sets))
     return found
 
@@ -116,12 +112,7 @@ def flat_settings(settings: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, 
 
 
 def rendered(runs: Sequence[Results], plots: Sequence[Mapping[str, Sequence[Shown]]]) -> str:
-    """The page.
-
-    Args:
-        runs: Side by side, in this order.
-        plots: Of each run, its plots by section: answers, scores, search.
-    """
+    """The page: runs side by side, with each one's plots by section (answers, scores, search)."""
     environment = Environment(
         loader=PackageLoader("sign_ensemble.report", "."),
         autoescape=True,
@@ -139,10 +130,7 @@ def rendered(runs: Sequence[Results], plots: Sequence[Mapping[str, Sequence[Show
             "params": params_of(results.trials),
             "galleries": galleries(results),
             "settings": flat_settings(results.settings),
-            "set_aside": [
-                *map(": ".join, results.set_aside),
-                *results.metrics["about"]["set_aside"],
-            ],
+            "set_aside": [*results.set_aside, *results.metrics["about"]["set_aside"]],
         }
         for results, shown in zip(runs, plots, strict=True)
     ]

@@ -67,9 +67,7 @@ def legend_on_top(axes: Axes) -> None:
 def saved(plot: Plot, salt: str) -> tuple[str, bytes]:
     """SVG text and PNG of the plot, the same at every call.
 
-    Args:
-        plot: What is drawn.
-        salt: Makes ids inside the SVG unique in a page with many.
+    ``salt`` makes ids inside the SVG unique in a page with many.
     """
     with mpl.rc_context({**STYLE, "svg.hashsalt": f"{salt} {plot.name}"}):
         figure = Figure(figsize=(WIDTH, plot.height), layout="constrained")

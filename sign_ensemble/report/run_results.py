@@ -28,7 +28,7 @@ class Results:
     trials: tuple[Mapping[str, Any], ...]  # rows of trials.parquet, best first
     members: tuple[Mapping[str, Any], ...]  # as members/index.json lists them
     importances: Mapping[str, float]  # of hyperparameters, see :func:`importances`
-    set_aside: tuple[tuple[str, str], ...]  # path and reason of each unusable image
+    set_aside: tuple[str, ...]  # path and reason of each unusable image
     settings: Mapping[str, Mapping[str, Any]]  # config.yaml, by group
     seconds: Mapping[str, float]  # of each stage
 
@@ -58,7 +58,7 @@ def read_results(run: RunFolder) -> Results:
         trials=tuple(rows_of(run.trials_table)),
         members=tuple(read_json(run.members / "index.json")["members"]),
         importances=importances(run.study),
-        set_aside=tuple((r["path"], r["reason"]) for r in aside if r["split"] == "set-aside"),
+        set_aside=tuple(f"{r['path']}: {r['reason']}" for r in aside if r["split"] == "set-aside"),
         settings=yaml.safe_load(run.config.read_text()),
         seconds=read_json(run.timings) if run.timings.is_file() else {},
     )

@@ -30,12 +30,8 @@ MARKS = {  # by status: marker, colour
 
 def params_of(trials: Sequence[Mapping[str, Any]]) -> list[str]:
     """The hyperparameters among a trial's columns."""
-    columns = dict.fromkeys(name for trial in trials for name in trial)
-    return [
-        name
-        for name in columns
-        if name not in NOT_PARAMS and not name.startswith(("nll_", "accuracy_"))
-    ]
+    columns = dict.fromkeys(name for trial in trials for name in trial if name not in NOT_PARAMS)
+    return [name for name in columns if not name.startswith(("nll_", "accuracy_"))]
 
 
 def search_plots(results: Results) -> Iterator[Plot]:
@@ -84,10 +80,9 @@ def draw_history(trials: Sequence[Mapping[str, Any]], members: set[int], axes: A
             )  # fmt: skip
     complete = [trial for trial in trials if trial["status"] == "complete"]
     if complete:
+        numbers = [trial["number"] for trial in complete]
         best = np.minimum.accumulate([trial["nll"] for trial in complete])
-        axes.step(
-            [trial["number"] for trial in complete], best, where="post", color=INK, linewidth=1
-        )
+        axes.step(numbers, best, where="post", color=INK, linewidth=1)
     chosen = [trial for trial in complete if trial["number"] in members]
     if chosen:
         axes.plot(

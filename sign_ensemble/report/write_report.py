@@ -27,14 +27,11 @@ SECTIONS: dict[str, Callable[[Results], Iterator[Plot]]] = {
 def write_report(
     runs: Sequence[RunFolder],
     page: StoragePath,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] = lambda done, of: None,
 ) -> None:
     """Write the page of one run or of several side by side, and each run's plots to its figures/.
 
-    Args:
-        runs: Evaluated runs.
-        page: Where the page is written.
-        progress: Called with (plots drawn, plots).
+    ``progress`` is called with (plots drawn, plots).
 
     Raises:
         UserError: a run was not evaluated, or a file of it cannot be used.
@@ -52,11 +49,9 @@ def write_report(
                 svg, png = saved(plot, each.name)
                 write(run.figures / f"{plot.name}.svg", svg.encode())
                 write(run.figures / f"{plot.name}.png", png)
-                title = str(escape(plot.title))
-                drawn[section].append(Shown(plot, Markup(inline(svg, title))))
+                drawn[section].append(Shown(plot, Markup(inline(svg, str(escape(plot.title))))))
                 done += 1
-                if progress:
-                    progress(done, total)
+                progress(done, total)
         shown.append(drawn)
     write(page, rendered(results, shown).encode())
 

@@ -11,16 +11,13 @@ from rich.table import Table
 
 from sign_ensemble.core.console import OUT, say
 from sign_ensemble.search.records import TrialRecord
+from sign_ensemble.search.selection import ranked
 
 
 class SearchTable:
     """Shows trials done, running and pruned, the best so far, and the time left.
 
-    Args:
-        trials: Number of trials of the search.
-        folds: Folds of a trial.
-        ended: Trials of an earlier call.
-        on_end: Called with the record of every ended trial.
+    ``ended`` are trials of an earlier call; ``on_end`` is called with every ended trial's record.
     """
 
     def __init__(
@@ -70,15 +67,13 @@ class SearchTable:
 
     def summary(self) -> str:
         """One line: counts, best so far, time left."""
-        complete = [r for r in self._ended.values() if r.status == "complete"]
         pruned = sum(r.status == "pruned" for r in self._ended.values())
-        best = min(complete, key=lambda r: r.nll, default=None)
         text = (
             f"{len(self._ended)} of {self._trials} done ({pruned} pruned), "
             f"{len(self._running)} running"
         )
-        if best is not None:
-            text += f", best nll {best.nll:.4f} (trial {best.number})"
+        if complete := ranked([*self._ended.values()]):
+            text += f", best nll {complete[0].nll:.4f} (trial {complete[0].number})"
         done, left = len(self._ended) - self._before, self._trials - len(self._ended)
         if done > 0 and left > 0:
             text += f", about {(time.monotonic() - self._began) / done * left / 60:.1f} min left"
@@ -90,10 +85,7 @@ class SearchTable:
         table = Table(title=self.summary())
         for name in ("trial", "state", "folds", "nll", "accuracy", "h1-h2", "dropout", "rate"):
             table.add_column(name, justify="right")
-        best = sorted(
-            (r for r in self._ended.values() if r.status == "complete"), key=lambda r: r.nll
-        )
-        for record in best[:8]:
+        for record in ranked([*self._ended.values()])[:8]:
             p = record.params
             table.add_row(
                 str(record.number), record.status, str(len(record.folds)), f"{record.nll:.4f}",

@@ -79,17 +79,8 @@ def fold_key(task: Task, recipe: MemberConfig, fold: int, seed: int) -> str:
 def evaluate_fold(
     run: RunFolder, task: Task, recipe: MemberConfig, number: int, fold: int
 ) -> dict[str, Any]:
-    """Train a fold model and evaluate it on its fold, or read the file of an earlier call.
-
-    Args:
-        run: Where the file is.
-        task: Features, labels, folds; for an end-to-end trial also images, with its settings.
-        recipe: Of the head.
-        number: The trial's number.
-        fold: The held-out fold.
-
-    Returns:
-        The fold's figures.
+    """The fold's figures: a fold model is trained and evaluated on its fold, or the file of an
+    earlier call is read. The task of an end-to-end trial has images, with its settings.
     """
     seed = seed_of(task.seed, number, fold)
     key = fold_key(task, recipe, fold, seed)

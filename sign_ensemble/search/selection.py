@@ -40,15 +40,9 @@ def greedy(
     """Forward selection with replacement (Caruana et al. 2004) on out-of-fold predictions.
 
     From the empty ensemble on, the trial is added ``size`` times whose addition gives the mean of
-    probabilities with the lowest loss; the shortest such list with the lowest loss is kept.
-
-    Args:
-        probs_TNK: Trial number → out-of-fold probabilities (N, K).
-        loss: Of the ensemble's probabilities (N, K), such as :func:`fold_mean_nll`.
-        size: Most votes.
-
-    Returns:
-        Trial number → votes.
+    probabilities with the lowest loss; the shortest such list with the lowest loss is kept. Takes
+    trial number → out-of-fold probabilities (N, K), and gives trial number → votes, at most
+    ``size``; ``loss`` is of the ensemble's probabilities (N, K), such as :func:`fold_mean_nll`.
     """
     total_NK = np.zeros_like(next(iter(probs_TNK.values())))
     chosen: list[int] = []

@@ -80,17 +80,8 @@ def search_trials(
 ) -> list[TrialRecord]:
     """Run the missing trials, and complete pruned ones if fewer than ``size`` are complete.
 
-    Args:
-        run: Where records are read and written.
-        task: Features, labels, folds.
-        projected: Training images projected on principal components, see :class:`Task`.
-        default: Recipe of trial 0, and what the others do not vary.
-        search: Ranges, number, resources.
-        size: Complete trials needed.
-        observer: Notified of every event.
-
-    Returns:
-        The records of all ended trials, by number.
+    ``default`` is the recipe of trial 0, and what the others do not vary; ``projected`` see
+    :class:`Task`. Returns the records of all ended trials, by number.
 
     Raises:
         UserError: no trial was completed.
@@ -98,10 +89,10 @@ def search_trials(
     for record in read_records(run):
         if record.status == "failed":  # a new call tries it again
             (run.trial(record.number) / "trial.json").unlink()
-    threads = search.cpus_per_trial
     work = tune.with_parameters(
-        run_trial, run=run, task=task, projected=projected, default=default, threads=threads
-    )
+        run_trial, run=run, task=task, projected=projected, default=default,
+        threads=search.cpus_per_trial,
+    )  # fmt: skip
     calls = _TuneCalls(run, task, search, observer, work)
     calls.run_missing(default)
     calls.complete(trials_to_complete(read_records(run), size))

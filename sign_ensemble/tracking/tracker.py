@@ -37,13 +37,8 @@ class Tracker:
     becomes offline when wandb finds no key (WANDB_API_KEY, netrc, its settings; there is no prompt)
     or the server does not accept it within WANDB_HTTP_TIMEOUT (10 s), and at the first fault; the
     first fault of an offline tracker disables it. Each is one line for the user, shown by the next
-    call. Nothing here raises, and only :meth:`close` waits.
-
-    Args:
-        config: Mode, project and entity.
-        run: Its folder gets wandb's files (of a run on an object store, one in TMPDIR), its name
-            becomes the group.
-        say: Shows one line to the user.
+    call. Nothing here raises, and only :meth:`close` waits. The run's folder (of a run on an object
+    store, one in TMPDIR) gets wandb's files, its name becomes the group.
     """
 
     def __init__(self, config: WandbConfig, run: RunFolder, say: Callable[[str], None]) -> None:
@@ -87,21 +82,15 @@ class Tracker:
     ) -> None:
         """Log the finished ensemble: figures, tables, plots, and its files as an artifact.
 
-        Args:
-            config: What is logged as the run's config.
-            metrics: What metrics.json holds.
-            paths: Files and folders of the ensemble; above 1 GB together they are left out, with a
-                line about it.
+        Files above 1 GB together are left out, with a line about it.
         """
         self._begin(WandbRuns.evaluation, config, metrics, paths)
 
     def close(self, interrupted: bool = False) -> None:
         """Wait until all is logged and wandb's process has ended; later calls do nothing.
 
-        An interrupt ends the wait; what is not logged by then is left out.
-
-        Args:
-            interrupted: The command was interrupted before: wait HURRY_SECONDS only.
+        An interrupt ends the wait; what is not logged by then is left out. After an earlier
+        interrupt of the command, the wait is HURRY_SECONDS at most.
         """
         used, self._used = self._used, False
         try:

@@ -28,12 +28,8 @@ def report(
 ) -> Report:
     """The report, not yet saved; calls no server.
 
-    Args:
-        entity: Who owns it.
-        project: Where the runs are.
-        group: Only the runs of one run folder; None takes all of the project.
-        params: Hyperparameters, and whether each is logarithmic.
-        sets: OOD sets whose share of accepted images is shown.
+    ``group`` takes only the runs of one run folder, ``params`` are hyperparameters, and whether
+    each is logarithmic, ``sets`` the OOD sets whose share of accepted images is shown.
     """
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb_workspaces.reports.v2 as wr

@@ -25,10 +25,7 @@ ANSWERS = tuple(name for name in answers_table.SCHEMA.names if name not in ("gal
 def tables(run: RunFolder, metrics: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Tables of the sets, of every image's answer, of the galleries with pictures, of trials.
 
-    Args:
-        run: Where answers and trials are read.
-        metrics: What metrics.json holds.
-        folder: Takes the pictures' files, until the tables are logged.
+    ``folder`` takes the pictures' files, until the tables are logged.
     """
     import wandb
 
@@ -86,10 +83,7 @@ def is_null(value: Any) -> bool:
 def plots(run: RunFolder, metrics: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The report's plots as images, and the risk-coverage curve as a plot of W&B's own.
 
-    Args:
-        run: Where the plots are.
-        metrics: What metrics.json holds.
-        folder: Takes copies of plots on an object store, until they are logged.
+    ``folder`` takes copies of plots on an object store, until they are logged.
     """
     import wandb
 
@@ -100,8 +94,7 @@ def plots(run: RunFolder, metrics: Mapping[str, Any], folder: Path) -> dict[str,
         if path != file:
             path.write_bytes(file.read_bytes())
         found[f"plots/{path.stem}"] = wandb.Image(str(path))
-    curves = metrics.get("details", {}).get("curve")
-    if curves:
+    if curves := metrics.get("details", {}).get("curve"):
         names = ("ensemble", "single")
         found["risk_coverage"] = wandb.plot.line_series(
             xs=[curves[name]["coverage"] for name in names],
