@@ -168,8 +168,9 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, evaluations: int) -> dic
     tree = evaluate(known, labels_N, np.array(signers), ood, rule, best, bootstrap)
     tree["details"] = details(known, labels_N, ood, rule, best, labels, bootstrap)
     pictures = partial(read_images, test, listed.root, config.data)
-    name, paths, of = answers_table.KNOWN, test.column("path").to_pylist(), (signers, labels_N)
-    known_rows = rows_of(name, name, known, paths, predictor.ensemble.labels, best, pictures, of)
+    kind, paths = answers_table.KNOWN, test.column("path").to_pylist()
+    truth = (signers, labels_N)
+    known_rows = rows_of(kind, kind, known, paths, predictor.ensemble.labels, best, pictures, truth)
     answers_table.write(in_one_table([known_rows, *ood_rows]), run.answers)
     tree["evaluations"] = evaluations
     tree["about"] = {**about(config, settings, listed, predictor), "set_aside": set_aside}
