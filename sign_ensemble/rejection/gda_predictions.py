@@ -126,4 +126,4 @@ def gda_predictions_of(values: dict[str, Any] | None) -> GdaPredictions | None:
     """From rule.json."""
     if values is None:
         return None
-    return GdaPredictions(**{**values, "temperatures": tuple(values["temperatures"])})
+    return GdaPredictions(tuple(values["temperatures"]), values["weight"], values["of_members"])

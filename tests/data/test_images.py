@@ -313,8 +313,8 @@ def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(
 
 def test_other_formats_are_decoded_whole() -> None:
     content = encoded(photograph(640, 480))
-    whole, _ = decode_rgb(content, max_pixels=10**6, min_side=1, square=(32, "pad"))
-    assert whole.shape[0] == 480
+    padded, _ = decode_rgb(content, max_pixels=10**6, min_side=1, square=(32, "pad"))
+    assert padded.shape[0] == 480
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
