@@ -34,7 +34,7 @@ from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data.backbone import HEAD_FEATURES
 from sign_ensemble.data.row_cache import RowSchema, cached_rows
 from sign_ensemble.learning.cluster_resources import concurrent_trials
-from sign_ensemble.learning.head_training import fold_result
+from sign_ensemble.learning.fold_models import fold_result
 from sign_ensemble.learning.principal_components import ProjectedImages
 from sign_ensemble.learning.task import FoldResult, Task
 from sign_ensemble.search import records, trials

@@ -27,7 +27,7 @@ from shared.results import (
 
 from sign_ensemble.core.command_line import config_of, parser_for
 from sign_ensemble.core.config import MemberConfig
-from sign_ensemble.learning.head_training import fit_fold
+from sign_ensemble.learning.fold_models import fit_fold
 from sign_ensemble.learning.task import seed_of
 from sign_ensemble.pipeline.preparation import Prepared, prepare
 

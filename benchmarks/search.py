@@ -58,7 +58,8 @@ from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.data.backbone import FIFTH_FEATURES
 from sign_ensemble.data.feature_cache import plain_features
-from sign_ensemble.learning.head_training import fit_fold, fit_rows, recipe_of
+from sign_ensemble.learning.fold_models import fit_fold
+from sign_ensemble.learning.head_training import fit_rows, recipe_of
 from sign_ensemble.learning.task import Task, seed_of
 from sign_ensemble.pipeline.preparation import prepare
 from sign_ensemble.search.records import read_records

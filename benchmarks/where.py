@@ -32,7 +32,7 @@ PARTS = {  # what is found in a frame's file or function; the first that fits
     "principal components": ("learning/principal_components.py",),
     "optimizer's steps": ("learning/optimizer.py", "torch/optim/", "clip_grad"),
     "heads: forward and backward": ("learning/training_loop.py", "learning/network.py"),
-    "heads: evaluation": ("learning/head_training.py", "metrics/"),
+    "heads: evaluation": ("learning/fold_models.py", "metrics/"),
     "choice of members": ("search/selection.py", "pipeline/members.py"),
     "distances to the reference set": (
         "rejection/nearest_neighbours.py", "rejection/class_gaussians.py",

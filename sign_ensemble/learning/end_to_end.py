@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.core.storage import remove_folder, storage_path
 from sign_ensemble.data import backbone
-from sign_ensemble.learning.head_training import fit_rows, fold_result
+from sign_ensemble.learning.fold_models import fold_result
+from sign_ensemble.learning.head_training import fit_rows
 from sign_ensemble.learning.member import Card, Member, load, save
 from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.learning.task import EndToEnd, FoldResult, PixelTask, Task

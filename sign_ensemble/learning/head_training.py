@@ -1,12 +1,11 @@
-"""Training a head on cached features, and evaluating it on an unseen fold.
+"""Training a head on cached features.
 
-Letters: N training images, or images of one fold; R rows of a cache file; V an image and its
+Letters: N training images; R rows of a cache file; V an image and its
 augmented copies; P principal components; D features; K labels.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +18,7 @@ from sign_ensemble import metrics
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.core.device import best_device
 from sign_ensemble.data.backbone import HEAD_FEATURES
-from sign_ensemble.learning.network import Head, logits_of
+from sign_ensemble.learning.network import Head, logits_of, softmax
 from sign_ensemble.learning.optimizer import adamw_for
 from sign_ensemble.learning.principal_components import (
     CHUNK,
@@ -28,7 +27,7 @@ from sign_ensemble.learning.principal_components import (
     cached_unseen_projection,
     projection_key,
 )
-from sign_ensemble.learning.task import FoldResult, Task
+from sign_ensemble.learning.task import Task
 from sign_ensemble.learning.training_loop import FeatureBatches, FitResult, fit, head_schedule
 
 
@@ -144,81 +143,3 @@ def train_head(
         stop_early = validation_nll if validation_N.any() else None
         fitted = fit(head, batches, head_schedule(recipe), optimizer, device, stop_early)
     return ProjectedHead(head, fitted, subspace, key)
-
-
-def fit_fold(
-    task: Task, recipe: MemberConfig, fold: int, seed: int
-) -> tuple[FoldResult, ProjectedHead]:
-    """:func:`train_head` on all folds but ``fold``, evaluated on that one."""
-    began = time.monotonic()
-    trained = train_head(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
-    in_fold_N = task.folds_N == fold
-    row_N = task.features.row_N[in_fold_N]
-    key = projection_key(task.features, row_N, 0)
-    logits_NK = trained.logits(key, lambda: task.features.open()[row_N, 0])
-    epochs = trained.fitted.epochs, trained.fitted.best_epoch
-    return fold_result(fold, task.labels_N[in_fold_N], logits_NK, epochs, began), trained
-
-
-def fold_result(
-    fold: int,
-    labels_N: NDArray[np.int64],
-    logits_NK: NDArray[np.float32],
-    epochs: tuple[int, int],
-    began: float,
-) -> FoldResult:
-    """The figures of a fold model by its logits of the held-out fold.
-
-    ``epochs`` are the number that was run and the best one; ``began`` is of the monotonic clock.
-    """
-    probs_NK = softmax(logits_NK)
-    return FoldResult(
-        fold=fold,
-        n=len(labels_N),
-        nll=float(metrics.nll(probs_NK, labels_N)),
-        accuracy=float(metrics.accuracy(probs_NK, labels_N)),
-        ece=float(metrics.ece(*metrics.top_class(probs_NK, labels_N))),
-        epochs=epochs[0],
-        best_epoch=epochs[1],
-        seconds=time.monotonic() - began,
-        logits_NK=logits_NK,
-    )
-
-
-def softmax(logits_NK: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities, by torch: loading SciPy as well would delay every worker."""
-    probs_NK: NDArray[np.float64] = torch.from_numpy(logits_NK).double().softmax(-1).numpy()
-    return probs_NK
-
-
-def fold_of_each(
-    signers_N: NDArray[np.str_], labels_N: NDArray[np.int64], most: int, seed: int
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Folds for leave-one-signer-out over the training images.
-
-    A signer is a fold; with more signers than ``most``, the largest signers come first and each
-    joins the fold that is smallest by then. Without signers (all names empty) folds are random
-    images, spread evenly over labels.
-
-    Returns:
-        Fold of each image, and each fold's name: its signers joined by +.
-    """
-    names, counts = np.unique(signers_N, return_counts=True)
-    if list(names) == [""]:
-        rng = np.random.default_rng(seed)
-        folds_N = np.zeros(len(labels_N), np.int64)
-        n = min(most, int(np.bincount(labels_N).min()), 4)
-        for label in np.unique(labels_N):
-            of_label = rng.permutation(np.flatnonzero(labels_N == label))
-            folds_N[of_label] = np.arange(len(of_label)) % n
-        return folds_N, tuple(f"random-{fold}" for fold in range(n))
-    groups: list[list[str]] = [[] for _ in range(min(most, len(names)))]
-    sizes = [0] * len(groups)
-    for i in sorted(range(len(names)), key=lambda i: (-counts[i], names[i])):
-        smallest = sizes.index(min(sizes))
-        groups[smallest].append(str(names[i]))
-        sizes[smallest] += int(counts[i])
-    groups = sorted(sorted(group) for group in groups)
-    fold_of = {name: fold for fold, group in enumerate(groups) for name in group}
-    folds_N = np.array([fold_of[str(name)] for name in signers_N], np.int64)
-    return folds_N, tuple("+".join(group) for group in groups)

@@ -110,3 +110,9 @@ def logits_of(head: Head, features_ND: NDArray[np.float16]) -> NDArray[np.float3
             chunk_ND = torch.from_numpy(np.asarray(features_ND[start : start + CHUNK]))
             parts.append(head.logits(chunk_ND.to(device).float()))
     return torch.cat(parts).cpu().numpy()
+
+
+def softmax(logits_NK: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities, by torch: loading SciPy as well would delay every worker."""
+    probs_NK: NDArray[np.float64] = torch.from_numpy(logits_NK).double().softmax(-1).numpy()
+    return probs_NK

@@ -15,10 +15,10 @@ from scipy.special import softmax
 from sign_ensemble.core.atomic_files import read_json
 from sign_ensemble.core.console import say
 from sign_ensemble.pipeline.finetuned_members import pixel_task
-from sign_ensemble.pipeline.fold_models import member_gdas, read_out_of_fold
 from sign_ensemble.pipeline.hand_count_pictures import hand_count_images
 from sign_ensemble.pipeline.held_out_labels import held_out_scores
 from sign_ensemble.pipeline.members import best_trial
+from sign_ensemble.pipeline.out_of_fold import member_gdas, read_out_of_fold
 from sign_ensemble.pipeline.out_of_signer import (
     distances_to_other_signers,
     reference_rows,

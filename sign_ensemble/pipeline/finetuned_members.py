@@ -26,7 +26,6 @@ from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.data.image_cache import pixels_of_rows
 from sign_ensemble.learning.member import HEAD_ALONE, Card
 from sign_ensemble.learning.task import NO_FOLD, EndToEnd, PixelTask, finetune_settings
-from sign_ensemble.pipeline.fold_models import predict_folds
 from sign_ensemble.pipeline.members import (
     ALL_FOLDS,
     card_of,
@@ -34,6 +33,7 @@ from sign_ensemble.pipeline.members import (
     train_heads,
     write_index,
 )
+from sign_ensemble.pipeline.out_of_fold import predict_folds
 from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.search.records import TrialRecord, out_of_fold
 

@@ -24,7 +24,7 @@ from sign_ensemble.data.feature_cache import Compute, features_of_rows
 from sign_ensemble.data.images import SetAside, read_image
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.row_cache import CachedArray
-from sign_ensemble.learning.head_training import fold_of_each
+from sign_ensemble.learning.fold_models import fold_of_each
 from sign_ensemble.learning.task import Task
 
 

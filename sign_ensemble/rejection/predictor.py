@@ -20,6 +20,7 @@ from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.data import backbone
 from sign_ensemble.data.feature_cache import preprocessing_of
 from sign_ensemble.rejection import rule_file
+from sign_ensemble.rejection.confidence import confidence
 from sign_ensemble.rejection.ensemble import Ensemble, EnsembleOutput, load_ensemble
 from sign_ensemble.rejection.gda_predictions import ensemble_output
 from sign_ensemble.rejection.rule import Rule, accepts
@@ -70,7 +71,7 @@ class Answers:
     labels_N: NDArray[np.int64]  # index of the likeliest label
     # the ensemble's probability of it, given that the image is a sign
     probability_N: NDArray[np.float64]
-    confidence_N: NDArray[np.float64]  # probability that it is right, see ``Rule.confidence``
+    confidence_N: NDArray[np.float64]  # probability that it is right, see ``confidence.py``
     p_values_N: NDArray[np.float64]  # see ``Rule.p_of_tests``
     accepted_N: NDArray[np.bool_]  # whether the image is accepted
     # name of the score that speaks most against the image, also where it is accepted
@@ -111,7 +112,7 @@ def answer(output: EnsembleOutput, rule: Rule) -> Answers:
         scores=scores,
         labels_N=probs_NK.argmax(-1),
         probability_N=probs_NK.max(-1),
-        confidence_N=rule.confidence(probs_NK, each.max(0)),
+        confidence_N=confidence(probs_NK, each.max(0), rule.temperature, rule.in_distribution),
         p_values_N=p_values_N,
         accepted_N=~(rejected_N | uncertain_N),
         deciding_score_N=np.where(

@@ -39,7 +39,6 @@ from sign_ensemble.rejection.scores import (
     UNCERTAINTY_SCORE,
     vetoes_among,
 )
-from sign_ensemble.rejection.temperature import tempered
 
 ByScore = Mapping[str, Floats]
 
@@ -97,7 +96,7 @@ class Rule:
     calibration: dict[str, Floats]
     groups_C: NDArray[np.int64]  # the signer (fold) of each calibration image
     single_C: Floats  # 1 − max probability of the best member: what a single model would reject by
-    temperature: float  # see ``temperature.py``; used by confidence alone
+    temperature: float  # see ``temperature.py``; for ``confidence.py`` alone
     # P(in-distribution | statistic), see ``p_in_distribution.py``; None where it is not known
     in_distribution: InDistribution | None = None
     # see ``risk_control.py``; None where it was not asked for
@@ -170,17 +169,6 @@ class Rule:
         loo_C = self.loo_statistic()
         p_C = self._over_shares(conformal_p(loo_C, loo_C, self.weights_C), self.calibration)
         return accepts(p_C.min(0), self.target_coverage)
-
-    def confidence(self, probs_NK: Floats, statistic_N: Floats) -> Floats:
-        """Probability that the likeliest label is right, (N,).
-
-        P(in-distribution | statistic) × max_k p_k at the fitted temperature; where the first is not
-        known, the second alone.
-        """
-        of_label_N = tempered(probs_NK, self.temperature).max(-1)
-        if self.in_distribution is None:
-            return of_label_N
-        return of_label_N * self.in_distribution.of(statistic_N)
 
 
 def accepts(p_values_N: Floats, target_coverage: float) -> NDArray[np.bool_]:

@@ -32,7 +32,8 @@ from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.learning.end_to_end import fit_end_to_end_fold
-from sign_ensemble.learning.head_training import fit_fold, recipe_of
+from sign_ensemble.learning.fold_models import fit_fold
+from sign_ensemble.learning.head_training import recipe_of
 from sign_ensemble.learning.task import FoldResult, Task, seed_of
 
 FIGURES = [each.name for each in fields(FoldResult) if each.name != "logits_NK"]  # of a fold

@@ -20,11 +20,10 @@ from sign_ensemble.data.backbone import HEAD_FEATURES
 from sign_ensemble.data.feature_cache import plain_features
 from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning import head_training
+from sign_ensemble.learning.fold_models import fit_fold, fold_of_each
 from sign_ensemble.learning.head_training import (
     bootstrap_rows,
-    fit_fold,
     fit_rows,
-    fold_of_each,
     recipe_of,
     validation_mask,
 )

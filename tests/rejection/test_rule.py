@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from sign_ensemble.rejection.conformal import conformal_p, loo_neg_log_p, neg_log_p
-from sign_ensemble.rejection.p_in_distribution import InDistribution
 from sign_ensemble.rejection.risk_control import RiskControl
 from sign_ensemble.rejection.rule import (
     Rule,
@@ -197,15 +196,6 @@ def test_risk_control_rejects_what_is_too_uncertain() -> None:
     assert not rule().too_uncertain(scores).any()
     unsupported = rule(risk_control=RiskControl(0.001, images=400))
     assert not unsupported.too_uncertain(scores).any()
-
-
-def test_confidence_by_hand() -> None:
-    probs, statistic = np.array([[0.8, 0.2], [0.2, 0.8]]), f(0.0, 2.0)
-    assert rule().confidence(probs, statistic) == pytest.approx([0.8, 0.8], **EXACT)
-    tempered = rule(temperature=2.0)  # square roots: 2 to 1
-    assert tempered.confidence(probs, statistic) == pytest.approx([2 / 3, 2 / 3], **EXACT)
-    known = replace(tempered, in_distribution=InDistribution(0.5, f(0, 4), f(0.9, 0.1)))
-    assert known.confidence(probs, statistic) == pytest.approx([0.6, 1 / 3], **EXACT)
 
 
 # --- two tests ------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data.backbone import HEAD_FEATURES
 from sign_ensemble.data.row_cache import CachedArray
-from sign_ensemble.learning.head_training import fit_fold
+from sign_ensemble.learning.fold_models import fit_fold
 from sign_ensemble.learning.task import FoldResult, Task, seed_of
 from sign_ensemble.search import records
 from sign_ensemble.search.records import (
