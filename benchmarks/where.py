@@ -38,7 +38,7 @@ PARTS = {  # what is found in a frame's file or function; the first that fits
         "rejection/nearest_neighbours.py", "rejection/class_gaussians.py",
         "rejection/regional_mahalanobis.py", "rejection/gda_predictions.py",
     ),
-    "rule": ("rejection/", "pipeline/calibration.py", "pipeline/held_out_labels.py"),
+    "rule": ("rejection/", "pipeline/rule_calibration.py", "pipeline/held_out_labels.py"),
     "evaluation": (
         "pipeline/metrics_tree.py", "pipeline/report_details.py", "pipeline/evaluation.py",
     ),

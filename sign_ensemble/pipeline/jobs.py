@@ -24,11 +24,11 @@ from sign_ensemble.core.storage import StorageError
 from sign_ensemble.data import backbone
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.learning.cluster_resources import check_room, concurrent_trials
-from sign_ensemble.pipeline.calibration import build_rule
 from sign_ensemble.pipeline.evaluation import check_sets, evaluate_run
 from sign_ensemble.pipeline.finetuned_members import build_finetuned
 from sign_ensemble.pipeline.members import build_members
 from sign_ensemble.pipeline.preparation import Prepared, list_images, prepare
+from sign_ensemble.pipeline.rule_calibration import build_rule
 from sign_ensemble.pipeline.searching import search, search_has_ended
 from sign_ensemble.search.records import TrialRecord, evaluate_all_folds, read_records, write_table
 from sign_ensemble.search.space import default_params

@@ -32,13 +32,13 @@ from sign_ensemble.rejection.conformal import (
     signer_weights,
 )
 from sign_ensemble.rejection.p_in_distribution import InDistribution
-from sign_ensemble.rejection.risk_control import RiskControl
 from sign_ensemble.rejection.scores import (
     HAND_COUNT_SCORES,
     OOD_SCORE,
     UNCERTAINTY_SCORE,
     vetoes_among,
 )
+from sign_ensemble.rejection.selective_risk_control import RiskControl
 
 ByScore = Mapping[str, Floats]
 
@@ -99,7 +99,7 @@ class Rule:
     temperature: float  # see ``temperature.py``; for ``confidence.py`` alone
     # P(in-distribution | statistic), see ``p_in_distribution.py``; None where it is not known
     in_distribution: InDistribution | None = None
-    # see ``risk_control.py``; None where it was not asked for
+    # see ``selective_risk_control.py``; None where it was not asked for
     risk_control: RiskControl | None = None
 
     @property

@@ -25,10 +25,10 @@ from sign_ensemble.rejection.member_gda import MemberGda
 from sign_ensemble.rejection.p_in_distribution import InDistribution
 from sign_ensemble.rejection.reference_set import DistanceModels
 from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
-from sign_ensemble.rejection.risk_control import risk_control_of
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.score_models import ScoreModels
 from sign_ensemble.rejection.scores import OOD_SCORE, UNCERTAINTY_SCORE
+from sign_ensemble.rejection.selective_risk_control import risk_control_of
 
 Arrays = Mapping[str, NDArray[Any]]
 

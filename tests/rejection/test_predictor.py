@@ -19,9 +19,9 @@ from sign_ensemble.core.run_folder import open_run
 from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.p_in_distribution import InDistribution
 from sign_ensemble.rejection.predictor import answer, load_predictor
-from sign_ensemble.rejection.risk_control import RiskControl
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.scores import SCORES
+from sign_ensemble.rejection.selective_risk_control import RiskControl
 
 LABELS = ("U", "V", "W")
 CERTAIN, HALF = 0.98, 0.5

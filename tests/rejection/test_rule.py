@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from sign_ensemble.rejection.conformal import conformal_p, loo_neg_log_p, neg_log_p
-from sign_ensemble.rejection.risk_control import RiskControl
 from sign_ensemble.rejection.rule import (
     Rule,
     accepts,
@@ -24,6 +23,7 @@ from sign_ensemble.rejection.rule import (
     veto_excess,
 )
 from sign_ensemble.rejection.scores import HAND_COUNT_SCORES, VETOES
+from sign_ensemble.rejection.selective_risk_control import RiskControl
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
 OOD, KNN, UNCERTAINTY = "regional_mahalanobis", "knn_distance", "total_uncertainty"

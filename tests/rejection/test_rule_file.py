@@ -19,9 +19,9 @@ from sign_ensemble.rejection.member_gda import MemberGda
 from sign_ensemble.rejection.p_in_distribution import InDistribution
 from sign_ensemble.rejection.reference_set import DistanceModels
 from sign_ensemble.rejection.regional_mahalanobis import fit_regional
-from sign_ensemble.rejection.risk_control import RiskControl
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.score_models import ScoreModels
+from sign_ensemble.rejection.selective_risk_control import RiskControl
 
 LABELS_B = np.array([0, 0, 1])
 

@@ -36,10 +36,10 @@ from sign_ensemble.rejection.gda_predictions import (
 from sign_ensemble.rejection.held_out_statistics import in_distribution_of
 from sign_ensemble.rejection.member_gda import MemberGda
 from sign_ensemble.rejection.reference_set import Distances, ReferenceSet, fit_distance_models
-from sign_ensemble.rejection.risk_control import learn_then_test
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.score_models import ScoreModels
 from sign_ensemble.rejection.scores import UNCERTAINTY_SCORE, all_scores, max_prob
+from sign_ensemble.rejection.selective_risk_control import learn_then_test
 from sign_ensemble.rejection.temperature import fit_temperature
 from sign_ensemble.search.records import out_of_fold
 

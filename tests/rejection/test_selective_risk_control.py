@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from sign_ensemble.rejection.risk_control import CONFIDENCE, SHARES, RiskControl, learn_then_test
+from sign_ensemble.rejection.selective_risk_control import (
+    CONFIDENCE,
+    SHARES,
+    RiskControl,
+    learn_then_test,
+)
 
 EACH = (1 - CONFIDENCE) / SHARES  # 0.005, the level of one threshold's test
 
