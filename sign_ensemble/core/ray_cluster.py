@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from sign_ensemble.core.errors import UserError
@@ -27,6 +28,9 @@ ENVIRONMENT = {
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 ALONE = "sign_ensemble_alone"  # a resource that marks a Ray which ends with the command it is for
+# Methods of Ray's own Node that start the autoscaler and the sender of workers' output, which a Ray
+# of one command does not need, and the dashboard, which Ray starts even where none is wanted.
+CLUSTER_PROCESSES, DASHBOARD = ("start_monitor", "start_log_monitor"), ("start_api_server",)
 
 
 @dataclass
@@ -79,9 +83,7 @@ def starting_ray(dashboard: bool = False) -> Iterator[Future[None]]:
         if join_running_ray():
             up.set_result(None)
         else:
-            up = thread.submit(
-                ray.init, "local", resources={ALONE: 1}, include_dashboard=dashboard, **QUIET
-            )
+            up = thread.submit(start_local_ray, dashboard)
         try:
             with interrupts_are_kept():
                 yield up
@@ -90,6 +92,35 @@ def starting_ray(dashboard: bool = False) -> Iterator[Future[None]]:
                 wait([up])
             finally:  # a second interrupt
                 ray.shutdown()
+
+
+def start_local_ray(dashboard: bool) -> None:
+    """Start a Ray of this machine alone, without the processes that it does not need."""
+    import ray
+
+    with without(CLUSTER_PROCESSES + (() if dashboard else DASHBOARD)):
+        ray.init("local", resources={ALONE: 1}, include_dashboard=dashboard, **QUIET)
+
+
+@contextmanager
+def without(processes: tuple[str, ...]) -> Iterator[None]:
+    """In the block a new Ray starts none of these processes, as far as this version of Ray has
+    them.
+
+    ``ray.init`` does not pass on Ray's own switches (``no_monitor``, ``include_log_monitor``). Half
+    of the time to start and end a Ray is spared; a Ray without these methods starts as ever.
+    """
+    node: Any = None
+    with suppress(ImportError):  # not one of Ray's public modules
+        node = import_module("ray._private.node").Node
+    before = {name: getattr(node, name) for name in processes if hasattr(node, name)}
+    for name in before:
+        setattr(node, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(node, name, method)
 
 
 @contextmanager

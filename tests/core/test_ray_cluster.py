@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.ray_cluster import PendingRay
+from sign_ensemble.core.ray_cluster import PendingRay, without
 
 
 def test_a_cluster_is_checked_once_when_it_is_up() -> None:
@@ -39,6 +39,16 @@ def test_what_it_cannot_do_is_refused(method: Any) -> None:
     fault.set_exception(OSError("no port"))
     with pytest.raises(OSError, match="no port"):
         method(PendingRay(fault, lambda: None))
+
+
+def test_processes_that_this_ray_does_not_know_are_ignored() -> None:
+    from ray._private.node import Node
+
+    before = Node.start_monitor
+    with without(("start_monitor", "start_what_is_no_more")):
+        assert Node.start_monitor is not before
+        assert not hasattr(Node, "start_what_is_no_more")
+    assert Node.start_monitor is before
 
 
 IN_A_PROCESS = """
