@@ -45,7 +45,7 @@ def exit_with(work: Callable[[], None]) -> None:
         try:
             work()
             sys.stdout.flush()
-        except Exception as fault:
+        except Exception as fault:  # a library may raise its own fault over an interrupt
             if is_interrupt(fault):
                 raise KeyboardInterrupt from None
             raise

@@ -178,7 +178,7 @@ def _reduce(image: Image.Image, size: int, fit: Fit) -> None:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:
+    except Exception:  # Pillow raises many kinds on damaged EXIF; the picture itself may be whole
         return 1
 
 
