@@ -52,10 +52,16 @@ class DataConfig:
             empty. 0.25 leaves two or more training signers in sets of three or more.
         seed: Seed for drawing the held-out signers of test_share.
         size: Side in pixels of the square network input. AlexNet was trained on 224.
-        fit: How an image becomes a square: ``pad`` keeps all of it and its proportions and fills
-            up with the border's colour; ``squash`` stretches it; ``crop`` takes the middle.
-        augmentations: Augmented copies of each training image (rotation, scale, shift, light,
-            small perspective), computed once; each takes 25 kB on disk.
+        crop: What AlexNet sees: ``hand``, the square around the hand that MediaPipe's networks find
+            (the whole picture where they find none); or ``none``, always the whole picture.
+        handedness: ``normalise`` mirrors left hands, so that they are read as right ones;
+            ``as-is`` does not, for signs in which the hand has meaning. Only with crop ``hand``.
+        fit: How an image becomes a square where crop is none: ``pad`` keeps all of it and its
+            proportions and fills up with the border's colour; ``squash`` stretches it; ``crop``
+            takes the middle.
+        augmentations: Augmented copies of each training image, computed once; each takes 37 kB on
+            disk. With crop ``hand`` they show the hand taken otherwise: before another background,
+            of another size, turned, in other light, blurred, noisy, compressed.
         mirror: Whether augmentation may mirror images. Off, since handedness can carry meaning.
         max_pixels: Larger images are set aside undecoded, since they may be decompression bombs;
             common cameras have fewer than 64 million.
@@ -81,6 +87,8 @@ class DataConfig:
     test_share: ShareBetween = 0.25
     seed: int = 0
     size: Annotated[int, Range(63, 1024)] = 224
+    crop: Literal["hand", "none"] = "hand"
+    handedness: Literal["normalise", "as-is"] = "normalise"
     fit: Literal["pad", "squash", "crop"] = "pad"
     augmentations: CountOrZero = 4
     mirror: bool = False
@@ -93,7 +101,8 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class MemberConfig:
-    """Hyperparameters of one head, by default the baseline recipe; also the search's first trial.
+    """Hyperparameters of one head on pixels, by default the baseline recipe; also the search's
+    first trial.
 
     Args:
         widths: Units of the two hidden layers, (h1, h2).
@@ -109,6 +118,8 @@ class MemberConfig:
         patience: Epochs without a lower validation loss before training stops.
         components: Principal components of the features that the first layer learns on; 512 span
             a few hundred images nearly and train faster. 0 learns on all features.
+        point_noise: Standard deviation of the noise that training adds to its inputs, anew in every
+            step; for landmark members, whose inputs are in sizes of the hand.
         bootstrapped: Whether each network trains on a bootstrap sample of its training images
             (bagging, Breiman 1996), so that members differ.
         seed: Seed of a single training (``train``); a search derives its own from search.seed.
@@ -125,8 +136,15 @@ class MemberConfig:
     validation_share: Annotated[float, Range(0, 0.5)] = 0.1
     patience: Count = 3
     components: CountOrZero = 512
+    point_noise: NonNegative = 0.0
     bootstrapped: bool = False
     seed: CountOrZero = 0
+
+
+LANDMARK_MEMBER = MemberConfig(
+    widths=(256, 128), dropout=0.3, learning_rate=1e-3, weight_decay=1e-4, label_smoothing=0.05,
+    augment_prob=0.8, epochs=30, components=0, point_noise=0.05,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -134,7 +152,8 @@ class SearchConfig:
     """The hyperparameter search: its trials, their resources and the ranges searched.
 
     Args:
-        trials: Number of trials; the first one uses the settings of member.
+        trials: Number of trials of each kind of members; the first one that reads pixels uses the
+            settings of member.
         trial: What a trial trains on each fold: ``head``, a head on frozen features, in seconds;
             or ``end-to-end``, head and convolutions, by Ray Train, in minutes (it needs
             finetune.layers and uses the resources in scale).
@@ -158,6 +177,11 @@ class SearchConfig:
         batch_size: Values searched.
         h1: Values searched for the width of the first hidden layer.
         h2: Values searched for the width of the second hidden layer.
+        landmark_rate: Range searched for the learning rate of landmark members, log-uniform.
+        landmark_epochs: Values searched for their epochs, which take a tenth of a second.
+        landmark_widths: Values searched for the widths of their hidden layers.
+        point_noise: Range searched for the noise on their inputs, uniform; the landmark network
+            errs by about 0.03 of a hand's size.
     """
 
     trials: Count = 16
@@ -180,6 +204,10 @@ class SearchConfig:
     batch_size: tuple[Count, ...] = (32, 64)
     h1: tuple[Count, ...] = (256, 512, 1024)
     h2: tuple[Count, ...] = (128, 256, 512)
+    landmark_rate: tuple[Positive, Positive] = (3e-4, 3e-3)
+    landmark_epochs: tuple[Count, ...] = (30, 60)
+    landmark_widths: tuple[Count, ...] = (64, 128, 256)
+    point_noise: tuple[NonNegative, NonNegative] = (0.02, 0.2)
 
 
 @dataclass(frozen=True)
@@ -187,8 +215,9 @@ class EnsembleConfig:
     """Which trials become members, and how these are trained.
 
     Args:
-        size: Most members. 3, since a fine-tuned member costs minutes; heads cost seconds, and
-            configs/frozen.yaml takes 5.
+        size: Most members of each kind.
+        kinds: What members read: ``pixels`` of the crop, or the hand's ``landmarks``. Two kinds
+            err on different images, and so their disagreement finds more wrong gestures.
         method: ``top_k`` takes the trials with the lowest loss; ``greedy`` adds, with replacement,
             the trial that lowers the ensemble's out-of-fold loss most (Caruana et al. 2004).
         members: ``refit`` trains each member on all training signers, for the number of epochs
@@ -199,6 +228,7 @@ class EnsembleConfig:
     """
 
     size: Count = 3
+    kinds: tuple[Literal["pixels", "landmarks"], ...] = ("pixels", "landmarks")
     method: Literal["top_k", "greedy"] = "top_k"
     members: Literal["refit", "folds"] = "refit"
     gda: Literal["auto", "none"] = "auto"
@@ -206,11 +236,12 @@ class EnsembleConfig:
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """Fine-tuning: the convolutions of each member learn too, starting from its trained head.
+    """Fine-tuning: the convolutions of each pixel member learn too, starting from its trained head.
 
     Args:
         layers: Which convolutions learn: ``none`` (members are heads on frozen features), ``last``
-            (the fifth), ``conv3+`` or ``all``. Fewer are faster; all is most accurate.
+            (the fifth), ``conv3+`` or ``all``. none, since it costs minutes a member, and with
+            members of two kinds it adds little.
         epochs: Passes over the training images; few, since all weights are pretrained.
         learning_rate: AdamW's peak step size for the head.
         backbone_rate: AdamW's peak step size for the convolutions.
@@ -222,7 +253,7 @@ class FinetuneConfig:
         augment_prob: Probability that an image is augmented anew in an epoch.
     """
 
-    layers: Literal["none", "last", "conv3+", "all"] = "all"
+    layers: Literal["none", "last", "conv3+", "all"] = "none"
     epochs: Count = 12
     learning_rate: Positive = 4e-4
     backbone_rate: Positive = 1e-4
@@ -279,6 +310,9 @@ class RejectionConfig:
         uncertainty_share: Share of the rejections at target_coverage that go to signs with high
             total uncertainty; the rest go to images that look out-of-distribution. 0 rejects
             only those.
+        conditions: What the threshold must hold under, besides pictures taken as the training
+            pictures were; the rule is calibrated on augmented copies of these kinds as well. Fewer
+            conditions reject more of what is taken otherwise, and more wrong gestures.
         neighbours: The k of the distance to the k-th nearest reference image.
         reference_images: Most training images kept as the reference set; of more, a stratified
             sample is drawn.
@@ -294,6 +328,16 @@ class RejectionConfig:
     target_coverage: ShareBetween = 0.95
     max_error: Optional[ShareBetween] = None
     uncertainty_share: ShareBelowOne = 0.5
+    conditions: tuple[
+        Literal[
+            "background", "size", "turn", "cut", "light", "colour", "blur", "noise", "compression",
+            "resolution",
+        ],
+        ...,
+    ] = (
+        "background", "size", "turn", "cut", "light", "colour", "blur", "noise", "compression",
+        "resolution",
+    )  # fmt: skip
     neighbours: Count = 5
     reference_images: Annotated[int, Range(100)] = 4000
     hand_count_images: CountOrZero = 100

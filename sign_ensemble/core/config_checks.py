@@ -19,6 +19,7 @@ PATHS = (
 )  # fmt: skip
 SEARCH_RANGES = (
     "dropout", "learning_rate", "weight_decay", "label_smoothing", "augment_prob", "backbone_rate",
+    "landmark_rate", "point_noise",
 )  # fmt: skip
 
 

@@ -3,10 +3,12 @@
 =============================  =====================================================================
 config.yaml                    the settings that made the run
 manifest.parquet               a row per image: path, label, signer, split, sha256
+hands.json                     in how many training images hands were found, and mirrored
 hand_count.safetensors         features of the no-hand, one-hand and two-hand images
 trials/                        a folder per trial, with its record and its fold models' outputs
 trials.parquet                 a row per trial, written when the search has ended
 study.journal                  the Optuna study, for optuna-dashboard
+landmark-study.journal         that of landmark members
 heads/                         the trained heads from which fine-tuning starts
 train/                         checkpoints of trainings in progress, written by Ray Train
 fold_models/                   fine-tuned networks, each of which has not seen one fold
@@ -63,10 +65,12 @@ class RunFolder:
 
     config = _Entry("config.yaml")
     manifest = _Entry("manifest.parquet")
+    hands = _Entry("hands.json")
     hand_count = _Entry("hand_count.safetensors")
     trials = _Entry("trials")
     trials_table = _Entry("trials.parquet")
     study = _Entry("study.journal")
+    landmark_study = _Entry("landmark-study.journal")
     heads = _Entry("heads")
     checkpoints = _Entry("train")
     fold_models = _Entry("fold_models")

@@ -29,7 +29,12 @@ FIFTH_FEATURES = 256 * 6 * 6
 THIRD_FEATURES = 384 * GRID_SIDE * GRID_SIDE
 HEAD_FEATURES = FIFTH_FEATURES + THIRD_FEATURES  # the input of heads, in this order
 FOURTH_FEATURES = 256 * GRID_SIDE * GRID_SIDE
-ALL_FEATURES = HEAD_FEATURES + FOURTH_FEATURES
+OF_IMAGE = HEAD_FEATURES + FOURTH_FEATURES
+TIPS = 5  # fingertips, at which the third and the fourth layer are read
+TIPS_THIRD, TIPS_FOURTH = 384 * TIPS, 256 * TIPS
+OF_PIXELS = OF_IMAGE + TIPS_THIRD + TIPS_FOURTH  # what the convolutions give
+OF_LANDMARKS = 310  # see ``landmark_features.py``
+ALL_FEATURES = OF_PIXELS + OF_LANDMARKS + 1  # the last is the number of hands found
 BATCH = 64  # images of every pass, always: rounding may depend on this number
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, as torchvision publishes them with the weights
 STD = (0.229, 0.224, 0.225)
@@ -37,8 +42,42 @@ SCALE = (tuple(255 * m for m in MEAN), tuple(255 * s for s in STD))  # the same 
 
 
 @dataclass(frozen=True)
+class HandFeatures:
+    """What Features have of the hands in N images."""
+
+    all_ND: NDArray[np.float16]
+
+    @property
+    def tips_third_ND(self) -> NDArray[np.float16]:
+        """The third layer at the fingertips."""
+        return self.all_ND[:, :TIPS_THIRD]
+
+    @property
+    def tips_fourth_ND(self) -> NDArray[np.float16]:
+        """The fourth layer at the fingertips."""
+        return self.all_ND[:, TIPS_THIRD : TIPS_THIRD + TIPS_FOURTH]
+
+    @property
+    def landmarks_ND(self) -> NDArray[np.float16]:
+        """Features of the landmarks: the input of landmark members."""
+        return self.all_ND[:, TIPS_THIRD + TIPS_FOURTH : -1]
+
+    @property
+    def hands_N(self) -> NDArray[np.int64]:
+        """How many hands were found."""
+        return self.all_ND[:, -1].astype(np.int64)
+
+    def rows(self, chosen: NDArray[np.int64]) -> HandFeatures:
+        """Those of the chosen images."""
+        return HandFeatures(self.all_ND[chosen])
+
+
+@dataclass(frozen=True)
 class Features:
-    """Features of N images, float16: the fifth layer's, the third's, the fourth's."""
+    """Features of N images, float16: the fifth layer's, the third's, the fourth's; where hands were
+    looked for also the third's and the fourth's at the fingertips, those of the landmarks, and the
+    number of hands found, all of them zeros where there is none.
+    """
 
     all_ND: NDArray[np.float16]
 
@@ -60,7 +99,12 @@ class Features:
     @property
     def fourth_ND(self) -> NDArray[np.float16]:
         """Features of the fourth layer: with the third's, those of the regional Mahalanobis."""
-        return self.all_ND[:, HEAD_FEATURES:]
+        return self.all_ND[:, HEAD_FEATURES:OF_IMAGE]
+
+    @property
+    def of_hand(self) -> HandFeatures:
+        """Those that come from a hand."""
+        return HandFeatures(self.all_ND[:, OF_IMAGE:])
 
     def rows(self, chosen: NDArray[np.int64]) -> Features:
         """Features of the chosen images."""
@@ -69,8 +113,9 @@ class Features:
 
 def concatenate(parts: Sequence[Features]) -> Features:
     """All features in one record, in order."""
-    none = np.zeros((0, ALL_FEATURES), np.float16)
-    return Features(np.concatenate([none, *(part.all_ND for part in parts)]))
+    if not parts:
+        return Features(np.zeros((0, ALL_FEATURES), np.float16))
+    return Features(np.concatenate([part.all_ND for part in parts]))
 
 
 @lru_cache(maxsize=1)
@@ -89,26 +134,39 @@ class Backbone:
     device: torch.device
     half: bool
 
-    def of_batch(self, images_NHW3: NDArray[np.uint8]) -> Features:
-        """Features of 1 to 64 uint8 images (N, H, W, 3), in one pass of 64."""
+    def of_batch(
+        self, images_NHW3: NDArray[np.uint8], places_N52: NDArray[np.float32] | None = None
+    ) -> Features:
+        """Features of 1 to 64 uint8 images (N, H, W, 3), in one pass of 64; for the places
+        see :meth:`Convolutions.every`.
+        """
         n = len(images_NHW3)
         if n < BATCH:
             padding = np.zeros((BATCH - n, *images_NHW3.shape[1:]), np.uint8)
             images_NHW3 = np.concatenate([images_NHW3, padding])
         images = torch.from_numpy(np.require(images_NHW3, requirements="W"))  # or torch warns
-        return self.convolved(as_input(images.to(self.device), self.half), n)
+        return self.convolved(as_input(images.to(self.device), self.half), n, places_N52)
 
-    def convolved(self, pixels_N3HW: torch.Tensor, n: int) -> Features:
+    def convolved(
+        self, pixels_N3HW: torch.Tensor, n: int, places_N52: NDArray[np.float32] | None = None
+    ) -> Features:
         """Features of the first n of the 64 images of a pass, given as :func:`as_input` does."""
+        places = None
+        if places_N52 is not None:
+            places = torch.zeros(BATCH, TIPS, 2)
+            places[:n] = torch.from_numpy(places_N52)
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half),
         ):
-            all_ND = self.layers.every(pixels_N3HW)[:n]
+            all_ND = self.layers.every(pixels_N3HW, places_N52=places)[:n]
         return Features(all_ND.clamp(max=65504).to(torch.float16).cpu().numpy())
 
     def of_images(
-        self, images_NHW3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
+        self,
+        images_NHW3: NDArray[np.uint8],
+        progress: Callable[[int, int], None] | None = None,
+        places_N52: NDArray[np.float32] | None = None,
     ) -> Features:
         """Features of images in memory; progress is called with (images done, images).
 
@@ -117,7 +175,9 @@ class Backbone:
         passes = -(-len(images_NHW3) // BATCH)
 
         def make(number: int) -> Features:
-            return self.of_batch(images_NHW3[number * BATCH : (number + 1) * BATCH])
+            some = slice(number * BATCH, (number + 1) * BATCH)
+            places = None if places_N52 is None else places_N52[some]
+            return self.of_batch(images_NHW3[some], places)
 
         on_cpu = self.device.type == "cpu"
         parts: list[Features] = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import adaptive_max_pool2d
+from torch.nn.functional import adaptive_max_pool2d, grid_sample
 
 THIRD, FOURTH, LAYERS = 8, 10, 13  # layers up to the third's ReLU, to the fourth's, and all
 GRID_SIDE = 3  # regions along a side that the third and fourth layer are max-pooled to
@@ -33,6 +33,13 @@ def highest(bits: torch.Tensor, axis: int) -> torch.Tensor:
     first, second, third = (bits[(*before, slice(i, i + end, 2))] for i in range(3))
     found = torch.maximum(first, second)
     return torch.maximum(found, third, out=found)
+
+
+def at_places(maps_NFHW: torch.Tensor, places_N52: torch.Tensor) -> torch.Tensor:
+    """Values of the maps at five places, bilinear, map by map: (N, 5 F)."""
+    grid = places_N52[:, :, None].to(maps_NFHW.device)
+    found = grid_sample(maps_NFHW.float(), grid, padding_mode="border", align_corners=False)
+    return found[..., 0].flatten(1).to(maps_NFHW.dtype)
 
 
 class Convolutions(nn.Module):
@@ -78,9 +85,17 @@ class Convolutions(nn.Module):
             values_NFHW = pooled(values_NFHW) if pools else layer(values_NFHW)
         return values_NFHW
 
-    def every(self, images_N3HW: torch.Tensor, fourth: bool = True) -> torch.Tensor:
+    def every(
+        self,
+        images_N3HW: torch.Tensor,
+        fourth: bool = True,
+        places_N52: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """:meth:`forward`'s features and, if ``fourth``, the highest value in each of 3 x 3 regions
-        of the fourth layer's 256 maps, (N, D).
+        of the fourth layer's 256 maps; then, of each of 5 places, the values of the third layer's
+        and the fourth layer's maps there, (N, D).
+
+        Places are x and y from -1 to 1 over the image.
         """
         third_NFHW = self.through(0, THIRD, images_N3HW)
         third_ND = adaptive_max_pool2d(third_NFHW, GRID_SIDE).flatten(1)
@@ -89,4 +104,7 @@ class Convolutions(nn.Module):
         if not fourth:
             return torch.cat([fifth_ND, third_ND], 1)
         fourth_ND = adaptive_max_pool2d(fourth_NFHW, GRID_SIDE).flatten(1)
-        return torch.cat([fifth_ND, third_ND, fourth_ND], 1)
+        parts = [fifth_ND, third_ND, fourth_ND]
+        if places_N52 is not None:
+            parts += [at_places(third_NFHW, places_N52), at_places(fourth_NFHW, places_N52)]
+        return torch.cat(parts, 1)

@@ -23,9 +23,18 @@ from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.core.threads import map_on_threads
 from sign_ensemble.data import backbone, convolutions
 from sign_ensemble.data.augmentation import RANGES, by_opencv, range_settings
+from sign_ensemble.data.hand_mask import hand_mask_of
+from sign_ensemble.data.hand_views import HandViews, is_left, views_of, with_hands
 from sign_ensemble.data.images import geometry, read_image
-from sign_ensemble.data.row_cache import CachedArray, RowSchema, Work, cached_images
+from sign_ensemble.data.picture_conditions import condition_settings, copy_of, moved_points
+from sign_ensemble.data.row_cache import CachedArray, HandWork, RowSchema, Work, cached_images
 from sign_ensemble.data.shards import Progress
+from sign_ensemble.hands import hand_crop, hand_networks
+from sign_ensemble.hands.finder import VALUES, Hands, find_hands, hands_near
+from sign_ensemble.hands.hand_crop import box_of
+
+BATCH = 32  # pictures in which a thread looks for hands together
+HAND_VERSION = 1  # raise when hands, crops or their features change
 
 
 def plain_features(features: CachedArray) -> NDArray[np.float16]:
@@ -35,14 +44,15 @@ def plain_features(features: CachedArray) -> NDArray[np.float16]:
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """Features of the images themselves, read from their file on demand."""
+    """Features of the images, or of one augmented copy of each, read from their file on demand."""
 
     features: CachedArray
+    copy: int = 0  # number of the copy; 0: the images themselves
 
     def rows(self, chosen: NDArray[np.int64]) -> backbone.Features:
-        """Features of the chosen images."""
-        some = replace(self.features, row_N=self.features.row_N[chosen])
-        return backbone.Features(plain_features(all_layers(some)))
+        """Features of the chosen images or copies."""
+        every = all_layers(self.features).open()
+        return backbone.Features(every[self.features.row_N[chosen], self.copy])
 
 
 def all_layers(features: CachedArray) -> CachedArray:
@@ -52,12 +62,29 @@ def all_layers(features: CachedArray) -> CachedArray:
 
 def preprocessing_of(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
     """How an image becomes a head's input; a trained head refuses images for which it differs."""
+    hand = {"handedness": data.handedness, **hand_version()} if data.crop == "hand" else {}
     return {
         **geometry(data),
+        "crop": data.crop,
+        **hand,
         "weights": weights_sha256,
         "layers": [convolutions.THIRD, convolutions.GRID_SIDE],
         "features": backbone.HEAD_FEATURES,
     }
+
+
+def hand_version() -> dict[str, Any]:
+    """What a hand's crop and landmarks depend on besides the picture."""
+    return {**hand_networks.version(), "margin": hand_crop.MARGIN, "version": HAND_VERSION}
+
+
+def augmentation_settings(data: DataConfig) -> dict[str, Any]:
+    """What augmented copies depend on besides the image."""
+    if not data.augmentations:
+        return {"ranges": None, "mirror": None}
+    if data.crop == "none":
+        return {"ranges": range_settings(), "mirror": data.mirror}
+    return {"ranges": condition_settings(), "mirror": data.mirror}
 
 
 def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
@@ -65,11 +92,16 @@ def cache_key(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
     return {
         **preprocessing_of(data, weights_sha256),
         "fourth": [convolutions.FOURTH, backbone.FOURTH_FEATURES],
+        "columns": columns_of(data),
         "augmentations": data.augmentations,
-        "ranges": range_settings() if data.augmentations else None,
-        "mirror": data.mirror if data.augmentations else None,
+        **augmentation_settings(data),
         "dtype": "float16",
     }
+
+
+def columns_of(data: DataConfig) -> int:
+    """Features of an image."""
+    return backbone.OF_IMAGE if data.crop == "none" else backbone.ALL_FEATURES
 
 
 def pictures(
@@ -105,6 +137,46 @@ def pictures(
     return pictures_NHW3
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """Inputs of one pass of the convolutions."""
+
+    pixels_NHW3: NDArray[Any]  # see ``backbone.from_bits`` or, for a GPU, uint8
+    views: HandViews | None = None  # None: hands are not looked for
+
+
+def hand_views(works: Sequence[Work], data: DataConfig, chosen: range) -> HandViews:
+    """What is seen of at most 64 of the pictures, which are each image followed by its copies."""
+    each = 1 + data.augmentations
+    images: dict[int, NDArray[np.uint8]] = {}
+    masks: dict[int, NDArray[np.uint8] | None] = {}
+    shown, expected = [], []
+    hands = Hands.of_values(np.stack([work.values for work in works]))
+    for number in chosen:
+        i, copy = divmod(number, each)
+        if i not in images:
+            images[i] = read_image(Path(works[i].path), data)
+        points_42 = hands.points_N42[i] if hands.found_N[i] else None
+        if not copy:
+            shown.append(images[i])
+            expected.append(None if points_42 is None else points_42.astype(np.float64))
+            continue
+        if i not in masks:
+            masks[i] = hand_mask_of(images[i], points_42)
+        side = len(images[i])
+        box = (side / 2, side / 2, side) if points_42 is None else box_of(points_42)
+        made = copy_of(images[i], box, masks[i], works[i].sha256, copy, data.mirror)
+        shown.append(made.picture_HW3)
+        expected.append(None if points_42 is None else moved_points(points_42, made.to_copy))
+    found = hands_near(shown, expected, threads=False)
+    # an image's own hand is the one that was found in it before
+    rows = np.array([number // each for number in chosen])
+    own_N = np.array([number % each == 0 for number in chosen])
+    values_ND = np.where(own_N[:, None], hands.values_ND[rows], found.values_ND)
+    mirrored_N = np.array([works[i].mirrored for i in rows])
+    return views_of(shown, data, Hands.of_values(values_ND), mirrored_N)
+
+
 def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.float16]]:
     """Features (V, D) of each image and its augmented copies, in turn.
 
@@ -117,34 +189,80 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
     on_cpu = net.device.type == "cpu"
     levels_out = backbone.table_of_levels(net.half) if on_cpu else None
 
-    def drawn(number: int) -> NDArray[Any]:
+    def drawn(number: int) -> _Pass:
         chosen = range(number * size, min((number + 1) * size, total))
-        return pictures(works, data, chosen, levels_out)
+        if data.crop == "none":
+            return _Pass(pictures(works, data, chosen, levels_out))
+        views = hand_views(works, data, chosen)
+        return _Pass(views.crops_NHW3, views)
 
     def convolved(number: int) -> backbone.Features:
-        pixels_N3HW = backbone.from_bits(drawn(number), net.half)
+        made = drawn(number)
+        if made.views is not None:
+            places = made.views.places_N52
+            return with_hands(net.of_batch(made.pixels_NHW3, places), made.views)
+        pixels_N3HW = backbone.from_bits(made.pixels_NHW3, net.half)
         return net.convolved(pixels_N3HW, min(size, total - number * size))
 
-    passes = -(-total // size)
+    def on_gpu(made: _Pass) -> backbone.Features:
+        if made.views is None:
+            return net.of_batch(made.pixels_NHW3)
+        return with_hands(net.of_batch(made.pixels_NHW3, made.views.places_N52), made.views)
+
+    passes, columns = -(-total // size), columns_of(data)
     parts: Iterator[backbone.Features]
     if on_cpu:
         parts = map_on_threads(passes, convolved)
     else:  # pictures alone need little memory
-        parts = map(net.of_batch, map_on_threads(passes, drawn, most=passes))
-    rest_ND = np.zeros((0, backbone.ALL_FEATURES), np.float16)
+        parts = map(on_gpu, map_on_threads(passes, drawn, most=passes))
+    rest_ND = np.zeros((0, columns), np.float16)
     for part in parts:
         done_ND = np.concatenate([rest_ND, part.all_ND])
         complete = len(done_ND) // each
-        yield from done_ND[: complete * each].reshape(complete, each, backbone.ALL_FEATURES)
+        yield from done_ND[: complete * each].reshape(complete, each, columns)
         rest_ND = done_ND[complete * each :]
 
 
-Compute = Callable[[Sequence[Work], DataConfig], Iterator[NDArray[np.float16]]]
+def hands_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np.float32]]:
+    """The hand's values of each image, in turn; see ``Hands.values_ND``."""
+
+    def found(number: int) -> NDArray[np.float32]:
+        some = works[number * BATCH : (number + 1) * BATCH]
+        shown = [read_image(Path(work.path), data) for work in some]
+        return find_hands(shown, threads=False).values_ND
+
+    for values_ND in map_on_threads(-(-len(works) // BATCH), found):
+        yield from values_ND
+
+
+Compute = Callable[[Sequence[Work], DataConfig], Iterator[NDArray[Any]]]
 
 
 def features_of_images(images_NHW3: NDArray[np.uint8], weights: str) -> backbone.Features:
-    """Features of images in memory."""
+    """Features of whole images in memory; hands are not looked for."""
     return backbone.load(weights).of_images(images_NHW3)
+
+
+def hands_of_rows(
+    rows: pa.Table,
+    root: Path,
+    data: DataConfig,
+    cache: StoragePath,
+    progress: Progress | None = None,
+    compute: Compute | None = None,
+) -> Hands:
+    """The hands in the images of these rows; looks for those that are not in the cache.
+
+    ``compute`` is ``ray_features.hands_on_cluster`` or, if None, :func:`hands_here`; for the other
+    arguments and the errors see :func:`cached_images`.
+    """
+    about = {**geometry(data), **hand_version(), "dtype": "float32"}
+    schema = RowSchema("hands.f32", (VALUES,), "float32", about)
+    made = compute or hands_here
+    found = cached_images(
+        rows, root, cache, schema, lambda works: made(works, data), progress, "hands-"
+    )
+    return Hands.of_values(found.open()[found.row_N])
 
 
 def features_of_rows(
@@ -154,17 +272,41 @@ def features_of_rows(
     cache: StoragePath,
     progress: Progress | None = None,
     compute: Compute | None = None,
+    hands: Hands | None = None,
+    mirrored_N: NDArray[np.bool_] | None = None,
 ) -> CachedArray:
     """Features of the images in these rows and of their augmented copies; computes what is missing.
 
-    ``compute`` is ``ray_features.compute_on_cluster`` or, if None, :func:`compute_here`; for the
-    other arguments and the errors see :func:`cached_images`. The array shows the features that
-    heads read; see :func:`all_layers` for the others.
+    ``compute`` is ``ray_features.compute_on_cluster`` or, if None, :func:`compute_here`; ``hands``
+    are those in the images, and ``mirrored_N`` says which are mirrored. For the other arguments and
+    the errors see :func:`cached_images`. The array shows the features that heads read; see
+    :func:`all_layers` for the others.
     """
-    shape = (1 + data.augmentations, backbone.ALL_FEATURES)
+    shape = (1 + data.augmentations, columns_of(data))
     key = cache_key(data, backbone.load(data.weights).sha256)
     schema = RowSchema("features.f16", shape, "float16", key)
+    of_hand: HandWork | None = None
+    if data.crop == "hand":
+        hands = hands or hands_of_rows(rows, root, data, cache)
+        if mirrored_N is None:
+            mirrored_N = is_left(hands) & (data.handedness == "normalise")
+        of_hand = HandWork(hands.values_ND, mirrored_N)
     found = cached_images(
-        rows, root, cache, schema, lambda works: (compute or compute_here)(works, data), progress
-    )
-    return replace(found, columns=backbone.HEAD_FEATURES)
+        rows, root, cache, schema, lambda works: (compute or compute_here)(works, data), progress,
+        hands=of_hand,
+    )  # fmt: skip
+    return replace(found, columns=(0, backbone.HEAD_FEATURES))
+
+
+def landmarks_of(features: CachedArray) -> CachedArray:
+    """The same rows with the features of the landmarks."""
+    first = backbone.OF_PIXELS
+    return replace(features, columns=(first, first + backbone.OF_LANDMARKS))
+
+
+def hand_counts(features: CachedArray) -> NDArray[np.int64]:
+    """How many hands were found in each image and its augmented copies, (N, V)."""
+    last = replace(features, columns=(backbone.ALL_FEATURES - 1, backbone.ALL_FEATURES))
+    if features.shape[-1] < backbone.ALL_FEATURES:
+        return np.zeros((len(features.row_N), features.shape[0]), np.int64)
+    return last.open()[features.row_N, :, 0].astype(np.int64)

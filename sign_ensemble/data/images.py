@@ -25,6 +25,7 @@ from sign_ensemble.core.opencv_module import opencv
 
 RESIZING = 2  # raise when a resized image's pixels change, so that caches are computed again
 REDUCED = 1.4  # least size, in sides of the square, at which a JPEG is decoded below its own size
+PICTURE = 2  # side of a picture in which the hand is looked for, in sides of the network's input
 Fit = Literal["pad", "squash", "crop"]
 Pixels = NDArray[np.uint8]
 
@@ -120,20 +121,34 @@ def fit_square(rgb_HW3: Pixels, size: int, fit: Fit) -> Pixels:
     return square
 
 
+def picture_side(data: DataConfig) -> int:
+    """Side in pixels of the square pictures that are read: where the hand is looked for, twice the
+    network's input, so that a small hand still has pixels.
+    """
+    return PICTURE * data.size if data.crop == "hand" else data.size
+
+
+def picture_fit(data: DataConfig) -> Fit:
+    """How a picture becomes a square: where the hand is looked for, all of it is kept."""
+    return "pad" if data.crop == "hand" else data.fit
+
+
 def geometry(data: DataConfig) -> dict[str, object]:
     """What a resized image's pixels depend on besides its file."""
-    return {"size": data.size, "fit": data.fit, "reduced": REDUCED, "resizing": RESIZING}
+    side, fit = picture_side(data), picture_fit(data)
+    return {"size": side, "fit": fit, "reduced": REDUCED, "resizing": RESIZING}
 
 
 def read_image(path: Path, data: DataConfig) -> Pixels:
-    """Read, decode and resize one file: (size, size, 3).
+    """Read, decode and resize one file: (H, W, 3), square, see :func:`picture_side`.
 
     Raises:
         SetAside: the file cannot be read, or :func:`decode_rgb` refuses it.
     """
     limits = {"max_pixels": data.max_pixels, "min_side": data.min_side}
-    rgb_HW3, _ = decode_rgb(read_file(path)[0], square=(data.size, data.fit), **limits)
-    return fit_square(rgb_HW3, data.size, data.fit)
+    side, fit = picture_side(data), picture_fit(data)
+    rgb_HW3, _ = decode_rgb(read_file(path)[0], square=(side, fit), **limits)
+    return fit_square(rgb_HW3, side, fit)
 
 
 def read_file(path: Path) -> tuple[bytes, int]:

@@ -5,7 +5,7 @@ sha256. The index is written after the rows, so that every row it names is compl
 interruption left behind them is overwritten. On an object store rows lie as in ``shards.py``, and
 the file is this machine's copy.
 
-Letters: N images.
+Letters: N images, D values of a hand (features).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,10 @@ class CachedArray:
     dtype: str  # its numpy type's name
     # fetches the file to a machine that lacks it, where it lies on an object store
     local_copy: LocalCopy | None = None
-    columns: int | None = None  # how many entries of a row's last axis are shown; None shows all
+    columns: tuple[int, int] | None = None  # which of a row's last axis are shown; None shows all
 
     def open(self) -> NDArray[Any]:
-        """Memory-map the file as (rows, *shape), the last axis cut to ``columns``.
+        """Memory-map the file as (rows, *shape), of the last axis the ``columns``.
 
         Raises:
             UserError: this machine cannot read it.
@@ -71,7 +71,8 @@ class CachedArray:
         path = self.path if self.local_copy is None else self.local_copy.file()
         try:
             rows = os.path.getsize(path) // (prod(self.shape) * np.dtype(self.dtype).itemsize)
-            return np.memmap(path, self.dtype, "r", shape=(rows, *self.shape))[..., : self.columns]
+            every = np.memmap(path, self.dtype, "r", shape=(rows, *self.shape))
+            return every[..., slice(*(self.columns or (None,)))]
         except OSError as fault:
             raise UserError(
                 f"{path}: cannot be read on this node ({fault.strerror}); data.cache must lie on "
@@ -86,6 +87,16 @@ class Work:
     path: str
     sha256: str
     row: int
+    values: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    mirrored: bool = False  # with the hand's values, if there are any, see ``Hands.values_ND``
+
+
+@dataclass(frozen=True)
+class HandWork:
+    """What is known of the hands in N images."""
+
+    values_ND: NDArray[np.float32]  # see ``Hands.values_ND``
+    mirrored_N: NDArray[np.bool_]  # whether what is seen is mirrored
 
 
 def cached_images(
@@ -96,22 +107,35 @@ def cached_images(
     compute: Callable[[Sequence[Work]], Iterator[NDArray[Any]]],
     progress: Progress | None,
     prefix: str = "",
+    hands: HandWork | None = None,
 ) -> CachedArray:
     """Cached rows of manifest rows with path (relative to ``root``) and sha256.
 
     They lie in a folder of the cache named after what they depend on. ``compute`` computes the rows
-    of images, in their order; ``progress`` is called with (images done, images missing).
+    of images, in their order; ``progress`` is called with (images done, images missing); ``hands``
+    are what is known of the images' hands.
 
     Raises:
         UserError: the cache cannot be written, or is damaged.
     """
     about = json.dumps(schema.about, sort_keys=True).encode()
     folder = cache / (prefix + hashlib.sha256(about).hexdigest()[:12])
-    wanted = rows.column("sha256").to_pylist()
-    path_of = dict(zip(wanted, rows.column("path").to_pylist(), strict=True))
+    wanted, paths = rows.column("sha256").to_pylist(), rows.column("path").to_pylist()
+    if hands:  # a mirrored image has a row of its own
+        pairs = zip(wanted, hands.mirrored_N, strict=True)
+        wanted = [f"{sha256}-mirrored" if mirrored else sha256 for sha256, mirrored in pairs]
+    number_of = {key: number for number, key in enumerate(wanted)}
+
+    def work(key: str, row: int) -> Work:
+        number = number_of[key]
+        path, sha256 = str(root / paths[number]), key.removesuffix("-mirrored")
+        if not hands:
+            return Work(path, sha256, row)
+        mirrored = bool(hands.mirrored_N[number])
+        return Work(path, sha256, row, hands.values_ND[number], mirrored)
 
     def make(missing: Sequence[tuple[str, int]]) -> Iterator[NDArray[Any]]:
-        return compute([Work(str(root / path_of[key]), key, row) for key, row in missing])
+        return compute([work(key, row) for key, row in missing])
 
     return cached_rows(folder, schema, wanted, make, progress)
 

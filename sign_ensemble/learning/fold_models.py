@@ -1,12 +1,14 @@
 """A fold model: trained on all folds but one, and evaluated on that one, whose signers it has not
 seen.
 
-Letters: N training images, or images of one fold; K labels.
+Letters: N training images, or images of one fold; K labels, V augmented copies, R rows of a cache
+file, D features.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +29,17 @@ def fit_fold(
     trained = train_head(task, recipe, np.flatnonzero(task.folds_N != fold), seed)
     in_fold_N = task.folds_N == fold
     row_N = task.features.row_N[in_fold_N]
-    key = projection_key(task.features, row_N, 0)
-    logits_NK = trained.logits(key, lambda: task.features.open()[row_N, 0])
+    key, inputs_RVD = projection_key(task.features, row_N, 0), task.features.open()
+
+    def logits_of_copy(copy: int) -> NDArray[np.float32]:
+        return trained.logits(f"{key} {copy}", lambda: inputs_RVD[row_N, copy])
+
+    logits_NK = logits_of_copy(0)
+    copies = [logits_of_copy(copy) for copy in range(1, 1 + task.copies)]
+    copies_VNK = np.stack(copies) if copies else np.zeros((0, *logits_NK.shape), np.float32)
     epochs = trained.fitted.epochs, trained.fitted.best_epoch
-    return fold_result(fold, task.labels_N[in_fold_N], logits_NK, epochs, began), trained
+    result = fold_result(fold, task.labels_N[in_fold_N], logits_NK, epochs, began)
+    return replace(result, copies_VNK=copies_VNK), trained
 
 
 def fold_result(
@@ -55,6 +64,7 @@ def fold_result(
         best_epoch=epochs[1],
         seconds=time.monotonic() - began,
         logits_NK=logits_NK,
+        copies_VNK=np.zeros((0, *logits_NK.shape), np.float32),
     )
 
 

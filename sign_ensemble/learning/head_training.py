@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from sign_ensemble import metrics
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.core.device import best_device
-from sign_ensemble.data.backbone import HEAD_FEATURES
 from sign_ensemble.learning.network import Head, logits_of, softmax
 from sign_ensemble.learning.optimizer import adamw_for
 from sign_ensemble.learning.principal_components import (
@@ -112,7 +111,7 @@ def train_head(
     inputs_RVD = task.features.open()
     validation_N = validation_mask(labels_N, recipe.validation_share, rng)
     subspace, key = None, ""
-    if 0 < recipe.components < HEAD_FEATURES:
+    if 0 < recipe.components < inputs_RVD.shape[2]:
         key = projection_key(task.features, row_N, recipe.components)
         projected = task.projected.get(key) or cached_projection(
             task.features, row_N, recipe.components, device
@@ -133,8 +132,9 @@ def train_head(
         train_rows = bootstrap_rows(np.flatnonzero(~validation_N), recipe, seed)
         size, prob, rate = recipe.batch_size, recipe.augment_prob, recipe.learning_rate
         batches = FeatureBatches(
-            inputs_RVD, row_N[train_rows], labels_N[train_rows], size, prob, rng
-        )
+            inputs_RVD, row_N[train_rows], labels_N[train_rows], size, prob, rng,
+            recipe.point_noise,
+        )  # fmt: skip
         optimizer = adamw_for(
             (head.layers[1:], rate),
             (head.layers[0], rate * (subspace.rate_factor if subspace else 1.0)),

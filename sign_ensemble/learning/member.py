@@ -15,6 +15,7 @@ from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.data.backbone import convolution_shapes
 from sign_ensemble.learning.network import FROZEN
+from sign_ensemble.learning.task import Kind
 
 HEAD_ALONE = FinetuneConfig(layers="none")
 
@@ -35,6 +36,7 @@ class Card:
     manifest: str  # sha256 of the manifest it was trained on
     # how its convolutions were fine-tuned; by default they were not
     finetune: FinetuneConfig = HEAD_ALONE
+    kind: Kind = "pixels"  # what it reads
 
     @property
     def learned(self) -> tuple[str, ...]:

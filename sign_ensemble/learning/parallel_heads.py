@@ -92,7 +92,7 @@ def fit_member(job: Job, task: Task) -> str:
     Returns:
         sha256 of the file.
     """
-    rows = np.flatnonzero(task.folds_N != job.card.fold)
+    rows, task = np.flatnonzero(task.folds_N != job.card.fold), task.of_kind(job.card.kind)
     head, _ = fit_rows(task, job.card.recipe, rows, job.card.seed)
     return save(Member(job.card, head.arrays()), storage_path(job.path))
 

@@ -1,21 +1,23 @@
 """Records that the files of this folder share: training data, resources, and a fold's result.
 
-Letters: N training images, or images of one fold; K labels.
+Letters: N training images, or images of one fold; K labels, V augmented copies of an image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.core.config import FinetuneConfig, ScaleConfig
+from sign_ensemble.data.feature_cache import landmarks_of
 from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.principal_components import ProjectedImages
 
+CALIBRATION_COPIES = 2  # augmented copies that the rule is calibrated on; more change little
 NO_FOLD = -2  # of extra training signers: in every network's training set, in no fold
 
 
@@ -69,6 +71,11 @@ def finetune_settings(default: FinetuneConfig, params: dict[str, Any]) -> Finetu
     return replace(default, backbone_rate=params.get("backbone_rate", default.backbone_rate))
 
 
+LOGITS = ("logits_NK", "copies_VNK")  # of a FoldResult
+Kind = Literal["pixels", "landmarks"]  # what a member reads
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
 @dataclass(frozen=True)
 class Task:
     """Training data of every trial of a run; small, since features stay in their file."""
@@ -81,14 +88,27 @@ class Task:
     labels: tuple[str, ...]  # the K label names
     seed: int  # the search's seed
     end_to_end: EndToEnd | None = None  # images and resources, where trials are end-to-end
+    kinds: tuple[Kind, ...] = ("pixels",)  # the kinds of members that can be trained
     # training images projected on principal components, by ``projection_key``; a process computes
     # the missing ones itself
     projected: Mapping[str, ProjectedImages] = field(default_factory=dict, repr=False)
 
     @property
+    def copies(self) -> int:
+        """Augmented copies of each image that the rule is calibrated on."""
+        wanted = CALIBRATION_COPIES if "landmarks" in self.kinds else 0
+        return min(wanted, self.features.shape[0] - 1)
+
+    @property
     def folds(self) -> int:
         """Number of folds."""
         return len(self.fold_names)
+
+    def of_kind(self, kind: Kind) -> Task:
+        """The task of members of this kind: features of the landmarks, or of the pixels."""
+        if kind == "pixels":
+            return self
+        return replace(self, features=landmarks_of(self.features), end_to_end=None, projected={})
 
 
 @dataclass(frozen=True)
@@ -107,7 +127,8 @@ class FoldResult:
     best_epoch: int
     seconds: float
     logits_NK: NDArray[np.float32]
+    copies_VNK: NDArray[np.float32]  # logits of augmented copies, of none or CALIBRATION_COPIES
 
     def figures(self) -> dict[str, Any]:
         """Everything but the logits."""
-        return {name: value for name, value in vars(self).items() if name != "logits_NK"}
+        return {name: value for name, value in vars(self).items() if name not in LOGITS}

@@ -57,6 +57,7 @@ class FeatureBatches:
     augment_prob: float  # probability that an image is replaced by one of its augmented copies
     # draws order and copies. Its state is not saved: a head's training is not resumed.
     rng: np.random.Generator
+    noise: float = 0.0  # standard deviation of the noise on features, drawn by torch
 
     @property
     def steps(self) -> int:
@@ -72,8 +73,10 @@ class FeatureBatches:
             copies = np.where(self.rng.random(len(order)) < self.augment_prob, drawn, 0)
         for start in range(begin * self.size, len(order), self.size):
             chosen = order[start : start + self.size]
-            values = self.features_RVD[self.rows_N[chosen], copies[chosen]]
-            yield [MicroBatch((torch.from_numpy(values),), torch.from_numpy(self.labels_N[chosen]))]
+            values = torch.from_numpy(self.features_RVD[self.rows_N[chosen], copies[chosen]])
+            if self.noise:
+                values = values.float() + self.noise * torch.randn(values.shape)
+            yield [MicroBatch((values,), torch.from_numpy(self.labels_N[chosen]))]
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,8 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, evaluations: int) -> dic
     answers_table.write(in_one_table([known_rows, *ood_rows]), run.answers)
     tree["evaluations"] = evaluations
     tree["about"] = {**about(config, settings, listed, predictor), "set_aside": set_aside}
+    if run.hands.exists():
+        tree["about"]["notes"].append(hands_in_words(read_json(run.hands), known))
     tree["about"]["notes"] += [
         group.words(kind)
         for kind, groups in (("signer", signers), ("label", test.column("label").to_pylist()))
@@ -191,6 +193,16 @@ def report(run: RunFolder) -> None:
     with progress("plots") as step:
         write_report([run], run.report, step)
     say(f"report: {run.report}")
+
+
+def hands_in_words(training: dict[str, int], known: Answers) -> str:
+    """How many hands were found and mirrored in training, and found in the test signs."""
+    found, images = training["found"], training["images"]
+    words = f"hands were found in {found} of {images} training images"
+    if known.output.hands_N is not None:
+        hands_N = known.output.hands_N
+        words += f" and {int((hands_N > 0).sum())} of {len(hands_N)} test signs"
+    return f"{words}; {training['mirrored']} training images of left hands are mirrored"
 
 
 def best_member(predictor: Predictor) -> int:

@@ -23,7 +23,10 @@ from sign_ensemble import metrics
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.run_folder import cache_of
 from sign_ensemble.core.storage import StoragePath
+from sign_ensemble.data.feature_cache import hands_of_rows
+from sign_ensemble.data.handedness import mirrored_rows
 from sign_ensemble.data.image_cache import pixels_of_rows
+from sign_ensemble.data.row_cache import HandWork
 from sign_ensemble.learning.member import HEAD_ALONE, Card
 from sign_ensemble.learning.task import NO_FOLD, EndToEnd, PixelTask, finetune_settings
 from sign_ensemble.pipeline.members import (
@@ -51,9 +54,14 @@ def pixel_task(prepared: Prepared) -> PixelTask:
     config, task = prepared.config, prepared.task
     extra = prepared.manifest.rows("extra")
     rows = pa.concat_tables([prepared.rows, extra])
-    cache = cache_of(config)
+    cache, about = cache_of(config), (rows, prepared.manifest.root, config.data)
+    work: HandWork | None = None
+    if config.data.crop == "hand":
+        hands = hands_of_rows(*about, cache)
+        signers = rows.column("signer").to_pylist()
+        work = HandWork(hands.values_ND, mirrored_rows(hands, signers, config.data))
     with progress("images decoded") as step:
-        pixels = pixels_of_rows(rows, prepared.manifest.root, config.data, cache, step)
+        pixels = pixels_of_rows(*about, cache, step, work)
     labels = [task.labels.index(label) for label in extra.column("label").to_pylist()]
     return PixelTask(
         pixels,
@@ -84,14 +92,14 @@ def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
     made predictions for their folds), and write the members' index.
     """
     config, run, folds = prepared.config, prepared.run, prepared.task.folds
-    votes = select(prepared, records)
+    every, by_number = select(prepared, records), {record.number: record for record in records}
+    votes = {n: count for n, count in every.items() if by_number[n].kind == "pixels"}
     refit, end_to_end = config.ensemble.members == "refit", config.search.trial == "end-to-end"
     if end_to_end:
         seats = [(n, fold, votes[n]) for n in votes for fold in range(0 if refit else folds)]
     else:
         rounds = 1 if refit else max(1, config.ensemble.size // folds)
         seats = [(number, fold, 1) for number, fold in fold_model_seats(votes, folds, rounds)]
-    by_number = {record.number: record for record in records}
     fold_models = [card_of(prepared, by_number[n], fold, count) for n, fold, count in seats]
     members = [card_of(prepared, by_number[n], ALL_FOLDS, votes[n]) for n in votes]
     folder, name = (run.fold_models, "fold-model") if refit else (run.members, "member")
@@ -113,7 +121,15 @@ def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
         heads_MNK = heads_logits(prepared, [(number, fold) for number, fold, _ in seats])
         more["gains"] = say_gains(prepared, {"heads": heads_MNK, "finetuned": predicted.logits_MNK})
     first = len(fold_models) if refit else 0
-    write_index(prepared, cards[first:], files[first:], **more)
+    cards, files = cards[first:], files[first:]
+    landmark_cards = [
+        card_of(prepared, by_number[n], fold, count)
+        for n, count in every.items()
+        if n not in votes
+        for fold in ([ALL_FOLDS] if refit else range(folds))
+    ]
+    heads = train_heads(prepared, landmark_cards, run.members, len(cards))
+    write_index(prepared, [*cards, *landmark_cards], [*files, *heads], **more)
 
 
 def say_gains(prepared: Prepared, stages: dict[str, NDArray[np.float32]]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sign_ensemble.core.atomic_files import read_arrays, write_arrays
 from sign_ensemble.core.console import progress
 from sign_ensemble.core.threads import map_on_threads
-from sign_ensemble.data.feature_cache import features_of_images
 from sign_ensemble.data.hand_count_negatives import SIGNS, pictures_of_fold, signs_of_fold
+from sign_ensemble.data.hand_views import features_of_pictures
 from sign_ensemble.learning.task import seed_of
 from sign_ensemble.pipeline.preparation import Prepared, read_images
 from sign_ensemble.rejection.hand_count import HandCountImages
@@ -37,7 +37,7 @@ def write_hand_count_images(prepared: Prepared, each: int) -> None:
         seed = seed_of(task.seed, fold)
         chosen = signs_of_fold(task.folds_N, fold, seed).tolist()
         signs = read_images(prepared.rows, prepared.manifest.root, data, chosen)
-        return features_of_images(pictures_of_fold(each, seed, signs), data.weights).fifth_ND
+        return features_of_pictures(pictures_of_fold(each, seed, signs), data).fifth_ND
 
     parts: list[NDArray[np.float16]] = []
     with progress("pictures for the hand-count detector made") as step:

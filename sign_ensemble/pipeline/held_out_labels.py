@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from sign_ensemble.core.console import progress
 from sign_ensemble.data.feature_cache import CachedFeatures
+from sign_ensemble.pipeline.out_of_signer import copies_to_calibrate
 from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.rejection.held_out_statistics import HeldOutScores
+from sign_ensemble.rejection.joint_distance import fit_joint_scales, joint_distance
+from sign_ensemble.rejection.kind_distances import concatenate_kinds, kind_distances
 from sign_ensemble.rejection.reference_set import (
     ReferenceSet,
     distances_to_others,
@@ -42,18 +45,57 @@ def held_out_scores(
     """
     task, settings = prepared.task, prepared.config.rejection
     groups = label_groups(len(task.labels), settings.held_out_groups, task.seed)
-    features, found = CachedFeatures(task.features), []
-    hand_count = hand_count_of_other_signers(reference, task.folds_N)  # does not depend on labels
+    found: list[HeldOutScores] = []
+    of_pixels = reference.hand_BVD is None
+    # does not depend on labels
+    hand_count = hand_count_of_other_signers(reference, task.folds_N) if of_pixels else {}
     with progress("groups of labels held out") as step:
         for out in groups:
             held_out_N = np.isin(task.labels_N, out)
             kept = np.setdiff1d(np.arange(len(task.labels)), out)
             smaller = reference.rows(~held_out_N[rows_B])
             smaller = replace(smaller, labels_B=np.searchsorted(kept, smaller.labels_B))
-            models = models_of_other_signers(smaller, task.folds_N, False, hand_count)
-            distances = distances_to_others(
-                features, task.folds_N, smaller, models, settings.neighbours, len(kept)
-            )
-            found.append(HeldOutScores(distance_scores(distances), task.folds_N, held_out_N))
+            if of_pixels:
+                models = models_of_other_signers(smaller, task.folds_N, False, hand_count)
+                features = CachedFeatures(task.features)
+                distances = distances_to_others(
+                    features, task.folds_N, smaller, models, settings.neighbours, len(kept)
+                )
+                scores = distance_scores(distances)
+                found.append(HeldOutScores(scores, task.folds_N, held_out_N))
+            else:
+                found.append(joint_scores(prepared, smaller, kept, held_out_N))
             step(len(found), len(groups))
     return found
+
+
+def joint_scores(
+    prepared: Prepared,
+    reference: ReferenceSet,
+    kept: NDArray[np.int64],
+    held_out_N: NDArray[np.bool_],
+) -> HeldOutScores:
+    """The joint distance of all training images in which a hand was found, and of their augmented
+    copies for calibration, to the other signers' images of the labels that are kept.
+    """
+    task, parts, rows, copies = prepared.task, [], [], []
+    gaussians = {
+        fold: reference.without(fold).kind_gaussians() for fold in np.unique(task.folds_N).tolist()
+    }
+    for copy, chosen in copies_to_calibrate(prepared).items():
+        features = CachedFeatures(task.features, copy)
+        for fold, fitted in gaussians.items():
+            of_fold = chosen[task.folds_N[chosen] == fold]
+            if fitted is None or not len(of_fold):
+                continue
+            hands = features.rows(of_fold).of_hand
+            seen = np.flatnonzero(hands.hands_N > 0)
+            parts.append(kind_distances(hands.rows(seen), fitted, len(kept)))
+            rows.append(of_fold[seen])
+            copies.append(np.full(len(seen), copy > 0))
+    kinds, rows_N, copies_N = concatenate_kinds(parts), np.concatenate(rows), np.concatenate(copies)
+    signs = np.flatnonzero(~held_out_N[rows_N])
+    labels = np.searchsorted(kept, task.labels_N[rows_N[signs]])
+    scales = fit_joint_scales(kinds.rows(signs), np.zeros(1), labels)
+    scores = {"joint_distance": joint_distance(kinds, None, scales).total_N}
+    return HeldOutScores(scores, task.folds_N[rows_N], held_out_N[rows_N], copies_N)

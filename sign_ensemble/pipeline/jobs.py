@@ -29,7 +29,7 @@ from sign_ensemble.pipeline.finetuned_members import build_finetuned
 from sign_ensemble.pipeline.members import build_members
 from sign_ensemble.pipeline.preparation import Prepared, list_images, prepare
 from sign_ensemble.pipeline.rule_calibration import build_rule
-from sign_ensemble.pipeline.searching import search, search_has_ended
+from sign_ensemble.pipeline.searching import defaults, search, search_has_ended
 from sign_ensemble.search.records import TrialRecord, evaluate_all_folds, read_records, write_table
 from sign_ensemble.search.space import default_params
 
@@ -142,9 +142,12 @@ def train(config: Config) -> TrialRecord:
             with ready(one, run) as (listed, cluster):
                 prepared = prepare(one, listed, cluster)
                 if not search_has_ended(run, one):
-                    params = default_params(one.member)
-                    record = evaluate_all_folds(run, prepared.task, one.member, params, 0)
-                    write_table(run, [record], prepared.task.fold_names)
+                    records = []
+                    for number, (kind, recipe) in enumerate(defaults(one, prepared.task).items()):
+                        params = default_params(recipe)
+                        about = (run, prepared.task, kind, recipe, params, number)
+                        records.append(evaluate_all_folds(*about))
+                    write_table(run, records, prepared.task.fold_names)
                 members_and_rule(prepared)
         record = read_records(run)[0]
         tracker.setting(record.params, record)

@@ -9,7 +9,7 @@ from typing import Any
 from scipy.special import softmax
 
 from sign_ensemble.core.atomic_files import write_json
-from sign_ensemble.core.config import MemberConfig
+from sign_ensemble.core.config import LANDMARK_MEMBER, MemberConfig
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import StoragePath, storage_path
@@ -17,11 +17,12 @@ from sign_ensemble.data import backbone
 from sign_ensemble.data.feature_cache import preprocessing_of
 from sign_ensemble.learning.head_training import recipe_of
 from sign_ensemble.learning.member import Card
-from sign_ensemble.learning.task import seed_of
+from sign_ensemble.learning.task import Kind, seed_of
 from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.search.records import TrialRecord, out_of_fold, read_records
 from sign_ensemble.search.selection import fold_mean_nll, greedy, ranked, top_k
 
+RECIPES: dict[Kind, MemberConfig] = {"landmarks": LANDMARK_MEMBER}  # of kinds besides pixels
 ALL_FOLDS = -1  # the fold of a member that was trained on every fold
 
 
@@ -30,7 +31,7 @@ def select(prepared: Prepared, records: Sequence[TrialRecord]) -> dict[int, int]
     config, task = prepared.config, prepared.task
     if config.ensemble.method == "top_k":
         votes = top_k(records, config.ensemble.size)
-        if len(votes) < config.ensemble.size:
+        if len(votes) < config.ensemble.size * len(task.kinds):
             say(f"only {len(votes)} trials were completed: the ensemble has as many members")
         return votes
     probs = {
@@ -62,7 +63,7 @@ def card_of(prepared: Prepared, record: TrialRecord, fold: int, votes: int) -> C
     config, task = prepared.config, prepared.task
     return Card(
         labels=task.labels,
-        recipe=member_recipe(config.member, record, fold),
+        recipe=member_recipe(RECIPES.get(record.kind, config.member), record, fold),
         seed=seed_of(task.seed, record.number, task.folds if fold == ALL_FOLDS else fold),
         trial=record.number,
         fold=fold,
@@ -70,6 +71,7 @@ def card_of(prepared: Prepared, record: TrialRecord, fold: int, votes: int) -> C
         nll=record.nll,
         preprocessing=preprocessing_of(config.data, backbone.load(config.data.weights).sha256),
         manifest=prepared.manifest.sha256,
+        kind=record.kind,
     )
 
 
@@ -98,7 +100,7 @@ def write_index(
     """Write index.json, which says that the members are there."""
     config = prepared.config
     entries = [
-        {"file": path.name, "sha256": sha256, "trial": card.trial,
+        {"file": path.name, "sha256": sha256, "trial": card.trial, "kind": card.kind,
          "fold": card.fold, "votes": card.weight}
         for card, (path, sha256) in zip(cards, files, strict=True)
     ]  # fmt: skip
@@ -121,6 +123,9 @@ def build_members(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
 
 
 def best_trial(votes: Mapping[int, int], run: RunFolder) -> int:
-    """Index, among the selected trials, of the one with the lowest loss on unseen signers."""
-    order = [record.number for record in ranked(read_records(run)) if record.number in votes]
+    """Index, among the selected trials that read pixels, of the one with the lowest loss on unseen
+    signers; these trials come first.
+    """
+    records = [record for record in ranked(read_records(run)) if record.kind == "pixels"]
+    order = [record.number for record in records if record.number in votes]
     return list(votes).index(order[0])

@@ -66,7 +66,7 @@ def ensemble_method(answers: Answers, rule: Rule) -> Method:
 def score_method(answers: Answers, rule: Rule, name: str) -> Method:
     """The ensemble rejecting by one score alone, its threshold calibrated in the same way."""
     scores = answers.scores[name]
-    accepted = accepts_score(scores, rule.calibration[name], rule.groups_C, rule.target_coverage)
+    accepted = accepts_score(scores, rule.calibration[name], rule.weights_C, rule.target_coverage)
     probs_NK = answers.output.probs_NK
     return Method(probs_NK, answers.probability_N, scores, scores, accepted, accepted)
 
@@ -75,7 +75,7 @@ def single_method(answers: Answers, rule: Rule, best: int) -> Method:
     """The best member with max-prob."""
     probs_NK = np.exp(answers.output.log_probs_MNK[best])
     scores = max_prob(probs_NK)
-    accepted = accepts_score(scores, rule.single_C, rule.groups_C, rule.target_coverage)
+    accepted = accepts_score(scores, rule.single_C, rule.weights_C, rule.target_coverage)
     return Method(probs_NK, probs_NK.max(-1), scores, scores, accepted, np.ones(len(scores), bool))
 
 

@@ -7,25 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sign_ensemble.core.atomic_files import write_json
 from sign_ensemble.core.config import Config, DataConfig
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.ray_cluster import PendingRay, many_nodes
 from sign_ensemble.core.run_folder import RunFolder, cache_of, open_run
 from sign_ensemble.data import manifest
-from sign_ensemble.data.feature_cache import Compute, features_of_rows
-from sign_ensemble.data.images import SetAside, read_image
+from sign_ensemble.data.feature_cache import Compute, features_of_rows, hands_of_rows
+from sign_ensemble.data.handedness import mirrored_rows
+from sign_ensemble.data.images import SetAside, picture_side, read_image
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.row_cache import CachedArray
+from sign_ensemble.data.shards import Progress
 from sign_ensemble.learning.fold_models import fold_of_each
-from sign_ensemble.learning.task import Task
+from sign_ensemble.learning.task import KINDS, Kind, Task
+
+LEAST_FOUND = 0.5  # share of training images with a hand, from which landmarks are learned from
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ def read_images(
             raise UserError(f"{path}: was in order before, now it is not: {reason}") from None
 
     if not picked:
-        return np.zeros((0, data.size, data.size, 3), np.uint8)
+        side = picture_side(data)
+        return np.zeros((0, side, side, 3), np.uint8)
     with ThreadPoolExecutor() as pool:
         return np.stack(list(pool.map(read, picked)))
 
@@ -115,28 +121,75 @@ def list_images(
     return listed
 
 
-def compute_features(config: Config, listed: Manifest, cluster: PendingRay | None) -> CachedArray:
-    """The features of the training images; meanwhile Ray may be starting."""
-    rows, cache = listed.rows("train"), cache_of(config)
+@dataclass(frozen=True)
+class FoundHands:
+    """What was found in the training images."""
+
+    images: int  # training images
+    found: int  # with a hand
+    mirrored: int  # that are mirrored, since the signer shows the left hand
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether landmarks can be learned from."""
+        return self.found >= LEAST_FOUND * self.images
+
+    def say(self) -> None:
+        """Tell the user."""
+        say(f"hands found in {self.found} of {self.images} images; {self.mirrored} are mirrored")
+        if not self.are_enough:
+            say(
+                "a hand was found in under half of the images: members read pixels alone; if these "
+                "pictures do show hands, say --data.crop none"
+            )
+
+
+def compute_features(
+    config: Config, listed: Manifest, cluster: PendingRay | None
+) -> tuple[CachedArray, FoundHands | None]:
+    """The features of the training images, and what hands were found, if they were looked for;
+    meanwhile Ray may be starting.
+    """
+    rows, cache, data = listed.rows("train"), cache_of(config), config.data
     compute: Compute | None = None
+    find: Compute | None = None
     if cluster is None or cluster.up.done() or config.data.engine == "ray":
         if cluster:
             cluster.wait()
         if runs_on_cluster(config.data):
-            from sign_ensemble.data.ray_features import compute_on_cluster
+            from sign_ensemble.data.ray_features import compute_on_cluster, hands_on_cluster
 
-            compute = compute_on_cluster
-    with progress("features computed") as step:
+            compute, find = compute_on_cluster, hands_on_cluster
 
+    def shown(step: Progress) -> Progress:
         def computed(done: int, of: int) -> None:
             step(done, of)
             if cluster:
                 cluster.look()
 
-        try:
-            return features_of_rows(rows, listed.root, config.data, cache, computed, compute)
-        except SetAside as reason:
-            raise UserError(f"{listed.root}: an image cannot be read any more: {reason}") from None
+        return computed
+
+    try:
+        if data.crop == "none":
+            with progress("features computed") as step:
+                return features_of_rows(rows, listed.root, data, cache, shown(step), compute), None
+        with progress("images looked at for hands") as step:
+            hands = hands_of_rows(rows, listed.root, data, cache, shown(step), find)
+        mirrored_N = mirrored_rows(hands, rows.column("signer").to_pylist(), data)
+        found = FoundHands(len(rows), int(hands.found_N.sum()), int(mirrored_N.sum()))
+        found.say()
+        with progress("features computed") as step:
+            about = (rows, listed.root, data, cache, shown(step), compute, hands, mirrored_N)
+            return features_of_rows(*about), found
+    except SetAside as reason:
+        raise UserError(f"{listed.root}: an image cannot be read any more: {reason}") from None
+
+
+def kinds_of(config: Config, found: FoundHands | None) -> tuple[Kind, ...]:
+    """The kinds of members that can be trained."""
+    if found and found.are_enough and "landmarks" in config.ensemble.kinds:
+        return KINDS
+    return ("pixels",)
 
 
 def prepare(
@@ -152,13 +205,16 @@ def prepare(
     run = open_run(config)
     listed = listed or list_images(config, run)
     rows = listed.rows("train")
-    features = compute_features(config, listed, cluster)
+    features, found = compute_features(config, listed, cluster)
+    if found:
+        write_json(run.hands, asdict(found))
+    kinds = kinds_of(config, found)
     labels = tuple(listed.labels)
     labels_N = np.array([labels.index(name) for name in rows.column("label").to_pylist()], np.int64)
     random = config.data.signers == "none"
     signers_N = np.array(["" if random else name for name in rows.column("signer").to_pylist()])
     folds_N, names = fold_of_each(signers_N, labels_N, config.search.folds, config.search.seed)
-    task = Task(features, labels_N, folds_N, names, labels, config.search.seed)
+    task = Task(features, labels_N, folds_N, names, labels, config.search.seed, kinds=kinds)
     if cluster:
         cluster.wait()  # what it cannot do is refused before the run has files
     return Prepared(config, run, listed, task)

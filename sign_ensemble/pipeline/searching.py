@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sign_ensemble import tracking
-from sign_ensemble.core.config import Config
+from sign_ensemble.core.atomic_files import read_json
+from sign_ensemble.core.config import LANDMARK_MEMBER, Config, MemberConfig
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.learning.principal_components import ProjectedImages
+from sign_ensemble.learning.task import Kind, Task
 from sign_ensemble.pipeline.finetuned_members import end_to_end_of
-from sign_ensemble.pipeline.preparation import Prepared
+from sign_ensemble.pipeline.preparation import FoundHands, Prepared, kinds_of
 from sign_ensemble.search.progress_table import SearchTable
 from sign_ensemble.search.records import TrialRecord, read_records
 
@@ -36,6 +38,12 @@ def projected_folds(prepared: Prepared) -> dict[str, ProjectedImages]:
         )
 
 
+def defaults(config: Config, task: Task) -> dict[Kind, MemberConfig]:
+    """The recipe of each kind's first trial."""
+    recipes: dict[Kind, MemberConfig] = {"pixels": config.member, "landmarks": LANDMARK_MEMBER}
+    return {kind: recipes[kind] for kind in task.kinds}
+
+
 def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
     """Run the trials that are missing."""
     from sign_ensemble.search.trials import search_trials
@@ -51,9 +59,10 @@ def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:
     def log(record: TrialRecord) -> None:
         tracker.trial(record, task.fold_names)
 
-    with SearchTable(config.search.trials, task.folds, ended, log) as table:
+    trials = len(task.kinds) * config.search.trials
+    with SearchTable(trials, task.folds, ended, log) as table:
         records = search_trials(
-            run, task, projected, config.member, config.search, config.ensemble.size, table
+            run, task, projected, defaults(config, task), config.search, config.ensemble.size, table
         )
     say(f"search: {table.summary()}")
     return records
@@ -63,4 +72,11 @@ def search_has_ended(run: RunFolder, config: Config) -> bool:
     """Whether the search has ended: all trials are there, or members were made already."""
     if not run.trials_table.exists():
         return False
-    return (run.members / "index.json").exists() or len(read_records(run)) >= config.search.trials
+    if (run.members / "index.json").exists():
+        return True
+    records = read_records(run)
+    found = read_json(run.hands) if run.hands.exists() else {}
+    kinds = kinds_of(config, FoundHands(**found) if found else None)
+    return all(
+        sum(record.kind == kind for record in records) >= config.search.trials for kind in kinds
+    )

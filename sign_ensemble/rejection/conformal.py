@@ -18,6 +18,15 @@ def signer_weights(groups_C: NDArray[np.int64]) -> Floats:
     return 1.0 / (len(counts) * counts[index_C])
 
 
+def calibration_weights(groups_C: NDArray[np.int64], copies_C: NDArray[np.bool_] | None) -> Floats:
+    """:func:`signer_weights` where the images of a signer and their augmented copies (``copies_C``)
+    each have half of the signer's total.
+    """
+    if copies_C is None or not copies_C.any():
+        return signer_weights(groups_C)
+    return signer_weights(2 * groups_C + copies_C)
+
+
 def conformal_p(scores_N: Floats, calibration_C: Floats, weights_C: Floats | None = None) -> Floats:
     """Share of calibration images that score at least as high, counting the image itself.
 

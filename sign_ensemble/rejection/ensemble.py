@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from sign_ensemble.core.atomic_files import read_json
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.storage import StoragePath
-from sign_ensemble.data.backbone import Backbone, finetuned
+from sign_ensemble.data.backbone import Backbone, Features, finetuned
 from sign_ensemble.learning.member import Member, load
+from sign_ensemble.learning.task import Kind
 from sign_ensemble.rejection.stacked_heads import StackedHeads, stack_heads
 
-OF_IMAGES = ("knn_N", "regional_N", "hand_count_N2")  # first axis N
+# first axis N
+OF_IMAGES = ("knn_N", "regional_N", "hand_count_N2", "hands_N", "joint_N", "tips_N", "landmarks_N")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,13 @@ class EnsembleOutput:
     gda_count: int = 0  # how many of M, the last ones, are GDA predictions
     # scores of the hand-count detector; None where it is not used
     hand_count_N2: NDArray[np.float64] | None = None
+    kinds_M: tuple[Kind, ...] = ()  # what each of M reads; empty: all of them pixels
+    # how many hands were found; the joint distance and its parts, see ``joint_distance.py``; None
+    # where hands are not used
+    hands_N: NDArray[np.int64] | None = None
+    joint_N: NDArray[np.float64] | None = None
+    tips_N: NDArray[np.float64] | None = None
+    landmarks_N: NDArray[np.float64] | None = None
 
     @property
     def log_probs_MNK(self) -> NDArray[np.float64]:
@@ -76,6 +85,7 @@ class HeadGroup:
 
     heads: StackedHeads  # the heads
     backbone: Backbone | None  # A fine-tuned member's own convolutions; None: the frozen ones
+    kind: Kind = "pixels"  # what they read
 
 
 @dataclass(frozen=True)
@@ -95,15 +105,28 @@ class Ensemble:
         """Weight of each member."""
         return np.array([member.card.weight for member in self.members], np.float64)
 
-    def features(
-        self, features_ND: NDArray[np.float16], images_NHW3: NDArray[np.uint8]
-    ) -> Iterator[tuple[StackedHeads, NDArray[np.float16]]]:
-        """The heads of each group and the features (N, D) that they read: the frozen ones, or those
-        of a member's own convolutions.
+    @property
+    def kinds_M(self) -> tuple[Kind, ...]:
+        """What each member reads."""
+        return tuple(member.card.kind for member in self.members)
+
+    def logits(
+        self, features: Features, images_NHW3: NDArray[np.uint8]
+    ) -> Iterator[tuple[HeadGroup, NDArray[np.float32], NDArray[np.float16]]]:
+        """Each group, its heads' logits (M, N, K), and the features (N, D) that they read: the
+        frozen ones, those of a member's own convolutions, or of the landmarks. Without a hand, the
+        logits of landmark members are 0: they find every label as likely.
         """
         for group in self.groups:
-            own = group.backbone
-            yield group.heads, own.of_images(images_NHW3).head_ND if own else features_ND
+            if group.kind == "landmarks":
+                read_ND = features.of_hand.landmarks_ND
+                logits_MNK = group.heads.logits(read_ND)
+                logits_MNK[:, features.of_hand.hands_N == 0] = 0
+            else:
+                own = group.backbone
+                read_ND = own.of_images(images_NHW3).head_ND if own else features.head_ND
+                logits_MNK = group.heads.logits(read_ND)
+            yield group, logits_MNK, read_ND
 
 
 def stack(members: Sequence[Member], weights: str = "shipped") -> Ensemble:
@@ -122,13 +145,19 @@ def stack(members: Sequence[Member], weights: str = "shipped") -> Ensemble:
                     f"members of trials {first.trial} and {member.card.trial} differ "
                     f"in {name}: they are not of one ensemble"
                 )
-    if not any(member.card.learned for member in members):
-        return Ensemble(tuple(members), (HeadGroup(stack_heads(members), None),))
+    members = sorted(members, key=lambda member: member.card.kind != "pixels")  # keeps their order
+    of_pixels = [member for member in members if member.card.kind == "pixels"]
+    of_landmarks = members[len(of_pixels) :]
     groups = []
-    for member in members:
-        learned = {name: member.tensors[name] for name in member.card.learned}
-        own = finetuned(weights, learned) if learned else None
-        groups.append(HeadGroup(stack_heads([member]), own))
+    if any(member.card.learned for member in of_pixels):
+        for member in of_pixels:
+            learned = {name: member.tensors[name] for name in member.card.learned}
+            own = finetuned(weights, learned) if learned else None
+            groups.append(HeadGroup(stack_heads([member]), own))
+    elif of_pixels:
+        groups.append(HeadGroup(stack_heads(of_pixels), None))
+    if of_landmarks:
+        groups.append(HeadGroup(stack_heads(of_landmarks), None, "landmarks"))
     return Ensemble(tuple(members), tuple(groups))
 
 

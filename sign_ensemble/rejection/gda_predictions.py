@@ -9,7 +9,8 @@ Letters: N images, M members or layers with Gaussians, K labels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from sign_ensemble.learning.task import Kind
 from sign_ensemble.rejection.ensemble import EnsembleOutput
+from sign_ensemble.rejection.joint_distance import JointScales, joint_distance
 from sign_ensemble.rejection.reference_set import Distances
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # tried; all members together have weight 1
@@ -40,7 +43,8 @@ class GdaPredictions:
         """One sentence for people."""
         if self.of_members:
             return f"GDA on each member's features counts {self.weight:g} times the member"
-        return f"GDA on each of two layers counts {self.weight:g} times all members together"
+        layers = len(self.temperatures)
+        return f"GDA on each of {layers} inputs counts {self.weight:g} times all members together"
 
     def logits(self, to_labels_MNK: Floats) -> NDArray[np.float32]:
         """−M_k / (2 T), (M, N, K): a Gaussian's log-density up to a constant, tempered."""
@@ -51,7 +55,7 @@ class GdaPredictions:
         self, logits_MNK: NDArray[np.float32], votes_M: Floats, to_labels_MNK: Floats
     ) -> tuple[NDArray[np.float32], Floats]:
         """The members' logits and votes, followed by those of the GDA predictions."""
-        votes = self.weight * votes_M
+        votes = self.weight * votes_M[: len(to_labels_MNK)]  # of pixel members, which come first
         if not self.of_members:
             votes = np.full(len(self.temperatures), self.weight * votes_M.sum())
         return (
@@ -65,14 +69,33 @@ def ensemble_output(
     votes_M: Floats,
     distances: Distances,
     gda: GdaPredictions | None,
+    kinds_M: Sequence[Kind] = (),
+    scales: JointScales | None = None,
 ) -> EnsembleOutput:
     """Members' logits and votes, GDA predictions if they are used, and distances in one record."""
     count = 0
+    pixels: tuple[Kind, ...] = ("pixels",)
+    kinds = tuple(kinds_M) or pixels * len(logits_MNK)
     if gda:
         logits_MNK, votes_M = gda.joined_to(logits_MNK, votes_M, distances.to_labels_MNK)
         count = len(distances.to_labels_MNK)
-    return EnsembleOutput(
-        logits_MNK, votes_M, distances.knn_N, distances.regional_N, count, distances.hand_count_N2
+        of_gda: list[Kind] = ["pixels"] * count
+        if distances.kinds and not gda.of_members:
+            of_gda[-1] = "landmarks"
+        kinds = (*kinds, *of_gda)
+    output = EnsembleOutput(
+        logits_MNK, votes_M, distances.knn_N, distances.regional_N, count,
+        distances.hand_count_N2, kinds,
+    )  # fmt: skip
+    if distances.kinds is None or scales is None:
+        return output
+    joint = joint_distance(distances.kinds, distances.regional_N, scales)
+    return replace(
+        output,
+        hands_N=distances.kinds.hands_N,
+        joint_N=joint.total_N,
+        tips_N=joint.tips_N,
+        landmarks_N=joint.landmarks_N,
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.rejection.conformal import Floats, signer_weights
+from sign_ensemble.rejection.conformal import Floats, calibration_weights
 from sign_ensemble.rejection.p_in_distribution import InDistribution, fit_in_distribution
 from sign_ensemble.rejection.rule import ood_statistic
 
@@ -26,6 +26,7 @@ class HeldOutScores:
     scores: Mapping[str, Floats]  # scores (N,) by name
     groups_N: NDArray[np.int64]  # the signer (fold) of each image
     held_out_N: NDArray[np.bool_]  # whether its label was held out
+    copies_N: NDArray[np.bool_] | None = None  # which are augmented copies; None: none
 
 
 def statistics_by_signer(held_out: HeldOutScores) -> list[tuple[Floats, Floats]]:
@@ -42,7 +43,10 @@ def statistics_by_signer(held_out: HeldOutScores) -> list[tuple[Floats, Floats]]
         of_group_N = held_out.groups_N == group
         others_N = signs_N & ~of_group_N
         calibration = some(others_N)
-        weights = signer_weights(held_out.groups_N[others_N])
+        copies_N = held_out.copies_N
+        weights = calibration_weights(
+            held_out.groups_N[others_N], None if copies_N is None else copies_N[others_N]
+        )
         signs, ood = (
             ood_statistic(some(rows_N & of_group_N), calibration, weights)
             for rows_N in (signs_N, held_out.held_out_N)

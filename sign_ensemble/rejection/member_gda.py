@@ -19,7 +19,7 @@ from sign_ensemble.rejection.class_gaussians import (
     fit_class_gaussians,
     label_distances,
 )
-from sign_ensemble.rejection.reference_set import of_all_labels
+from sign_ensemble.rejection.kind_distances import of_all_labels
 
 LABELS = "labels"  # among the arrays
 

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.data import backbone
 from sign_ensemble.data.feature_cache import preprocessing_of
+from sign_ensemble.data.hand_views import features_of_views, look
 from sign_ensemble.rejection import rule_file
 from sign_ensemble.rejection.confidence import confidence
 from sign_ensemble.rejection.ensemble import Ensemble, EnsembleOutput, load_ensemble
@@ -35,25 +37,36 @@ class Predictor:
     ensemble: Ensemble
     models: ScoreModels
     rule: Rule
-    weights: str
+    data: DataConfig
 
     def output(
         self, images_NHW3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
     ) -> EnsembleOutput:
-        """What members and the reference set say of N images.
+        """What members and the reference set say of N pictures, as ``read_image`` gives them.
 
-        ``progress`` is called with (images whose frozen features are computed, images).
+        ``progress`` is called with (pictures whose frozen features are computed, pictures).
         """
-        features = backbone.load(self.weights).of_images(images_NHW3, progress)
+        seen_NHW3 = images_NHW3
+        if self.data.crop == "hand":
+            views = look(images_NHW3, self.data)
+            seen_NHW3 = views.crops_NHW3
+            features = features_of_views(views, self.data.weights, progress)
+        else:
+            features = backbone.load(self.data.weights).of_images(images_NHW3, progress)
         labels, logits, of_members = len(self.ensemble.labels), [], []
-        groups = self.ensemble.features(features.head_ND, images_NHW3)
-        for i, (heads, read_ND) in enumerate(groups):
-            logits.append(heads.logits(read_ND))
-            if self.models.member_gdas:
-                of_members.append(self.models.member_gdas[i].to_labels(read_ND, labels))
-        distances = self.models.distances(features, of_members, labels)
-        votes_M = self.ensemble.votes_M
-        return ensemble_output(np.concatenate(logits), votes_M, distances, self.models.gda)
+        gdas = iter(self.models.member_gdas)
+        for group, logits_MNK, read_ND in self.ensemble.logits(features, seen_NHW3):
+            logits.append(logits_MNK)
+            if self.models.member_gdas and group.kind == "pixels":
+                of_members.append(next(gdas).to_labels(read_ND, labels))
+        return ensemble_output(
+            np.concatenate(logits),
+            self.ensemble.votes_M,
+            self.models.distances(features, of_members, labels),
+            self.models.gda,
+            self.ensemble.kinds_M,
+            self.models.scales,
+        )
 
     def answer(
         self, images_NHW3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
@@ -82,19 +95,32 @@ class Answers:
         """Votes on image i, most first: ``3 say U, 2 say V``, then ``GDA says V`` where it is
         used.
         """
-        counts: Counter[str] = Counter()
         members = len(self.labels_MN) - self.output.gda_count
-        for member, label in enumerate(self.labels_MN[:members, i]):
-            counts[labels[label]] += int(self.output.votes_M[member])
-        words = [f"{n} say{'s' if n == 1 else ''} {label}" for label, n in counts.most_common()]
+        kinds = self.output.kinds_M[:members] or ("pixels",) * members
+        several, parts, hands_N = len(set(kinds)) > 1, [], self.output.hands_N
+        for kind in dict.fromkeys(kinds):
+            if kind == "landmarks" and hands_N is not None and not hands_N[i]:
+                continue  # it says nothing
+            counts: Counter[str] = Counter()
+            for member, label in enumerate(self.labels_MN[:members, i]):
+                if kinds[member] == kind:
+                    counts[labels[label]] += int(self.output.votes_M[member])
+            words = [f"{n} say{'s' if n == 1 else ''} {label}" for label, n in counts.most_common()]
+            parts.append((f"{kind}: " if several else "") + ", ".join(words))
         gda = dict.fromkeys(labels[label] for label in self.labels_MN[members:, i])
-        return ", ".join([*words, *([f"GDA says {' and '.join(gda)}"] if gda else [])])
+        if gda:
+            parts.append(f"GDA says {' and '.join(gda)}")
+        return ("; " if several else ", ").join(parts)
 
     def reason(self, i: int, labels: tuple[str, ...]) -> str:
         """Why image i is rejected, with the votes; empty if it is accepted."""
         if self.accepted_N[i]:
             return ""
-        return f"{BY_NAME[str(self.deciding_score_N[i])].reason} ({self.votes(i, labels)})"
+        name, hands_N = str(self.deciding_score_N[i]), self.output.hands_N
+        why = BY_NAME[name].reason
+        if name == "joint_distance" and hands_N is not None and not hands_N[i]:
+            why = "no hand was found"
+        return f"{why} ({self.votes(i, labels)})"
 
 
 def answer(output: EnsembleOutput, rule: Rule) -> Answers:
@@ -132,10 +158,11 @@ def load_predictor(run: RunFolder) -> Predictor:
     data = load_config(run).data
     ensemble = load_ensemble(run.members, data.weights)
     rule, models = rule_file.load(run.rule)
-    if len(models.member_gdas) not in (0, len(ensemble.groups)):
+    of_pixels = sum(group.kind == "pixels" for group in ensemble.groups)
+    if len(models.member_gdas) not in (0, of_pixels):
         raise UserError(
             f"{run.rule}: it has the GDA of {len(models.member_gdas)} members, and the run has "
-            f"{len(ensemble.groups)} members"
+            f"{of_pixels} members"
         )
     then = ensemble.members[0].card.preprocessing
     for name, now in preprocessing_of(data, backbone.load(data.weights).sha256).items():
@@ -145,8 +172,9 @@ def load_predictor(run: RunFolder) -> Predictor:
                 f"otherwise (they do not say their {name}); run tune anew"
             )
         if then[name] != now:
-            setting = f"data.{name}" if name in ("size", "fit") else name
+            settings = ("size", "fit", "crop", "handedness")
+            setting = f"data.{name}" if name in settings else name
             raise UserError(
                 f"{run.path}: its members were trained with {setting} {then[name]}, now it is {now}"
             )
-    return Predictor(ensemble, models, rule, data.weights)
+    return Predictor(ensemble, models, rule, data)

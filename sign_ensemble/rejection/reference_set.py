@@ -10,8 +10,8 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.core.threads import map_on_threads
-from sign_ensemble.data.backbone import Features
+from sign_ensemble.data.backbone import Features, HandFeatures
 from sign_ensemble.rejection.class_gaussians import (
     ClassGaussians,
     Floats,
@@ -32,6 +32,14 @@ from sign_ensemble.rejection.hand_count import (
     HandCountDetector,
     HandCountImages,
     HandCountTraining,
+)
+from sign_ensemble.rejection.kind_distances import (
+    KindDistances,
+    KindGaussians,
+    concatenate_kinds,
+    fit_kind_gaussians,
+    kind_distances,
+    of_all_labels,
 )
 from sign_ensemble.rejection.nearest_neighbours import NearestNeighbours
 from sign_ensemble.rejection.regional_mahalanobis import (
@@ -64,6 +72,8 @@ class ReferenceSet:
     fourth_BD: NDArray[np.float16]  # features of the fourth layer
     labels_B: NDArray[np.int64]  # labels
     groups_B: NDArray[np.int64]  # the fold (signer) of each
+    # what ``HandFeatures`` have of each image and some augmented copies; None: hands are not used
+    hand_BVD: NDArray[np.float16] | None = None
     # what the hand-count detector is fitted to; None: there is no such detector
     pictures: HandCountImages | None = None
 
@@ -79,7 +89,15 @@ class ReferenceSet:
             self.fourth_BD[chosen_B],
             self.labels_B[chosen_B],
             self.groups_B[chosen_B],
+            None if self.hand_BVD is None else self.hand_BVD[chosen_B],
         )
+
+    def kind_gaussians(self) -> KindGaussians | None:
+        """The Gaussians of fingertips and landmarks; None where no hand was found."""
+        if self.hand_BVD is None:
+            return None
+        features = HandFeatures(self.hand_BVD.reshape(-1, self.hand_BVD.shape[2]))
+        return fit_kind_gaussians(features, np.repeat(self.labels_B, self.hand_BVD.shape[1]))
 
     @cached_property
     def hand_count_training(self) -> HandCountTraining | None:
@@ -100,6 +118,8 @@ class DistanceModels:
     fifth: ClassGaussians | None = None
     # the hand-count detector; None where it is not used
     hand_count: HandCountDetector | None = None
+    # class Gaussians of fingertips and landmarks; None where hands are not used
+    kinds: KindGaussians | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +132,20 @@ class Distances:
     # their own
     to_labels_MNK: Floats
     hand_count_N2: Floats | None = None  # see ``hand_count.py``; None where it is not used
+    kinds: KindDistances | None = None  # see ``kind_distances.py``; None where hands are not used
+
+
+def concatenate_distances(parts: Sequence[Distances]) -> Distances:
+    """Distances of several sets of images, one after the other, to the same reference set."""
+    counts = [part.hand_count_N2 for part in parts if part.hand_count_N2 is not None]
+    kinds = [part.kinds for part in parts if part.kinds is not None]
+    return Distances(
+        np.concatenate([part.knn_N for part in parts]),
+        np.concatenate([part.regional_N for part in parts]),
+        np.concatenate([part.to_labels_MNK for part in parts], 1),
+        np.concatenate(counts) if counts else None,
+        concatenate_kinds(kinds) if kinds else None,
+    )
 
 
 def fit_distance_models(
@@ -125,15 +159,16 @@ def fit_distance_models(
     regional = fit_regional((reference.third_BD, reference.fourth_BD), reference.labels_B)
     if hand_count is None and reference.hand_count_training:
         hand_count = reference.hand_count_training.fit()
+    kinds = reference.kind_gaussians()
     if not gda:
-        return DistanceModels(labels_L, third, regional, None, hand_count)
+        return DistanceModels(labels_L, third, regional, None, hand_count, kinds)
     fifth_BVD = reference.fifth_BVD
     copies = max(0, min(fifth_BVD.shape[1], MOST_ROWS // len(reference.labels_B)) - 1)
     augmented_BVD = fifth_BVD[:, 1 : 1 + copies] if copies else None
     fifth = fit_class_gaussians(
         fifth_BVD[:, 0], reference.labels_B, FIFTH_COMPONENTS, augmented_BVD
     )
-    return DistanceModels(labels_L, third, regional, fifth, hand_count)
+    return DistanceModels(labels_L, third, regional, fifth, hand_count, kinds)
 
 
 def models_of_other_signers(
@@ -170,30 +205,27 @@ def hand_count_of_other_signers(
     return {int(group): training.fit(int(group)) for group in np.unique(groups_N)}
 
 
-def of_all_labels(to_some_NL: Floats, labels_L: NDArray[np.int64], labels: int) -> Floats:
-    """Distances to all K labels (N, K) from those to the L that have a Gaussian; a label without
-    one is as far as the farthest with one.
-    """
-    to_labels_NK = np.repeat(to_some_NL.max(1, keepdims=True), labels, 1)
-    to_labels_NK[:, labels_L] = to_some_NL
-    return to_labels_NK
-
-
 def mahalanobis_distances(
     features: Features, models: DistanceModels, labels: int
-) -> tuple[Floats, Floats]:
-    """Regional Mahalanobis distance (N,) and squared distances to all labels by layer (M, N, K)."""
+) -> tuple[Floats, Floats, KindDistances | None]:
+    """Regional Mahalanobis distance (N,), squared distances to all labels by layer (M, N, K), and
+    the distances by fingertips and landmarks, which are the last two layers as well.
+    """
     to_some_NL, to_all_N = label_distances(features.third_ND, models.third)
     layers = [to_some_NL]
     if models.fifth is not None:
         layers.append(label_distances(features.fifth_ND, models.fifth)[0])
-    to_labels_MNK = np.stack([of_all_labels(each, models.labels_L, labels) for each in layers])
+    each = [of_all_labels(to_some, models.labels_L, labels) for to_some in layers]
+    kinds = kind_distances(features.of_hand, models.kinds, labels) if models.kinds else None
+    if kinds:
+        each += [kinds.tips_NK, kinds.landmarks_NK]
+    to_labels_MNK = np.stack(each)
     regional_N = regional_distance(
         (features.third_ND, features.fourth_ND),
         models.regional,
         relative_distance(to_some_NL, to_all_N),
     )
-    return regional_N, to_labels_MNK
+    return regional_N, to_labels_MNK, kinds
 
 
 def distances_to_others(
@@ -209,6 +241,9 @@ def distances_to_others(
     """
     n = len(groups_N)
     layers = 1 + any(each.fifth is not None for each in models.values())
+    with_kinds = all(each.kinds for each in models.values())
+    layers += 2 * with_kinds
+    of_kinds = KindDistances(np.zeros((n, labels)), np.zeros((n, labels)), np.zeros(n, np.int64))
     counts = all(each.hand_count for each in models.values())
     knn_N, regional_N = np.zeros((2, n))
     hand_count_N2, to_labels_MNK = np.zeros((n, len(COUNTS))), np.zeros((layers, n, labels))
@@ -220,7 +255,22 @@ def distances_to_others(
             some = features.rows(rows)
             fifth_ND = some.fifth_ND
             knn_N[rows] = neighbours.distances(fifth_ND, k, groups_N[rows], reference.groups_B)
-            regional_N[rows], to_labels_MNK[:, rows] = mahalanobis_distances(some, fitted, labels)
+            if not with_kinds:
+                fitted = replace(fitted, kinds=None)
+            regional_N[rows], to_labels_MNK[:, rows], kinds = mahalanobis_distances(
+                some, fitted, labels
+            )
+            if kinds:
+                of_kinds.tips_NK[rows], of_kinds.landmarks_NK[rows] = (
+                    kinds.tips_NK, kinds.landmarks_NK,
+                )  # fmt: skip
+                of_kinds.hands_N[rows] = kinds.hands_N
             if counts and fitted.hand_count:
                 hand_count_N2[rows] = fitted.hand_count.scores(fifth_ND)
-    return Distances(knn_N, regional_N, to_labels_MNK, hand_count_N2 if counts else None)
+    return Distances(
+        knn_N,
+        regional_N,
+        to_labels_MNK,
+        hand_count_N2 if counts else None,
+        of_kinds if with_kinds else None,
+    )

@@ -36,9 +36,9 @@ REGIONS = GRID_SIDE * GRID_SIDE  # of one layer
 Layers = tuple[NDArray[np.float16], NDArray[np.float16]]  # third and fourth layer, (N, D) each
 
 
-def by_region(layer_ND: torch.Tensor) -> torch.Tensor:
-    """A layer's features, as ``Convolutions`` lays them out, region by region: (9, N, D / 9)."""
-    return layer_ND.unflatten(1, (-1, REGIONS)).permute(2, 0, 1).contiguous()
+def by_region(layer_ND: torch.Tensor, regions: int = REGIONS) -> torch.Tensor:
+    """A layer's features, as ``Convolutions`` lays them out, region by region: (J, N, D / J)."""
+    return layer_ND.unflatten(1, (-1, regions)).permute(2, 0, 1).contiguous()
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class RegionalGaussians:
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> RegionalGaussians:
         """Undo :meth:`arrays`."""
         names = ClassGaussians.__dataclass_fields__
-        each = ({n: arrays[f"{i}.{n}"] for n in names} for i in range(LAYERS * REGIONS))
+        count = len({name.split(".")[0] for name in arrays})
+        each = ({n: arrays[f"{i}.{n}"] for n in names} for i in range(count))
         return cls(tuple(ClassGaussians.of_arrays(of) for of in each))
 
     def distances(self, layers: Layers) -> tuple[Floats, Floats]:
@@ -67,20 +68,23 @@ class RegionalGaussians:
         to_labels = [np.zeros((len(self.regions), 0, len(self.regions[0].means_KP)))]
         to_all = [np.zeros((len(self.regions), 0))]
         for some in zip(*map(hellinger_chunks, layers), strict=True):
-            regions = [region_ND for layer_ND in some for region_ND in by_region(layer_ND)]
+            of_layer = len(self.regions) // LAYERS
+            regions = [region for layer_ND in some for region in by_region(layer_ND, of_layer)]
             each = [hellinger_distances(*pair) for pair in zip(regions, self.regions, strict=True)]
             to_labels.append(np.stack([to_labels_NK for to_labels_NK, _ in each]))
             to_all.append(np.stack([to_all_N for _, to_all_N in each]))
         return np.concatenate(to_labels, 1), np.concatenate(to_all, 1)
 
 
-def fit_regional(layers: Layers, labels_B: NDArray[np.int64]) -> RegionalGaussians:
-    """Fit every region's class Gaussians."""
+def fit_regional(
+    layers: Layers, labels_B: NDArray[np.int64], regions: int = REGIONS
+) -> RegionalGaussians:
+    """Fit every region's class Gaussians, of so many regions in each layer."""
     return RegionalGaussians(
         tuple(
             fit_to_hellinger(region_BD, labels_B, COMPONENTS, SHRINK)
             for layer in layers
-            for region_BD in by_region(hellinger(layer))
+            for region_BD in by_region(hellinger(layer), regions)
         )
     )
 

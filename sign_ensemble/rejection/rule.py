@@ -1,15 +1,17 @@
 """The rejection rule, from top to bottom as ``docs/rejection.md`` describes it.
 
-1. OOD test: the regional Mahalanobis distance of an image, as −log of its conformal p-value on
-   calibration images.
-2. Vetoes: kNN distance, no hand, two hands. Each says nothing about an image that scores no higher
-   than the highest calibration image, and raises the statistic of one that does.
+1. OOD test: the joint distance of an image (where hands are not used, its regional Mahalanobis
+   distance), as −log of its conformal p-value on calibration images.
+2. Vetoes: kNN distance, no hand, two hands, several hands found. Each says nothing about an image
+   that scores no higher than the highest calibration image, and raises the statistic of one that
+   does.
 3. Uncertainty test: a second test, of the total uncertainty, with its own share of
    α = 1 − target coverage.
 4. An image is accepted if the combined p-value exceeds α.
 5. Optional selective risk control: an image that is too uncertain for it is rejected too.
 
-The calibration images are of signers whom the models had not seen; every signer weighs the same.
+The calibration images are of signers whom the models had not seen, as they are and in augmented
+copies; every signer weighs the same, and so do images and copies.
 
 Letters: N images, C calibration images, K labels, Q tests (OOD, uncertainty).
 """
@@ -25,17 +27,17 @@ from numpy.typing import NDArray
 from sign_ensemble.rejection.conformal import (
     Floats,
     beyond,
+    calibration_weights,
     conformal_p,
     loo_beyond,
     loo_neg_log_p,
     neg_log_p,
-    signer_weights,
 )
 from sign_ensemble.rejection.p_in_distribution import InDistribution
 from sign_ensemble.rejection.scores import (
     HAND_COUNT_SCORES,
-    OOD_SCORE,
     UNCERTAINTY_SCORE,
+    ood_score_among,
     vetoes_among,
 )
 from sign_ensemble.rejection.selective_risk_control import RiskControl
@@ -67,7 +69,8 @@ def _with_start(name: str, excess_N: Floats, images: int) -> Floats:
 
 def statistics(scores: ByScore, calibration: ByScore, weights_C: Floats) -> dict[str, Floats]:
     """What the OOD test and each veto say of N images, in nats, higher = more OOD."""
-    found = {OOD_SCORE: neg_log_p(scores[OOD_SCORE], calibration[OOD_SCORE], weights_C)}
+    ood_score = ood_score_among(calibration)
+    found = {ood_score: neg_log_p(scores[ood_score], calibration[ood_score], weights_C)}
     for name in vetoes_among(calibration):
         found[name] = veto_excess(name, scores[name], calibration[name])
     return found
@@ -81,7 +84,8 @@ def ood_statistic(scores: ByScore, calibration: ByScore, weights_C: Floats) -> F
 def loo_ood_statistic(calibration: ByScore, weights_C: Floats) -> Floats:
     """:func:`ood_statistic` of each calibration image among the others, (C,)."""
     vetoes = [loo_veto_excess(name, calibration[name]) for name in vetoes_among(calibration)]
-    return np.maximum.reduce([loo_neg_log_p(calibration[OOD_SCORE], weights_C), *vetoes])
+    ood_C = calibration[ood_score_among(calibration)]
+    return np.maximum.reduce([loo_neg_log_p(ood_C, weights_C), *vetoes])
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class Rule:
     groups_C: NDArray[np.int64]  # the signer (fold) of each calibration image
     single_C: Floats  # 1 − max probability of the best member: what a single model would reject by
     temperature: float  # see ``temperature.py``; for ``confidence.py`` alone
+    # which calibration images are augmented copies; None: none
+    copies_C: NDArray[np.bool_] | None = None
     # P(in-distribution | statistic), see ``p_in_distribution.py``; None where it is not known
     in_distribution: InDistribution | None = None
     # see ``selective_risk_control.py``; None where it was not asked for
@@ -104,8 +110,13 @@ class Rule:
 
     @property
     def weights_C(self) -> Floats:
-        """Weight of each calibration image: every signer weighs the same."""
-        return signer_weights(self.groups_C)
+        """Weight of each calibration image, see :func:`calibration_weights`."""
+        return calibration_weights(self.groups_C, self.copies_C)
+
+    @property
+    def ood_score(self) -> str:
+        """The score of the OOD test."""
+        return ood_score_among(self.calibration)
 
     @property
     def vetoes(self) -> tuple[str, ...]:
@@ -115,7 +126,7 @@ class Rule:
     def words(self) -> str:
         """The rule in a few words, for tables."""
         second = f", and {UNCERTAINTY_SCORE} as a second test" if self.uncertainty_share else ""
-        return f"{OOD_SCORE} with the vetoes {', '.join(self.vetoes)}{second}"
+        return f"{self.ood_score} with the vetoes {', '.join(self.vetoes)}{second}"
 
     def statistics(self, scores: ByScore) -> dict[str, Floats]:
         """See :func:`statistics`."""
@@ -177,7 +188,7 @@ def accepts(p_values_N: Floats, target_coverage: float) -> NDArray[np.bool_]:
 
 
 def accepts_score(
-    scores_N: Floats, calibration_C: Floats, groups_C: NDArray[np.int64], target_coverage: float
+    scores_N: Floats, calibration_C: Floats, weights_C: Floats, target_coverage: float
 ) -> NDArray[np.bool_]:
     """The same decision by one score alone."""
-    return accepts(conformal_p(scores_N, calibration_C, signer_weights(groups_C)), target_coverage)
+    return accepts(conformal_p(scores_N, calibration_C, weights_C), target_coverage)

@@ -21,13 +21,15 @@ from sign_ensemble.rejection.class_gaussians import ClassGaussians
 from sign_ensemble.rejection.conformal import resolution
 from sign_ensemble.rejection.gda_predictions import gda_predictions_of
 from sign_ensemble.rejection.hand_count import HandCountDetector
+from sign_ensemble.rejection.joint_distance import joint_scales_of
+from sign_ensemble.rejection.kind_distances import KindGaussians
 from sign_ensemble.rejection.member_gda import MemberGda
 from sign_ensemble.rejection.p_in_distribution import InDistribution
 from sign_ensemble.rejection.reference_set import DistanceModels
 from sign_ensemble.rejection.regional_mahalanobis import RegionalGaussians
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.score_models import ScoreModels
-from sign_ensemble.rejection.scores import OOD_SCORE, UNCERTAINTY_SCORE
+from sign_ensemble.rejection.scores import UNCERTAINTY_SCORE
 from sign_ensemble.rejection.selective_risk_control import risk_control_of
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -39,7 +41,7 @@ def save(rule: Rule, models: ScoreModels, path: StoragePath) -> None:
     write_json(
         path,
         {
-            "ood_score": OOD_SCORE,
+            "ood_score": rule.ood_score,
             "vetoes": rule.vetoes,
             "uncertainty_score": UNCERTAINTY_SCORE,
             "target_coverage": rule.target_coverage,
@@ -47,6 +49,7 @@ def save(rule: Rule, models: ScoreModels, path: StoragePath) -> None:
             "neighbours": models.neighbours,
             "temperature": rule.temperature,
             "ood_prior": rule.in_distribution.ood_prior if rule.in_distribution else None,
+            "joint_scales": models.scales.as_dict() if models.scales else None,
             "gda": vars(models.gda) if models.gda else None,
             "member_gdas": len(models.member_gdas),
             "risk_control": rule.risk_control.as_dict() if rule.risk_control else None,
@@ -69,6 +72,7 @@ def arrays_of(rule: Rule, models: ScoreModels) -> dict[str, NDArray[Any]]:
         "regional": fitted.regional.arrays(),
         "fifth": fitted.fifth.arrays() if fitted.fifth else {},
         "hand_count": fitted.hand_count.arrays() if fitted.hand_count else {},
+        "kinds": fitted.kinds.arrays() if fitted.kinds else {},
         **{f"member_gda.{i}": each.arrays() for i, each in enumerate(models.member_gdas)},
     }
     if known := rule.in_distribution:
@@ -78,6 +82,7 @@ def arrays_of(rule: Rule, models: ScoreModels) -> dict[str, NDArray[Any]]:
     arrays = {f"{part}.{name}": v for part, each in parts.items() for name, v in each.items()}
     return arrays | {
         "groups": rule.groups_C,
+        **({} if rule.copies_C is None else {"copies": rule.copies_C}),
         "single": rule.single_C,
         "labels": fitted.labels_L,
         "reference": models.reference_BD,
@@ -102,7 +107,7 @@ def load(path: StoragePath) -> tuple[Rule, ScoreModels]:
         arrays, _ = read_arrays(file)
         if file_sha256(file) != values["arrays"]["sha256"]:
             raise UserError(f"{file}: its sha256 is not the one in {path.name}; it was changed")
-        fifth, hand_count = part(arrays, "fifth"), part(arrays, "hand_count")
+        fifth, hand_count, kinds = (part(arrays, p) for p in ("fifth", "hand_count", "kinds"))
         models = ScoreModels(
             distance_models=DistanceModels(
                 labels_L=arrays["labels"],
@@ -110,7 +115,9 @@ def load(path: StoragePath) -> tuple[Rule, ScoreModels]:
                 regional=RegionalGaussians.of_arrays(part(arrays, "regional")),
                 fifth=ClassGaussians.of_arrays(fifth) if fifth else None,
                 hand_count=HandCountDetector.of_arrays(hand_count) if hand_count else None,
+                kinds=KindGaussians.of_arrays(kinds) if kinds else None,
             ),
+            scales=joint_scales_of(values["joint_scales"]),
             reference_BD=arrays["reference"],
             neighbours=values["neighbours"],
             gda=gda_predictions_of(values["gda"]),
@@ -124,6 +131,7 @@ def load(path: StoragePath) -> tuple[Rule, ScoreModels]:
             uncertainty_share=values["uncertainty_share"],
             calibration=part(arrays, "calibration"),
             groups_C=arrays["groups"],
+            copies_C=arrays.get("copies"),
             single_C=arrays["single"],
             temperature=values["temperature"],
             in_distribution=in_distribution_of(values["ood_prior"], arrays),

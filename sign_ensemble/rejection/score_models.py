@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.data.backbone import Features
 from sign_ensemble.rejection.gda_predictions import GdaPredictions
+from sign_ensemble.rejection.joint_distance import JointScales
 from sign_ensemble.rejection.member_gda import MemberGda
 from sign_ensemble.rejection.nearest_neighbours import NearestNeighbours
 from sign_ensemble.rejection.reference_set import (
@@ -36,6 +37,8 @@ class ScoreModels:
     gda: GdaPredictions | None = None
     # where members are fine-tuned, the GDA of each one's own features
     member_gdas: tuple[MemberGda, ...] = ()
+    # scales of the joint distance; None where hands are not used
+    scales: JointScales | None = None
 
     @cached_property
     def nearest(self) -> NearestNeighbours:
@@ -49,10 +52,11 @@ class ScoreModels:
         each member's own GDA, where there are any.
         """
         models, fifth_ND = self.distance_models, features.fifth_ND
-        regional_N, to_labels_MNK = mahalanobis_distances(features, models, labels)
+        regional_N, to_labels_MNK, kinds = mahalanobis_distances(features, models, labels)
         return Distances(
             knn_N=self.nearest.distances(fifth_ND, self.neighbours),
             regional_N=regional_N,
             to_labels_MNK=np.stack(of_members) if len(of_members) else to_labels_MNK,
             hand_count_N2=models.hand_count.scores(fifth_ND) if models.hand_count else None,
+            kinds=kinds,
         )

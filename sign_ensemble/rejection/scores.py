@@ -16,13 +16,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sign_ensemble.learning.task import Kind
 from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.reference_set import Distances
 
 Scores = NDArray[np.float64]
-OOD_SCORE, UNCERTAINTY_SCORE = "regional_mahalanobis", "total_uncertainty"
+OOD_SCORES = ("joint_distance", "regional_mahalanobis")  # the first that there is is tested
+UNCERTAINTY_SCORE = "total_uncertainty"
 HAND_COUNT_SCORES = ("no_hand", "two_hands")
-VETOES = ("knn_distance", *HAND_COUNT_SCORES)
+VETOES = ("knn_distance", *HAND_COUNT_SCORES, "several_hands")
 
 
 def entropy(probs_K: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -38,10 +40,50 @@ def total_uncertainty(output: EnsembleOutput) -> Scores:
 def disagreement(output: EnsembleOutput) -> Scores:
     """H(p̄) − mean_m H(p_m), the mutual information of label and member; nats, 0 to log K.
 
-    It accepts images far from the data, where all members know equally little.
+    It accepts images far from the data, where all members know equally little. It is the sum of
+    the disagreement between the kinds, within pixels and within landmarks.
     """
     each = entropy(np.exp(output.log_probs_MNK))
     return np.maximum(entropy(output.probs_NK) - output.mean(each), 0.0)
+
+
+def disagreement_between(output: EnsembleOutput) -> Scores:
+    """H(p̄) − Σ_g w_g H(p̄_g) over the kinds g of members, w_g a kind's share of the votes."""
+    within = sum(share * entropy(probs_NK) for share, probs_NK, _ in by_kind(output).values())
+    return np.maximum(entropy(output.probs_NK) - within, 0.0)
+
+
+def disagreement_within(output: EnsembleOutput, kind: Kind) -> Scores:
+    """w_g (H(p̄_g) − mean of H(p_m) over the members of kind g); 0 without members of the kind."""
+    share, probs_NK, each_N = by_kind(output).get(kind, (0.0, output.probs_NK, 0.0))
+    return np.maximum(share * (entropy(probs_NK) - each_N), 0.0)
+
+
+def by_kind(output: EnsembleOutput) -> dict[Kind, tuple[float, Scores, Scores]]:
+    """Of each kind of members: its share of the votes, the mean of its members' probabilities
+    (N, K), and the mean of their entropies (N,), both by votes.
+    """
+    votes_M = output.votes_M / output.votes_M.sum()
+    probs_MNK, found = np.exp(output.log_probs_MNK), {}
+    for kind in dict.fromkeys(output.kinds_M):
+        of_kind = np.array([each == kind for each in output.kinds_M])
+        share = float(votes_M[of_kind].sum())
+        weights = votes_M[of_kind] / share
+        probs = probs_MNK[of_kind]
+        mean_NK = np.tensordot(weights, probs, 1)
+        found[kind] = (share, mean_NK, np.tensordot(weights, entropy(probs), 1))
+    return found
+
+
+def of_hands(output: EnsembleOutput, name: str) -> Scores:
+    """A score that is known where hands are used.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if output.joint_N is None or output.hands_N is None:
+        raise ValueError(f"{name}: hands are not used")
+    return output.joint_N if name == "joint_distance" else (output.hands_N > 1).astype(float)
 
 
 def hand_count_score(output: EnsembleOutput, name: str) -> Scores:
@@ -70,16 +112,26 @@ class Score:
     role: Literal["OOD test", "veto", "uncertainty test", "comparison"]
     meaning: str  # one sentence, with its source
     reason: str  # why an image is rejected by it
-    needs: Literal["members", "reference set", "hand-count detector"]  # what it is computed from
+    # what it is computed from
+    needs: Literal["members", "reference set", "hand-count detector", "hands", "both kinds"]
     of: Callable[[EnsembleOutput], Scores]  # the function
 
 
 SCORES = (
     Score(
+        "joint_distance",
+        "joint distance",
+        "OOD test",
+        "How badly pixels at the fingertips and landmarks together fit one label's Gaussians.",
+        "pixels and landmarks do not fit one label",
+        "hands",
+        lambda output: of_hands(output, "joint_distance"),
+    ),
+    Score(
         "regional_mahalanobis",
         "regional Mahalanobis distance",
         "OOD test",
-        "How badly the worst region of the image fits the nearest label's Gaussian.",
+        "How badly the worst region fits the nearest label's Gaussian; tested without hands.",
         "a part of the hand fits no label",
         "reference set",
         lambda output: output.regional_N,
@@ -112,6 +164,15 @@ SCORES = (
         lambda output: hand_count_score(output, "two_hands"),
     ),
     Score(
+        "several_hands",
+        "several hands",
+        "veto",
+        "Whether MediaPipe's networks find more than one hand.",
+        "more than one hand",
+        "hands",
+        lambda output: of_hands(output, "several_hands"),
+    ),
+    Score(
         "total_uncertainty",
         "total uncertainty",
         "uncertainty test",
@@ -129,14 +190,45 @@ SCORES = (
         "members",
         disagreement,
     ),
+    Score(
+        "disagreement_between",
+        "disagreement between kinds",
+        "comparison",
+        "The part of the disagreement that is between pixels and landmarks.",
+        "pixels and landmarks disagree",
+        "both kinds",
+        disagreement_between,
+    ),
+    Score(
+        "disagreement_pixels",
+        "disagreement within pixels",
+        "comparison",
+        "The part of the disagreement that is among the members that read pixels.",
+        "the members that read pixels disagree",
+        "both kinds",
+        lambda output: disagreement_within(output, "pixels"),
+    ),
+    Score(
+        "disagreement_landmarks",
+        "disagreement within landmarks",
+        "comparison",
+        "The part of the disagreement that is among the members that read landmarks.",
+        "the members that read landmarks disagree",
+        "both kinds",
+        lambda output: disagreement_within(output, "landmarks"),
+    ),
 )
 BY_NAME = {score.name: score for score in SCORES}
 
 
 def all_scores(output: EnsembleOutput) -> dict[str, Scores]:
     """Every score of SCORES that can be computed from this output, by name."""
-    missing = "hand-count detector" if output.hand_count_N2 is None else ""
-    return {score.name: score.of(output) for score in SCORES if score.needs != missing}
+    missing = {
+        "hand-count detector": output.hand_count_N2 is None,
+        "hands": output.joint_N is None,
+        "both kinds": len(set(output.kinds_M)) < 2,
+    }
+    return {score.name: score.of(output) for score in SCORES if not missing.get(score.needs)}
 
 
 def distance_scores(distances: Distances) -> dict[str, Scores]:
@@ -145,6 +237,11 @@ def distance_scores(distances: Distances) -> dict[str, Scores]:
     if distances.hand_count_N2 is not None:
         found |= dict(zip(HAND_COUNT_SCORES, distances.hand_count_N2.T, strict=True))
     return found
+
+
+def ood_score_among(scores: Mapping[str, Scores]) -> str:
+    """The score of the OOD test, among those that there are."""
+    return next(name for name in OOD_SCORES if name in scores)
 
 
 def vetoes_among(scores: Mapping[str, Scores]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from sign_ensemble.report.run_results import Results
 
 RAMP = LinearSegmentedColormap.from_list("ramp", [(0.18, 0.56, 0.85, 0.0), (0.18, 0.56, 0.85, 1.0)])
 MOST_NAMES = 40  # labels named along an axis; of more every second, every third, ...
+GDA_INPUTS = ("third layer", "fifth layer", "fingertips", "landmarks")
 FEW_NAMES = 12  # up to as many, every cell of a matrix has its number
 
 
@@ -195,13 +196,17 @@ def draw_confusion(counts: list[list[int]], names: list[str], axes: Axes) -> Non
 
 def member_names(results: Results) -> list[str]:
     """The members by their trials, then the GDA predictions: of layers, or of each member."""
-    members = [str(member["trial"]) for member in results.members]
+    members = [
+        f"{member['trial']}{' (landmarks)' * (member['kind'] == 'landmarks')}"
+        for member in results.members
+    ]
     gda = results.rule["gda"]
     if not gda:
         return members
     if gda["of_members"]:
-        return [*members, *(f"GDA of {member}" for member in members)]
-    return [*members, "GDA, third layer", "GDA, fifth layer"]
+        of_pixels = [m["trial"] for m in results.members if m["kind"] == "pixels"]
+        return [*members, *(f"GDA of {trial}" for trial in of_pixels)]
+    return [*members, *(f"GDA, {name}" for name in GDA_INPUTS[: len(gda["temperatures"])])]
 
 
 def draw_disagreement(shares: list[list[float]], names: list[str], axes: Axes) -> None:

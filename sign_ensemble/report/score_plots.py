@@ -27,6 +27,8 @@ def score_plots(results: Results) -> Iterator[Plot]:
         role = score.role
         if role == "uncertainty test" and not results.rule["uncertainty_share"]:
             role = "comparison"
+        if role == "OOD test" and score.name != results.rule["ood_score"]:
+            role = "comparison"
         scores = results.answers[f"{SCORE}{score.name}"].to_numpy()
         yield Plot(
             f"score-{score.name}",

@@ -10,7 +10,7 @@ from ray import tune
 from sign_ensemble.core.atomic_files import read_arrays
 from sign_ensemble.core.interrupts import raise_if_interrupted
 from sign_ensemble.core.run_folder import RunFolder
-from sign_ensemble.learning.task import Task
+from sign_ensemble.learning.task import Kind, Task
 from sign_ensemble.search.records import TrialRecord, write_record
 
 
@@ -41,7 +41,9 @@ class Recorder(tune.Callback):
         observer: Observer,
         pruned: set[str],
         given_up: list[TrialRecord],
+        kind: Kind,
     ) -> None:
+        self._kind: Kind = kind
         self._run, self._task, self._observer = run, task, observer
         self._pruned, self._given_up = pruned, given_up
         self._recovered: dict[str, int] = {}  # trial → Tune's iteration
@@ -82,7 +84,7 @@ class Recorder(tune.Callback):
         text = (file.read_text() if file.is_file() else "unknown").strip().splitlines()
         error = text[-1] if text else "unknown"
         number, params = trial.config["trial"]["number"], trial.config["trial"]["params"]
-        record = TrialRecord(number, "failed", dict(params), (), error)
+        record = TrialRecord(number, "failed", dict(params), (), error, self._kind)
         if is_given_up_too_early(self._recovered.get(trial.trial_id), iteration):
             self._given_up.append(record)
         else:
@@ -93,7 +95,8 @@ class Recorder(tune.Callback):
         folder = self._run.trial(number)
         headers = (read_arrays(folder / f"fold-{fold}.safetensors")[1] for fold in range(done))
         folds = tuple(dict(header["figures"]) for header in headers)
-        record_end(self._run, self._observer, TrialRecord(number, status, dict(params), folds))
+        record = TrialRecord(number, status, dict(params), folds, kind=self._kind)
+        record_end(self._run, self._observer, record)
 
 
 def is_given_up_too_early(recovered: int | None, given_up: int) -> bool:

@@ -34,9 +34,9 @@ from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.learning.end_to_end import fit_end_to_end_fold
 from sign_ensemble.learning.fold_models import fit_fold
 from sign_ensemble.learning.head_training import recipe_of
-from sign_ensemble.learning.task import FoldResult, Task, seed_of
+from sign_ensemble.learning.task import LOGITS, FoldResult, Kind, Task, seed_of
 
-FIGURES = [each.name for each in fields(FoldResult) if each.name != "logits_NK"]  # of a fold
+FIGURES = [each.name for each in fields(FoldResult) if each.name not in LOGITS]  # of a fold
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class TrialRecord:
     params: dict[str, Any]
     folds: tuple[dict[str, Any], ...]
     error: str = ""
+    kind: Kind = "pixels"  # what its networks read
 
     def mean(self, figure: str) -> float:
         """A figure's mean over the folds, each fold counting once."""
@@ -69,22 +70,22 @@ class TrialRecord:
         return [float(np.mean(values[: i + 1])) for i in range(len(values))]
 
 
-def fold_key(task: Task, recipe: MemberConfig, fold: int, seed: int) -> str:
+def fold_key(task: Task, kind: Kind, recipe: MemberConfig, fold: int, seed: int) -> str:
     """Key of all that a fold's result depends on; a file with another key is not used."""
-    parts = [asdict(recipe), fold, seed, task.fold_names, task.labels, FIGURES]
+    parts = [asdict(recipe), kind, fold, seed, task.fold_names, task.labels, FIGURES, task.copies]
     if task.end_to_end:
         parts.append(asdict(task.end_to_end.settings))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def evaluate_fold(
-    run: RunFolder, task: Task, recipe: MemberConfig, number: int, fold: int
+    run: RunFolder, task: Task, kind: Kind, recipe: MemberConfig, number: int, fold: int
 ) -> dict[str, Any]:
     """The fold's figures: a fold model is trained and evaluated on its fold, or the file of an
     earlier call is read. The task of an end-to-end trial has images, with its settings.
     """
     seed = seed_of(task.seed, number, fold)
-    key = fold_key(task, recipe, fold, seed)
+    key = fold_key(task, kind, recipe, fold, seed)
     path = run.trial(number) / f"fold-{fold}.safetensors"
     if path.is_file():
         try:
@@ -93,32 +94,44 @@ def evaluate_fold(
             header = {}
         if header.get("key") == key:
             return dict(header["figures"])
+    task = task.of_kind(kind)
     if task.end_to_end:
         result = fit_end_to_end_fold(task, task.end_to_end, recipe, number, fold, seed)
     else:
         result, _ = fit_fold(task, recipe, fold, seed)
     figures = result.figures()
-    write_arrays(path, {"logits": result.logits_NK}, {"key": key, "figures": figures})
+    arrays = {"logits": result.logits_NK, "copies": result.copies_VNK}
+    write_arrays(path, arrays, {"key": key, "figures": figures})
     return figures
 
 
 def evaluate_all_folds(
-    run: RunFolder, task: Task, default: MemberConfig, params: dict[str, Any], number: int
+    run: RunFolder,
+    task: Task,
+    kind: Kind,
+    default: MemberConfig,
+    params: dict[str, Any],
+    number: int,
 ) -> TrialRecord:
     """Evaluate one setting on every fold in this process, and record it."""
     recipe = recipe_of(default, params)
-    folds = [evaluate_fold(run, task, recipe, number, fold) for fold in range(task.folds)]
-    record = TrialRecord(number, "complete", params, tuple(folds))
+    folds = [evaluate_fold(run, task, kind, recipe, number, fold) for fold in range(task.folds)]
+    record = TrialRecord(number, "complete", params, tuple(folds), kind=kind)
     write_record(run, record)
     return record
 
 
-def out_of_fold(run: RunFolder, task: Task, number: int) -> NDArray[np.float32]:
-    """Out-of-fold logits (N, K) of a complete trial, in the order of the task."""
+def out_of_fold(run: RunFolder, task: Task, number: int, copy: int = 0) -> NDArray[np.float32]:
+    """Out-of-fold logits (N, K) of a complete trial, in the order of the task: of the images, or of
+    one augmented copy of each (where these were not read, of the images).
+    """
     logits_NK = np.zeros((len(task.labels_N), len(task.labels)), np.float32)
     for fold in range(task.folds):
         arrays, _ = read_arrays(run.trial(number) / f"fold-{fold}.safetensors")
-        logits_NK[task.folds_N == fold] = arrays["logits"]
+        of_copies = copy and len(arrays["copies"]) >= copy
+        logits_NK[task.folds_N == fold] = (
+            arrays["copies"][copy - 1] if of_copies else arrays["logits"]
+        )
     return logits_NK
 
 
@@ -154,7 +167,8 @@ def write_table(run: RunFolder, records: Sequence[TrialRecord], folds: Sequence[
     for record in sorted(
         records, key=lambda r: (order[r.status], -len(r.folds), r.nll if r.folds else 0.0)
     ):
-        row: dict[str, Any] = {"number": record.number, "status": record.status, **record.params}
+        about = {"number": record.number, "kind": record.kind, "status": record.status}
+        row: dict[str, Any] = {**about, **record.params}
         for name in ("nll", "accuracy", "ece"):
             row[name] = record.mean(name) if record.folds else None
         row["worst_accuracy"] = min((f["accuracy"] for f in record.folds), default=None)

@@ -35,7 +35,8 @@ def as_optuna(record: TrialRecord, space: dict[str, BaseDistribution]) -> Frozen
 
 
 class RecordedOptuna(OptunaSearch):
-    """OptunaSearch that begins with ended trials and gives each new one the next free number.
+    """OptunaSearch that begins with ended trials and gives each new one the next free number, of
+    those that begin with the first of ``numbers`` and go in steps of the second.
 
     Every trial is drawn by a new TPESampler, seeded by the trial's number: the draw depends on the
     seed and the ended trials alone, so that a resumed search draws the same.
@@ -54,15 +55,16 @@ class RecordedOptuna(OptunaSearch):
         ended: Sequence[TrialRecord],
         pruned: set[str],
         given_up: Sequence[TrialRecord],
+        numbers: tuple[int, int] = (0, 1),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         super().__init__(space, metric="nll", mode="min", storage=storage)
-        self._search_seed, self._default = seed, default
+        self._search_seed, self._default, self._numbers = seed, default, numbers
         self._used = {record.number for record in ended}
         self._pruned, self._given_up = pruned, given_up
         for record in ended:
             self._ot_study.add_trial(as_optuna(record, space))
-        if 0 not in self._used:
+        if numbers[0] not in self._used:
             self._ot_study.enqueue_trial(clipped_to_space(default, space))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
@@ -70,12 +72,12 @@ class RecordedOptuna(OptunaSearch):
         if self._given_up:
             finished: Any = Searcher.FINISHED
             return finished
-        number = next(n for n in count() if n not in self._used)
+        number = next(n for n in count(*self._numbers) if n not in self._used)
         self._used.add(number)
         seed = seed_of(self._search_seed, number)
         self._ot_study.sampler = TPESampler(seed=seed, n_startup_trials=8)
         params = super().suggest(trial_id)
-        if number == 0:
+        if number == self._numbers[0]:
             params = self._default  # unclipped
         self._ot_trials[trial_id].set_user_attr("number", number)
         return {"trial": {"number": number, "params": params}}

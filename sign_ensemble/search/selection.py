@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sign_ensemble.learning.task import KINDS
 from sign_ensemble.search.records import TrialRecord
 
 
@@ -20,8 +21,12 @@ def ranked(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def top_k(records: Sequence[TrialRecord], size: int) -> dict[int, int]:
-    """The ``size`` best trials, one vote each: trial number → votes."""
-    return {record.number: 1 for record in ranked(records)[:size]}
+    """The ``size`` best trials of each kind, one vote each: trial number → votes; pixels first."""
+    votes: dict[int, int] = {}
+    for kind in KINDS:
+        of_kind = [record for record in ranked(records) if record.kind == kind]
+        votes |= {record.number: 1 for record in of_kind[:size]}
+    return votes
 
 
 def fold_mean_nll(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from sign_ensemble.core.config import FinetuneConfig, MemberConfig, SearchConfig
+from sign_ensemble.learning.task import Kind
 
 OF_MEMBER = (
     "dropout", "learning_rate", "weight_decay", "label_smoothing", "augment_prob", "epochs",
@@ -14,8 +16,17 @@ OF_MEMBER = (
 )  # fmt: skip
 
 
-def distributions(search: SearchConfig) -> dict[str, BaseDistribution]:
+def distributions(search: SearchConfig, kind: Kind = "pixels") -> dict[str, BaseDistribution]:
     """The search space: rates and decay log-uniform, shares uniform, the rest a few choices."""
+    if kind == "landmarks":
+        return {
+            **distributions(replace(search, trial="head")),
+            "learning_rate": FloatDistribution(*search.landmark_rate, log=True),
+            "epochs": CategoricalDistribution(search.landmark_epochs),
+            "h1": CategoricalDistribution(search.landmark_widths),
+            "h2": CategoricalDistribution(search.landmark_widths),
+            "point_noise": FloatDistribution(*search.point_noise),
+        }
     backbone = {"backbone_rate": FloatDistribution(*search.backbone_rate, log=True)}
     return {
         **(backbone if search.trial == "end-to-end" else {}),
@@ -36,6 +47,7 @@ def default_params(default: MemberConfig, finetune: FinetuneConfig | None = None
     return {
         **({"backbone_rate": finetune.backbone_rate} if finetune else {}),
         **{name: getattr(default, name) for name in OF_MEMBER},
+        **({"point_noise": default.point_noise} if default.point_noise else {}),
         "h1": default.widths[0],
         "h2": default.widths[1],
     }

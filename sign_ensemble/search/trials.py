@@ -25,7 +25,7 @@ from sign_ensemble.core.storage import filesystem_and_path
 from sign_ensemble.learning.cluster_resources import concurrent_end_to_end_trials, concurrent_trials
 from sign_ensemble.learning.head_training import recipe_of
 from sign_ensemble.learning.principal_components import ProjectedImages
-from sign_ensemble.learning.task import Task
+from sign_ensemble.learning.task import Kind, Task
 from sign_ensemble.search.recorder import Observer, Recorder, record_end
 from sign_ensemble.search.records import TrialRecord, evaluate_fold, read_records, write_table
 from sign_ensemble.search.samplers import RecordedASHA, RecordedOptuna
@@ -37,6 +37,7 @@ def run_trial(
     config: dict[str, Any],
     run: RunFolder,
     task: Task,
+    kind: Kind,
     projected: Mapping[str, ProjectedImages],
     default: MemberConfig,
     threads: int,
@@ -49,23 +50,24 @@ def run_trial(
     recipe = recipe_of(default, params)
     losses: list[float] = []
     for fold in range(task.folds):
-        losses.append(evaluate_fold(run, task, recipe, number, fold)["nll"])
+        losses.append(evaluate_fold(run, task, kind, recipe, number, fold)["nll"])
         tune.report({"fold": fold + 1, "nll": float(np.mean(losses))})
 
 
 @contextmanager
-def journal(run: RunFolder) -> Iterator[Path]:
-    """A new file for Optuna's study, which is always recreated from the records.
+def journal(run: RunFolder, kind: Kind) -> Iterator[Path]:
+    """A new file for Optuna's study of this kind, which is always recreated from the records.
 
     The journal is appended to, which an object store does not support: there the file appears when
     the search has ended.
     """
-    for file in run.path.glob(f"{run.study.name}*"):  # a killed driver leaves a lock file too
+    study = run.study if kind == "pixels" else run.landmark_study
+    for file in run.path.glob(f"{study.name}*"):  # a killed driver leaves a lock file too
         file.unlink()
-    if isinstance(run.study, Path):
-        yield run.study
+    if isinstance(study, Path):
+        yield study
     else:
-        with atomic_write(run.study) as file:
+        with atomic_write(study) as file:
             yield file
 
 
@@ -73,15 +75,17 @@ def search_trials(
     run: RunFolder,
     task: Task,
     projected: Mapping[str, ProjectedImages],
-    default: MemberConfig,
+    defaults: Mapping[Kind, MemberConfig],
     search: SearchConfig,
     size: int,
     observer: Observer,
 ) -> list[TrialRecord]:
-    """Run the missing trials, and complete pruned ones if fewer than ``size`` are complete.
+    """Run the missing trials of each kind of members, and complete pruned ones if fewer than
+    ``size`` of a kind are complete.
 
-    ``default`` is the recipe of trial 0, and what the others do not vary; ``projected`` see
-    :class:`Task`. Returns the records of all ended trials, by number.
+    ``defaults`` are the recipes of each kind's first trial, and what the others do not vary;
+    ``projected`` see :class:`Task`. The kinds take turns in the trials' numbers. Returns the
+    records of all ended trials, by number.
 
     Raises:
         UserError: no trial was completed.
@@ -89,15 +93,18 @@ def search_trials(
     for record in read_records(run):
         if record.status == "failed":  # a new call tries it again
             (run.trial(record.number) / "trial.json").unlink()
-    work = tune.with_parameters(
-        run_trial, run=run, task=task, projected=projected, default=default,
-        threads=search.cpus_per_trial,
-    )  # fmt: skip
-    calls = _TuneCalls(run, task, search, observer, work)
-    calls.run_missing(default)
-    calls.complete(trials_to_complete(read_records(run), size))
+    for kind, default in defaults.items():
+        work = tune.with_parameters(
+            run_trial, run=run, task=task, kind=kind, default=default,
+            projected=projected if kind == "pixels" else {}, threads=search.cpus_per_trial,
+        )  # fmt: skip
+        numbers = (list(defaults).index(kind), len(defaults))
+        calls = _TuneCalls(run, task, kind, numbers, search, observer, work)
+        calls.run_missing(default)
+        calls.complete(trials_to_complete(calls.ended(), size))
     records = read_records(run)
-    if not any(record.status == "complete" for record in records):
+    complete = {record.kind for record in records if record.status == "complete"}
+    if complete != set(defaults):
         errors = {record.error for record in records if record.status == "failed"}
         raise UserError(
             f"{run.trials}: no trial was completed"
@@ -113,9 +120,15 @@ class _TuneCalls:
 
     run: RunFolder
     task: Task
+    kind: Kind
+    numbers: tuple[int, int]  # the kind's first trial number, and the step to the next
     search: SearchConfig
     observer: Observer
     work: Callable[[dict[str, Any]], None]
+
+    def ended(self) -> list[TrialRecord]:
+        """The ended trials of this kind."""
+        return [record for record in read_records(self.run) if record.kind == self.kind]
 
     def run_missing(self, default: MemberConfig) -> None:
         """Run new trials until ``search.trials`` have ended or the time is over.
@@ -123,26 +136,27 @@ class _TuneCalls:
         That takes one call. If Ray Tune gives a trial up too early, no further ones begin, and
         another call resumes from the records, as after an interruption.
         """
-        began, ended = time.monotonic(), read_records(self.run)
+        began, ended = time.monotonic(), self.ended()
         search, task = self.search, self.task
-        space = distributions(search)
-        first = default_params(default, task.end_to_end.settings if task.end_to_end else None)
+        space = distributions(search, self.kind)
+        end_to_end = task.end_to_end if self.kind == "pixels" else None
+        first = default_params(default, end_to_end.settings if end_to_end else None)
         while len(ended) < search.trials:
             pruned: set[str] = set()
             given_up: list[TrialRecord] = []
-            recorder = Recorder(self.run, task, self.observer, pruned, given_up)
-            with journal(self.run) as file:
+            recorder = Recorder(self.run, task, self.observer, pruned, given_up, self.kind)
+            with journal(self.run, self.kind) as file:
                 storage = JournalStorage(JournalFileBackend(str(file)))
                 settings = {
                     "search_alg": RecordedOptuna(
-                        space, storage, search.seed, first, ended, pruned, given_up
+                        space, storage, search.seed, first, ended, pruned, given_up, self.numbers
                     ),
                     "scheduler": RecordedASHA(task.folds, search.reduction, ended, pruned),
                     "num_samples": search.trials - len(ended),
                     "time_budget_s": seconds_left(search.time_budget, time.monotonic() - began),
                 }
                 self.call(recorder, {}, settings)
-            before, ended = len(ended), read_records(self.run)
+            before, ended = len(ended), self.ended()
             left = seconds_left(search.time_budget, time.monotonic() - began)
             if not is_worth_another_call(len(given_up), len(ended) - before, left):
                 for record in given_up:
@@ -154,7 +168,7 @@ class _TuneCalls:
         while records:
             given_up: list[TrialRecord] = []
             again = [{"number": record.number, "params": record.params} for record in records]
-            recorder = Recorder(self.run, self.task, self.observer, set(), given_up)
+            recorder = Recorder(self.run, self.task, self.observer, set(), given_up, self.kind)
             self.call(recorder, {"trial": tune.grid_search(again)}, {})
             ended = len(records) - len(given_up)
             records = given_up if is_worth_another_call(len(given_up), ended, None) else []
@@ -164,6 +178,7 @@ class _TuneCalls:
         for name in ("ray.tune", "ray.train._internal.storage"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # records have the errors
         search, end_to_end = self.search, self.task.end_to_end
+        end_to_end = end_to_end if self.kind == "pixels" else None
         folder = self.run.path / "ray"
         files, where = filesystem_and_path(folder)
         if end_to_end:  # its workers belong to Ray Train, and Tune does not count them

@@ -1,0 +1,101 @@
+"""Pictures → what the networks see: the crop around the hand, its fingertips, its landmarks.
+
+Training, calibration, evaluation and prediction all use this.
+
+Letters: N images, H and W rows and columns, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble.core.config import DataConfig
+from sign_ensemble.data import backbone
+from sign_ensemble.data.images import Pixels, fit_square
+from sign_ensemble.hands.finder import Hands, find_hands
+from sign_ensemble.hands.hand_crop import MARGIN, box_of, hand_crop
+from sign_ensemble.hands.hand_region import POINTS
+from sign_ensemble.hands.landmark_features import landmark_features
+
+Pictures = Sequence[Pixels] | Pixels  # a list of them, or one array (N, H, W, 3)
+TIPS = (4, 8, 12, 16, 20)  # among the 21 points
+LEFT_BELOW = 0.5  # probability of a right hand below which it is a left one
+
+
+@dataclass(frozen=True)
+class HandViews:
+    """What is seen of N pictures."""
+
+    crops_NHW3: NDArray[np.uint8]  # the network's input
+    places_N52: NDArray[np.float32]  # the fingertips, x and y from -1 to 1 over the crop
+    hands: Hands  # as in the picture
+    mirrored_N: NDArray[np.bool_]  # whether crop and landmarks are mirrored
+
+    @property
+    def hand_ND(self) -> NDArray[np.float16]:
+        """The features that come from the hand alone: of the landmarks, and the number of hands."""
+        count_N1 = np.minimum(self.hands.count_N, 2).astype(np.float16)[:, None]
+        return np.concatenate([landmark_features(self.hands, self.mirrored_N), count_N1], 1)
+
+
+def is_left(hands: Hands) -> NDArray[np.bool_]:
+    """Whether there is a hand, and it is rather a left one."""
+    return hands.found_N & (hands.right_N < LEFT_BELOW)
+
+
+def views_of(
+    pictures: Sequence[Pixels],
+    data: DataConfig,
+    hands: Hands,
+    mirrored_N: NDArray[np.bool_] | None = None,
+) -> HandViews:
+    """What is seen of pictures whose hands are known; ``mirrored_N`` says which are mirrored, by
+    default left hands if data.handedness is normalise.
+    """
+    if mirrored_N is None:
+        mirrored_N = is_left(hands) & (data.handedness == "normalise")
+    crops_NHW3 = np.empty((len(pictures), data.size, data.size, 3), np.uint8)
+    places_N52 = np.zeros((len(pictures), len(TIPS), 2), np.float32)
+    for i, picture_HW3 in enumerate(pictures):
+        if not hands.found_N[i]:
+            whole = fit_square(picture_HW3, data.size, "pad")
+            crops_NHW3[i] = whole[:, ::-1] if mirrored_N[i] else whole
+            continue
+        points_42, mirrored = hands.points_N42[i], bool(mirrored_N[i])
+        crops_NHW3[i] = hand_crop(picture_HW3, points_42, data.size, mirrored)
+        x, y, size = box_of(points_42)
+        tips = points_42.reshape(POINTS, 2)[list(TIPS)]
+        places_N52[i] = (tips - [x, y]) * 2 / (size * (1 + 2 * MARGIN))
+        places_N52[i, :, 0] *= -1 if mirrored else 1
+    return HandViews(crops_NHW3, places_N52, hands, mirrored_N)
+
+
+def look(pictures: Pictures, data: DataConfig) -> HandViews:
+    """Find the hands in pictures, and what is seen of them."""
+    return views_of(list(pictures), data, find_hands(list(pictures)))
+
+
+def features_of_views(
+    views: HandViews, weights: str, progress: Callable[[int, int], None] | None = None
+) -> backbone.Features:
+    """All features of what is seen."""
+    net = backbone.load(weights)
+    found = net.of_images(views.crops_NHW3, progress, views.places_N52)
+    return with_hands(found, views)
+
+
+def with_hands(of_pixels: backbone.Features, views: HandViews) -> backbone.Features:
+    """The features of crops, with those of the hands; at the fingertips zeros without a hand."""
+    of_pixels.all_ND[~views.hands.found_N, backbone.OF_IMAGE :] = 0
+    return backbone.Features(np.concatenate([of_pixels.all_ND, views.hand_ND], 1))
+
+
+def features_of_pictures(pictures_NHW3: Pictures, data: DataConfig) -> backbone.Features:
+    """Features of pictures in memory, as ``read_image`` gives them."""
+    if data.crop == "none":
+        return backbone.load(data.weights).of_images(np.asarray(pictures_NHW3))
+    return features_of_views(look(pictures_NHW3, data), data.weights)

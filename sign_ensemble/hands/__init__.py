@@ -1,0 +1,1 @@
+"""Where the hand is: palm detector and landmark network (ONNX), region, crop, handedness."""

@@ -1,0 +1,326 @@
+"""Pictures → the hand in each: where it is, its points, which hand, how surely, and how many.
+
+The palm detector looks at the whole picture with a margin around it, since it misses hands that
+fill the picture. The landmark network reads the turned square around each palm, and then once more
+the square around the points it found. Where no palm shows a hand, the whole picture is taken for
+such a square; the points must then stay where they are when they are read again. A palm in which
+the landmark network sees no hand does not count.
+
+Letters: N images, H and W rows and columns, D values of a hand (features).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sign_ensemble.core.opencv_module import opencv
+from sign_ensemble.core.threads import map_on_threads
+from sign_ensemble.hands import hand_networks, hand_region, palm_detection
+from sign_ensemble.hands.hand_networks import BATCH, HandNetworks
+from sign_ensemble.hands.hand_region import POINTS, Region
+from sign_ensemble.hands.palm_detection import Palm
+
+MARGIN = 0.25  # share of the picture's longer side that is put around it
+WIDE_MARGIN, FAINT_PALM = 0.5, 0.2  # where nothing was found: another margin, palms of less score
+WHOLE = 1.25  # side of the square against the picture's, where the picture is taken for a hand
+STILL = 0.05  # share of the hand's size: most that points may move when they are read again
+VALUES = 3 + 5 * POINTS  # of a hand
+MOST_PALMS = 3  # looked at in one picture: more make no difference to what is said of it
+LEAST_PRESENCE = 0.5  # the landmark network's probability from which there is a hand
+SAME_HAND = 0.5  # intersection over union of two hands' boxes from which they are one hand
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Hands:
+    """The surest hand of each of N pictures; zeros where none was found."""
+
+    count_N: NDArray[np.int64]  # hands found
+    presence_N: Floats  # how surely there is a hand, 0 to 1; also where none was found
+    right_N: Floats  # the probability that it is a right hand as a mirror shows it, 0 to 1
+    points_N42: Floats  # x and y of the 21 points, pixels of the picture
+    world_N63: Floats  # x, y and z of them, metres, turned as in the picture
+
+    @property
+    def found_N(self) -> NDArray[np.bool_]:
+        """Whether there is a hand."""
+        return self.count_N > 0
+
+    @property
+    def values_ND(self) -> Floats:
+        """All of it as rows of VALUES numbers."""
+        first = np.stack([self.count_N, self.presence_N, self.right_N], 1).astype(np.float32)
+        return np.concatenate([first, self.points_N42, self.world_N63], 1)
+
+    @classmethod
+    def of_values(cls, values_ND: Floats) -> Hands:
+        """Undo :attr:`values_ND`."""
+        count_N, presence_N, right_N = values_ND[:, :3].T
+        points, world = values_ND[:, 3 : 3 + 2 * POINTS], values_ND[:, 3 + 2 * POINTS :]
+        return cls(count_N.astype(np.int64), presence_N, right_N, points, world)
+
+
+@dataclass(frozen=True)
+class _Hand:
+    presence: float
+    right: float
+    points_42: NDArray[np.float64]
+    world_63: NDArray[np.float64]
+
+    @property
+    def box_4(self) -> Floats:
+        points = self.points_42.reshape(POINTS, 2)
+        return np.concatenate([points.min(0), points.max(0)]).astype(np.float32)
+
+
+def border_colour(rgb_HW3: Pixels) -> tuple[float, float, float]:
+    """Median colour of the outermost rows and columns."""
+    parts = [rgb_HW3[0], rgb_HW3[-1], rgb_HW3[1:-1, 0], rgb_HW3[1:-1, -1]]
+    red, green, blue = np.median(np.concatenate(parts), axis=0)
+    return float(red), float(green), float(blue)
+
+
+def square_with_margin(rgb_HW3: Pixels, margin: float) -> tuple[float, float, float]:
+    """Side, left and top edge, in pixels, of the square around a picture and its margin."""
+    height, width = rgb_HW3.shape[:2]
+    side = max(height, width) * (1 + 2 * margin)
+    return side, (width - side) / 2, (height - side) / 2
+
+
+def palm_input(rgb_HW3: Pixels, margin: float, colour: tuple[float, ...]) -> Floats:
+    """The detector's view (192, 192, 3) of the square around a picture, levels 0 to 1."""
+    cv2, side = opencv(), palm_detection.SIDE
+    height, width = rgb_HW3.shape[:2]
+    square, _, _ = square_with_margin(rgb_HW3, margin)
+    wide, high = (max(1, round(edge * side / square)) for edge in (width, height))
+    how = cv2.INTER_AREA if wide < width else cv2.INTER_LINEAR
+    left, top = (side - wide) // 2, (side - high) // 2
+    view = np.empty((side, side, 3), np.float32)
+    view[:] = np.array(colour, np.float32) / 255
+    resized = cv2.resize(rgb_HW3, (wide, high), interpolation=how)
+    np.multiply(resized, np.float32(1 / 255), out=view[top : top + high, left : left + wide])
+    return view
+
+
+def region_input(rgb_HW3: Pixels, region: Region, colour: tuple[float, ...]) -> Floats:
+    """The landmark network's view (224, 224, 3) of a region, levels 0 to 1."""
+    cv2, side = opencv(), hand_region.SIDE
+    affine = hand_region.to_picture(region)
+    # pixel of the view → its centre's share of the side → picture → pixel of the picture
+    to_pixel = affine.copy()
+    to_pixel[:, :2] /= side
+    to_pixel[:, 2] += to_pixel[:, :2].sum(1) / 2 - 0.5
+    view = cv2.warpAffine(
+        rgb_HW3, to_pixel, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT, borderValue=colour,
+    )  # fmt: skip
+    return view.astype(np.float32) * np.float32(1 / 255)
+
+
+def palms_in(
+    pictures: Sequence[Pixels],
+    margin: float,
+    colours: Sequence[Any],
+    networks: HandNetworks,
+    least: float = palm_detection.LEAST_SCORE,
+) -> list[list[Palm]]:
+    """The palms of each picture, best first, at most MOST_PALMS."""
+    pairs = zip(pictures, colours, strict=True)
+    views = np.stack([palm_input(picture, margin, colour) for picture, colour in pairs])
+    outputs = zip(*networks.palms(views), strict=True)
+    return [palm_detection.palms_of(*output, least)[:MOST_PALMS] for output in outputs]
+
+
+def hands_in_regions(
+    pictures: Sequence[Pixels],
+    regions: Sequence[Region],
+    colours: Sequence[Any],
+    networks: HandNetworks,
+) -> list[_Hand]:
+    """The hand that the landmark network sees in each region of the picture beside it."""
+    found = []
+    for start in range(0, len(regions), BATCH):
+        some = slice(start, start + BATCH)
+        each = list(zip(pictures[some], regions[some], colours[some], strict=True))
+        outputs = networks.landmarks(np.stack([region_input(*one) for one in each]))
+        for (_, region, _), points, world, presence, right in zip(each, *outputs, strict=True):
+            found.append(
+                _Hand(
+                    float(presence),
+                    float(right),
+                    hand_region.points_in_picture(points.astype(np.float64), region),
+                    hand_region.world_upright(world.astype(np.float64), region),
+                )
+            )
+    return found
+
+
+def distinct(hands: Sequence[_Hand]) -> list[_Hand]:
+    """The hands with enough presence, without those that lie where an earlier one does."""
+    kept: list[_Hand] = []
+    for hand in hands:
+        boxes = np.stack([other.box_4 for other in kept]) if kept else np.zeros((0, 4), np.float32)
+        apart = not (palm_detection.overlap(hand.box_4, boxes) > SAME_HAND).any()
+        if hand.presence >= LEAST_PRESENCE and apart:
+            kept.append(hand)
+    return kept
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """A few pictures, what was found in each, and the networks."""
+
+    shown: Sequence[Pixels]
+    networks: HandNetworks
+    colours: list[Any]
+    found: list[list[_Hand]]
+
+    @classmethod
+    def of(cls, shown: Sequence[Pixels], networks: HandNetworks) -> _Pictures:
+        return cls(shown, networks, [border_colour(each) for each in shown], [[] for _ in shown])
+
+    @property
+    def without_hand(self) -> list[int]:
+        return [i for i, hands in enumerate(self.found) if not distinct(hands)]
+
+    def read(self, owners: Sequence[int], regions: Sequence[Region]) -> list[_Hand]:
+        """The hand in each region of the picture with this index."""
+        shown, colours = ([each[i] for i in owners] for each in (self.shown, self.colours))
+        return hands_in_regions(shown, regions, colours, self.networks)
+
+    def read_again(self, owners: Sequence[int], hands: Sequence[_Hand]) -> list[_Hand]:
+        """The hands in the squares around their points; as they were where no hand is seen so."""
+        again = self.read(owners, [hand_region.region_of_points(hand.points_42) for hand in hands])
+        pairs = zip(hands, again, strict=True)
+        return [new if new.presence >= LEAST_PRESENCE else old for old, new in pairs]
+
+    def look_at_palms(self, owners: Sequence[int], margin: float, least: float) -> None:
+        """Add the hands around the palms of these pictures."""
+        if not owners:
+            return
+        some, colours = ([each[i] for i in owners] for each in (self.shown, self.colours))
+        palms = palms_in(some, margin, colours, self.networks, least)
+        each = [(i, palm) for i, of_one in zip(owners, palms, strict=True) for palm in of_one]
+        squares = [square_with_margin(self.shown[i], margin) for i, _ in each]
+        regions = [
+            hand_region.region_of_palm(palm, *square)
+            for (_, palm), square in zip(each, squares, strict=True)
+        ]
+        for (i, _), hand in zip(each, self.read([i for i, _ in each], regions), strict=True):
+            self.found[i].append(hand)
+
+    def look_at_whole(self, owners: Sequence[int]) -> None:
+        """Add the hand that fills one of these pictures, if its points stay where they are."""
+        sizes = [self.shown[i].shape[:2] for i in owners]
+        regions = [Region(w / 2, h / 2, WHOLE * max(h, w), 0.0) for h, w in sizes]
+        first = self.read(owners, regions)
+        pairs = [(i, h) for i, h in zip(owners, first, strict=True) if h.presence >= LEAST_PRESENCE]
+        likely, hands = [i for i, _ in pairs], [hand for _, hand in pairs]
+        second = self.read_again(likely, hands)
+        third = self.read_again(likely, second)
+        for i, before, after in zip(likely, second, third, strict=True):
+            if moved(before, after) <= STILL:
+                self.found[i].append(after)
+
+    def refine(self) -> list[list[_Hand]]:
+        """What was found, the hands that count read again."""
+        counted = [(i, hand) for i, hands in enumerate(self.found) for hand in distinct(hands)]
+        owners = [i for i, _ in counted]
+        again = self.read_again(owners, [hand for _, hand in counted])
+        refined: list[list[_Hand]] = [[] for _ in self.shown]
+        for i, hand in zip(owners, again, strict=True):
+            refined[i].append(hand)
+        return [new or old for old, new in zip(self.found, refined, strict=True)]
+
+
+def moved(before: _Hand, after: _Hand) -> float:
+    """Mean distance between the points of two readings, as a share of the hand's size."""
+    first, second = (hand.points_42.reshape(POINTS, 2) for hand in (before, after))
+    size = max(1.0, float(np.ptp(first, axis=0).max()))
+    return float(np.linalg.norm(second - first, axis=1).mean()) / size
+
+
+def hands_of_some(pictures: Sequence[Pixels], networks: HandNetworks) -> list[list[_Hand]]:
+    """What was found in a few pictures; see :func:`distinct` for what counts."""
+    found = _Pictures.of(pictures, networks)
+    found.look_at_palms(range(len(pictures)), MARGIN, palm_detection.LEAST_SCORE)
+    found.look_at_whole(found.without_hand)
+    found.look_at_palms(found.without_hand, WIDE_MARGIN, FAINT_PALM)
+    return found.refine()
+
+
+def find_hands(pictures: Sequence[Pixels], threads: bool = True) -> Hands:
+    """The hands in pictures (H, W, 3) of any sizes, on all threads or on the caller's.
+
+    Raises:
+        UserError: the networks cannot be used.
+    """
+    networks = hand_networks.load_networks()
+
+    def some(number: int) -> list[list[_Hand]]:
+        return hands_of_some(pictures[number * BATCH : (number + 1) * BATCH], networks)
+
+    return as_record([each for part in in_parts(len(pictures), some, threads) for each in part])
+
+
+def in_parts(
+    pictures: int, make: Callable[[int], list[list[_Hand]]], threads: bool
+) -> Iterator[list[list[_Hand]]]:
+    """``make`` of each batch's number, on all threads or on the caller's."""
+    parts = -(-pictures // BATCH)
+    return map_on_threads(parts, make) if threads else map(make, range(parts))
+
+
+def hands_near(
+    pictures: Sequence[Pixels],
+    points: Sequence[NDArray[np.float64] | None],
+    threads: bool = True,
+) -> Hands:
+    """The hand in each picture near the points where it should lie (42,), as in a film's next
+    frame; the palm detector is asked only where none are given (None), or where they mislead.
+    """
+    networks = hand_networks.load_networks()
+
+    def some(number: int) -> list[list[_Hand]]:
+        part = slice(number * BATCH, (number + 1) * BATCH)
+        found = _Pictures.of(pictures[part], networks)
+        regions = {
+            i: hand_region.region_of_points(each)
+            for i, each in enumerate(points[part])
+            if each is not None
+        }
+        for i, hand in zip(regions, found.read([*regions], [*regions.values()]), strict=True):
+            found.found[i].append(hand)
+        left = found.without_hand
+        anew = hands_of_some([found.shown[i] for i in left], networks)
+        for i, hands in zip(left, anew, strict=True):
+            found.found[i].extend(hands)
+        return found.found
+
+    return as_record([each for part in in_parts(len(pictures), some, threads) for each in part])
+
+
+def as_record(hands: Sequence[Sequence[_Hand]]) -> Hands:
+    """Each picture's hands as one record."""
+    n = len(hands)
+    found = Hands(
+        np.zeros(n, np.int64),
+        np.zeros(n, np.float32),
+        np.zeros(n, np.float32),
+        np.zeros((n, 2 * POINTS), np.float32),
+        np.zeros((n, 3 * POINTS), np.float32),
+    )
+    for i, candidates in enumerate(hands):
+        kept = distinct(candidates)
+        found.count_N[i] = len(kept)
+        found.presence_N[i] = max((hand.presence for hand in candidates), default=0.0)
+        if kept:
+            found.right_N[i] = kept[0].right
+            found.points_N42[i], found.world_N63[i] = kept[0].points_42, kept[0].world_63
+    return found
