@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.storage import StoragePath
+from sign_ensemble.data.feature_cache import hand_version
+from sign_ensemble.data.hand_views import views_of
 from sign_ensemble.data.images import geometry, read_image
-from sign_ensemble.data.row_cache import CachedArray, RowSchema, Work, cached_images
+from sign_ensemble.data.row_cache import CachedArray, HandWork, RowSchema, Work, cached_images
 from sign_ensemble.data.shards import Progress
+from sign_ensemble.hands.finder import Hands
 
 
 def pixels_of_rows(
@@ -30,18 +33,28 @@ def pixels_of_rows(
     data: DataConfig,
     cache: StoragePath,
     progress: Progress | None = None,
+    hands: HandWork | None = None,
 ) -> CachedArray:
-    """Decoded images of these rows; decodes only what is missing.
+    """What the network sees of the images in these rows; decodes only what is missing. ``hands``
+    are those in the images, where they are cropped to them.
 
-    Arguments and errors: see :func:`sign_ensemble.data.row_cache.cached_images`.
+    Other arguments and errors: see :func:`sign_ensemble.data.row_cache.cached_images`.
     """
-    about: dict[str, object] = {**geometry(data), "dtype": "uint8"}
+    about: dict[str, object] = {**geometry(data), "crop": data.crop, "dtype": "uint8"}
+    if hands:
+        about |= hand_version()
     schema = RowSchema("pixels.u8", (data.size, data.size, 3), "uint8", about)
+
+    def seen(work: Work) -> NDArray[np.uint8]:
+        picture_HW3 = read_image(Path(work.path), data)
+        if hands is None:
+            return picture_HW3
+        of_one = Hands.of_values(work.values[None])
+        return views_of([picture_HW3], data, of_one, np.array([work.mirrored])).crops_NHW3[0]
 
     def decode(works: Sequence[Work]) -> Iterator[NDArray[np.uint8]]:
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(works), 64):  # decodes a few ahead
-                paths = [Path(work.path) for work in works[start : start + 64]]
-                yield from pool.map(lambda path: read_image(path, data), paths)
+                yield from pool.map(seen, works[start : start + 64])
 
-    return cached_images(rows, root, cache, schema, decode, progress, "images-")
+    return cached_images(rows, root, cache, schema, decode, progress, "images-", hands)

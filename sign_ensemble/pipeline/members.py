@@ -76,14 +76,19 @@ def card_of(prepared: Prepared, record: TrialRecord, fold: int, votes: int) -> C
 
 
 def train_heads(
-    prepared: Prepared, cards: Sequence[Card], folder: StoragePath
+    prepared: Prepared, cards: Sequence[Card], folder: StoragePath, first: int = 0
 ) -> list[tuple[StoragePath, str]]:
-    """Train a head per card over the cluster; their files and sha256."""
+    """Train a head per card over the cluster; their files, numbered from ``first``, and sha256."""
     from sign_ensemble.learning.parallel_heads import fit_members
     from sign_ensemble.learning.train_worker import Job
 
     search, name = prepared.config.search, folder.name.removesuffix("s")
-    jobs = [Job(card, str(folder / f"{name}-{i:02d}.safetensors")) for i, card in enumerate(cards)]
+    jobs = [
+        Job(card, str(folder / f"{name}-{i:02d}.safetensors"))
+        for i, card in enumerate(cards, first)
+    ]
+    if not jobs:
+        return []
     with progress(f"{folder.name} trained") as step:
         hashes = fit_members(
             jobs, prepared.task, search.cpus_per_trial, search.gpus_per_trial, step
