@@ -24,6 +24,7 @@ RANGES = {
     "ood-per-set": (0, 99_999),
     "seed": (0, 2**63 - 1),
     "spread": (0, 3),
+    "hand-size": (0.2, 1.2),
     "workers": (0, 100_000),
 }
 
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str]) -> None:
     add("--seed", type=int, default=0, help="the same seed gives the same bytes")
     add("--spread", type=float, default=1.0, help="how much signers differ; 0 is not at all")
     add("--hand-only", action="store_true", help="black background, signs cropped to the hand")
+    add("--background", type=str, default="white", help="white, grey, green, black or any")
+    add("--hand-size", type=float, default=1.0, help="size of the hand against the usual one")
     add("--workers", type=int, default=0, help="pictures at once; 0 is one per CPU")
     parsed = parser.parse_args(list(arguments))
     width, height = size_of(parsed.size)
@@ -69,11 +72,15 @@ def main(arguments: Sequence[str]) -> None:
     check_job_path("--out", parsed.out)
     with imports_without_gc():
         from sign_ensemble.synthetic.picture_folder import synthesize
-        from sign_ensemble.synthetic.picture_set import Recipe
+        from sign_ensemble.synthetic.picture_set import BACKGROUNDS, Recipe
 
+    if parsed.background not in BACKGROUNDS:
+        names = ", ".join(BACKGROUNDS)
+        raise UserError(f"--background is {parsed.background}: it must be one of {names}")
+    more = (parsed.background, parsed.hand_size)
     synthesize(
         Path(parsed.out).expanduser(),
-        Recipe(parsed.seed, parsed.spread, width, height, parsed.hand_only),
+        Recipe(parsed.seed, parsed.spread, width, height, parsed.hand_only, *more),
         parsed.signers,
         parsed.images_per_label,
         parsed.ood_per_set,

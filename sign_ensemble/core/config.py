@@ -353,6 +353,8 @@ class EvaluateConfig:
         near: Further near OOD sets (wrong gestures), name: folder or glob pattern.
         far: Further far OOD sets (no sign), name: folder or glob pattern.
         images: Images of each built-in far OOD set.
+        condition_images: Test signs, and wrong gestures, that are shown once more under each
+            condition of picture taking (with data.crop hand); 0 leaves that out.
         bootstrap: Bootstrap samples per confidence interval; 500 settle two digits of a 95 %
             interval.
         seed: Seed of the built-in sets and of the bootstrap.
@@ -363,6 +365,7 @@ class EvaluateConfig:
     near: dict[str, str] = field(default_factory=dict)
     far: dict[str, str] = field(default_factory=dict)
     images: TenOrMore = 300
+    condition_images: CountOrZero = 100
     bootstrap: TenOrMore = 500
     seed: CountOrZero = 0
     again: bool = False

@@ -168,11 +168,12 @@ def hand_views(works: Sequence[Work], data: DataConfig, chosen: range) -> HandVi
         made = copy_of(images[i], box, masks[i], works[i].sha256, copy, data.mirror)
         shown.append(made.picture_HW3)
         expected.append(None if points_42 is None else moved_points(points_42, made.to_copy))
-    found = hands_near(shown, expected, threads=False)
-    # an image's own hand is the one that was found in it before
     rows = np.array([number // each for number in chosen])
-    own_N = np.array([number % each == 0 for number in chosen])
-    values_ND = np.where(own_N[:, None], hands.values_ND[rows], found.values_ND)
+    # an image's own hand is the one that was found in it before
+    values_ND = hands.values_ND[rows]
+    copies = np.flatnonzero([number % each for number in chosen])
+    of_copies = ([shown[i] for i in copies], [expected[i] for i in copies])
+    values_ND[copies] = hands_near(*of_copies, threads=False).values_ND
     mirrored_N = np.array([works[i].mirrored for i in rows])
     return views_of(shown, data, Hands.of_values(values_ND), mirrored_N)
 

@@ -10,7 +10,9 @@ Letters: H and W rows and columns.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import cos, log, radians, sin
 
 import numpy as np
@@ -137,6 +139,20 @@ def lit(picture_HW3: Pixels, rng: np.random.Generator, active: set[str]) -> Pixe
     return (found * light_HW[:, :, None]).astype(np.uint8)
 
 
+@lru_cache(maxsize=1)
+def noise_tile() -> NDArray[np.float32]:
+    """Normal noise that pictures take pieces of: drawing it anew takes longer than all the rest."""
+    tile: NDArray[np.float32] = np.random.default_rng(0).standard_normal((960, 960, 3), np.float32)
+    return tile
+
+
+def noise_of(rng: np.random.Generator, side: int) -> NDArray[np.float32]:
+    """A piece (side, side, 3) of the tile, perhaps upside down or with red and blue swapped."""
+    top, left = (int(start) for start in rng.integers(0, len(noise_tile()) - side + 1, 2))
+    down, channels = rng.choice([-1, 1], 2)
+    return noise_tile()[top : top + side, left : left + side][::down, :, ::channels]
+
+
 def degraded(
     picture_HW3: Pixels, rng: np.random.Generator, active: set[str], size: float
 ) -> Pixels:
@@ -149,8 +165,7 @@ def degraded(
         small = cv2.resize(picture_HW3, (fewer, fewer), interpolation=cv2.INTER_AREA)
         picture_HW3 = cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR)
     if "noise" in active:
-        noise = rng.standard_normal(picture_HW3.shape, np.float32)
-        noisy = picture_HW3 + np.float32(rng.uniform(2, NOISE)) * noise
+        noisy = picture_HW3 + np.float32(rng.uniform(2, NOISE)) * noise_of(rng, side)
         picture_HW3 = np.clip(noisy, 0, 255).astype(np.uint8)
     if "compression" in active:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(QUALITY[0], QUALITY[1] + 1))]
@@ -165,6 +180,7 @@ def copy_of(
     key: str,
     number: int,
     mirror: bool = False,
+    conditions: Sequence[str] | None = None,
 ) -> Copy:
     """One augmented copy.
 
@@ -175,10 +191,12 @@ def copy_of(
         key: Of the image.
         number: Of the copy.
         mirror: Whether it may be mirrored.
+        conditions: What it is taken under; None draws them.
     """
     cv2, rng = opencv(), generator(key, number)
     drawn = rng.random(len(CONDITIONS)) < PROBABILITY
     active = {name for name, is_drawn in zip(CONDITIONS, drawn, strict=True) if is_drawn}
+    active = active if conditions is None else set(conditions)
     if hand_HW is None:
         active -= {"background"}
     matrix, size = placement(rng, active, box, mirror)

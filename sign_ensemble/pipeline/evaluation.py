@@ -19,10 +19,12 @@ from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.core.stage_timing import timed
 from sign_ensemble.data import manifest
 from sign_ensemble.data.far_ood import FAR_SETS, far_images, folder_images, image_files
+from sign_ensemble.data.images import picture_side
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.metrics.group_coverage import under_covered_groups
 from sign_ensemble.pipeline.about import about
 from sign_ensemble.pipeline.answer_rows import in_one_table, rows_of
+from sign_ensemble.pipeline.condition_trial import condition_tree
 from sign_ensemble.pipeline.metrics_tree import Bootstrap, OodSet, evaluate
 from sign_ensemble.pipeline.preparation import read_images
 from sign_ensemble.pipeline.report_details import details
@@ -31,7 +33,7 @@ from sign_ensemble.rejection.ensemble import EnsembleOutput, concatenate_outputs
 from sign_ensemble.rejection.predictor import Answers, Predictor, answer, load_predictor
 from sign_ensemble.report.console_tables import show_metrics
 
-AT_ONCE = 512  # images decoded at a time: 77 MB
+AT_ONCE = 256  # images decoded at a time: 154 MB
 NEAR = "wrong-gesture"
 
 
@@ -100,7 +102,7 @@ def ood_sets(
     picked = np.sort(rng.permutation(len(test))[: settings.images]).tolist()
     signs = read_images(test, listed.root, data, picked)
     for name in FAR_SETS:
-        images = far_images(name, settings.images, data.size, settings.seed, signs)
+        images = far_images(name, settings.images, picture_side(data), settings.seed, signs)
         add(name, "far", images, [str(i) for i in range(len(images))])
     for kind, folders in (("near", settings.near), ("far", settings.far)):
         for name, path in folders.items():
@@ -181,6 +183,8 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, evaluations: int) -> dic
         for kind, groups in (("signer", signers), ("label", test.column("label").to_pylist()))
         for group in under_covered_groups(known.accepted_N, np.array(groups), rule.target_coverage)
     ]
+    if settings.condition_images and config.data.crop == "hand":
+        tree["conditions"] = conditions_of(listed, predictor, config, settings, labels_N)
     run.report.unlink(missing_ok=True)  # of an earlier evaluation
     write_json(run.metrics, tree)
     return tree
@@ -193,6 +197,28 @@ def report(run: RunFolder) -> None:
     with progress("plots") as step:
         write_report([run], run.report, step)
     say(f"report: {run.report}")
+
+
+def conditions_of(
+    listed: Manifest,
+    predictor: Predictor,
+    config: Config,
+    settings: EvaluateConfig,
+    labels_N: NDArray[np.int64],
+) -> dict[str, Any]:
+    """Some test signs, and some wrong gestures, taken under each condition."""
+
+    def some(rows: pa.Table) -> tuple[list[int], NDArray[np.uint8], list[str]]:
+        order = np.random.default_rng(settings.seed).permutation(len(rows))
+        chosen = np.sort(order[: settings.condition_images]).tolist()
+        keys = rows.column("sha256").take(chosen).to_pylist()
+        return chosen, read_images(rows, listed.root, config.data, chosen), keys
+
+    near_rows = listed.rows("near")
+    chosen, signs, keys = some(listed.rows("test"))
+    near = some(near_rows)[1:] if len(near_rows) else None
+    bootstrap = Bootstrap(settings.bootstrap, settings.seed)
+    return condition_tree(predictor, (signs, keys, labels_N[chosen]), near, bootstrap)
 
 
 def hands_in_words(training: dict[str, int], known: Answers) -> str:

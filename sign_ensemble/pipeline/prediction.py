@@ -19,10 +19,10 @@ from sign_ensemble.core.console import progress
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.core.storage import StoragePath
-from sign_ensemble.data.images import IMAGE_SUFFIXES, SetAside, read_image
+from sign_ensemble.data.images import IMAGE_SUFFIXES, SetAside, picture_side, read_image
 from sign_ensemble.rejection.predictor import Predictor, load_predictor
 
-AT_ONCE = 512  # images in memory: 77 MB
+AT_ONCE = 256  # images in memory: 154 MB
 FIGURES = ("confidence", "probability", "disagreement", "p_value")
 COLUMNS = ("path", "answer", "reason", "likeliest", *FIGURES, "votes")
 SCHEMA = pa.schema([(name, pa.float64() if name in FIGURES else pa.string()) for name in COLUMNS])
@@ -79,7 +79,11 @@ def _answer_some(paths: list[Path], predictor: Predictor, data: DataConfig) -> l
     with ThreadPoolExecutor() as pool:
         images_or_reasons = list(pool.map(read, paths))
     images = [image for image in images_or_reasons if not isinstance(image, str)]
-    stacked = np.stack(images) if images else np.zeros((0, data.size, data.size, 3), np.uint8)
+    stacked = (
+        np.stack(images)
+        if images
+        else np.zeros((0, picture_side(data), picture_side(data), 3), np.uint8)
+    )
     answers = predictor.answer(stacked)
     labels, rows, i = predictor.ensemble.labels, [], 0
     for path, image in zip(paths, images_or_reasons, strict=True):

@@ -57,6 +57,19 @@ def show_metrics(tree: dict[str, Any]) -> None:
     ]
     columns = ("OOD set", "n", "single model ≥ 90 % confident", "accepted", "AUROC", "FPR95")
     OUT.print(table_of(f"out-of-distribution (OOD) images, {PER_CENT}", columns, rows))
+    if "conditions" in tree:
+        columns = ("taken under", "accuracy", "coverage", "selective risk", "wrong gestures")
+        title = f"the same signs taken otherwise, {PER_CENT}"
+        OUT.print(table_of(title, columns, condition_rows(tree["conditions"])))
+
+
+def condition_rows(conditions: dict[str, Any]) -> list[list[str]]:
+    """A row per condition: accuracy, coverage, selective risk, wrong gestures answered."""
+    return [
+        [name, *(percent(each[figure]) for figure in ("accuracy", "coverage", "selective_risk")),
+         percent(each["near"]) if each["near"] else "–"]
+        for name, each in conditions.items()
+    ]  # fmt: skip
 
 
 def show_answers(rows: list[dict[str, Any]]) -> None:

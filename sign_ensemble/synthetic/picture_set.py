@@ -29,6 +29,11 @@ from sign_ensemble.synthetic.signers import Signer, draw_scene, draw_signer
 LABELS = tuple(POSES)
 MARGIN = 0.04  # around a cropped hand, as a share of its longer side
 BLACK = Wall((0.0, 0.0, 0.0), (0.0, 0.0), 0.0, 0.0)
+# linear red, green and blue against the usual white wall; any: another colour in each picture
+BACKGROUNDS = {
+    "white": (1.0, 1.0, 1.0), "grey": (0.22, 0.22, 0.22), "green": (0.06, 0.35, 0.08),
+    "black": (0.01, 0.01, 0.01), "any": None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Recipe:
     width: int = 640  # pixels
     height: int = 480  # pixels
     hand_only: bool = False  # a black background, and signs cropped to the hand without its forearm
+    background: str = "white"  # one of BACKGROUNDS
+    hand_size: float = 1.0  # of the hand in the picture, against the usual one
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,16 @@ def scene_of(picture: Picture, recipe: Recipe) -> Scene:
     signer = _signer(recipe.seed, picture.signer, recipe.spread)
     rng = np.random.default_rng(picture.seeds(recipe))
     if picture.kind == "sign":
-        return draw_scene(signer, POSES[picture.name], LABELS.index(picture.name), rng)
-    return OOD_SETS[picture.name](signer, picture.number - 1, rng)
+        scene = draw_scene(signer, POSES[picture.name], LABELS.index(picture.name), rng)
+    else:
+        scene = OOD_SETS[picture.name](signer, picture.number - 1, rng)
+    if recipe.background != "white":
+        tint = BACKGROUNDS[recipe.background] or tuple(rng.uniform(0.02, 1, 3))
+        red, green, blue = (c * t for c, t in zip(scene.wall.colour, tint, strict=True))
+        scene = replace(scene, wall=replace(scene.wall, colour=(red, green, blue)))
+    if recipe.hand_size != 1:
+        scene = replace(scene, frame=scene.frame / recipe.hand_size)
+    return scene
 
 
 def hand_box(scene: Scene, width: int, height: int) -> tuple[int, int, int, int]:
