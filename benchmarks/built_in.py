@@ -2,7 +2,7 @@
 
 Renders five signers, 12 pictures of each of the 27 labels at 256×192 and 100 of each
 out-of-distribution set (once), and runs the main job for each signer held out: with
-configs/frozen.yaml, or with --shipped as it comes, fine-tuned (results built_in_shipped). Unknown
+five members of each kind, or with --shipped as it comes (results built_in_shipped). Unknown
 settings go to the main job. Wrong gestures are the near set; no hand, two hands and cropped hands
 far ones.
 """
@@ -43,7 +43,7 @@ def main_job(pictures: Path, signer: str, arguments: argparse.Namespace) -> RunF
     run = RunFolder(runs / f"{'shipped-' * arguments.shipped}without-{signer}")
     ood = {name: str(pictures / "ood" / folder) for name, folder in {**NEAR, **FAR}.items()}
     command = [
-        *TUNE, *([] if arguments.shipped else ["--config", "configs/frozen.yaml"]),
+        *TUNE, *([] if arguments.shipped else ["--ensemble.size", "5"]),
         "--data.root", str(pictures / "signs"), "--data.test_signers", f"[{signer}]",
         "--evaluate.near", str({name: ood[name] for name in NEAR}),
         "--evaluate.far", str({name: ood[name] for name in FAR}),

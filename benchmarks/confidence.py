@@ -1,6 +1,6 @@
 """How reliable is the confidence of an answer where half of what is shown is no sign?
 
-Protocol M's runs of ``configs/frozen.yaml``, made by two_stages.py; no image is read again.
+Protocol M's runs without fine-tuning, made by two_stages.py; no image is read again.
 Counted are the answers that are so confident, so probable by their label alone, or so probably
 in-distribution; and, of an equal mixture of a held-out signer's signs and wrong gestures, the share
 that is right at each confidence, rejected answers included.

@@ -61,7 +61,7 @@ SCORES = {ONE: (1, max_prob), ENTROPY: (5, entropy), INFORMATION: (5, mutual_inf
 def ordinary(run: RunFolder, data: Path, runs: Path) -> dict[str, Any]:
     """The ordinary implementation on the run's own split: figures by score."""
     config = load_config(run)
-    plain = replace(config.data, augmentations=0)
+    plain = replace(config.data, augmentations=0, crop="none")
     listed = manifest.read(run.manifest)
     rows, labels = listed.rows("train"), listed.labels
     both = features_of_rows(rows, listed.root, plain, runs / "features")

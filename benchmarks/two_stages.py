@@ -1,8 +1,8 @@
 """What does fine-tuning gain over heads on frozen features, and what do built-in signers add?
 
-Protocol M2, each signer held out: the main job with configs/frozen.yaml, as it comes, and as it
-comes with built-in signers as extra training signers (--built-in, all signers by default). Unknown
-settings go to each; runs that are there are not made again.
+Protocol M2, each signer held out: the main job as it comes; with configs/finetune.yaml; and with that
+and built-in signers as extra training signers (--built-in, all signers by default). Unknown settings
+go to each; runs that are there are not made again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from sign_ensemble.synthetic.picture_set import Recipe
 
 NAME = "two_stages"
 WITH_BUILT_IN = "with built-in signers"
-STAGES = {"frozen": ["--config", "configs/frozen.yaml"], "fine-tuned": [], WITH_BUILT_IN: []}
+FINETUNED = ["--config", "configs/finetune.yaml"]
+STAGES = {"frozen": [], "fine-tuned": FINETUNED, WITH_BUILT_IN: FINETUNED}
 BUILT_IN = Recipe(width=256, height=192, hand_only=True)
 SIGNERS, EACH = 12, 4  # many people matter more than many pictures of each
 AT = f"error where p-values keep {100 * COVERAGE:.0f} %"

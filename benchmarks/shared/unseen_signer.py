@@ -49,7 +49,7 @@ def error_at(run: RunFolder, coverage: float) -> float:
 def images_of_unseen_signer(
     run: RunFolder, data: Path
 ) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.int64]]:
-    """Images (N, H, W, 3) by set, the signer's signs (KNOWN) first; and the signs' labels.
+    """Whole images (N, H, W, 3) by set, the signer's signs (KNOWN) first; and the signs' labels.
 
     The sets are those that ``evaluate`` makes for the run.
 
@@ -57,7 +57,8 @@ def images_of_unseen_signer(
         run: A run of protocol M.
         data: The folder that holds ``asl-digits``.
     """
-    settings, plain = EvaluateConfig(), replace(load_config(run).data, augmentations=0)
+    settings = EvaluateConfig()
+    plain = replace(load_config(run).data, augmentations=0, crop="none")
     listed = manifest.read(run.manifest)
     test = listed.rows("test")
     truth_N = np.array([listed.labels.index(label) for label in test.column("label").to_pylist()])

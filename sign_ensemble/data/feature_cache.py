@@ -151,9 +151,11 @@ def hand_views(works: Sequence[Work], data: DataConfig, chosen: range) -> HandVi
     images: dict[int, NDArray[np.uint8]] = {}
     masks: dict[int, NDArray[np.uint8] | None] = {}
     shown, expected = [], []
+    first = chosen.start // each
+    works = works[first : (chosen.stop - 1) // each + 1]
     hands = Hands.of_values(np.stack([work.values for work in works]))
     for number in chosen:
-        i, copy = divmod(number, each)
+        i, copy = number // each - first, number % each
         if i not in images:
             images[i] = read_image(Path(works[i].path), data)
         points_42 = hands.points_N42[i] if hands.found_N[i] else None
@@ -168,7 +170,7 @@ def hand_views(works: Sequence[Work], data: DataConfig, chosen: range) -> HandVi
         made = copy_of(images[i], box, masks[i], works[i].sha256, copy, data.mirror)
         shown.append(made.picture_HW3)
         expected.append(None if points_42 is None else moved_points(points_42, made.to_copy))
-    rows = np.array([number // each for number in chosen])
+    rows = np.array([number // each - first for number in chosen])
     # an image's own hand is the one that was found in it before
     values_ND = hands.values_ND[rows]
     copies = np.flatnonzero([number % each for number in chosen])

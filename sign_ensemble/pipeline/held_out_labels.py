@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.core.console import progress
+from sign_ensemble.core.threads import map_on_threads
 from sign_ensemble.data.feature_cache import CachedFeatures
 from sign_ensemble.pipeline.out_of_signer import copies_to_calibrate
 from sign_ensemble.pipeline.preparation import Prepared
@@ -18,6 +19,7 @@ from sign_ensemble.rejection.held_out_statistics import HeldOutScores
 from sign_ensemble.rejection.joint_distance import fit_joint_scales, joint_distance
 from sign_ensemble.rejection.kind_distances import concatenate_kinds, kind_distances
 from sign_ensemble.rejection.reference_set import (
+    FITTED_AT_ONCE,
     ReferenceSet,
     distances_to_others,
     hand_count_of_other_signers,
@@ -79,9 +81,11 @@ def joint_scores(
     copies for calibration, to the other signers' images of the labels that are kept.
     """
     task, parts, rows, copies = prepared.task, [], [], []
-    gaussians = {
-        fold: reference.without(fold).kind_gaussians() for fold in np.unique(task.folds_N).tolist()
-    }
+    folds = np.unique(task.folds_N).tolist()
+    fitted_to_others = map_on_threads(
+        len(folds), lambda i: reference.without(folds[i]).kind_gaussians(), FITTED_AT_ONCE
+    )
+    gaussians = dict(zip(folds, fitted_to_others, strict=True))
     for copy, chosen in copies_to_calibrate(prepared).items():
         features = CachedFeatures(task.features, copy)
         for fold, fitted in gaussians.items():
