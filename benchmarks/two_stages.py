@@ -1,8 +1,8 @@
 """What does fine-tuning gain over heads on frozen features, and what do built-in signers add?
 
-Protocol M2, each signer held out: the main job as it comes; with configs/finetune.yaml; and with that
-and built-in signers as extra training signers (--built-in, all signers by default). Unknown settings
-go to each; runs that are there are not made again.
+Protocol M2, each signer held out: the main job as it comes; with configs/finetune.yaml; and with
+that and built-in signers as extra training signers (--built-in, all signers by default). Unknown
+settings go to each; runs that are there are not made again.
 """
 
 from __future__ import annotations

@@ -291,13 +291,14 @@ def test_more_than_the_cluster_has(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = [f"--data.root={signs_folder}", f"--run.root={tmp_path}", "--wandb.mode=disabled"]
+    given.append("--finetune.layers=all")  # only fine-tuning has workers
     assert message in complaint(tune.main, [*given, setting], capsys)
     assert not list(tmp_path.iterdir())
 
 
 SMALL = [
     "--data.near_labels=[wave]", "--data.test_signers=[dan]", "--data.augmentations=0",
-    "--data.size=96", "--member.widths=[16, 8]", "--member.epochs=1",
+    "--data.size=96", "--data.crop=none", "--member.widths=[16, 8]", "--member.epochs=1",
     "--rejection.reference_images=100", "--evaluate.images=10", "--evaluate.bootstrap=10",
     "--finetune.layers=none", "--wandb.mode=disabled",
 ]  # fmt: skip
@@ -447,7 +448,7 @@ DAMAGED: dict[str, tuple[str, bytes | object | None, str]] = {
         b"data: {views: 4}\nrejection: {keep: 0.9}",
         "data.views, rejection.keep, which this version does not know",
     ),
-    "config of other images": ("config.yaml", b"data: {size: 128}", "data.size 96"),
+    "config of other images": ("config.yaml", b"data: {size: 128, crop: none}", "data.size 96"),
     "metrics cut": ("metrics.json", CUT, "not valid JSON"),
     "metrics of something else": ("metrics.json", b"{}", "not an evaluation"),
 }

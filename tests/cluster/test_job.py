@@ -168,7 +168,8 @@ def main_job(home: Path, images: str) -> list[str]:
     """A small search on the drawn shapes."""
     given = {
         "data.root": images, "data.test_signers": "[dan]", "data.near_labels": "[wave]",
-        "data.augmentations": 1, "data.size": 96, "member.widths": "[16, 8]", "member.epochs": 2,
+        "data.augmentations": 1, "data.size": 96, "data.crop": "none", "member.widths": "[16, 8]",
+        "member.epochs": 2,
         "search.trials": TRIALS, "search.epochs": "[2, 3]", "search.h1": "[16, 32]",
         "search.h2": "[8, 16]", "ensemble.size": 2, "finetune.layers": "none",
         "rejection.reference_images": 100, "evaluate.images": 10,

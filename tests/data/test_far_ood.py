@@ -164,7 +164,7 @@ def test_no_hand_uses_every_sign_before_any_twice(monkeypatch: pytest.MonkeyPatc
     assert {image.tobytes() for image in images} == {image.tobytes() for image in x}
 
 
-RULES = DataConfig(size=32, max_pixels=10_000)
+RULES = DataConfig(size=32, crop="none", max_pixels=10_000)
 
 
 def write(path: Path, side: int) -> Path:

@@ -35,8 +35,8 @@ from sign_ensemble.data.feature_cache import (
 from sign_ensemble.data.images import SetAside, read_image
 from sign_ensemble.data.row_cache import CachedArray, Work
 
-DATA = DataConfig(size=64, augmentations=2, weights="random")
-ROW_BYTES = 2 * 3 * backbone.ALL_FEATURES  # of an image and two augmented copies
+DATA = DataConfig(size=64, augmentations=2, crop="none", weights="random")
+ROW_BYTES = 2 * 3 * backbone.OF_IMAGE  # of an image and two augmented copies
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -129,9 +129,12 @@ def test_a_row_holds_the_image_and_then_its_augmented_copies(
     assert np.array_equal(some.fifth_ND, head_NVD[[5, 2], 0, : backbone.FIFTH_FEATURES])
     assert np.array_equal(some.third_ND, head_NVD[[5, 2], 0, backbone.FIFTH_FEATURES :])
     all_NVD = all_layers(found).open()[found.row_N]
-    assert all_NVD.shape == (7, 1 + augmentations, backbone.ALL_FEATURES)
+    assert all_NVD.shape == (7, 1 + augmentations, backbone.OF_IMAGE)
     assert np.array_equal(all_NVD[..., : backbone.HEAD_FEATURES], head_NVD)
     assert np.array_equal(some.fourth_ND, all_NVD[[5, 2], 0, backbone.HEAD_FEATURES :])
+    for copy in range(1 + augmentations):
+        of_copy = CachedFeatures(found, copy).rows(np.array([5, 2]))
+        assert np.array_equal(of_copy.all_ND, all_NVD[[5, 2], copy])
     if augmentations:  # they differ, so that an order was tested
         assert not np.array_equal(head_NVD[0, 1], head_NVD[0, 2])
 
@@ -148,7 +151,7 @@ def test_more_images_than_one_pass_come_out_in_order(
     one, other = (np.frombuffer(each, np.float16).astype(float) for each in (one_pass, parts))
     # passes of another size may round otherwise
     assert np.abs(one - other).max() < 0.02 * np.abs(one).max()
-    each = np.stack([one, other]).reshape(2, 21, backbone.ALL_FEATURES)
+    each = np.stack([one, other]).reshape(2, 21, backbone.OF_IMAGE)
     assert (np.linalg.norm(each[0, :, None] - each[1][None], axis=-1).argmin(1) == range(21)).all()
 
 
@@ -171,7 +174,7 @@ def test_any_number_of_threads_finds_the_same_bits(
             torch.set_num_threads(1)
         found.append((folder_of(tmp_path / f"{threads}") / "features.f16").read_bytes())
     assert found[0] == found[1]
-    read = np.frombuffer(found[0], np.float16).reshape(70, 1 + augmentations, backbone.ALL_FEATURES)
+    read = np.frombuffer(found[0], np.float16).reshape(70, 1 + augmentations, backbone.OF_IMAGE)
     names = sorted(path.name for path in root.iterdir())
     for i in (0, 12, 13, 31, 32, 63, 64, 69):
         assert np.array_equal(read[i, :, : backbone.HEAD_FEATURES], expected(root, names[i], data))
@@ -187,7 +190,7 @@ def test_pictures_drawn_for_a_gpu_are_those_that_a_processor_convolves(
     drawn = [feature_cache.pictures(works, DATA, range(i, min(i + 4, 21))) for i in range(0, 21, 4)]
     assert [(len(each), each.dtype) for each in drawn] == [(4, np.uint8)] * 5 + [(1, np.uint8)]
     each_ND = backbone.concatenate(list(map(net.of_batch, drawn))).all_ND.reshape(
-        7, 3, backbone.ALL_FEATURES
+        7, 3, backbone.OF_IMAGE
     )
     assert np.array_equal(each_ND, all_layers(found).open()[found.row_N])
 
@@ -303,6 +306,11 @@ def test_settings_that_change_no_picture_share_the_folder() -> None:
     plain = replace(DATA, augmentations=0)
     assert cache_key(replace(plain, mirror=True), "abc") == cache_key(plain, "abc")
     assert json.loads(json.dumps(key))["size"] == 64
+    assert cache_key(replace(DATA, handedness="as-is"), "abc") == key  # hands are not looked for
+    hand = replace(DATA, crop="hand")
+    keys = [key, *(cache_key(replace(hand, handedness=h), "abc") for h in ("normalise", "as-is"))]
+    assert len({json.dumps(each) for each in keys}) == 3
+    assert cache_key(replace(hand, fit="squash"), "abc") == keys[1]  # a picture is padded
 
 
 # --- interruptions and damage ---------------------------------------------------------------------

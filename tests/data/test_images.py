@@ -337,7 +337,7 @@ def test_the_size_of_a_broken_jpeg_is_refused() -> None:
 def test_read_image_reads_a_file_or_says_why_not(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(Image.fromarray(quadrants(64, 64))))
-    square = read_image(path, DataConfig(size=64, max_pixels=5000))
+    square = read_image(path, DataConfig(size=64, crop="none", max_pixels=5000))
     np.testing.assert_array_equal(square, quadrants(64, 64))
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
@@ -348,7 +348,7 @@ def test_read_image_reads_a_file_or_says_why_not(tmp_path: Path) -> None:
         (tmp_path / "nul\0.png", "cannot be read"),
     ):
         with pytest.raises(SetAside, match=reason):
-            read_image(broken, DataConfig(size=64, max_pixels=5000))
+            read_image(broken, DataConfig(size=64, crop="none", max_pixels=5000))
 
 
 def test_a_forbidden_file_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,4 +360,4 @@ def test_a_forbidden_file_is_set_aside(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Path, "read_bytes", forbid)  # tests may run as root, whom chmod cannot stop
     with pytest.raises(SetAside, match="cannot be read: Permission denied"):
-        read_image(path, DataConfig(size=64, max_pixels=5000))
+        read_image(path, DataConfig(size=64, crop="none", max_pixels=5000))

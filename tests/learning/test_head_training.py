@@ -29,7 +29,7 @@ from sign_ensemble.learning.head_training import (
 )
 from sign_ensemble.learning.network import Head, logits_of
 from sign_ensemble.learning.optimizer import adamw_for
-from sign_ensemble.learning.task import Task, seed_of
+from sign_ensemble.learning.task import KINDS, Task, seed_of
 from sign_ensemble.learning.training_loop import (
     FeatureBatches,
     FitResult,
@@ -203,6 +203,20 @@ def test_images_without_augmentations_are_taken_as_they_are() -> None:
     assert micro_batch.inputs[0][:, 0].tolist() == micro_batch.labels_N.tolist()
 
 
+def test_noise_is_drawn_anew_for_every_image_and_step() -> None:
+    features, labels = np.zeros((500, 1, 4), np.float16), np.zeros(500, np.int64)
+    noisy = FeatureBatches(
+        features, np.arange(500), labels, 500, 0.0, np.random.default_rng(0), noise=0.25
+    )
+    torch.manual_seed(0)
+    first, second = (next(noisy.epoch(1, 0))[0].inputs[0] for _ in range(2))
+    assert first.dtype == torch.float32
+    for values in (first, second, (first - second) / sqrt(2)):
+        # 2,000 draws: a standard error is .25 / √2000 = .0056, and .004 of the deviation
+        assert float(values.mean()) == pytest.approx(0, abs=0.023)
+        assert float(values.std()) == pytest.approx(0.25, abs=0.016)
+
+
 # --- the training loop ----------------------------------------------------------------------------
 
 
@@ -354,6 +368,21 @@ def test_a_separable_problem_is_learned(task: Task) -> None:
     assert np.array_equal(result.logits_NK, trained.logits("the fold", lambda: values_ND))
     finished = logits_of(trained.on_features(), values_ND)
     assert result.logits_NK == pytest.approx(finished, abs=1e-4)
+
+
+def test_a_fold_model_reads_the_copies_that_the_rule_is_calibrated_on(task: Task) -> None:
+    assert task.copies == 0
+    assert fit_fold(task, QUICK, 1, seed=0)[0].copies_VNK.shape == (0, 20, 3)
+    both = replace(task, kinds=KINDS)
+    for components in (0, 4):
+        result, trained = fit_fold(both, replace(QUICK, components=components), 1, seed=0)
+        rows_RVD, row_N = task.features.open(), task.features.row_N[task.folds_N == 1]
+        assert result.copies_VNK.shape == (2, 20, 3)
+        for copy in (1, 2):
+            of_copy_ND = rows_RVD[row_N, copy]
+            expected = logits_of(trained.on_features(), of_copy_ND)
+            assert result.copies_VNK[copy - 1] == pytest.approx(expected, abs=1e-3)
+            assert np.abs(result.logits_NK - expected).max() > 0.1  # they are other pictures
 
 
 def test_figures_of_a_fold_are_those_of_its_logits(task: Task) -> None:

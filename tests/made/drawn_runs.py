@@ -122,7 +122,8 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
     study = optuna.create_study(storage=storage, study_name="run")
     study.add_trials([as_optuna(record, space) for record in records if record.folds])
     best = [record.number for record in records if record.status == "complete"][:MEMBERS]
-    members = [{"trial": best[i % len(best)], "votes": 1} for i in range(MEMBERS)]
+    about = {"kind": "pixels", "votes": 1}
+    members = [{"trial": best[i % len(best)], **about} for i in range(MEMBERS)]
     write_json(run.members / "index.json", {"members": members})
     rows = [
         {"path": "ada/a/broken.png", "split": "set-aside", "reason": "it is <empty> & cut"},

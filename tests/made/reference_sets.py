@@ -29,7 +29,7 @@ def reference_set(seed: int = 0, signers: int = 3, copies: int = 2) -> Reference
         np.repeat(np.arange(signers), 4),
     )
     third_BD, fourth_BD = (drawn(THIRD).astype(np.float16) for _ in range(2))
-    return ReferenceSet(fifth_BVD, third_BD, fourth_BD, labels_B, groups_B, pictures)
+    return ReferenceSet(fifth_BVD, third_BD, fourth_BD, labels_B, groups_B, pictures=pictures)
 
 
 class FewFeatures(Features):

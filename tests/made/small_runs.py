@@ -16,6 +16,7 @@ def settings(home: Path, images: Path, name: str, trials: int, *more: str) -> li
         "data.near_labels": "[wave]",
         "data.augmentations": 1,
         "data.size": 96,
+        "data.crop": "none",  # the pictures show shapes and no hands
         "member.widths": "[16, 8]",
         "member.epochs": 2,
         "search.trials": trials,

@@ -37,7 +37,7 @@ def two_labels(signs_folder: Path, home: Path, **more: Any) -> Config:
     """A run on two labels, ada held out."""
     data = DataConfig(
         root=str(signs_folder), labels=[Name("bar"), Name("disc")], test_signers=[Name("ada")],
-        size=63, augmentations=0, weights="random", engine="local", **more,
+        size=63, crop="none", augmentations=0, weights="random", engine="local", **more,
     )  # fmt: skip
     return Config(data=data, run=RunConfig(root=str(home / "runs")))
 

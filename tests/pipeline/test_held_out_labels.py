@@ -56,7 +56,7 @@ def task(tmp_path: Path) -> Task:
         np.arange(30),
         shape[1:],
         "float16",
-        columns=backbone.HEAD_FEATURES,
+        columns=(0, backbone.HEAD_FEATURES),
     )
     return Task(features, labels, folds % 2, ("eve", "fay"), ("a", "b", "c"), 0)
 

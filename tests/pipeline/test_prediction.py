@@ -42,6 +42,7 @@ def finished(
             root=str(signs_folder),
             near_labels=[Name("wave")],
             test_signers=[Name("dan")],
+            crop="none",
             augmentations=0,
             cache=str(root / "features"),
             engine="local",

@@ -17,6 +17,7 @@ import torch
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.core.device import bf16_is_fast
 from sign_ensemble.core.errors import UserError
+from sign_ensemble.data.backbone import Features, HandFeatures
 from sign_ensemble.learning.member import Card, Member, save
 from sign_ensemble.learning.network import Head
 from sign_ensemble.rejection import stacked_heads
@@ -73,8 +74,8 @@ def written(folder: Path, count: int = 2) -> list[Member]:
 
 def logits_of(ensemble: Ensemble, features_ND: np.ndarray) -> np.ndarray:
     no_images = np.zeros((len(features_ND), 0, 0, 3), np.uint8)
-    groups = ensemble.features(features_ND, no_images)
-    return np.concatenate([heads.logits(read_ND) for heads, read_ND in groups])
+    groups = ensemble.logits(Features(features_ND), no_images)
+    return np.concatenate([logits_MNK for _, logits_MNK, _ in groups])
 
 
 @pytest.mark.parametrize("n", [1, 4, 11])
@@ -119,6 +120,28 @@ def test_a_member_of_one_unit_each_by_hand() -> None:
     assert logits_MNK[0].tolist() == [[7.5, -7.0, 30.0], [0.0, 0.5, 0.0]]
 
 
+def test_landmark_members_follow_and_say_nothing_without_a_hand() -> None:
+    pixels, landmarks, other = (member(WIDTHS[i], trial=i)[0] for i in range(3))
+    of_landmarks = replace(landmarks, card=replace(landmarks.card, kind="landmarks"))
+    ensemble = stack([of_landmarks, pixels, other])
+    assert ensemble.kinds_M == ("pixels", "pixels", "landmarks")
+    assert [each.card.trial for each in ensemble.members] == [0, 2, 1]
+
+    class Hands(HandFeatures):
+        landmarks_ND = 2 * features(3)
+        hands_N = np.array([1, 0, 2])
+
+    class Seen(Features):
+        of_hand = Hands(np.zeros((3, 0), np.float16))
+
+    found = list(ensemble.logits(Seen(features(3)), np.zeros((3, 0, 0, 3), np.uint8)))
+    assert [group.kind for group, _, _ in found] == ["pixels", "landmarks"]
+    assert np.array_equal(found[0][1], logits_of(stack([pixels, other]), features(3)))
+    alone_NK = logits_of(stack([landmarks]), 2 * features(3))[0]
+    assert np.array_equal(found[1][1][0, [0, 2]], alone_NK[[0, 2]])
+    assert found[1][1][0, 1].tolist() == [0.0, 0.0, 0.0]
+
+
 def test_no_images_give_no_logits() -> None:
     assert logits_of(stack([member((2, 2))[0]]), features(0)).shape == (1, 0, 3)
 
@@ -151,6 +174,19 @@ def test_hand_counts_stay_with_their_images() -> None:
     both = concatenate_outputs([counted, counted.rows(np.array([0]))]).hand_count_N2
     assert one is not None and one.tolist() == [[8.0, 2.0]]
     assert both is not None and both.tolist() == [[7.0, 1.0], [8.0, 2.0], [7.0, 1.0]]
+
+
+def test_hands_and_kinds_stay_with_their_images() -> None:
+    without = output_of([[[0.9, 0.1], [0.5, 0.5]], [[0.5, 0.5], [0.2, 0.8]]], [1, 1])
+    hands_N, of_hands = np.array([1, 2]), ("joint_N", "tips_N", "landmarks_N")
+    values: dict[str, Any] = {name: np.array([i, i + 0.5]) for i, name in enumerate(of_hands)}
+    known = replace(without, kinds_M=("pixels", "landmarks"), hands_N=hands_N, **values)
+    both = concatenate_outputs([known, known.rows(np.array([0]))])
+    assert both.kinds_M == ("pixels", "landmarks")
+    assert both.hands_N is not None and both.hands_N.tolist() == [1, 2, 1]
+    for name, value in values.items():
+        assert getattr(both, name).tolist() == [*value, value[0]], name
+        assert getattr(concatenate_outputs([without, without]), name) is None
 
 
 def test_outputs_are_concatenated_image_by_image() -> None:

@@ -53,6 +53,15 @@ def test_the_gda_of_members_counts_as_its_member_does() -> None:
     assert gda.words() == "GDA on each member's features counts 4 times the member"
 
 
+def test_members_that_read_landmarks_have_no_gda_of_their_own() -> None:
+    members_MNK = np.zeros((3, 1, 2), np.float32)
+    to_labels_MNK = np.array([[[4.0, 0.0]], [[8.0, 16.0]]])  # of the two that read pixels
+    gda, votes_M = GdaPredictions((2.0,), 4.0, of_members=True), np.array([3.0, 1.0, 2.0])
+    logits, votes = gda.joined_to(members_MNK, votes_M, to_labels_MNK)
+    assert logits[3:].tolist() == [[[-1.0, 0.0]], [[-2.0, -4.0]]]
+    assert votes.tolist() == [3.0, 1.0, 2.0, 12.0, 4.0]
+
+
 def test_the_output_holds_members_gda_predictions_and_distances() -> None:
     logits, votes = np.array([[[1.0, 2.0]]], np.float32), np.array([6.0])
     distances = Distances(np.array([0.1]), np.array([0.2]), np.array([[[4.0, 0.0]]]))
@@ -62,9 +71,11 @@ def test_the_output_holds_members_gda_predictions_and_distances() -> None:
     assert joined.gda_count == 1
     assert joined.logits_MNK.tolist() == [[[1.0, 2.0]], [[-1.0, 0.0]]]
     assert joined.votes_M.tolist() == [6.0, 3.0]
+    assert (alone.kinds_M, joined.kinds_M) == (("pixels",), ("pixels", "pixels"))
     for output in (alone, joined):
         assert (output.knn_N.tolist(), output.regional_N.tolist()) == ([0.1], [0.2])
         assert output.hand_count_N2 is None
+        assert output.joint_N is None and output.hands_N is None
 
 
 def test_they_come_back_from_json() -> None:
@@ -77,7 +88,7 @@ def test_they_come_back_from_json() -> None:
 
 def test_in_words() -> None:
     words = GdaPredictions((2.0, 5.0), 0.5).words()
-    assert words == "GDA on each of two layers counts 0.5 times all members together"
+    assert words == "GDA on each of 2 inputs counts 0.5 times all members together"
 
 
 def test_the_loss_is_weighted_and_finite() -> None:

@@ -126,8 +126,8 @@ def test_a_network_is_more_confident_far_away_than_on_any_training_point(line: L
 @pytest.mark.parametrize("score", ["total_uncertainty", "disagreement"])
 def test_no_score_of_the_networks_alone_rejects_it(line: Line, score: str) -> None:
     found = line.answers(FAR).scores[score]
-    calibration, groups = line.rule.calibration[score], line.rule.groups_C
-    assert accepts_score(found, calibration, groups, TARGET_COVERAGE).tolist() == [True]
+    calibration, weights = line.rule.calibration[score], line.rule.weights_C
+    assert accepts_score(found, calibration, weights, TARGET_COVERAGE).tolist() == [True]
 
 
 def test_the_rule_rejects_it_and_gives_the_reason(line: Line) -> None:

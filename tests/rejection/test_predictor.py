@@ -16,6 +16,7 @@ import pytest
 from sign_ensemble.core.config import Config, RunConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import open_run
+from sign_ensemble.learning.task import Kind
 from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.p_in_distribution import InDistribution
 from sign_ensemble.rejection.predictor import answer, load_predictor
@@ -54,7 +55,8 @@ def output_of(
 
 def rule(uncertainty_share: float = 0.0, **changed: Any) -> Rule:
     """Twenty calibration images of two signers, whose scores are all 0 to 0.19."""
-    calibration = {score.name: np.arange(20) / 100 for score in SCORES if "hand" not in score.name}
+    known = [score.name for score in SCORES if score.needs in ("members", "reference set")]
+    calibration = {name: np.arange(20) / 100 for name in known}
     values: dict[str, Any] = {
         "target_coverage": 0.9,
         "uncertainty_share": uncertainty_share,
@@ -132,6 +134,34 @@ def test_gda_predictions_are_not_counted_among_the_members() -> None:
     assert found.votes(1, LABELS) == "2 say U, 1 says V, GDA says W and U"
     assert found.labels_N.tolist() == [1, 0]  # their votes count all the same
     assert found.output.rows(np.array([0])).gda_count == 2
+
+
+def test_votes_of_both_kinds_are_counted_apart() -> None:
+    labels_MN = [[0, 1], [0, 0], [1, 1], [2, 2], [2, 0]]
+    members: tuple[Kind, ...] = ("pixels", "pixels", "landmarks")
+    output = output_of(labels_MN, [CERTAIN] * 2, [1, 1, 1, 1, 2], hands_N=[1, 0])
+    both = replace(output, gda_count=2, kinds_M=(*members, "pixels", "landmarks"))
+    found = answer(both, rule())
+    assert found.votes(0, LABELS) == "pixels: 2 say U; landmarks: 1 says V; GDA says W"
+    # without a hand, members that read landmarks say nothing
+    assert found.votes(1, LABELS) == "pixels: 1 says V, 1 says U; GDA says W and U"
+    alone = answer(replace(both, kinds_M=("pixels",) * 5), rule())
+    assert alone.votes(0, LABELS) == "2 say U, 1 says V, GDA says W"
+
+
+def test_reasons_of_the_joint_distance_and_of_several_hands() -> None:
+    hands = {"joint_distance": np.arange(20) / 100, "several_hands": np.zeros(20)}
+    of_hands = rule(calibration={**rule().calibration, **hands})
+    output = output_of(
+        [[1] * 3, [1] * 3], [CERTAIN] * 3, [1, 1], joint_N=[0.5, 0.5, 0.0], hands_N=[1, 0, 2]
+    )
+    found = answer(replace(output, kinds_M=("pixels", "landmarks")), of_hands)
+    assert found.accepted_N.tolist() == [False] * 3
+    votes = "pixels: 1 says V; landmarks: 1 says V"
+    fits = "pixels and landmarks do not fit one label"
+    assert found.reason(0, LABELS) == f"{fits} ({votes})"
+    assert found.reason(1, LABELS) == "no hand was found (pixels: 1 says V)"
+    assert found.reason(2, LABELS) == f"more than one hand ({votes})"
 
 
 # --- figures --------------------------------------------------------------------------------------

@@ -32,13 +32,14 @@ from sign_ensemble.rejection.regional_mahalanobis import regional_distance
 def test_class_gaussians_classify_unseen_signers() -> None:
     known, new = reference_set(0), reference_set(1)
     models = fit_distance_models(known, True)
-    regional_N, to_labels_MNK = mahalanobis_distances(features_of(new), models, 3)
+    regional_N, to_labels_MNK, kinds = mahalanobis_distances(features_of(new), models, 3)
     third = fit_class_gaussians(known.third_BD, known.labels_B)
     of_image_N = relative_distance(*label_distances(new.third_BD, third))
     layers = (new.third_BD, new.fourth_BD)
     assert np.array_equal(regional_N, regional_distance(layers, models.regional, of_image_N))
     assert to_labels_MNK.shape == (2, len(new.labels_B), 3)
     assert (to_labels_MNK.argmin(2) == new.labels_B).all()
+    assert kinds is None  # hands are not used
 
 
 def test_without_gda_predictions_the_fifth_layer_has_no_gaussians() -> None:
@@ -52,7 +53,7 @@ def test_a_label_without_a_gaussian_is_as_far_as_the_farthest() -> None:
     known = reference_set()
     some = known.rows(known.labels_B != 1)
     models = fit_distance_models(some, True)
-    regional_N, to_labels_MNK = mahalanobis_distances(features_of(known), models, 4)
+    regional_N, to_labels_MNK, _ = mahalanobis_distances(features_of(known), models, 4)
     assert np.isfinite(to_labels_MNK).all()
     for absent in (1, 3):
         assert np.array_equal(to_labels_MNK[:, :, absent], to_labels_MNK.max(2))
@@ -69,7 +70,7 @@ def test_a_signers_images_are_compared_with_the_others_alone() -> None:
         of_signer, rest = known.groups_B == signer, known.without(signer)
         features = features_of(known.rows(of_signer))
         models = fit_distance_models(rest, True)
-        regional_N, to_labels_MNK = mahalanobis_distances(features, models, 3)
+        regional_N, to_labels_MNK, _ = mahalanobis_distances(features, models, 3)
         assert np.array_equal(found.regional_N[of_signer], regional_N)
         assert np.array_equal(found.to_labels_MNK[:, of_signer], to_labels_MNK)
         assert known.hand_count_training is not None
@@ -130,7 +131,7 @@ def test_a_signer_without_reference_images_is_compared_with_all() -> None:
     found = distances_to_others(features_of(known), known.groups_B, some, others, 2, 3)
     of_signer = known.groups_B == 2
     features = features_of(known.rows(of_signer))
-    regional_N, _ = mahalanobis_distances(features, fit_distance_models(some, True), 3)
+    regional_N, _, _ = mahalanobis_distances(features, fit_distance_models(some, True), 3)
     assert np.array_equal(found.regional_N[of_signer], regional_N)
 
 
@@ -149,6 +150,7 @@ def test_augmented_copies_are_left_out_where_images_are_many(
 def test_one_label_has_finite_distances() -> None:
     known = reference_set()
     one = known.rows(known.labels_B == 0)
-    _, to_labels_MNK = mahalanobis_distances(features_of(one), fit_distance_models(one, True), 1)
+    models = fit_distance_models(one, True)
+    _, to_labels_MNK, _ = mahalanobis_distances(features_of(one), models, 1)
     assert to_labels_MNK.shape == (2, 24, 1)
     assert np.isfinite(GdaPredictions((1.0, 1.0), 1).logits(to_labels_MNK)).all()

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from sign_ensemble.data.backbone import (
-    ALL_FEATURES,
     FIFTH_FEATURES,
     FOURTH_FEATURES,
     HEAD_FEATURES,
+    OF_IMAGE,
     THIRD_FEATURES,
     load,
 )
@@ -118,7 +118,7 @@ def test_regions_are_those_of_the_convolutions() -> None:
         third = backbone.layers.features[:8](pixels)[0]
         fourth = backbone.layers.features[:10](pixels)[0]
         heads_read, every = backbone.layers(pixels), backbone.layers.every(pixels)
-    assert every.shape == (1, ALL_FEATURES)
+    assert every.shape == (1, OF_IMAGE)
     assert torch.equal(heads_read, every[:, :HEAD_FEATURES])
     assert (len(third) * REGIONS, len(fourth) * REGIONS) == (THIRD_FEATURES, FOURTH_FEATURES)
     side = third.shape[1]

@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sign_ensemble.rejection.conformal import conformal_p, loo_neg_log_p, neg_log_p
+from sign_ensemble.rejection.conformal import (
+    conformal_p,
+    loo_neg_log_p,
+    neg_log_p,
+    signer_weights,
+)
 from sign_ensemble.rejection.rule import (
     Rule,
     accepts,
@@ -94,7 +99,7 @@ def test_the_statistic_of_the_calibration_images_by_hand() -> None:
 
 def test_hand_count_vetoes_start_at_the_log_of_the_number_of_images() -> None:
     both = rule({"no_hand": f(1, 2, 3, 4), "two_hands": f(1, 2, 3, 4)})
-    assert both.vetoes == VETOES
+    assert both.vetoes == (KNN, "no_hand", "two_hands")
     # the 90 % quantile of 1 to 4 is 3.7, beta = 0.3
     scores = scores_of(ood=f(1, 1), no_hand=f(4.3, 0.7), two_hands=f(-9, 4))
     found = both.statistics(scores)
@@ -144,11 +149,11 @@ def test_p_values_at_the_ends() -> None:
 
 @pytest.mark.parametrize("n", [39, 99])
 def test_the_ood_test_keeps_its_share_with_all_vetoes(n: int) -> None:
-    """2,000 draws of exchangeable images, four related scores: at most 5 % have p ≤ 0.05."""
+    """2,000 draws of exchangeable images, five related scores: at most 5 % have p ≤ 0.05."""
     rng = np.random.default_rng(n)
     weights, rejected = np.full(n, 1 / n), 0
     for _ in range(2000):
-        drawn = (0.6 * rng.normal(size=(n + 1, 1)) + rng.normal(size=(n + 1, 4))).T
+        drawn = (0.6 * rng.normal(size=(n + 1, 1)) + rng.normal(size=(n + 1, 5))).T
         scores = dict(zip((OOD, *VETOES), drawn, strict=True))
         calibration = {name: values[:n] for name, values in scores.items()}
         new = ood_statistic({k: v[n:] for k, v in scores.items()}, calibration, weights)
@@ -156,6 +161,32 @@ def test_the_ood_test_keeps_its_share_with_all_vetoes(n: int) -> None:
         rejected += int(conformal_p(new, loo)[0] <= 0.05 + 1e-9)
     spread = np.sqrt(0.05 * 0.95 / 2000)
     assert 0.05 - 4 * spread <= rejected / 2000 <= 0.05 + 2 * spread
+
+
+def test_the_joint_distance_is_tested_where_hands_are_used() -> None:
+    hands = {"joint_distance": f(4, 3, 2, 1), "several_hands": np.zeros(4)}
+    of_hands = rule(hands)
+    assert (rule().ood_score, of_hands.ood_score) == (OOD, "joint_distance")
+    assert of_hands.vetoes == (KNN, "several_hands")
+    assert of_hands.words() == "joint_distance with the vetoes knn_distance, several_hands"
+    scores = scores_of(ood=f(9, 0, 0), joint_distance=f(0, 9, 0), several_hands=f(0, 0, 1))
+    found = of_hands.statistics(scores)
+    assert list(found) == ["joint_distance", KNN, "several_hands"]
+    assert found["joint_distance"][:1] == pytest.approx([0.0], **EXACT)
+    assert of_hands.p_of_tests(scores).min(0) == pytest.approx([1.0, 1 / 5, 1 / 5], **EXACT)
+
+
+def test_images_and_their_copies_weigh_the_same() -> None:
+    # signer 0: two images and a copy; signer 1: an image and three copies
+    groups = np.array([0, 0, 1, 0, 1, 1, 1])
+    copies = np.array([False, False, False, True, True, True, True])
+    scores = np.arange(7.0)
+    mixed = rule(calibration={OOD: scores, KNN: scores}, groups_C=groups, copies_C=copies)
+    by_hand = f(1 / 8, 1 / 8, 1 / 4, 1 / 4, 1 / 12, 1 / 12, 1 / 12)
+    assert mixed.weights_C == pytest.approx(by_hand, **EXACT)
+    for none in (None, np.zeros(7, bool)):
+        plain = replace(mixed, copies_C=none).weights_C
+        assert plain == pytest.approx(np.where(groups == 0, 1 / 6, 1 / 8), **EXACT)
 
 
 # --- decisions ------------------------------------------------------------------------------------
@@ -174,10 +205,10 @@ def test_a_p_value_equal_to_alpha_is_rejected(target_coverage: float, n: int) ->
 
 
 def test_one_score_decides_in_the_same_way() -> None:
-    groups, calibration = np.array([0, 0, 0, 1]), f(1, 2, 3, 4)
+    weights, calibration = signer_weights(np.array([0, 0, 0, 1])), f(1, 2, 3, 4)
     scores = f(0, 1.5, 3.5, 5)  # p = 1, 13/15, 9/15, 3/15
-    assert accepts_score(scores, calibration, groups, 0.35).tolist() == [True, True, False, False]
-    assert accepts_score(scores, calibration, groups, 0.5).tolist() == [True, True, True, False]
+    assert accepts_score(scores, calibration, weights, 0.35).tolist() == [True, True, False, False]
+    assert accepts_score(scores, calibration, weights, 0.5).tolist() == [True, True, True, False]
 
 
 def test_a_rule_accepts_its_target_coverage_of_the_calibration_images() -> None:

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from sign_ensemble.core.errors import UserError
+from sign_ensemble.data.backbone import OF_LANDMARKS, TIPS_FOURTH, TIPS_THIRD, HandFeatures
 from sign_ensemble.rejection import rule_file
 from sign_ensemble.rejection.class_gaussians import fit_class_gaussians
 from sign_ensemble.rejection.gda_predictions import GdaPredictions
 from sign_ensemble.rejection.hand_count import HandCountDetector
+from sign_ensemble.rejection.joint_distance import JointScales, Scale
+from sign_ensemble.rejection.kind_distances import fit_kind_gaussians
 from sign_ensemble.rejection.member_gda import MemberGda
 from sign_ensemble.rejection.p_in_distribution import InDistribution
 from sign_ensemble.rejection.reference_set import DistanceModels
@@ -110,6 +113,7 @@ def test_models_without_optional_parts_come_back(tmp_path: Path) -> None:
     after_rule, after = rule_file.load(tmp_path / "rule.json")
     assert after.distance_models.fifth is after.distance_models.hand_count is after.gda is None
     assert after_rule.in_distribution is after_rule.risk_control is None
+    assert after.scales is after.distance_models.kinds is after_rule.copies_C is None
 
 
 def test_the_gda_of_members_comes_back_in_order(tmp_path: Path) -> None:
@@ -130,6 +134,30 @@ def test_the_gda_of_members_comes_back_in_order(tmp_path: Path) -> None:
     for old, new in zip(member_gdas, after.member_gdas, strict=True):
         assert_same_arrays(old.arrays(), new.arrays())
     assert after.member_gdas[1].labels_L.tolist() == [2]
+
+
+def test_what_hands_add_comes_back_to_the_bit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    count = TIPS_THIRD + TIPS_FOURTH + OF_LANDMARKS + 1
+    hands = HandFeatures(rng.uniform(1, 2, (6, count)).astype(np.float16))
+    kinds = fit_kind_gaussians(hands, np.arange(6) % 2)
+    assert kinds
+    scales = JointScales(Scale(0.1, 2 / 3), Scale(-1 / 3, 4.0), Scale(7.0, 0.5))
+    of_distances = replace(models().distance_models, kinds=kinds)
+    before = replace(models(), distance_models=of_distances, scales=scales)
+    copies_C = np.array([False, True, False, True])
+    hand_scores = {"joint_distance": f(1, 2, 3, 4), "several_hands": f(0, 0, 0, 0)}
+    calibrated = rule(copies_C=copies_C, calibration={**rule().calibration, **hand_scores})
+    rule_file.save(calibrated, before, tmp_path / "rule.json")
+    after_rule, after = rule_file.load(tmp_path / "rule.json")
+    assert after.scales == scales
+    assert after.distance_models.kinds
+    assert_same_arrays(kinds.arrays(), after.distance_models.kinds.arrays())
+    assert_same_arrays({"copies": copies_C}, {"copies": after_rule.copies_C})
+    assert after_rule.weights_C.tolist() == calibrated.weights_C.tolist()
+    text = json.loads((tmp_path / "rule.json").read_text())
+    names = (text["ood_score"], text["vetoes"])
+    assert names == ("joint_distance", ["knn_distance", "several_hands"])
 
 
 def test_p_in_distribution_comes_back_to_the_bit(tmp_path: Path) -> None:
@@ -184,7 +212,8 @@ def test_missing_and_incomplete_files_are_refused(tmp_path: Path) -> None:
         rule_file.load(path)
     saved(tmp_path)
     text = json.loads(path.read_text())
-    for name in ("target_coverage", "neighbours", "gda", "member_gdas", "risk_control"):
+    names = ("target_coverage", "neighbours", "joint_scales", "gda", "member_gdas", "risk_control")
+    for name in names:
         path.write_text(json.dumps({key: value for key, value in text.items() if key != name}))
         with pytest.raises(UserError, match=f"not a rule of this version .*{name}"):
             rule_file.load(path)

@@ -23,9 +23,10 @@ def test_distances_are_those_of_each_model() -> None:
     found = models.distances(features, [], 3)
     by_hand = NearestNeighbours.of(REFERENCE_BD).distances(features.fifth_ND, 3)
     assert np.array_equal(found.knn_N, by_hand)
-    regional_N, to_labels_MNK = mahalanobis_distances(features, fitted, 3)
+    regional_N, to_labels_MNK, _ = mahalanobis_distances(features, fitted, 3)
     assert np.array_equal(found.regional_N, regional_N)
     assert np.array_equal(found.to_labels_MNK, to_labels_MNK)
+    assert found.kinds is None  # hands are not used
     assert fitted.hand_count is not None and found.hand_count_N2 is not None
     assert np.array_equal(found.hand_count_N2, fitted.hand_count.scores(features.fifth_ND))
     assert models.nearest is models.nearest  # computed once

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sign_ensemble.learning.task import Kind
 from sign_ensemble.rejection import scores
 from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.reference_set import Distances
@@ -18,6 +19,7 @@ from sign_ensemble.rejection.scores import (
     Score,
     all_scores,
     distance_scores,
+    ood_score_among,
     vetoes_among,
 )
 
@@ -39,6 +41,18 @@ def of_probs(probs_MNK: Any, votes_M: list[float] | None = None) -> EnsembleOutp
 def h(*probs: float) -> float:
     """Entropy in nats, summed over labels."""
     return -sum(p * log(p) for p in probs if p)
+
+
+def of_both_kinds(probs_MNK: Any, votes_M: list[float] | None = None) -> EnsembleOutput:
+    """The last member reads landmarks, the others pixels; each image shows one hand."""
+    output = of_probs(probs_MNK, votes_M)
+    members, n = output.logits_MNK.shape[:2]
+    kinds_M: tuple[Kind, ...] = ("pixels",) * (members - 1) + ("landmarks",)
+    joint_N, hands_N = np.full(n, 0.75), np.ones(n, np.int64)
+    counts_N2 = np.repeat([[0.125, 0.5]], n, 0)
+    return replace(
+        output, kinds_M=kinds_M, joint_N=joint_N, hands_N=hands_N, hand_count_N2=counts_N2
+    )
 
 
 TWO = [[[0.8, 0.2]], [[0.4, 0.6]]]  # one image; the members' mean is (0.6, 0.4)
@@ -68,9 +82,21 @@ def test_votes_weigh_every_score() -> None:
     assert scores.disagreement(weighed) == pytest.approx([by_hand], **CLOSE)
 
 
+def test_disagreement_between_and_within_kinds_by_hand() -> None:
+    # two members read pixels, their mean is (0.6, 0.4); a third, with two votes, reads landmarks
+    output = of_both_kinds([*TWO, [[0.2, 0.8]]], [1, 1, 2])
+    found = all_scores(output)
+    between = h(0.4, 0.6) - (h(0.6, 0.4) + h(0.2, 0.8)) / 2
+    within = (h(0.6, 0.4) - (h(0.8, 0.2) + h(0.4, 0.6)) / 2) / 2
+    assert found["disagreement_between"] == pytest.approx([between], **CLOSE)
+    assert found["disagreement_pixels"] == pytest.approx([within], **CLOSE)
+    assert found["disagreement_landmarks"] == pytest.approx([0.0], **CLOSE)
+    assert found["disagreement"] == pytest.approx([between + within], **CLOSE)
+
+
 def test_a_vote_of_two_is_the_same_member_twice() -> None:
-    once = all_scores(of_probs(TWO, [2, 1]))
-    twice = all_scores(of_probs([TWO[0], TWO[0], TWO[1]]))
+    once = all_scores(of_both_kinds([TWO[0], TWO[1], TWO[0]], [2, 1, 1]))
+    twice = all_scores(of_both_kinds([TWO[0], TWO[0], TWO[1], TWO[0]]))
     for name, values in once.items():
         assert values == pytest.approx(twice[name], **EXACT)
 
@@ -99,6 +125,20 @@ def test_distances_and_hand_counts_are_those_of_the_output() -> None:
     found = {name: values.tolist() for name, values in all_scores(output).items()}
     assert (found["knn_distance"], found["regional_mahalanobis"]) == ([0.25], [-2.25])
     assert (found["no_hand"], found["two_hands"]) == ([0.125], [0.5])
+
+
+def test_hands_are_counted_and_the_joint_distance_is_that_of_the_output() -> None:
+    output = of_both_kinds([[[0.8, 0.2]] * 3, [[0.4, 0.6]] * 3])
+    found = all_scores(replace(output, hands_N=np.array([0, 1, 2])))
+    assert found["joint_distance"].tolist() == [0.75, 0.75, 0.75]
+    assert found["several_hands"].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_without_hands_there_are_no_scores_of_them() -> None:
+    assert not {"joint_distance", "several_hands"} & set(all_scores(of_probs(TWO)))
+    for name in ("joint_distance", "several_hands"):
+        with pytest.raises(ValueError, match=f"{name}: hands are not used"):
+            BY_NAME[name].of(of_probs(TWO))
 
 
 def test_without_a_detector_there_are_no_hand_count_scores() -> None:
@@ -158,21 +198,41 @@ def test_roles_are_those_that_the_rule_gives() -> None:
     def of_role(role: str) -> tuple[str, ...]:
         return tuple(score.name for score in SCORES if score.role == role)
 
-    assert of_role("OOD test") == (scores.OOD_SCORE,)
+    assert of_role("OOD test") == scores.OOD_SCORES
     assert of_role("uncertainty test") == (scores.UNCERTAINTY_SCORE,)
     assert of_role("veto") == scores.VETOES
-    assert of_role("comparison") == ("disagreement",)
+    assert of_role("comparison") == ("disagreement", *BETWEEN_AND_WITHIN)
 
 
 def test_every_score_of_the_list_is_computed_by_its_function() -> None:
-    output = replace(of_probs(TWO), hand_count_N2=np.array([[0.125, 0.5]]))
+    output = of_both_kinds(TWO)
     found = all_scores(output)
     assert list(found) == list(BY_NAME)
     for name, values in found.items():
         assert np.array_equal(values, BY_NAME[name].of(output)), name
-    needing = {score.name for score in SCORES if score.needs == "hand-count detector"}
-    assert needing == set(scores.HAND_COUNT_SCORES)
-    assert set(all_scores(of_probs(TWO))) == set(BY_NAME) - needing
+
+
+def test_scores_that_need_what_is_missing_are_left_out() -> None:
+    def needing(what: str) -> set[str]:
+        return {score.name for score in SCORES if score.needs == what}
+
+    assert needing("hand-count detector") == set(scores.HAND_COUNT_SCORES)
+    assert needing("hands") == {"joint_distance", "several_hands"}
+    assert needing("both kinds") == set(BETWEEN_AND_WITHIN)
+    both = of_both_kinds(TWO)
+    for output, missing in (
+        (replace(both, hand_count_N2=None), needing("hand-count detector")),
+        (replace(both, joint_N=None, hands_N=None), needing("hands")),
+        (replace(both, kinds_M=("pixels", "pixels")), needing("both kinds")),
+    ):
+        assert set(all_scores(output)) == set(BY_NAME) - missing
+    every = needing("hand-count detector") | needing("hands") | needing("both kinds")
+    assert set(all_scores(of_probs(TWO))) == set(BY_NAME) - every
+
+
+def test_the_joint_distance_is_tested_where_there_is_one() -> None:
+    assert ood_score_among(BY_NAME_VALUES) == "joint_distance"
+    assert ood_score_among(all_scores(of_probs(TWO))) == "regional_mahalanobis"
 
 
 def test_vetoes_are_those_with_scores() -> None:
@@ -181,4 +241,5 @@ def test_vetoes_are_those_with_scores() -> None:
     assert vetoes_among(without) == ("knn_distance",)
 
 
+BETWEEN_AND_WITHIN = ("disagreement_between", "disagreement_pixels", "disagreement_landmarks")
 BY_NAME_VALUES = {name: np.zeros(1) for name in reversed(BY_NAME)}

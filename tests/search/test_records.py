@@ -20,7 +20,7 @@ from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data.backbone import HEAD_FEATURES
 from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.fold_models import fit_fold
-from sign_ensemble.learning.task import FoldResult, Task, seed_of
+from sign_ensemble.learning.task import KINDS, FoldResult, Task, seed_of
 from sign_ensemble.search import records
 from sign_ensemble.search.records import (
     TrialRecord,
@@ -85,8 +85,9 @@ def figures(nll: float, accuracy: float = 0.5, seconds: float = 1.0) -> dict[str
 
 
 def test_a_fold_is_evaluated_once(run: RunFolder, task: Task, fits: list[Any]) -> None:
-    first = evaluate_fold(run, task, DEFAULT, 7, 2)
-    assert evaluate_fold(run, task, DEFAULT, 7, 2) == first  # figures come back to the bit
+    first = evaluate_fold(run, task, "pixels", DEFAULT, 7, 2)
+    again = evaluate_fold(run, task, "pixels", DEFAULT, 7, 2)
+    assert again == first  # figures come back to the bit
     assert fits == [(2, seed_of(5, 7, 2))]
     assert (first["fold"], first["n"]) == (2, 3)
 
@@ -104,25 +105,33 @@ def test_a_fold_is_evaluated_once(run: RunFolder, task: Task, fits: list[Any]) -
 def test_a_fold_is_evaluated_again_when_what_it_depends_on_changed(
     changed: dict[str, Any], run: RunFolder, task: Task, fits: list[Any]
 ) -> None:
-    evaluate_fold(run, task, DEFAULT, 0, 1)
+    evaluate_fold(run, task, "pixels", DEFAULT, 0, 1)
     other = Task(**{**vars(task), **changed.get("task", {})})
-    evaluate_fold(run, other, changed.get("recipe", DEFAULT), 0, 1)
+    evaluate_fold(run, other, "pixels", changed.get("recipe", DEFAULT), 0, 1)
     assert len(fits) == 2
-    evaluate_fold(run, other, changed.get("recipe", DEFAULT), 0, 1)
+    evaluate_fold(run, other, "pixels", changed.get("recipe", DEFAULT), 0, 1)
     assert len(fits) == 2
 
 
 def test_the_key_knows_fold_and_seed(task: Task) -> None:
-    keys = {fold_key(task, DEFAULT, fold, seed) for fold in range(3) for seed in range(3)}
+    keys = {fold_key(task, "pixels", DEFAULT, fold, seed) for fold in range(3) for seed in range(3)}
     assert len(keys) == 9
-    assert fold_key(task, DEFAULT, 0, 0) == fold_key(task, MemberConfig(**vars(DEFAULT)), 0, 0)
+    same = fold_key(task, "pixels", MemberConfig(**vars(DEFAULT)), 0, 0)
+    assert fold_key(task, "pixels", DEFAULT, 0, 0) == same
+
+
+def test_the_key_knows_kind_and_copies(task: Task) -> None:
+    both = replace(task, kinds=KINDS, features=replace(task.features, shape=(3, HEAD_FEATURES)))
+    assert (task.copies, both.copies) == (0, 2)
+    keys = {fold_key(each, kind, DEFAULT, 0, 0) for each in (task, both) for kind in KINDS}
+    assert len(keys) == 4
 
 
 def test_a_damaged_fold_is_evaluated_again(run: RunFolder, task: Task, fits: list[Any]) -> None:
-    first = evaluate_fold(run, task, DEFAULT, 0, 0)
+    first = evaluate_fold(run, task, "pixels", DEFAULT, 0, 0)
     path = run.trial(0) / "fold-0.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    again = evaluate_fold(run, task, DEFAULT, 0, 0)
+    again = evaluate_fold(run, task, "pixels", DEFAULT, 0, 0)
     assert len(fits) == 2
     del first["seconds"], again["seconds"]
     assert again == first
@@ -135,17 +144,20 @@ def test_out_of_fold_logits_are_in_the_order_of_the_task(
         """Logits that say which image they are of: its number and its fold."""
         rows = np.flatnonzero(task.folds_N == fold)
         logits_NK = np.stack([rows, np.full(len(rows), fold)], -1).astype(np.float32)
-        return FoldResult(fold, len(rows), 0.5, 0.5, 0.1, 1, 1, 0.0, logits_NK), None
+        copies_VNK = np.stack([logits_NK + 100])
+        return FoldResult(fold, len(rows), 0.5, 0.5, 0.1, 1, 1, 0.0, logits_NK, copies_VNK), None
 
     monkeypatch.setattr(records, "fit_fold", marked)
-    evaluate_all_folds(run, task, DEFAULT, {}, 3)
+    evaluate_all_folds(run, task, "pixels", DEFAULT, {}, 3)
     logits_NK = out_of_fold(run, task, 3)
     assert logits_NK.tolist() == [[i, fold] for i, fold in enumerate(FOLDS_N)]
     assert logits_NK.dtype == np.float32
+    assert np.array_equal(out_of_fold(run, task, 3, copy=1), logits_NK + 100)
+    assert np.array_equal(out_of_fold(run, task, 3, copy=2), logits_NK)  # it was not read
 
 
 def test_an_unfinished_trial_has_no_out_of_fold_predictions(run: RunFolder, task: Task) -> None:
-    evaluate_fold(run, task, DEFAULT, 0, 0)
+    evaluate_fold(run, task, "pixels", DEFAULT, 0, 0)
     with pytest.raises(UserError, match=r"fold-1\.safetensors: not there"):
         out_of_fold(run, task, 0)
 
@@ -156,7 +168,7 @@ def test_an_unfinished_trial_has_no_out_of_fold_predictions(run: RunFolder, task
 def test_all_folds_are_evaluated_and_recorded(
     run: RunFolder, task: Task, fits: list[tuple[int, int]]
 ) -> None:
-    record = evaluate_all_folds(run, task, DEFAULT, {"h1": 2, "dropout": 0.25}, 4)
+    record = evaluate_all_folds(run, task, "pixels", DEFAULT, {"h1": 2, "dropout": 0.25}, 4)
     assert [fold for fold, _ in fits] == [0, 1, 2]
     assert len({seed for _, seed in fits}) == 3
     assert record.status == "complete"
@@ -176,6 +188,7 @@ def test_a_record_comes_back_to_the_bit(run: RunFolder) -> None:
         TrialRecord(0, "complete", {"dropout": 0.1 + 0.2, "h1": 256}, (figures(1 / 3),) * 2),
         TrialRecord(1, "pruned", {"learning_rate": 1e-5}, (figures(5e-324),)),
         TrialRecord(2, "failed", {}, (), "ValueError: ß\n in line 2"),
+        TrialRecord(3, "complete", {"point_noise": 0.05}, (figures(0.7),), kind="landmarks"),
     ]
     for record in reversed(written):
         write_record(run, record)
@@ -235,7 +248,7 @@ def test_the_table_lists_the_best_first_with_all_columns(run: RunFolder) -> None
     write_table(run, rows, ("ada", "ben+cleo"))
     table = pq.read_table(run.trials_table)
     assert table.column_names == [
-        "number", "status", "dropout", "h1", "nll", "accuracy", "ece",
+        "number", "kind", "status", "dropout", "h1", "nll", "accuracy", "ece",
         "worst_accuracy", "seconds", "nll_ada", "accuracy_ada", "nll_ben+cleo",
         "accuracy_ben+cleo", "error",
     ]  # fmt: skip
@@ -262,4 +275,5 @@ def test_a_record_is_plain_json(run: RunFolder) -> None:
         "params": {"h1": 2},
         "folds": [figures(0.5)],
         "error": "",
+        "kind": "pixels",
     }

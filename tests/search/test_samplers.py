@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from sign_ensemble.core.config import MemberConfig, SearchConfig
+from sign_ensemble.core.config import LANDMARK_MEMBER, MemberConfig, SearchConfig
 from sign_ensemble.search.records import TrialRecord
 from sign_ensemble.search.samplers import RecordedASHA, RecordedOptuna, as_optuna
 from sign_ensemble.search.space import clipped_to_space, default_params, distributions
@@ -90,6 +90,16 @@ def test_numbers_fill_the_gaps(tmp_path: Path) -> None:
         assert trial is not None
         numbers.append(trial["trial"]["number"])
     assert numbers == [1, 3, 4]
+
+
+def test_kinds_take_turns_in_the_numbers(tmp_path: Path) -> None:
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study")))
+    space, first = distributions(SEARCH, "landmarks"), default_params(LANDMARK_MEMBER)
+    ended = [TrialRecord(3, "complete", first, ({"nll": 1.0},), kind="landmarks")]
+    search = RecordedOptuna(space, storage, 7, first, ended, set(), [], (1, 2))
+    drawn = [search.suggest(f"t{i}") for i in range(3)]
+    assert [each["trial"]["number"] for each in drawn if each] == [1, 5, 7]
+    assert drawn[0] and drawn[0]["trial"]["params"] == first  # the kind's first trial
 
 
 def test_no_trial_begins_after_one_was_given_up_early(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
 from typing import Any, Literal
 
@@ -43,6 +44,12 @@ def test_top_k_gives_the_best_one_vote_each() -> None:
     assert list(top_k(TRIALS, 3)) == [5, 3, 4]
     assert top_k(TRIALS, 9) == {5: 1, 3: 1, 4: 1, 0: 1}  # there are no more
     assert top_k(TRIALS[4:5], 3) == {}
+
+
+def test_top_k_takes_as_many_of_each_kind_and_pixels_first() -> None:
+    records = [replace(each, kind="landmarks") for each in TRIALS[:3]] + TRIALS[3:]
+    assert list(top_k(records, 1)) == [5, 4]
+    assert list(top_k(records, 3)) == [5, 3, 4, 0]  # there are two complete ones of each
 
 
 # --- greedy ---------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
-"""The search space of heads and of end-to-end trials."""
+"""The search space of heads, of end-to-end trials and of landmark members."""
 
 from __future__ import annotations
 
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from sign_ensemble.core.config import FinetuneConfig, MemberConfig, SearchConfig
+from sign_ensemble.core.config import LANDMARK_MEMBER, FinetuneConfig, MemberConfig, SearchConfig
 from sign_ensemble.learning.head_training import recipe_of
 from sign_ensemble.learning.task import finetune_settings
 from sign_ensemble.search.space import default_params, distributions
@@ -27,3 +27,18 @@ def test_end_to_end_trials_search_the_backbone_rate_too() -> None:
     assert first["backbone_rate"] == 4e-5
     assert recipe_of(MemberConfig(), first) == MemberConfig(dropout=0.3)
     assert finetune_settings(FinetuneConfig(), first).backbone_rate == 4e-5
+
+
+def test_landmark_members_search_ranges_of_their_own() -> None:
+    search = SearchConfig(
+        trial="end-to-end", landmark_rate=(1e-3, 2e-3), landmark_epochs=(7, 9),
+        landmark_widths=(5, 6), point_noise=(0.1, 0.3),
+    )  # fmt: skip
+    space = distributions(search, "landmarks")
+    assert space["learning_rate"] == FloatDistribution(1e-3, 2e-3, log=True)
+    assert space["epochs"] == CategoricalDistribution((7, 9))
+    assert space["h1"] == space["h2"] == CategoricalDistribution((5, 6))
+    assert space["point_noise"] == FloatDistribution(0.1, 0.3)
+    first = default_params(LANDMARK_MEMBER)
+    assert set(first) == set(space)  # no backbone rate: they have no convolutions
+    assert recipe_of(LANDMARK_MEMBER, first) == LANDMARK_MEMBER

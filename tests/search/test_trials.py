@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from sign_ensemble.core.atomic_files import write_arrays
-from sign_ensemble.core.config import MemberConfig, SearchConfig
+from sign_ensemble.core.config import LANDMARK_MEMBER, MemberConfig, SearchConfig
+from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data.row_cache import CachedArray
-from sign_ensemble.learning.task import Task
+from sign_ensemble.learning.task import KINDS, Kind, Task
 from sign_ensemble.search import trials
 from sign_ensemble.search.recorder import is_given_up_too_early
 from sign_ensemble.search.records import TrialRecord, read_records, write_record
@@ -103,8 +104,10 @@ def searched(
     features = CachedArray("", np.arange(1), (1, 1), "float16")
     task = Task(features, np.zeros(1, np.int64), np.zeros(1, np.int64), ("ada",), ("U",), 0)
     observer = Quiet()
+    defaults: dict[Kind, MemberConfig] = {"pixels": DEFAULT, "landmarks": LANDMARK_MEMBER}
+    defaults = {kind: defaults[kind] for kind in more.pop("kinds", ("pixels",))}
     search = SearchConfig(**{"trials": 4, **more})
-    found = search_trials(run, task, {}, DEFAULT, search, size, observer)
+    found = search_trials(run, task, {}, defaults, search, size, observer)
     return [(record.number, record.status) for record in found], observer.seen
 
 
@@ -161,6 +164,26 @@ def test_a_pruned_trial_that_cannot_be_completed_stays_pruned(
     write_record(run, TrialRecord(1, "pruned", PARAMS, (FIGURES,)))
     searched(monkeypatch, run, Played(run, ["lost while idle"]), size=2, trials=2)
     assert [record.status for record in read_records(run)] == ["complete", "pruned"]
+
+
+def test_each_kind_has_its_trials_and_they_take_turns_in_the_numbers(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Played(run, ["complete"] * 2, ["complete", "lost while idle"], ["complete"])
+    found, _ = searched(monkeypatch, run, played, trials=2, kinds=KINDS)
+    assert played.numbers == [[0, 2], [1, 3], [3]]
+    assert found == [(number, "complete") for number in range(4)]
+    records = read_records(run)
+    assert [record.kind for record in records] == ["pixels", "landmarks"] * 2
+    assert records[0].params == PARAMS
+    assert records[1].params == default_params(LANDMARK_MEMBER)
+    assert run.study.exists() and run.landmark_study.exists()
+
+
+def test_every_kind_must_complete_a_trial(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(run, ["complete"], ["failed"])
+    with pytest.raises(UserError, match="no trial was completed"):
+        searched(monkeypatch, run, played, trials=1, kinds=KINDS)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ TINY = {
     "data.near_labels": "[wave]",
     "data.test_signers": "[dan]",
     "data.size": "64",
+    "data.crop": "none",
     "data.augmentations": "1",
     "search.folds": "3",
 }

@@ -21,7 +21,8 @@ def config_of(signs_folder: Path, home: Path) -> Config:
     """A run on two labels, ada held out."""
     data = DataConfig(
         root=str(signs_folder), labels=[Name("bar"), Name("disc")], test_signers=[Name("ada")],
-        size=63, augmentations=0, weights="random", engine="local", cache=str(home / "features"),
+        size=63, crop="none", augmentations=0, weights="random", engine="local",
+        cache=str(home / "features"),
     )  # fmt: skip
     run = RunConfig(root=str(home / "runs"), name="one")
     return Config(data=data, run=run)

@@ -77,7 +77,7 @@ def test_each_members_gda_is_of_its_own_features(tuned: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), np.uint8)
     to_labels = []
     for member, gda in zip(members, models.member_gdas, strict=True):
-        ((_, features_ND),) = logits_and_features(member, [images], predictor.weights)
+        ((_, features_ND),) = logits_and_features(member, [images], predictor.data.weights)
         to_labels.append(gda.to_labels(features_ND, len(predictor.ensemble.labels)))
     assert np.abs(to_labels[0] - to_labels[1]).max() > 1e-3
     joined = replace(models.gda or GdaPredictions((5.0,), 1.0, of_members=True), weight=2.0)
@@ -87,7 +87,7 @@ def test_each_members_gda_is_of_its_own_features(tuned: Path) -> None:
     assert found.logits_MNK[2:] == pytest.approx(expected, rel=1e-4)
     votes_M = predictor.ensemble.votes_M
     assert found.votes_M.tolist() == [*votes_M, *2 * votes_M]
-    frozen = load(predictor.weights).of_images(images)
+    frozen = load(predictor.data.weights).of_images(images)
     fitted = models.distance_models
     whole_image_N = relative_distance(*label_distances(frozen.third_ND, fitted.third))
     layers = (frozen.third_ND, frozen.fourth_ND)
