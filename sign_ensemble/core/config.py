@@ -308,8 +308,8 @@ class RejectionConfig:
             rejected for high total uncertainty, below target_coverage if need be. null: no limit,
             since its cost in coverage depends on how accurate the ensemble is on new signers.
         uncertainty_share: Share of the rejections at target_coverage that go to signs with high
-            total uncertainty; the rest go to images that look out-of-distribution. 0 rejects
-            only those.
+            total uncertainty; the rest go to images that look out-of-distribution. A tenth, since
+            the joint distance itself rejects most signs that are misread. 0 rejects only those.
         conditions: What the threshold must hold under, besides pictures taken as the training
             pictures were; the rule is calibrated on augmented copies of these kinds as well. Fewer
             conditions reject more of what is taken otherwise, and more wrong gestures.
@@ -327,7 +327,7 @@ class RejectionConfig:
 
     target_coverage: ShareBetween = 0.95
     max_error: Optional[ShareBetween] = None
-    uncertainty_share: ShareBelowOne = 0.5
+    uncertainty_share: ShareBelowOne = 0.1
     conditions: tuple[
         Literal[
             "background", "size", "turn", "cut", "light", "colour", "blur", "noise", "compression",
