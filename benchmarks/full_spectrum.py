@@ -2,7 +2,7 @@
 
 Takes the runs of protocol M2 that ``protocol_m.py`` made. Each held-out signer's letters and wrong
 gestures are shown under each condition of ``shared/conditions.py``, and backgrounds without a hand.
-Beside the run, in the same pass: what tutorials do with the same landmarks, an MLP and its highest
+With the run, in the same pass: what tutorials do with the same landmarks, an MLP and its highest
 probability; a Gaussian per label on the landmarks; and an ordinary ensemble of AlexNet heads on
 whole pictures with entropy. Each has its threshold at 95 % of signs that its models had not seen
 the signer of, among the training signers alone.
@@ -71,7 +71,7 @@ class Training:
 
     landmarks_ND: NDArray[np.float32]
     features: backbone.Features
-    whole: Task  # features of whole pictures
+    of_pictures: Task  # features of whole pictures
     seen_N: NDArray[np.bool_]  # where a hand was found
     labels_N: NDArray[np.int64]
     folds_N: NDArray[np.int64]
@@ -86,12 +86,12 @@ def training_of(run: RunFolder, listed: Manifest) -> Training:
     folds_N, names = fold_of_each(signers_N, labels_N, config.search.folds, config.search.seed)
     features = features_of_rows(rows, listed.root, config.data, cache_of(config))
     plain = replace(config.data, crop="none", augmentations=0)
-    whole = features_of_rows(rows, listed.root, plain, cache_of(config))
+    pictures = features_of_rows(rows, listed.root, plain, cache_of(config))
     every = CachedFeatures(all_layers(features)).rows(np.arange(len(rows)))
     return Training(
         every.of_hand.landmarks_ND.astype(np.float32),
         every,
-        Task(whole, labels_N, folds_N, names, labels, 0),
+        Task(pictures, labels_N, folds_N, names, labels, 0),
         hand_counts(features)[:, 0] > 0,
         labels_N,
         folds_N,
@@ -125,7 +125,7 @@ def mlp_rival(training: Training) -> Callable[[Any], Answer]:
 
 def gaussian_rival(training: Training) -> Callable[[Any], Answer]:
     """Class Gaussians on landmarks with the relative Mahalanobis distance."""
-    hand, labels = training.features.of_hand, len(training.whole.labels)
+    hand, labels = training.features.of_hand, len(training.of_pictures.labels)
     scores, groups = [], []
     for fold in np.unique(training.folds_N):
         rows = np.flatnonzero(training.folds_N != fold)
@@ -148,7 +148,7 @@ def gaussian_rival(training: Training) -> Callable[[Any], Answer]:
 
 def ordinary_rival(training: Training) -> Callable[[Any], Answer]:
     """An ensemble of AlexNet heads on whole pictures, with entropy."""
-    task = training.whole
+    task = training.of_pictures
     features_ND = task.features.open()[task.features.row_N, 0]
 
     def logits(rows: NDArray[np.int64], features_ND: NDArray[np.float16], heads: int) -> Any:
@@ -164,7 +164,7 @@ def ordinary_rival(training: Training) -> Callable[[Any], Answer]:
     heads = [fit_rows(task, RECIPE, np.arange(len(features_ND)), seed)[0] for seed in range(HEADS)]
 
     def answers(shown: Shown) -> Answer:
-        logits_MNK = np.stack([logits_of(head, shown.whole_ND) for head in heads])
+        logits_MNK = np.stack([logits_of(head, shown.pixels_ND) for head in heads])
         scores_N = entropy(logits_MNK)
         return mean_probs(logits_MNK).argmax(-1), scores_N, scores_N <= most
 
@@ -179,7 +179,7 @@ class Shown:
     landmarks_ND: NDArray[np.float32]
     features: backbone.Features
     seen_N: NDArray[np.bool_]
-    whole_ND: NDArray[np.float16]
+    pixels_ND: NDArray[np.float16]
 
 
 def figures(answer: Answer, truth_N: NDArray[np.int64]) -> dict[str, float]:
@@ -216,7 +216,7 @@ def one_signer(run: RunFolder, signs: int, seed: int) -> dict[str, Any]:
         decode_rgb(read_file(Path(listed.root) / path)[0], max_pixels=10**8, min_side=16)[0]
         for path in paths
     ]
-    side, whole = picture_side(config.data), replace(config.data, crop="none")
+    side, size = picture_side(config.data), config.data.size
 
     def shown(images: list[Pixels]) -> Shown:
         pictures = np.stack([fit_square(image, side, "pad") for image in images])
@@ -224,13 +224,13 @@ def one_signer(run: RunFolder, signs: int, seed: int) -> dict[str, Any]:
         mirrored_N = views.mirrored_N
         every = np.zeros((len(images), backbone.ALL_FEATURES), np.float16)
         every[:, backbone.OF_PIXELS :] = views.hand_ND
-        squares = np.stack([fit_square(image, whole.size, "pad") for image in images])
+        pictures_NHW3 = np.stack([fit_square(image, size, "pad") for image in images])
         return Shown(
             pictures,
             landmark_features(views.hands, mirrored_N).astype(np.float32),
             backbone.Features(every),
             views.hands.found_N,
-            backbone.load(config.data.weights).of_images(squares).head_ND,
+            backbone.load(config.data.weights).of_images(pictures_NHW3).head_ND,
         )
 
     found: dict[str, Any] = {"n": [int((truth_N >= 0).sum()), len(near)], "conditions": {}}

@@ -24,7 +24,7 @@ SIDE, COLUMNS, SHOWN = 112, 10, 40  # pixels of a picture; pictures in a row; pi
 
 
 def main() -> None:
-    """Draw the pictures with their points, each beside its crop."""
+    """Draw the pictures with their points, each above its crop."""
     files = sorted(Path(sys.argv[1]).rglob("*.jpg"))
     conditions = (PLAIN, *CONDITIONS)
     cells = []

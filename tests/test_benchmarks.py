@@ -38,7 +38,7 @@ def test_a_stack_belongs_to_the_innermost_part_that_is_named() -> None:
 
 
 NO_MEASURE = {"summary", "scaling"}  # made from the results of others
-NO_QUESTION = {"tables", "sheets"}
+NO_QUESTION = {"tables", "sheets", "hand_sheet"}
 
 
 def test_a_file_is_a_question_of_one_shape() -> None:

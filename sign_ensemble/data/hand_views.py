@@ -62,8 +62,8 @@ def views_of(
     places_N52 = np.zeros((len(pictures), len(TIPS), 2), np.float32)
     for i, picture_HW3 in enumerate(pictures):
         if not hands.found_N[i]:
-            whole = fit_square(picture_HW3, data.size, "pad")
-            crops_NHW3[i] = whole[:, ::-1] if mirrored_N[i] else whole
+            seen_HW3 = fit_square(picture_HW3, data.size, "pad")
+            crops_NHW3[i] = seen_HW3[:, ::-1] if mirrored_N[i] else seen_HW3
             continue
         points_42, mirrored = hands.points_N42[i], bool(mirrored_N[i])
         crops_NHW3[i] = hand_crop(picture_HW3, points_42, data.size, mirrored)

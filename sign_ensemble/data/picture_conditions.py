@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.core.opencv_module import opencv
 from sign_ensemble.data.backgrounds import background
-from sign_ensemble.hands.finder import border_colour
+from sign_ensemble.hands.network_inputs import border_colour
 
 VERSION = 1  # raise when copies change, so that cached features are computed again
 SIDE = 320  # pixels of a copy

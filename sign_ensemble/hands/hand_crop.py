@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.core.opencv_module import opencv
-from sign_ensemble.hands.finder import border_colour
 from sign_ensemble.hands.hand_region import POINTS
+from sign_ensemble.hands.network_inputs import border_colour
 
 MARGIN = 0.18  # share of the points' longer extent, on each side: skin beyond the points
 Pixels = NDArray[np.uint8]

@@ -105,7 +105,7 @@ def joint_distance(
     rows, without_N = np.arange(len(best_N)), kinds.hands_N == 0
     tips_N, landmarks_N = tips_NK[rows, best_N], landmarks_NK[rows, best_N]
     unknown = np.full(len(best_N), np.log1p(NO_HAND))
-    whole_N = unknown if regional_N is None else scales.regional.of(regional_N)
-    tips_N = np.where(without_N, whole_N, tips_N)
+    without_hand_N = unknown if regional_N is None else scales.regional.of(regional_N)
+    tips_N = np.where(without_N, without_hand_N, tips_N)
     landmarks_N = np.where(without_N, unknown, landmarks_N)
     return JointDistance(tips_N + WEIGHT * landmarks_N, tips_N, landmarks_N)
