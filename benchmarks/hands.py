@@ -1,7 +1,7 @@
 """How fast are hands found, against the two networks alone?
 
-Built-in hands, rendered: all pictures through ``find_hands`` on two threads, and as many resident
-inputs through the palm detector and the landmark network alone, on two threads as well. A found hand
+Rendered hands: all pictures through ``find_hands`` on two threads, and as many resident inputs
+through the palm detector and the landmark network alone, on two threads as well. A found hand
 is read twice by the landmark network, so the rival is also given that.
 """
 
