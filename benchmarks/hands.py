@@ -53,10 +53,10 @@ def measure(arguments: argparse.Namespace) -> Results:
     hand = np.random.default_rng(0).random((BATCH, hand_region.SIDE, hand_region.SIDE, 3))
     palm, hand = palm.astype(np.float32), hand.astype(np.float32)
 
-    def alone(readings: int) -> None:
+    def alone(times: int) -> None:
         def one(_: int) -> None:
             networks.palms(palm)
-            for _ in range(readings):
+            for _ in range(times):
                 networks.landmarks(hand)
 
         list(map_on_threads(passes, one))

@@ -54,7 +54,9 @@ class Copy:
     """An augmented copy."""
 
     picture_HW3: Pixels  # (SIDE, SIDE, 3)
-    to_copy: Floats  # homography (3, 3) from pixels of the image to those of the copy
+    # homography (3, 3) from points of the image to points of the copy, pixels, the centre of the
+    # first pixel at one half
+    to_copy: Floats
 
 
 def condition_settings() -> dict[str, object]:
@@ -95,7 +97,7 @@ def ratio(rng: np.random.Generator, highest: float) -> float:
 def placement(
     rng: np.random.Generator, active: set[str], box: tuple[float, float, float], mirror: bool
 ) -> tuple[Floats, float]:
-    """Homography from pixels of the image to those of a copy, and the hand's size there, pixels.
+    """Homography from pixel numbers of the image to those of a copy, and the hand's size there.
 
     ``box`` is the hand's: the x and y of its middle, and its size, in pixels of the image.
     """
@@ -219,4 +221,5 @@ def copy_of(
         behind = background(SIDE, rng)
         picture = (share_HW1 * picture + (1 - share_HW1) * behind + 0.5).astype(np.uint8)
     picture = degraded(lit(picture, rng, active), rng, active, size)
-    return Copy(picture, matrix)
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    return Copy(picture, half @ matrix @ np.linalg.inv(half))

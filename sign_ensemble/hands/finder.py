@@ -201,7 +201,7 @@ class _Pictures:
 
 
 def moved(before: _Hand, after: _Hand) -> float:
-    """Mean distance between the points of two readings, as a share of the hand's size."""
+    """Mean distance between the same hand's points read twice, as a share of its size."""
     first, second = (hand.points_42.reshape(POINTS, 2) for hand in (before, after))
     size = max(1.0, float(np.ptp(first, axis=0).max()))
     return float(np.linalg.norm(second - first, axis=1).mean()) / size

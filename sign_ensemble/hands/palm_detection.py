@@ -53,7 +53,7 @@ def anchor_centres() -> Floats:
 
 def scores_of(logits_NA: Floats) -> Floats:
     """1 / (1 + exp(−logit)), the logit clipped to ±100."""
-    clipped = np.clip(logits_NA, -LOGIT_LIMIT, LOGIT_LIMIT)
+    clipped = np.clip(logits_NA.astype(np.float64), -LOGIT_LIMIT, LOGIT_LIMIT)
     found: Floats = (1 / (1 + np.exp(-clipped))).astype(np.float32)
     return found
 
