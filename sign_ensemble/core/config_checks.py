@@ -44,6 +44,7 @@ def check(config: Config) -> None:
     workers = "a number from 1, or two, like 1:4"
     rules += [
         ("ensemble.size", config.ensemble.size, lambda v: v <= search.trials, at_most),
+        ("ensemble.kinds", config.ensemble.kinds, lambda v: "pixels" in v, "with pixels in it"),
         ("finetune.layers", config.finetune.layers, lambda v: v != "none" or head, layers),
         ("scale.workers", scale.workers, lambda _: scale.least_and_most, workers),
         ("rejection.hand_count_images", images, lambda v: not 0 < v < 10, "10 or more, or 0"),

@@ -64,8 +64,8 @@ def preprocessing_of(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
     """How an image becomes a head's input; a trained head refuses images for which it differs."""
     hand = {"handedness": data.handedness, **hand_version()} if data.crop == "hand" else {}
     return {
-        **geometry(data),
         "crop": data.crop,
+        **geometry(data),
         **hand,
         "weights": weights_sha256,
         "layers": [convolutions.THIRD, convolutions.GRID_SIDE],

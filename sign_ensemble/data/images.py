@@ -135,8 +135,8 @@ def picture_fit(data: DataConfig) -> Fit:
 
 def geometry(data: DataConfig) -> dict[str, object]:
     """What a resized image's pixels depend on besides its file."""
-    side, fit = picture_side(data), picture_fit(data)
-    return {"size": side, "fit": fit, "reduced": REDUCED, "resizing": RESIZING}
+    about = {"size": data.size, "picture": picture_side(data), "fit": picture_fit(data)}
+    return {**about, "reduced": REDUCED, "resizing": RESIZING}
 
 
 def read_image(path: Path, data: DataConfig) -> Pixels:

@@ -39,7 +39,7 @@ def landmark_features(hands: Hands, mirrored_N: NDArray[np.bool_]) -> NDArray[np
     world[..., 0] *= side_N[:, None]
     first, second = np.triu_indices(POINTS, 1)
     between = np.linalg.norm(world[:, first] - world[:, second], axis=-1)
-    parts = [image[:, 1:].reshape(n, -1), world[:, 1:].reshape(n, -1), between]
-    features_ND = np.clip(np.concatenate(parts, 1), -100, 100).astype(np.float16)
+    parts = [image[:, 1:].reshape(n, 2 * (POINTS - 1)), world[:, 1:].reshape(n, 3 * (POINTS - 1))]
+    features_ND = np.clip(np.concatenate([*parts, between], 1), -100, 100).astype(np.float16)
     features_ND[~hands.found_N] = 0
     return features_ND

@@ -232,6 +232,9 @@ def hands_in_words(training: dict[str, int], known: Answers) -> str:
 
 
 def best_member(predictor: Predictor) -> int:
-    """The member whose trial had the lowest loss on training signers it had not seen."""
-    losses = [member.card.nll for member in predictor.ensemble.members]
-    return losses.index(min(losses))
+    """The member that stands for a single model: of those that read pixels, which come first, the
+    one whose trial had the lowest loss on training signers it had not seen.
+    """
+    members = predictor.ensemble.members
+    losses = [member.card.nll for member in members if member.card.kind == "pixels"]
+    return losses.index(min(losses)) if losses else 0

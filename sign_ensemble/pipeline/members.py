@@ -128,9 +128,10 @@ def build_members(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
 
 
 def best_trial(votes: Mapping[int, int], run: RunFolder) -> int:
-    """Index, among the selected trials that read pixels, of the one with the lowest loss on unseen
-    signers; these trials come first.
+    """Index, among the selected trials that read pixels (which come first), of the one with the
+    lowest loss on unseen signers; 0 if none of them does.
     """
     records = [record for record in ranked(read_records(run)) if record.kind == "pixels"]
     order = [record.number for record in records if record.number in votes]
-    return list(votes).index(order[0])
+    of_pixels = [number for number in votes if number in order]
+    return of_pixels.index(order[0]) if order else 0

@@ -92,8 +92,9 @@ def out_of_signer_of(
     run, task = prepared.run, prepared.task
     gda = prepared.config.ensemble.gda == "auto"
     predicted, copies = read_out_of_fold(run), copies_to_calibrate(prepared)
-    each = distances_to_other_signers(prepared, reference, gda and predicted is None, copies)
-    distances = concatenate_distances(each)
+    distances = concatenate_distances(
+        distances_to_other_signers(prepared, reference, gda and predicted is None, copies)
+    )
     of_kind: dict[Kind, list[int]] = {kind: [] for kind in task.kinds}
     for record in read_records(run):
         if record.number in votes:
@@ -105,7 +106,8 @@ def out_of_signer_of(
     kinds_M: list[Kind] = []
     if predicted:
         parts.append(predicted.logits_MNK[:, rows_N])
-        votes_M += [1.0] * len(predicted.logits_MNK)
+        each = sum(votes[n] for n in of_kind["pixels"]) / len(predicted.logits_MNK)
+        votes_M += [each] * len(predicted.logits_MNK)  # together as much as the pixel members
         kinds_M += ["pixels"] * len(predicted.logits_MNK)
         distances = replace(distances, to_labels_MNK=predicted.to_labels_MNK[:, rows_N])
         of_kind["pixels"] = []

@@ -42,6 +42,7 @@ from sign_ensemble.rejection.scores import (
 )
 from sign_ensemble.rejection.selective_risk_control import RiskControl
 
+COUNTED = "several_hands"  # 0 or 1, with no tail to speak of
 ByScore = Mapping[str, Floats]
 
 
@@ -49,20 +50,27 @@ def veto_excess(name: str, scores_N: Floats, calibration_C: Floats) -> Floats:
     """How strongly a veto speaks against each image, nats; 0 unless the score is beyond all
     calibration images.
 
-    :func:`beyond`; hand-count scores start at log(C + 1), the neg_log_p of an image that no
-    calibration image equals, since their tails say little about how wrong a picture is.
+    :func:`beyond`; hand-count scores and "several hands" start at log(C + 1), the neg_log_p of an
+    image that no calibration image equals, since their tails say little about how wrong a picture
+    is.
     """
-    excess_N = beyond(scores_N, calibration_C)
+    if name == COUNTED:
+        excess_N = np.maximum(scores_N - calibration_C.max(), 0.0)
+    else:
+        excess_N = beyond(scores_N, calibration_C)
     return _with_start(name, excess_N, len(calibration_C) + 1)
 
 
 def loo_veto_excess(name: str, calibration_C: Floats) -> Floats:
     """Leave-one-out :func:`veto_excess` of the calibration images, (C,)."""
-    return _with_start(name, loo_beyond(calibration_C), len(calibration_C))
+    excess_C = loo_beyond(calibration_C)
+    if name == COUNTED:
+        excess_C = (excess_C > 0).astype(float)
+    return _with_start(name, excess_C, len(calibration_C))
 
 
 def _with_start(name: str, excess_N: Floats, images: int) -> Floats:
-    if name not in HAND_COUNT_SCORES:
+    if name not in (*HAND_COUNT_SCORES, COUNTED):
         return excess_N
     return np.where(excess_N > 0, np.log(images) + excess_N, 0.0)
 

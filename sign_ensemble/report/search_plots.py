@@ -15,7 +15,7 @@ from sign_ensemble.report.plots import COLOURS, INK, Plot, legend_on_top
 from sign_ensemble.report.run_results import Results
 
 NOT_PARAMS = {
-    "number", "status", "nll", "accuracy", "ece", "worst_accuracy", "seconds", "error",
+    "number", "kind", "status", "nll", "accuracy", "ece", "worst_accuracy", "seconds", "error",
 }  # fmt: skip
 LOGARITHMIC = {"learning_rate", "weight_decay", "backbone_rate"}
 BEST_TO_WORST = LinearSegmentedColormap.from_list(

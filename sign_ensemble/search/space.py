@@ -57,6 +57,8 @@ def clipped_to_space(params: dict[str, Any], space: dict[str, BaseDistribution])
     """The nearest point of the space, for the sampler: the default recipe may lie outside it."""
     clipped = {}
     for name, value in params.items():
+        if name not in space:  # of the recipe, but not searched for this kind
+            continue
         range_ = space[name]
         if isinstance(range_, FloatDistribution):
             value = min(max(value, range_.low), range_.high)

@@ -46,7 +46,8 @@ class WandbRuns:
     def trial(self, record: TrialRecord, fold_names: Sequence[str]) -> str:
         """An ended trial."""
         name = f"trial {record.number}: {described(record.params)}"
-        config = {**record.params, "number": record.number, "status": record.status}
+        about = {"number": record.number, "kind": record.kind, "status": record.status}
+        config = {**record.params, **about}
         return self._folds("trial", f"t{record.number}", name, config, record, fold_names)
 
     def setting(self, params: dict[str, Any], record: TrialRecord) -> str:

@@ -136,7 +136,7 @@ def test_gda_predictions_are_not_counted_among_the_members() -> None:
     assert found.output.rows(np.array([0])).gda_count == 2
 
 
-def test_votes_of_both_kinds_are_counted_apart() -> None:
+def test_votes_are_counted_kind_by_kind() -> None:
     labels_MN = [[0, 1], [0, 0], [1, 1], [2, 2], [2, 0]]
     members: tuple[Kind, ...] = ("pixels", "pixels", "landmarks")
     output = output_of(labels_MN, [CERTAIN] * 2, [1, 1, 1, 1, 2], hands_N=[1, 0])

@@ -67,7 +67,7 @@ def test_fine_tuned_networks_are_the_members(tuned: Path) -> None:
     assert known and 0 < known.probabilities[-1] < known.probabilities[0] < 1
     assert rule["ood_score"] == "regional_mahalanobis"
     assert rule["vetoes"] == ["knn_distance", "no_hand", "two_hands"]
-    assert rule["uncertainty_share"] == 0.5
+    assert rule["uncertainty_share"] == 0.1
 
 
 @pytest.mark.timeout(SLOW)
