@@ -62,7 +62,7 @@ def threshold(scores_C: NDArray[np.float64], groups_C: NDArray[np.int64]) -> flo
     """The score that COVERAGE of the calibration images do not exceed, each signer alike."""
     order = np.argsort(scores_C)
     reached = np.cumsum(signer_weights(groups_C)[order])
-    return float(scores_C[order][min(np.searchsorted(reached, COVERAGE), len(order) - 1)])
+    return float(scores_C[order][min(int(np.searchsorted(reached, COVERAGE)), len(order) - 1)])
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,10 @@ def measure(arguments: argparse.Namespace) -> Results:
     torch.set_num_threads(THREADS)
     shown, networks = pictures(arguments.pictures), load_networks()
     passes = len(shown) // BATCH
-    palm = np.random.default_rng(0).random((BATCH, palm_detection.SIDE, palm_detection.SIDE, 3))
-    hand = np.random.default_rng(0).random((BATCH, hand_region.SIDE, hand_region.SIDE, 3))
-    palm, hand = palm.astype(np.float32), hand.astype(np.float32)
+    palm, hand = (
+        np.random.default_rng(0).random((BATCH, side, side, 3), np.float32)
+        for side in (palm_detection.SIDE, hand_region.SIDE)
+    )
 
     def alone(times: int) -> None:
         def one(_: int) -> None:

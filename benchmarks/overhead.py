@@ -36,7 +36,7 @@ from sign_ensemble.data.row_cache import RowSchema, cached_rows
 from sign_ensemble.learning.cluster_resources import concurrent_trials
 from sign_ensemble.learning.fold_models import fold_result
 from sign_ensemble.learning.principal_components import ProjectedImages
-from sign_ensemble.learning.task import FoldResult, Task
+from sign_ensemble.learning.task import FoldResult, Kind, Task
 from sign_ensemble.search import records, trials
 from sign_ensemble.search.progress_table import SearchTable
 from sign_ensemble.search.records import TrialRecord
@@ -108,13 +108,14 @@ def sleeping_trial(
     config: dict[str, Any],
     run: RunFolder,
     task: Task,
+    kind: Kind,
     projected: Mapping[str, ProjectedImages],
     default: MemberConfig,
     threads: int,
 ) -> None:
     """``run_trial``, whose folds sleep."""
     with patch.object(records, "fit_fold", slept):
-        run_trial(config, run, task, projected, default, threads)
+        run_trial(config, run, task, kind, projected, default, threads)
 
 
 def searched(count: int, sleeping: bool) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def searched(count: int, sleeping: bool) -> dict[str, Any]:
             with table:
                 given = sleeping_trial if sleeping else run_trial
                 with patch.object(trials, "run_trial", given):
-                    search_trials(run, task, {}, RECIPE, search, 1, table)
+                    search_trials(run, task, {}, {"pixels": RECIPE}, search, 1, table)
             done = time.perf_counter()
     if failed := [record.error for record in table.records if record.status == "failed"]:
         raise SystemExit(f"{len(failed)} trials failed, the first: {failed[0]}")

@@ -33,7 +33,7 @@ import torch
 from numpy.typing import NDArray
 from shared.results import Results, at_least, markdown, parser_of, publish, spread
 
-from sign_ensemble.core.config import EvaluateConfig, MemberConfig
+from sign_ensemble.core.config import DataConfig, EvaluateConfig, MemberConfig
 from sign_ensemble.data import backbone
 from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning.head_training import fit_rows
@@ -98,7 +98,7 @@ def drawn_predictor(size: int) -> Predictor:
         drawn_features(size, backbone.FOURTH_FEATURES),
         labels_B,
         labels_B % 4,
-        pictures,
+        pictures=pictures,
     )
     models = ScoreModels(
         fit_distance_models(reference, gda=True),
@@ -123,7 +123,7 @@ def drawn_predictor(size: int) -> Predictor:
         single_C=max_prob(np.exp(calibration.log_probs_MNK[0])),
         temperature=1.3,
     )
-    return Predictor(drawn_members(MEMBERS), models, rule, "shipped")
+    return Predictor(drawn_members(MEMBERS), models, rule, DataConfig(crop="none"))
 
 
 def answering(images: int, reference_images: int) -> dict[str, Any]:
@@ -212,7 +212,11 @@ def learn_from(path: str, rows: int, out: str) -> None:
     watch.start()
     labels_N = np.arange(rows) % len(LABELS)
     features = CachedArray(
-        path, np.arange(rows), (1, backbone.ALL_FEATURES), "float16", columns=backbone.HEAD_FEATURES
+        path,
+        np.arange(rows),
+        (1, backbone.ALL_FEATURES),
+        "float16",
+        columns=(0, backbone.HEAD_FEATURES),
     )
     task = Task(features, labels_N, np.zeros(rows, np.int64), ("",), LABELS, 0)
     began = time.perf_counter()

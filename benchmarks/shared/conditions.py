@@ -49,7 +49,8 @@ def on_photograph(rgb_HW3: Pixels, rng: np.random.Generator) -> Pixels:
     side = int(rng.uniform(0.4, 1.0) * min(photo.shape[:2]))
     top, left = (int(rng.integers(0, edge - side + 1)) for edge in photo.shape[:2])
     crop = photo[top : top + side, left : left + side]
-    return on_background(rgb_HW3, cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA))
+    resized = cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA)
+    return on_background(rgb_HW3, resized.astype(np.float64))
 
 
 def smaller(rgb_HW3: Pixels, times: int, rng: np.random.Generator) -> Pixels:
@@ -75,10 +76,11 @@ def rotated(rgb_HW3: Pixels, degrees: float) -> Pixels:
     """Turned about its middle, the frame large enough to hold it."""
     height, width = rgb_HW3.shape[:2]
     margin = round(0.2 * max(height, width))
-    wide = cv2.copyMakeBorder(rgb_HW3, *4 * [margin], cv2.BORDER_CONSTANT)
+    wide = np.pad(rgb_HW3, ((margin, margin), (margin, margin), (0, 0)))
     middle = (wide.shape[1] / 2 - 0.5, wide.shape[0] / 2 - 0.5)
     turn = cv2.getRotationMatrix2D(middle, degrees, 1.0)
-    return cv2.warpAffine(wide, turn, wide.shape[1::-1], flags=cv2.INTER_LINEAR)
+    moved = cv2.warpAffine(wide, turn, wide.shape[1::-1], flags=cv2.INTER_LINEAR)
+    return moved.astype(np.uint8, copy=False)
 
 
 def jpeg(rgb_HW3: Pixels, quality: int) -> Pixels:
@@ -96,14 +98,15 @@ def lit_from_side(rgb_HW3: Pixels, rng: np.random.Generator) -> Pixels:
 
 def blurred(rgb_HW3: Pixels) -> Pixels:
     """Gaussian blur, σ 1.5 % of the side."""
-    return cv2.GaussianBlur(rgb_HW3, (0, 0), 0.015 * max(rgb_HW3.shape[:2]))
+    soft = cv2.GaussianBlur(rgb_HW3, (0, 0), 0.015 * max(rgb_HW3.shape[:2]))
+    return soft.astype(np.uint8, copy=False)
 
 
 CONDITIONS: dict[str, Callable[[Pixels, np.random.Generator], Pixels]] = {
     "plain": lambda rgb, rng: rgb,
-    "white": lambda rgb, rng: on_background(rgb, np.array(COLOURS["white"])),
-    "grey": lambda rgb, rng: on_background(rgb, np.array(COLOURS["grey"])),
-    "green": lambda rgb, rng: on_background(rgb, np.array(COLOURS["green"])),
+    "white": lambda rgb, rng: on_background(rgb, np.array(COLOURS["white"], float)),
+    "grey": lambda rgb, rng: on_background(rgb, np.array(COLOURS["grey"], float)),
+    "green": lambda rgb, rng: on_background(rgb, np.array(COLOURS["green"], float)),
     "photo": on_photograph,
     "half": lambda rgb, rng: smaller(rgb, 2, rng),
     "third": lambda rgb, rng: smaller(rgb, 3, rng),
