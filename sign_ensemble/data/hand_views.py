@@ -76,7 +76,7 @@ def views_of(
 
 def look(pictures: Pictures, data: DataConfig) -> HandViews:
     """Find the hands in pictures, and what is seen of them."""
-    return views_of(list(pictures), data, find_hands(list(pictures)))
+    return views_of(list(pictures), data, find_hands(list(pictures), count=True))
 
 
 def features_of_views(

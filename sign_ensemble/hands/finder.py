@@ -3,8 +3,7 @@
 The palm detector looks at the whole picture with a margin around it, since it misses hands that
 fill the picture. The landmark network reads the turned square around each palm, and then once more
 the square around the points it found. Where no palm shows a hand, the whole picture is taken for
-such a square; the points must then stay where they are when they are read again. A palm in which
-the landmark network sees no hand does not count.
+such a square; its points must then stay where they are. A palm without a hand does not count.
 
 Letters: N images, H and W rows and columns, D values of a hand (features).
 """
@@ -34,6 +33,7 @@ MARGIN = 0.25  # share of the picture's longer side that is put around it
 WIDE_MARGIN, FAINT_PALM = 0.5, 0.2  # where nothing was found: another margin, palms of less score
 WHOLE = 1.25  # side of the square against the picture's, where the picture is taken for a hand
 STILL = 0.05  # share of the hand's size: most that points may move when they are read again
+PAINTED = 0.15  # share of a hand's size around it that is painted over with it
 VALUES = 3 + 5 * POINTS  # of a hand
 MOST_PALMS = 3  # looked at in one picture: more make no difference to what is said of it
 LEAST_PRESENCE = 0.5  # the landmark network's probability from which there is a hand
@@ -156,7 +156,7 @@ class _Pictures:
         return hands_in_regions(shown, regions, colours, self.networks)
 
     def read_again(self, owners: Sequence[int], hands: Sequence[_Hand]) -> list[_Hand]:
-        """The hands in the squares around their points; as they were where no hand is seen so."""
+        """The hands in the regions around their points; as they were where no hand is seen so."""
         again = self.read(owners, [hand_region.region_of_points(hand.points_42) for hand in hands])
         pairs = zip(hands, again, strict=True)
         return [new if new.presence >= LEAST_PRESENCE else old for old, new in pairs]
@@ -168,10 +168,10 @@ class _Pictures:
         some, colours = ([each[i] for i in owners] for each in (self.shown, self.colours))
         palms = palms_in(some, margin, colours, self.networks, least)
         each = [(i, palm) for i, of_one in zip(owners, palms, strict=True) for palm in of_one]
-        squares = [square_with_margin(self.shown[i], margin) for i, _ in each]
+        frames = [square_with_margin(self.shown[i], margin) for i, _ in each]
         regions = [
-            hand_region.region_of_palm(palm, *square)
-            for (_, palm), square in zip(each, squares, strict=True)
+            hand_region.region_of_palm(palm, *frame)
+            for (_, palm), frame in zip(each, frames, strict=True)
         ]
         for (i, _), hand in zip(each, self.read([i for i, _ in each], regions), strict=True):
             self.found[i].append(hand)
@@ -188,6 +188,21 @@ class _Pictures:
         for i, before, after in zip(likely, second, third, strict=True):
             if moved(before, after) <= STILL:
                 self.found[i].append(after)
+
+    def look_for_another(self, owners: Sequence[int]) -> None:
+        """Add the second hand of these pictures, in which one was found: the palm detector, which
+        prefers one palm to two small ones, looks again with the first hand painted over.
+        """
+        for start in range(0, len(owners), BATCH):
+            some = owners[start : start + BATCH]
+            painted = [
+                without(self.shown[i], distinct(self.found[i])[0].box_4, self.colours[i])
+                for i in some
+            ]
+            rest = _Pictures.of(painted, self.networks)
+            rest.look_at_palms(range(len(some)), 0.0, palm_detection.LEAST_SCORE)
+            for i, hands in zip(some, rest.found, strict=True):
+                self.found[i].extend(hands)
 
     def refine(self) -> list[list[_Hand]]:
         """What was found, the hands that count read again."""
@@ -207,17 +222,35 @@ def moved(before: _Hand, after: _Hand) -> float:
     return float(np.linalg.norm(second - first, axis=1).mean()) / size
 
 
-def hands_of_some(pictures: Sequence[Pixels], networks: HandNetworks) -> list[list[_Hand]]:
-    """What was found in a few pictures; see :func:`distinct` for what counts."""
+def without(rgb_HW3: Pixels, box_4: Floats, colour: tuple[float, ...]) -> Pixels:
+    """The picture with a hand's box and a margin painted over."""
+    margin = PAINTED * float((box_4[2:] - box_4[:2]).max())
+    left, top = np.maximum(box_4[:2] - margin, 0).astype(int)
+    right, bottom = np.maximum(box_4[2:] + margin, 0).astype(int)
+    painted = rgb_HW3.copy()
+    painted[top:bottom, left:right] = np.array(colour)
+    return painted
+
+
+def hands_of_some(
+    pictures: Sequence[Pixels], networks: HandNetworks, count: bool = False
+) -> list[list[_Hand]]:
+    """What was found in a few pictures; see :func:`distinct` for what counts. With ``count`` a
+    second hand is looked for.
+    """
     found = _Pictures.of(pictures, networks)
     found.look_at_palms(range(len(pictures)), MARGIN, palm_detection.LEAST_SCORE)
     found.look_at_whole(found.without_hand)
     found.look_at_palms(found.without_hand, WIDE_MARGIN, FAINT_PALM)
+    if count:
+        one = [i for i, hands in enumerate(found.found) if len(distinct(hands)) == 1]
+        found.look_for_another(one)
     return found.refine()
 
 
-def find_hands(pictures: Sequence[Pixels], threads: bool = True) -> Hands:
-    """The hands in pictures (H, W, 3) of any sizes, on all threads or on the caller's.
+def find_hands(pictures: Sequence[Pixels], threads: bool = True, count: bool = False) -> Hands:
+    """The hands in pictures (H, W, 3) of any sizes, on all threads or on the caller's. With
+    ``count`` a second hand is looked for in pictures with one, which takes as long as the first.
 
     Raises:
         UserError: the networks cannot be used.
@@ -225,7 +258,7 @@ def find_hands(pictures: Sequence[Pixels], threads: bool = True) -> Hands:
     networks = hand_networks.load_networks()
 
     def some(number: int) -> list[list[_Hand]]:
-        return hands_of_some(pictures[number * BATCH : (number + 1) * BATCH], networks)
+        return hands_of_some(pictures[number * BATCH : (number + 1) * BATCH], networks, count)
 
     return as_record([each for part in in_parts(len(pictures), some, threads) for each in part])
 

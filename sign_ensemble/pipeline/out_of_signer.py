@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.core.console import progress
 from sign_ensemble.data.backbone import FIFTH_FEATURES, HEAD_FEATURES, OF_IMAGE
-from sign_ensemble.data.feature_cache import CachedFeatures, all_layers
+from sign_ensemble.data.feature_cache import CachedFeatures, all_layers, hand_counts
 from sign_ensemble.data.picture_conditions import drawn_conditions
 from sign_ensemble.learning.task import Task
 from sign_ensemble.pipeline.preparation import Prepared
@@ -65,17 +65,18 @@ def hand_features_of(task: Task, rows_B: NDArray[np.int64]) -> NDArray[np.float1
 
 def copies_to_calibrate(prepared: Prepared) -> dict[int, NDArray[np.int64]]:
     """Number of a copy → the training images whose copy was taken under no other conditions than
-    those of rejection.conditions; copy 0, the images themselves, comes first.
+    those of rejection.conditions and still shows a hand that is found: a copy without is no picture
+    that an answer is wanted to. Copy 0, the images themselves, comes first.
     """
     config, task = prepared.config, prepared.task
     rows = np.arange(len(task.labels_N))
     if "landmarks" not in task.kinds or not config.rejection.conditions:
         return {0: rows}
     keys, allowed = prepared.rows.column("sha256").to_pylist(), set(config.rejection.conditions)
-    found = {0: rows}
+    found, hands_NV = {0: rows}, hand_counts(task.features)
     for copy in range(1, 1 + task.copies):
         under = [allowed.issuperset(drawn_conditions(key, copy)) for key in keys]
-        found[copy] = np.flatnonzero(under)
+        found[copy] = np.flatnonzero(np.array(under) & (hands_NV[:, copy] > 0))
     return {copy: chosen for copy, chosen in found.items() if len(chosen)}
 
 

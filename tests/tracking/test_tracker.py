@@ -86,7 +86,7 @@ def test_trial_is_a_run_of_the_group_with_a_row_per_fold(run, capfd):
     assert (seen.run.run_group, seen.run.job_type) == ("my run", "trial")
     assert seen.run.display_name == "trial 3: dropout .41 lr 2e-4 1024-256"
     assert seen.run.run_id.endswith("-t3") and len(seen.run.run_id) == 11
-    expected = {**PARAMS, "number": 3, "status": "complete"}
+    expected = {**PARAMS, "number": 3, "kind": "pixels", "status": "complete"}
     assert {k: v for k, v in seen.config.items() if k != "_wandb"} == expected
     names = ("fold", "nll", "accuracy", "ece", "running_nll")
     assert [tuple(row[name] for name in names) for row in seen.history] == [
