@@ -18,7 +18,7 @@ from sign_ensemble.core.config import DataConfig
 from sign_ensemble.data.hand_views import look
 from sign_ensemble.data.images import fit_square, read_image
 from sign_ensemble.data.picture_conditions import CONDITIONS
-from sign_ensemble.pipeline.condition_trial import PLAIN, taken_under
+from sign_ensemble.pipeline.condition_trial import PLAIN, Taken
 
 SIDE, COLUMNS, SHOWN = 112, 10, 40  # pixels of a picture; pictures in a row; pictures
 
@@ -31,7 +31,7 @@ def main() -> None:
     for i, file in enumerate(files[:: max(1, len(files) // SHOWN)][:SHOWN]):
         data = DataConfig()
         picture = read_image(file, data)[None]
-        picture = taken_under(conditions[i % len(conditions)], picture, [str(i)])
+        picture = Taken.of(picture, [str(i)]).under(conditions[i % len(conditions)])
         views = look(picture, data)
         drawn = picture[0].copy()
         for x, y in views.hands.points_N42[0].reshape(-1, 2) * views.hands.found_N[0]:

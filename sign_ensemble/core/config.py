@@ -8,7 +8,7 @@ default is what it is. A number's range stands in its type; ``config_checks.py``
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal, Optional, get_args
 
 from sign_ensemble.core.number_ranges import (
     Count,
@@ -22,6 +22,11 @@ from sign_ensemble.core.number_ranges import (
     TenOrMore,
     TwoOrMore,
 )
+
+Condition = Literal[  # a way of taking a picture otherwise, see docs/hands.md
+    "background", "size", "turn", "cut", "light", "colour", "blur", "noise", "compression",
+    "resolution",
+]  # fmt: skip
 
 
 class Name(str):
@@ -52,16 +57,13 @@ class DataConfig:
             empty. 0.25 leaves two or more training signers in sets of three or more.
         seed: Seed for drawing the held-out signers of test_share.
         size: Side in pixels of the square network input. AlexNet was trained on 224.
-        crop: What AlexNet sees: ``hand``, the square around the hand that MediaPipe's networks find
-            (the whole picture where they find none); or ``none``, always the whole picture.
-        handedness: ``normalise`` mirrors left hands, so that they are read as right ones;
-            ``as-is`` does not, for signs in which the hand has meaning. Only with crop ``hand``.
-        fit: How an image becomes a square where crop is none: ``pad`` keeps all of it and its
-            proportions and fills up with the border's colour; ``squash`` stretches it; ``crop``
-            takes the middle.
-        augmentations: Augmented copies of each training image, computed once; each takes 37 kB on
-            disk. With crop ``hand`` they show the hand taken otherwise: before another background,
-            of another size, turned, in other light, blurred, noisy, compressed.
+        crop: What AlexNet sees: the square around the ``hand`` that MediaPipe's networks find (the
+            whole picture where they find none); or, with ``none``, always the whole picture.
+        handedness: ``normalise`` mirrors left hands to right ones; ``as-is`` does not.
+        fit: How an image becomes a square where crop is none: ``pad`` keeps all of it and fills up
+            with the border's colour; ``squash`` stretches it; ``crop`` takes the middle.
+        augmentations: Augmented copies of each training image, computed once, 37 kB each on disk.
+            With crop ``hand`` they are taken otherwise, see rejection.conditions.
         mirror: Whether augmentation may mirror images. Off, since handedness can carry meaning.
         max_pixels: Larger images are set aside undecoded, since they may be decompression bombs;
             common cameras have fewer than 64 million.
@@ -118,8 +120,7 @@ class MemberConfig:
         patience: Epochs without a lower validation loss before training stops.
         components: Principal components of the features that the first layer learns on; 512 span
             a few hundred images nearly and train faster. 0 learns on all features.
-        point_noise: Standard deviation of the noise that training adds to its inputs, anew in every
-            step; for landmark members, whose inputs are in sizes of the hand.
+        point_noise: Standard deviation of the noise on a landmark member's inputs in training.
         bootstrapped: Whether each network trains on a bootstrap sample of its training images
             (bagging, Breiman 1996), so that members differ.
         seed: Seed of a single training (``train``); a search derives its own from search.seed.
@@ -139,12 +140,6 @@ class MemberConfig:
     point_noise: NonNegative = 0.0
     bootstrapped: bool = False
     seed: CountOrZero = 0
-
-
-LANDMARK_MEMBER = MemberConfig(
-    widths=(256, 128), dropout=0.3, learning_rate=1e-3, weight_decay=1e-4, label_smoothing=0.05,
-    augment_prob=0.8, epochs=30, components=0, point_noise=0.05,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -178,10 +173,9 @@ class SearchConfig:
         h1: Values searched for the width of the first hidden layer.
         h2: Values searched for the width of the second hidden layer.
         landmark_rate: Range searched for the learning rate of landmark members, log-uniform.
-        landmark_epochs: Values searched for their epochs, which take a tenth of a second.
+        landmark_epochs: Values searched for their epochs.
         landmark_widths: Values searched for the widths of their hidden layers.
-        point_noise: Range searched for the noise on their inputs, uniform; the landmark network
-            errs by about 0.03 of a hand's size.
+        point_noise: Range searched for the noise on their inputs, uniform, in sizes of the hand.
     """
 
     trials: Count = 16
@@ -216,8 +210,7 @@ class EnsembleConfig:
 
     Args:
         size: Most members of each kind.
-        kinds: What members read: ``pixels`` of the crop, or the hand's ``landmarks``. Two kinds
-            err on different images, and so their disagreement finds more wrong gestures.
+        kinds: What members read. Two kinds err on different images: more wrong gestures are found.
         method: ``top_k`` takes the trials with the lowest loss; ``greedy`` adds, with replacement,
             the trial that lowers the ensemble's out-of-fold loss most (Caruana et al. 2004).
         members: ``refit`` trains each member on all training signers, for the number of epochs
@@ -240,8 +233,7 @@ class FinetuneConfig:
 
     Args:
         layers: Which convolutions learn: ``none`` (members are heads on frozen features), ``last``
-            (the fifth), ``conv3+`` or ``all``. none, since it costs minutes a member, and with
-            members of two kinds it adds little.
+            (the fifth), ``conv3+`` or ``all``. none: others cost minutes a member.
         epochs: Passes over the training images; few, since all weights are pretrained.
         learning_rate: AdamW's peak step size for the head.
         backbone_rate: AdamW's peak step size for the convolutions.
@@ -308,11 +300,9 @@ class RejectionConfig:
             rejected for high total uncertainty, below target_coverage if need be. null: no limit,
             since its cost in coverage depends on how accurate the ensemble is on new signers.
         uncertainty_share: Share of the rejections at target_coverage that go to signs with high
-            total uncertainty; the rest go to images that look out-of-distribution. A tenth, since
-            the joint distance itself rejects most signs that are misread. 0 rejects only those.
-        conditions: What the threshold must hold under, besides pictures taken as the training
-            pictures were; the rule is calibrated on augmented copies of these kinds as well. Fewer
-            conditions reject more of what is taken otherwise, and more wrong gestures.
+            total uncertainty; the rest, most, go to images that look out-of-distribution.
+        conditions: What the threshold must hold under: the rule is calibrated on augmented copies
+            taken so as well. Fewer reject more of what is taken otherwise, and more wrong gestures.
         neighbours: The k of the distance to the k-th nearest reference image.
         reference_images: Most training images kept as the reference set; of more, a stratified
             sample is drawn.
@@ -328,16 +318,7 @@ class RejectionConfig:
     target_coverage: ShareBetween = 0.95
     max_error: Optional[ShareBetween] = None
     uncertainty_share: ShareBelowOne = 0.1
-    conditions: tuple[
-        Literal[
-            "background", "size", "turn", "cut", "light", "colour", "blur", "noise", "compression",
-            "resolution",
-        ],
-        ...,
-    ] = (
-        "background", "size", "turn", "cut", "light", "colour", "blur", "noise", "compression",
-        "resolution",
-    )  # fmt: skip
+    conditions: tuple[Condition, ...] = get_args(Condition)
     neighbours: Count = 5
     reference_images: Annotated[int, Range(100)] = 4000
     hand_count_images: CountOrZero = 100
@@ -353,8 +334,7 @@ class EvaluateConfig:
         near: Further near OOD sets (wrong gestures), name: folder or glob pattern.
         far: Further far OOD sets (no sign), name: folder or glob pattern.
         images: Images of each built-in far OOD set.
-        condition_images: Test signs, and wrong gestures, that are shown once more under each
-            condition of picture taking (with data.crop hand); 0 leaves that out.
+        condition_images: Test signs, and wrong gestures, shown once more under each condition.
         bootstrap: Bootstrap samples per confidence interval; 500 settle two digits of a 95 %
             interval.
         seed: Seed of the built-in sets and of the bootstrap.

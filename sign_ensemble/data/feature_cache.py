@@ -31,7 +31,7 @@ from sign_ensemble.data.row_cache import CachedArray, HandWork, RowSchema, Work,
 from sign_ensemble.data.shards import Progress
 from sign_ensemble.hands import hand_crop, hand_networks
 from sign_ensemble.hands.finder import VALUES, Hands, find_hands, hands_near
-from sign_ensemble.hands.hand_crop import box_of
+from sign_ensemble.hands.hand_crop import box_in
 
 BATCH = 32  # pictures in which a thread looks for hands together
 HAND_VERSION = 1  # raise when hands, crops or their features change
@@ -165,8 +165,7 @@ def hand_views(works: Sequence[Work], data: DataConfig, chosen: range) -> HandVi
             continue
         if i not in masks:
             masks[i] = hand_mask_of(images[i], points_42)
-        side = len(images[i])
-        box = (side / 2, side / 2, side) if points_42 is None else box_of(points_42)
+        box = box_in(points_42, len(images[i]))
         made = copy_of(images[i], box, masks[i], works[i].sha256, copy, data.mirror)
         shown.append(made.picture_HW3)
         expected.append(None if points_42 is None else moved_points(points_42, made.to_copy))
@@ -199,25 +198,24 @@ def compute_here(works: Sequence[Work], data: DataConfig) -> Iterator[NDArray[np
         views = hand_views(works, data, chosen)
         return _Pass(views.crops_NHW3, views)
 
-    def convolved(number: int) -> backbone.Features:
-        made = drawn(number)
-        if made.views is not None:
-            places = made.views.places_N52
-            return with_hands(net.of_batch(made.pixels_NHW3, places), made.views)
-        pixels_N3HW = backbone.from_bits(made.pixels_NHW3, net.half)
-        return net.convolved(pixels_N3HW, min(size, total - number * size))
-
-    def on_gpu(made: _Pass) -> backbone.Features:
+    def of_pass(made: _Pass) -> backbone.Features:
         if made.views is None:
             return net.of_batch(made.pixels_NHW3)
         return with_hands(net.of_batch(made.pixels_NHW3, made.views.places_N52), made.views)
+
+    def convolved(number: int) -> backbone.Features:
+        made = drawn(number)
+        if made.views is not None:
+            return of_pass(made)
+        pixels_N3HW = backbone.from_bits(made.pixels_NHW3, net.half)
+        return net.convolved(pixels_N3HW, min(size, total - number * size))
 
     passes, columns = -(-total // size), columns_of(data)
     parts: Iterator[backbone.Features]
     if on_cpu:
         parts = map_on_threads(passes, convolved)
     else:  # pictures alone need little memory
-        parts = map(on_gpu, map_on_threads(passes, drawn, most=passes))
+        parts = map(of_pass, map_on_threads(passes, drawn, most=passes))
     rest_ND = np.zeros((0, columns), np.float16)
     for part in parts:
         done_ND = np.concatenate([rest_ND, part.all_ND])

@@ -22,7 +22,7 @@ from sign_ensemble.hands.hand_region import POINTS
 from sign_ensemble.hands.landmark_features import landmark_features
 
 Pictures = Sequence[Pixels] | Pixels  # a list of them, or one array (N, H, W, 3)
-TIPS = (4, 8, 12, 16, 20)  # among the 21 points
+FINGERTIPS = (4, 8, 12, 16, 20)  # among the 21 points
 LEFT_BELOW = 0.5  # probability of a right hand below which it is a left one
 
 
@@ -59,7 +59,7 @@ def views_of(
     if mirrored_N is None:
         mirrored_N = is_left(hands) & (data.handedness == "normalise")
     crops_NHW3 = np.empty((len(pictures), data.size, data.size, 3), np.uint8)
-    places_N52 = np.zeros((len(pictures), len(TIPS), 2), np.float32)
+    places_N52 = np.zeros((len(pictures), len(FINGERTIPS), 2), np.float32)
     for i, picture_HW3 in enumerate(pictures):
         if not hands.found_N[i]:
             seen_HW3 = fit_square(picture_HW3, data.size, "pad")
@@ -68,7 +68,7 @@ def views_of(
         points_42, mirrored = hands.points_N42[i], bool(mirrored_N[i])
         crops_NHW3[i] = hand_crop(picture_HW3, points_42, data.size, mirrored)
         x, y, size = box_of(points_42)
-        tips = points_42.reshape(POINTS, 2)[list(TIPS)]
+        tips = points_42.reshape(POINTS, 2)[list(FINGERTIPS)]
         places_N52[i] = (tips - [x, y]) * 2 / (size * (1 + 2 * MARGIN))
         places_N52[i, :, 0] *= -1 if mirrored else 1
     return HandViews(crops_NHW3, places_N52, hands, mirrored_N)

@@ -14,20 +14,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import cos, log, radians, sin
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sign_ensemble.core.config import Condition
 from sign_ensemble.core.opencv_module import opencv
 from sign_ensemble.data.backgrounds import background
 from sign_ensemble.hands.network_inputs import border_colour
 
 VERSION = 1  # raise when copies change, so that cached features are computed again
 SIDE = 320  # pixels of a copy
-CONDITIONS = (
-    "background", "size", "turn", "cut", "light", "colour", "blur", "noise", "compression",
-    "resolution",
-)  # fmt: skip
+CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 PROBABILITY = 0.35  # of each condition
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -197,7 +196,7 @@ def copy_of(
     """
     cv2, rng = opencv(), generator(key, number)
     drawn = rng.random(len(CONDITIONS)) < PROBABILITY
-    active = {name for name, is_drawn in zip(CONDITIONS, drawn, strict=True) if is_drawn}
+    active: set[str] = {name for name, one in zip(CONDITIONS, drawn, strict=True) if one}
     active = active if conditions is None else set(conditions)
     if hand_HW is None:
         active -= {"background"}

@@ -25,6 +25,11 @@ def box_of(points_42: Floats) -> tuple[float, float, float]:
     return float(x), float(y), max(1.0, float((high - low).max()))
 
 
+def box_in(points_42: Floats | None, side: int) -> tuple[float, float, float]:
+    """:func:`box_of` the hand in a square picture; of the whole picture where none was found."""
+    return (side / 2, side / 2, float(side)) if points_42 is None else box_of(points_42)
+
+
 def hand_crop(rgb_HW3: Pixels, points_42: Floats, side: int, mirrored: bool = False) -> Pixels:
     """The square around the points as (side, side, 3), perhaps mirrored; beyond the picture in its
     border's median colour.

@@ -20,7 +20,7 @@ from sign_ensemble.hands.palm_detection import MIDDLE_KNUCKLE, WRIST, Palm
 SIDE = 224  # pixels of the landmark network's input
 PALM_SCALE, PALM_SHIFT = 2.6, -0.5  # of the hand's square against the palm's box, along the fingers
 HAND_SCALE, HAND_SHIFT = 2.0, -0.1  # the same against the box of known points
-KNUCKLES = (0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18)  # of the 21 points: those of the palm
+OF_PALM = (0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18)  # of the 21 points: those of the palm
 POINTS = 21
 Floats = NDArray[np.float64]
 
@@ -61,7 +61,7 @@ def region_of_palm(palm: Palm, side: float, left: float, top: float) -> Region:
 def region_of_points(points_42: Floats) -> Region:
     """The hand's square by its 21 points (x and y in turn), as in a film's next frame."""
     points = points_42.reshape(POINTS, 2)
-    of_palm = points[list(KNUCKLES)]
+    of_palm = points[list(OF_PALM)]
     knuckles = (points[5] + points[13]) / 2  # index and ring finger
     angle = upright_angle(points[0], (knuckles + points[9]) / 2)
     axes = np.array([[cos(angle), sin(angle)], [-sin(angle), cos(angle)]])

@@ -24,7 +24,7 @@ from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.metrics.group_coverage import under_covered_groups
 from sign_ensemble.pipeline.about import about
 from sign_ensemble.pipeline.answer_rows import in_one_table, rows_of
-from sign_ensemble.pipeline.condition_trial import condition_tree
+from sign_ensemble.pipeline.condition_trial import Taken, condition_tree
 from sign_ensemble.pipeline.metrics_tree import Bootstrap, OodSet, evaluate
 from sign_ensemble.pipeline.preparation import read_images
 from sign_ensemble.pipeline.report_details import details
@@ -208,17 +208,17 @@ def conditions_of(
 ) -> dict[str, Any]:
     """Some test signs, and some wrong gestures, taken under each condition."""
 
-    def some(rows: pa.Table) -> tuple[list[int], NDArray[np.uint8], list[str]]:
+    def some(rows: pa.Table) -> tuple[list[int], Taken]:
         order = np.random.default_rng(settings.seed).permutation(len(rows))
         chosen = np.sort(order[: settings.condition_images]).tolist()
         keys = rows.column("sha256").take(chosen).to_pylist()
-        return chosen, read_images(rows, listed.root, config.data, chosen), keys
+        return chosen, Taken.of(read_images(rows, listed.root, config.data, chosen), keys)
 
     near_rows = listed.rows("near")
-    chosen, signs, keys = some(listed.rows("test"))
-    near = some(near_rows)[1:] if len(near_rows) else None
+    chosen, signs = some(listed.rows("test"))
+    near = some(near_rows)[1] if len(near_rows) else None
     bootstrap = Bootstrap(settings.bootstrap, settings.seed)
-    return condition_tree(predictor, (signs, keys, labels_N[chosen]), near, bootstrap)
+    return condition_tree(predictor, signs, labels_N[chosen], near, bootstrap)
 
 
 def hands_in_words(training: dict[str, int], known: Answers) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from scipy.special import softmax
 
 from sign_ensemble.core.atomic_files import write_json
-from sign_ensemble.core.config import LANDMARK_MEMBER, MemberConfig
+from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import StoragePath, storage_path
@@ -17,12 +17,12 @@ from sign_ensemble.data import backbone
 from sign_ensemble.data.feature_cache import preprocessing_of
 from sign_ensemble.learning.head_training import recipe_of
 from sign_ensemble.learning.member import Card
-from sign_ensemble.learning.task import Kind, seed_of
+from sign_ensemble.learning.task import seed_of
 from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.search.records import TrialRecord, out_of_fold, read_records
 from sign_ensemble.search.selection import fold_mean_nll, greedy, ranked, top_k
+from sign_ensemble.search.space import first_recipe
 
-RECIPES: dict[Kind, MemberConfig] = {"landmarks": LANDMARK_MEMBER}  # of kinds besides pixels
 ALL_FOLDS = -1  # the fold of a member that was trained on every fold
 
 
@@ -63,7 +63,7 @@ def card_of(prepared: Prepared, record: TrialRecord, fold: int, votes: int) -> C
     config, task = prepared.config, prepared.task
     return Card(
         labels=task.labels,
-        recipe=member_recipe(RECIPES.get(record.kind, config.member), record, fold),
+        recipe=member_recipe(first_recipe(record.kind, config.member), record, fold),
         seed=seed_of(task.seed, record.number, task.folds if fold == ALL_FOLDS else fold),
         trial=record.number,
         fold=fold,

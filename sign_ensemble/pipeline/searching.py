@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sign_ensemble import tracking
 from sign_ensemble.core.atomic_files import read_json
-from sign_ensemble.core.config import LANDMARK_MEMBER, Config, MemberConfig
+from sign_ensemble.core.config import Config, MemberConfig
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.learning.principal_components import ProjectedImages
@@ -15,6 +15,7 @@ from sign_ensemble.pipeline.finetuned_members import end_to_end_of
 from sign_ensemble.pipeline.preparation import FoundHands, Prepared, kinds_of
 from sign_ensemble.search.progress_table import SearchTable
 from sign_ensemble.search.records import TrialRecord, read_records
+from sign_ensemble.search.space import first_recipe
 
 
 def projected_folds(prepared: Prepared) -> dict[str, ProjectedImages]:
@@ -40,8 +41,7 @@ def projected_folds(prepared: Prepared) -> dict[str, ProjectedImages]:
 
 def defaults(config: Config, task: Task) -> dict[Kind, MemberConfig]:
     """The recipe of each kind's first trial."""
-    recipes: dict[Kind, MemberConfig] = {"pixels": config.member, "landmarks": LANDMARK_MEMBER}
-    return {kind: recipes[kind] for kind in task.kinds}
+    return {kind: first_recipe(kind, config.member) for kind in task.kinds}
 
 
 def search(prepared: Prepared, tracker: tracking.Tracker) -> list[TrialRecord]:

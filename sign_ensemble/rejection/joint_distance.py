@@ -7,8 +7,7 @@ median over its median absolute deviation (times 1.4826), both of the true label
 signers whom the Gaussians had not seen. g lets one kind, however sure, not outvote the other: a
 label that a person's landmarks show unusually is still read by its pixels.
 
-On a wrong gesture the two kinds name different labels five times out of six; on a sign one time in
-fifteen.
+On most wrong gestures the two kinds name different labels, on most signs the same.
 
 Without a hand the regional Mahalanobis distance of the whole picture takes the place of z, and
 NO_HAND that of y: a picture that no hand is found in must fit well to be accepted.

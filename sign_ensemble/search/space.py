@@ -16,6 +16,19 @@ OF_MEMBER = (
 )  # fmt: skip
 
 
+LANDMARK_MEMBER = MemberConfig(
+    widths=(256, 128), dropout=0.3, learning_rate=1e-3, weight_decay=1e-4, label_smoothing=0.05,
+    augment_prob=0.8, epochs=30, components=0, point_noise=0.05,
+)  # fmt: skip
+
+
+def first_recipe(kind: Kind, member: MemberConfig) -> MemberConfig:
+    """The recipe of a kind's first trial, and what its other trials do not vary; ``member`` is that
+    of members that read pixels.
+    """
+    return LANDMARK_MEMBER if kind == "landmarks" else member
+
+
 def distributions(search: SearchConfig, kind: Kind = "pixels") -> dict[str, BaseDistribution]:
     """The search space: rates and decay log-uniform, shares uniform, the rest a few choices."""
     if kind == "landmarks":

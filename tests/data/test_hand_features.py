@@ -257,3 +257,17 @@ def test_hands_do_not_depend_on_copies(root: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
     hands_of_rows(rows(root, NAMES[:1]), root, replace(DATA, size=112), tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.usefixtures("ray_two_cpus")
+def test_the_cluster_finds_the_same_hands_and_features(
+    root: Path, cached: CachedArray, tmp_path: Path
+) -> None:
+    from sign_ensemble.data.ray_features import compute_on_cluster, hands_on_cluster
+
+    hands = hands_of_rows(rows(root), root, DATA, tmp_path, compute=hands_on_cluster)
+    here = hands_of_rows(rows(root), root, DATA, tmp_path / "here")
+    assert np.array_equal(hands.values_ND, here.values_ND)
+    about = {"compute": compute_on_cluster, "hands": hands}
+    spread = features_of_rows(rows(root), root, DATA, tmp_path, **about)
+    assert np.array_equal(every(spread), every(cached))

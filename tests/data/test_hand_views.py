@@ -17,7 +17,7 @@ from rendered_hands import SIDE, Pixels, flipped, rendered_hand
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.data import backbone
 from sign_ensemble.data.hand_views import (
-    TIPS,
+    FINGERTIPS,
     HandViews,
     features_of_pictures,
     features_of_views,
@@ -100,7 +100,7 @@ def test_left_hands_are_mirrored_unless_handedness_has_meaning() -> None:
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_fingertips_are_where_the_crop_shows_them(mirrored: bool) -> None:
     """A bright dot at each fingertip in turn, looked for in the crop."""
-    for tip, point in enumerate(TIPS):
+    for tip, point in enumerate(FINGERTIPS):
         of = hands((1, 0.9), seed=tip)
         x, y = of.points_N42[0].reshape(21, 2)[point]
         picture = np.zeros((SIDE, SIDE, 3), np.uint8)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sign_ensemble.hands.hand_region import (
-    KNUCKLES,
+    OF_PALM,
     Region,
     points_in_picture,
     region_of_palm,
@@ -38,7 +38,7 @@ def hand() -> np.ndarray:
     anywhere.
     """
     points = np.full((21, 2), 1000.0)
-    points[list(KNUCKLES)] = [
+    points[list(OF_PALM)] = [
         (50, 100), (40, 90), (30, 80), (20, 70), (30, 40), (30, 20), (50, 40), (50, 20),
         (70, 40), (70, 20), (80, 50), (80, 30),
     ]  # fmt: skip

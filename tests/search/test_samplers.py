@@ -13,10 +13,15 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from sign_ensemble.core.config import LANDMARK_MEMBER, MemberConfig, SearchConfig
+from sign_ensemble.core.config import MemberConfig, SearchConfig
 from sign_ensemble.search.records import TrialRecord
 from sign_ensemble.search.samplers import RecordedASHA, RecordedOptuna, as_optuna
-from sign_ensemble.search.space import clipped_to_space, default_params, distributions
+from sign_ensemble.search.space import (
+    LANDMARK_MEMBER,
+    clipped_to_space,
+    default_params,
+    distributions,
+)
 
 SEARCH = SearchConfig()
 SPACE = distributions(SEARCH)

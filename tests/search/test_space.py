@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from sign_ensemble.core.config import LANDMARK_MEMBER, FinetuneConfig, MemberConfig, SearchConfig
+from sign_ensemble.core.config import FinetuneConfig, MemberConfig, SearchConfig
 from sign_ensemble.learning.head_training import recipe_of
 from sign_ensemble.learning.task import finetune_settings
-from sign_ensemble.search.space import default_params, distributions
+from sign_ensemble.search.space import LANDMARK_MEMBER, default_params, distributions
 
 
 def test_trials_of_heads_have_no_backbone_rate() -> None:

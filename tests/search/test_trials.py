@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sign_ensemble.core.atomic_files import write_arrays
-from sign_ensemble.core.config import LANDMARK_MEMBER, MemberConfig, SearchConfig
+from sign_ensemble.core.config import MemberConfig, SearchConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data.row_cache import CachedArray
@@ -21,7 +21,7 @@ from sign_ensemble.learning.task import KINDS, Kind, Task
 from sign_ensemble.search import trials
 from sign_ensemble.search.recorder import is_given_up_too_early
 from sign_ensemble.search.records import TrialRecord, read_records, write_record
-from sign_ensemble.search.space import default_params
+from sign_ensemble.search.space import LANDMARK_MEMBER, default_params
 from sign_ensemble.search.trials import is_worth_another_call, search_trials, seconds_left
 
 DEFAULT = MemberConfig()

@@ -1,0 +1,150 @@
+"""Runs on rendered hands: found, cropped, read by two kinds of members; and on none at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from rendered_hands import FOUND, flipped, rendered_hand
+from small_runs import settings
+from started_commands import SLOW, Command, finish
+
+from sign_ensemble.data.picture_conditions import CONDITIONS
+from sign_ensemble.synthetic.picture_set import Picture, Recipe, rendered
+
+SIGNERS, EACH = (1, 2, 3, 4), 3
+LABELS, GESTURE = FOUND[:4], FOUND[4]
+HANDS = (
+    "--data.crop=hand", "--data.test_signers=[signer-4]", f"--data.near_labels=[{GESTURE}]",
+    "--ensemble.size=1", "--search.landmark_epochs=[5]", "--search.landmark_widths=[16]",
+    "--rejection.held_out_groups=1", "--evaluate.condition_images=4",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hands_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four people's signs; the second one shows the left hand."""
+    folder = tmp_path_factory.mktemp("hands")
+    planned = [
+        Picture("sign", label, signer, number)
+        for signer in SIGNERS
+        for label in (*LABELS, GESTURE)
+        for number in range(1, EACH + 1)
+    ]
+    for picture, content in zip(
+        planned, rendered(planned, Recipe(width=256, height=192)), strict=True
+    ):
+        path = folder / picture.path.removeprefix("signs/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.array(Image.open(BytesIO(content)))
+        Image.fromarray(flipped(pixels) if picture.signer == 2 else pixels).save(
+            path.with_suffix(".png")
+        )
+    return folder
+
+
+def tuned(home: Path, images: Path, name: str, *more: str) -> tuple[Path, str]:
+    """A run and what it printed."""
+    command = Command("tune", *settings(home, images, name, 2, *more), folder=home)
+    try:
+        finish(command)
+    finally:
+        command.close()
+    return home / name, command.out
+
+
+@pytest.fixture(scope="module")
+def run_and_words(home: Path, hands_folder: Path) -> tuple[Path, str]:
+    return tuned(home, hands_folder, "hands", *HANDS)
+
+
+@pytest.mark.timeout(SLOW)
+def test_two_kinds_of_members_and_the_joint_distance(run_and_words: tuple[Path, str]) -> None:
+    run, words = run_and_words
+    members = json.loads((run / "members/index.json").read_text())["members"]
+    assert [member["kind"] for member in members] == ["pixels", "landmarks"]
+    hands = json.loads((run / "hands.json").read_text())
+    assert hands["images"] == 3 * len(LABELS) * EACH
+    assert hands["found"] >= 0.8 * hands["images"]
+    assert hands["mirrored"] == len(LABELS) * EACH  # all of signer 2's
+    assert f"{hands['mirrored']} are mirrored" in words
+    rule = json.loads((run / "rule.json").read_text())
+    assert rule["ood_score"] == "joint_distance"
+    assert rule["vetoes"] == ["knn_distance", "no_hand", "two_hands", "several_hands"]
+    assert set(rule["joint_scales"]) == {"tips", "landmarks", "regional"}
+    assert rule["calibration"]["images"] > hands["images"]  # augmented copies are among them
+
+
+@pytest.mark.timeout(SLOW)
+def test_conditions_and_the_parts_of_disagreement(run_and_words: tuple[Path, str]) -> None:
+    run, words = run_and_words
+    figures = json.loads((run / "metrics.json").read_text())
+    assert list(figures["conditions"]) == ["as taken", *CONDITIONS]
+    for each in figures["conditions"].values():
+        assert each["accuracy"]["n"] == 4 and 0 <= each["near"]["value"] <= 1
+    assert "the same signs taken otherwise" in words
+    assert any("hands were found in" in note for note in figures["about"]["notes"])
+    table = pq.read_table(run / "answers.parquet").to_pydict()
+    parts = (f"score.disagreement_{part}" for part in ("between", "pixels", "landmarks"))
+    total = np.sum([table[part] for part in parts], 0)
+    assert total == pytest.approx(np.array(table["score.disagreement"]), abs=1e-9)
+    page = (run / "report.html").read_text()
+    assert "The same signs taken otherwise" in page and "(landmarks)" in page
+
+
+@pytest.mark.timeout(SLOW)
+def test_predict_says_who_read_what_and_refuses_walls_and_pairs(
+    run_and_words: tuple[Path, str], tmp_path: Path, start: Callable[..., Command]
+) -> None:
+    wall = np.random.default_rng(0).normal(220, 3, (192, 256, 3)).clip(0, 255).astype(np.uint8)
+    hand = rendered_hand("b")
+    shown = {"wall": wall, "pair": np.concatenate([hand, hand], 1), "sign": hand}
+    for name, pixels in shown.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    out, files = tmp_path / "answers.csv", [str(tmp_path / f"{name}.png") for name in shown]
+    finish(start("predict", f"--run={run_and_words[0]}", f"--out={out}", *files))
+    lines = dict(zip(shown, out.read_text().splitlines()[1:], strict=True))
+    assert '"rejected"' in lines["wall"] and "landmarks: " not in lines["wall"]
+    assert '"rejected","more than one hand' in lines["pair"]
+    assert '"pixels: 1 says ' in lines["sign"] and "; landmarks: 1 says " in lines["sign"]
+
+
+@pytest.mark.timeout(SLOW)
+def test_the_same_seed_gives_the_same_members(
+    run_and_words: tuple[Path, str], home: Path, hands_folder: Path
+) -> None:
+    again, _ = tuned(home, hands_folder, "hands-again", *HANDS, "--until=ensemble")
+    for name in ("members/index.json", "rule.json"):
+        assert (again / name).read_text() == (run_and_words[0] / name).read_text(), name
+
+
+@pytest.mark.timeout(SLOW)
+def test_fine_tuned_members_beside_landmark_members(
+    home: Path, hands_folder: Path, start: Callable[..., Command], tmp_path: Path
+) -> None:
+    more = ("--finetune.layers=last", "--finetune.epochs=1", "--until=ensemble")
+    run, words = tuned(home, hands_folder, "hands-tuned", *HANDS, *more)
+    assert "fine-tuning: 4 networks" in words  # three fold models and one member
+    index = json.loads((run / "members/index.json").read_text())
+    assert [member["kind"] for member in index["members"]] == ["pixels", "landmarks"]
+    Image.fromarray(rendered_hand("v")).save(tmp_path / "v.png")
+    command = start("predict", f"--run={run}", str(tmp_path / "v.png"))
+    finish(command)
+    assert "v.png" in command.out
+
+
+@pytest.mark.timeout(SLOW)
+def test_pictures_without_hands_are_read_by_pixels_alone(home: Path, signs_folder: Path) -> None:
+    more = ("--data.crop=hand", "--ensemble.size=1", "--until=ensemble")
+    run, words = tuned(home, signs_folder, "no-hands", *more)
+    assert "a hand was found in under half of the images: members read pixels alone" in words
+    index = json.loads((run / "members/index.json").read_text())
+    assert [member["kind"] for member in index["members"]] == ["pixels"]
+    rule = json.loads((run / "rule.json").read_text())
+    assert (rule["ood_score"], rule["joint_scales"]) == ("regional_mahalanobis", None)
