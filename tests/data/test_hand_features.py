@@ -268,6 +268,7 @@ def test_the_cluster_finds_the_same_hands_and_features(
     hands = hands_of_rows(rows(root), root, DATA, tmp_path, compute=hands_on_cluster)
     here = hands_of_rows(rows(root), root, DATA, tmp_path / "here")
     assert np.array_equal(hands.values_ND, here.values_ND)
-    about = {"compute": compute_on_cluster, "hands": hands}
-    spread = features_of_rows(rows(root), root, DATA, tmp_path, **about)
+    spread = features_of_rows(
+        rows(root), root, DATA, tmp_path, compute=compute_on_cluster, hands=hands
+    )
     assert np.array_equal(every(spread), every(cached))

@@ -125,7 +125,7 @@ def test_the_same_seed_gives_the_same_members(
 
 
 @pytest.mark.timeout(SLOW)
-def test_fine_tuned_members_beside_landmark_members(
+def test_fine_tuned_members_and_landmark_members(
     home: Path, hands_folder: Path, start: Callable[..., Command], tmp_path: Path
 ) -> None:
     more = ("--finetune.layers=last", "--finetune.epochs=1", "--until=ensemble")
