@@ -34,7 +34,7 @@ from sign_ensemble.hands.finder import VALUES, Hands, find_hands, hands_near
 from sign_ensemble.hands.hand_crop import box_in
 
 BATCH = 32  # pictures in which a thread looks for hands together
-HAND_VERSION = 1  # raise when hands, crops or their features change
+HAND_VERSION = 2  # raise when hands, crops or their features change
 
 
 def plain_features(features: CachedArray) -> NDArray[np.float16]:

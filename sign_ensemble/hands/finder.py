@@ -23,6 +23,7 @@ from sign_ensemble.hands.hand_networks import BATCH, HandNetworks
 from sign_ensemble.hands.hand_region import POINTS, Region
 from sign_ensemble.hands.network_inputs import (
     border_colour,
+    painted_over,
     palm_input,
     region_input,
     square_with_margin,
@@ -33,11 +34,11 @@ MARGIN = 0.25  # share of the picture's longer side that is put around it
 WIDE_MARGIN, FAINT_PALM = 0.5, 0.2  # where nothing was found: another margin, palms of less score
 WHOLE = 1.25  # side of the square against the picture's, where the picture is taken for a hand
 STILL = 0.05  # share of the hand's size: most that points may move when they are read again
-PAINTED = 0.15  # share of a hand's size around it that is painted over with it
 VALUES = 3 + 5 * POINTS  # of a hand
 MOST_PALMS = 3  # looked at in one picture: more make no difference to what is said of it
 LEAST_PRESENCE = 0.5  # the landmark network's probability from which there is a hand
-SAME_HAND = 0.5  # intersection over union of two hands' boxes from which they are one hand
+SAME_HAND = 0.5  # part of the smaller of two hands' boxes inside the other from which they are one
+LEAST_SIZE = 0.35  # of another hand against the first: a smaller one is a sleeve, or a finger
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -83,6 +84,10 @@ class _Hand:
         points = self.points_42.reshape(POINTS, 2)
         return np.concatenate([points.min(0), points.max(0)]).astype(np.float32)
 
+    @property
+    def size(self) -> float:
+        return float(np.ptp(self.points_42.reshape(POINTS, 2), axis=0).max())
+
 
 def palms_in(
     pictures: Sequence[Pixels],
@@ -123,12 +128,16 @@ def hands_in_regions(
 
 
 def distinct(hands: Sequence[_Hand]) -> list[_Hand]:
-    """The hands with enough presence, without those that lie where an earlier one does."""
+    """The hands with enough presence, without those that lie where an earlier one does, or are much
+    smaller than the first.
+    """
     kept: list[_Hand] = []
     for hand in hands:
+        if hand.presence < LEAST_PRESENCE:
+            continue
         boxes = np.stack([other.box_4 for other in kept]) if kept else np.zeros((0, 4), np.float32)
-        is_new = not (palm_detection.overlap(hand.box_4, boxes) > SAME_HAND).any()
-        if hand.presence >= LEAST_PRESENCE and is_new:
+        is_new = not (palm_detection.part_inside(hand.box_4, boxes) > SAME_HAND).any()
+        if is_new and (not kept or hand.size >= LEAST_SIZE * kept[0].size):
             kept.append(hand)
     return kept
 
@@ -196,7 +205,7 @@ class _Pictures:
         for start in range(0, len(owners), BATCH):
             some = owners[start : start + BATCH]
             painted = [
-                without(self.shown[i], distinct(self.found[i])[0].box_4, self.colours[i])
+                painted_over(self.shown[i], distinct(self.found[i])[0].box_4, self.colours[i])
                 for i in some
             ]
             rest = _Pictures.of(painted, self.networks)
@@ -217,19 +226,8 @@ class _Pictures:
 
 def moved(before: _Hand, after: _Hand) -> float:
     """Mean distance between the same hand's points read twice, as a share of its size."""
-    first, second = (hand.points_42.reshape(POINTS, 2) for hand in (before, after))
-    size = max(1.0, float(np.ptp(first, axis=0).max()))
-    return float(np.linalg.norm(second - first, axis=1).mean()) / size
-
-
-def without(rgb_HW3: Pixels, box_4: Floats, colour: tuple[float, ...]) -> Pixels:
-    """The picture with a hand's box and a margin painted over."""
-    margin = PAINTED * float((box_4[2:] - box_4[:2]).max())
-    left, top = np.maximum(box_4[:2] - margin, 0).astype(int)
-    right, bottom = np.maximum(box_4[2:] + margin, 0).astype(int)
-    painted = rgb_HW3.copy()
-    painted[top:bottom, left:right] = np.array(colour)
-    return painted
+    differ = (after.points_42 - before.points_42).reshape(POINTS, 2)
+    return float(np.linalg.norm(differ, axis=1).mean()) / max(1.0, before.size)
 
 
 def hands_of_some(

@@ -14,6 +14,7 @@ from sign_ensemble.hands.hand_region import Region
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+PAINTED = 0.15  # share of a hand's size around it that is painted over with it
 
 
 def border_colour(rgb_HW3: Pixels) -> tuple[float, float, float]:
@@ -58,3 +59,13 @@ def region_input(rgb_HW3: Pixels, region: Region, colour: tuple[float, ...]) -> 
         borderMode=cv2.BORDER_CONSTANT, borderValue=colour,
     )  # fmt: skip
     return view.astype(np.float32) * np.float32(1 / 255)
+
+
+def painted_over(rgb_HW3: Pixels, box_4: Floats, colour: tuple[float, ...]) -> Pixels:
+    """The picture with a hand's box and a margin painted over."""
+    margin = PAINTED * float((box_4[2:] - box_4[:2]).max())
+    left, top = np.maximum(box_4[:2] - margin, 0).astype(int)
+    right, bottom = np.maximum(box_4[2:] + margin, 0).astype(int)
+    painted = rgb_HW3.copy()
+    painted[top:bottom, left:right] = np.array(colour)
+    return painted

@@ -70,15 +70,29 @@ def decoded(values_A18: Floats, anchors_A2: Floats) -> tuple[Floats, Floats]:
     return boxes, points
 
 
-def overlap(box_4: Floats, boxes_A4: Floats) -> Floats:
-    """Intersection over union of a box with others, (A,); 0 where both are empty."""
+def areas_of(box_4: Floats, boxes_A4: Floats) -> tuple[Floats, float, Floats]:
+    """Areas of a box's intersections with others (A,), of the box, and of the others (A,)."""
     low = np.maximum(box_4[:2], boxes_A4[:, :2])
     high = np.minimum(box_4[2:], boxes_A4[:, 2:])
     common = np.clip(high - low, 0, None).prod(1)
-    area = np.clip(box_4[2:] - box_4[:2], 0, None).prod()
-    areas = np.clip(boxes_A4[:, 2:] - boxes_A4[:, :2], 0, None).prod(1)
+    area = float(np.clip(box_4[2:] - box_4[:2], 0, None).prod())
+    return common, area, np.clip(boxes_A4[:, 2:] - boxes_A4[:, :2], 0, None).prod(1)
+
+
+def overlap(box_4: Floats, boxes_A4: Floats) -> Floats:
+    """Intersection over union of a box with others, (A,); 0 where both are empty."""
+    common, area, areas = areas_of(box_4, boxes_A4)
     union = area + areas - common
     return np.divide(common, union, out=np.zeros_like(union), where=union > 0)
+
+
+def part_inside(box_4: Floats, boxes_A4: Floats) -> Floats:
+    """Intersection over the smaller area of a box and others, (A,): 1 if one lies in the other; 0
+    where the smaller is empty.
+    """
+    common, area, areas = areas_of(box_4, boxes_A4)
+    smaller = np.minimum(areas, np.float32(area))
+    return np.divide(common, smaller, out=np.zeros_like(smaller), where=smaller > 0)
 
 
 def palms_of(values_A18: Floats, logits_A: Floats, least: float = LEAST_SCORE) -> list[Palm]:

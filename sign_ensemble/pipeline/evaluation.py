@@ -206,19 +206,29 @@ def conditions_of(
     settings: EvaluateConfig,
     labels_N: NDArray[np.int64],
 ) -> dict[str, Any]:
-    """Some test signs, and some wrong gestures, taken under each condition."""
+    """Some test signs, and some wrong gestures (those of the first near set), taken under each
+    condition.
+    """
 
-    def some(rows: pa.Table) -> tuple[list[int], Taken]:
-        order = np.random.default_rng(settings.seed).permutation(len(rows))
-        chosen = np.sort(order[: settings.condition_images]).tolist()
+    def drawn(count: int) -> list[int]:
+        order = np.random.default_rng(settings.seed).permutation(count)
+        return [int(i) for i in np.sort(order[: settings.condition_images])]
+
+    def some(rows: pa.Table) -> Taken:
+        chosen = drawn(len(rows))
         keys = rows.column("sha256").take(chosen).to_pylist()
-        return chosen, Taken.of(read_images(rows, listed.root, config.data, chosen), keys)
+        return Taken.of(read_images(rows, listed.root, config.data, chosen), keys)
 
-    near_rows = listed.rows("near")
-    chosen, signs = some(listed.rows("test"))
-    near = some(near_rows)[1] if len(near_rows) else None
+    near_rows, test, near = listed.rows("near"), listed.rows("test"), None
+    if len(near_rows):
+        near = some(near_rows)
+    elif settings.near:
+        images, files, _ = folder_images(next(iter(settings.near.values())), config.data)
+        chosen = drawn(len(images))
+        near = Taken.of(images[chosen], [files[i].name for i in chosen])
+    labels = labels_N[drawn(len(test))]
     bootstrap = Bootstrap(settings.bootstrap, settings.seed)
-    return condition_tree(predictor, signs, labels_N[chosen], near, bootstrap)
+    return condition_tree(predictor, some(test), labels, near, bootstrap)
 
 
 def hands_in_words(training: dict[str, int], known: Answers) -> str:

@@ -374,3 +374,18 @@ def test_the_detector_is_given_the_anchors_it_was_trained_with() -> None:
     points = find_hands([rendered_hand("b")]).points_N42[0].reshape(POINTS, 2)
     low, high = points.min(0), points.max(0)
     assert low[0] - 10 < x < high[0] + 10 and low[1] < y < high[1] + 20
+
+
+def test_a_part_of_a_hand_is_no_second_hand() -> None:
+    """A smaller box inside a hand's box, and a much smaller one next to it, are not counted."""
+
+    def hand(left: float, top: float, side: float) -> finder._Hand:
+        across = np.linspace(0, side, 21)
+        return finder._Hand(
+            0.9, 0.9, np.stack([left + across, top + across], 1).ravel(), np.zeros(63)
+        )
+
+    whole_hand, finger, sleeve = hand(0, 0, 100), hand(20, 20, 45), hand(120, 0, 30)
+    other = hand(120, 0, 60)
+    assert finder.distinct([whole_hand, finger, sleeve]) == [whole_hand]
+    assert finder.distinct([whole_hand, other]) == [whole_hand, other]
