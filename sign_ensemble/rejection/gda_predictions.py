@@ -21,6 +21,7 @@ from scipy.special import log_softmax
 from sign_ensemble.learning.task import Kind
 from sign_ensemble.rejection.ensemble import EnsembleOutput
 from sign_ensemble.rejection.joint_distance import JointScales, joint_distance
+from sign_ensemble.rejection.kind_distances import READ_BY
 from sign_ensemble.rejection.reference_set import Distances
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)  # tried; all members together have weight 1
@@ -81,7 +82,7 @@ def ensemble_output(
         count = len(distances.to_labels_MNK)
         of_gda: list[Kind] = ["pixels"] * count
         if distances.kinds and not gda.of_members:
-            of_gda[-1] = "landmarks"
+            of_gda[-len(READ_BY) :] = READ_BY
         kinds = (*kinds, *of_gda)
     output = EnsembleOutput(
         logits_MNK, votes_M, distances.knn_N, distances.regional_N, count,

@@ -34,6 +34,7 @@ from sign_ensemble.rejection.hand_count import (
     HandCountTraining,
 )
 from sign_ensemble.rejection.kind_distances import (
+    PARTS,
     KindDistances,
     KindGaussians,
     concatenate_kinds,
@@ -209,7 +210,7 @@ def mahalanobis_distances(
     features: Features, models: DistanceModels, labels: int
 ) -> tuple[Floats, Floats, KindDistances | None]:
     """Regional Mahalanobis distance (N,), squared distances to all labels by layer (M, N, K), and
-    the distances by fingertips and landmarks, which are the last two layers as well.
+    the distances by fingertips and landmarks, which are the last four layers as well.
     """
     to_some_NL, to_all_N = label_distances(features.third_ND, models.third)
     layers = [to_some_NL]
@@ -218,7 +219,7 @@ def mahalanobis_distances(
     each = [of_all_labels(to_some, models.labels_L, labels) for to_some in layers]
     kinds = kind_distances(features.of_hand, models.kinds, labels) if models.kinds else None
     if kinds:
-        each += [kinds.tips_NK, kinds.landmarks_NK]
+        each += kinds.to_labels
     to_labels_MNK = np.stack(each)
     regional_N = regional_distance(
         (features.third_ND, features.fourth_ND),
@@ -242,8 +243,8 @@ def distances_to_others(
     n = len(groups_N)
     layers = 1 + any(each.fifth is not None for each in models.values())
     with_kinds = all(each.kinds for each in models.values())
-    layers += 2 * with_kinds
-    of_kinds = KindDistances(np.zeros((n, labels)), np.zeros((n, labels)), np.zeros(n, np.int64))
+    layers += len(PARTS) * with_kinds
+    of_kinds = KindDistances.zeros(np.zeros(n, np.int64), labels)
     counts = all(each.hand_count for each in models.values())
     knn_N, regional_N = np.zeros((2, n))
     hand_count_N2, to_labels_MNK = np.zeros((n, len(COUNTS))), np.zeros((layers, n, labels))
@@ -261,10 +262,8 @@ def distances_to_others(
                 some, fitted, labels
             )
             if kinds:
-                of_kinds.tips_NK[rows], of_kinds.landmarks_NK[rows] = (
-                    kinds.tips_NK, kinds.landmarks_NK,
-                )  # fmt: skip
-                of_kinds.hands_N[rows] = kinds.hands_N
+                for name, values in vars(kinds).items():
+                    getattr(of_kinds, name)[rows] = values
             if counts and fitted.hand_count:
                 hand_count_N2[rows] = fitted.hand_count.scores(fifth_ND)
     return Distances(

@@ -6,16 +6,20 @@ Letters: N images, C calibration images, K labels.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import log
 
 import numpy as np
 import pytest
 
 from sign_ensemble.rejection.joint_distance import (
+    HALF,
     NO_HAND,
     WEIGHT,
     JointScales,
     Scale,
+    damped,
+    discriminant_weight,
     fit_joint_scales,
     fit_scale,
     joint_distance,
@@ -23,12 +27,15 @@ from sign_ensemble.rejection.joint_distance import (
 )
 from sign_ensemble.rejection.kind_distances import KindDistances
 
-PLAIN = JointScales(Scale(0.0, 1.0), Scale(0.0, 1.0), Scale(0.0, 1.0))
+ONE = Scale(0.0, 1.0)
+PLAIN = JointScales(ONE, ONE, ONE, ONE, ONE)
 
 
 def kinds(tips: list[list[float]], landmarks: list[list[float]], hands: list[int] | None = None):
+    """Of images whose distances in discriminants are the same."""
     count = hands or [1] * len(tips)
-    return KindDistances(np.array(tips, float), np.array(landmarks, float), np.array(count))
+    each = np.array(tips, float), np.array(landmarks, float)
+    return KindDistances(*each, *each, np.array(count))
 
 
 def g(z: float) -> float:
@@ -39,16 +46,14 @@ def g(z: float) -> float:
 
 
 def test_g_damps_large_distances_alone() -> None:
-    scale = Scale(2.0, 0.5)
-    found = scale.of(np.array([0.5, 1.0, 2.0, 2.5, 4.0, 1e6]))
+    found = damped(Scale(2.0, 0.5).of(np.array([0.5, 1.0, 2.0, 2.5, 4.0, 1e6])))
     assert found == pytest.approx([-3, -2, 0, log(2), log(5), log(1 + 1999996)])
-    assert Scale(0.0, 1.0).of(np.array([-1e9])).tolist() == [-1e9]
-    assert scale.of(np.zeros((2, 3))).shape == (2, 3)
+    assert damped(np.array([-1e9])).tolist() == [-1e9]
+    assert damped(np.zeros((2, 3))).shape == (2, 3)
 
 
 def test_g_rises() -> None:
-    found = Scale(1.0, 2.0).of(np.linspace(-20, 50, 400))
-    assert (np.diff(found) > 0).all()
+    assert (np.diff(damped(np.linspace(-20, 50, 400))) > 0).all()
 
 
 def test_median_and_spread() -> None:
@@ -67,15 +72,27 @@ def test_scales_are_of_the_true_label_and_of_images_with_a_hand() -> None:
     tips = [[1.0, 90.0], [90.0, 2.0], [4.0, 90.0], [0.0, 0.0]]
     landmarks = [[-5.0, 70.0], [70.0, -3.0], [-1.0, 70.0], [0.0, 0.0]]
     regional, labels = np.array([10.0, 20.0, 40.0, 50.0]), np.array([0, 1, 0, 1])
-    found = fit_joint_scales(kinds(tips, landmarks, [1, 2, 1, 0]), regional, labels)
-    by_hand = {"tips": (2, 1), "landmarks": (-3, 2), "regional": (30, 15)}  # the last of all images
+    of_kinds = kinds(tips, landmarks, [1, 2, 1, 0])
+    of_kinds = replace(
+        of_kinds,
+        tip_discriminants_NK=10 * of_kinds.tips_NK,
+        landmark_discriminants_NK=of_kinds.landmarks_NK - 1,
+    )
+    found = fit_joint_scales(of_kinds, regional, labels)
+    by_hand = {
+        "tips": (2, 1),
+        "landmarks": (-3, 2),
+        "tip_discriminants": (20, 10),
+        "landmark_discriminants": (-4, 2),
+        "regional": (30, 15),  # of all images
+    }
     for name, (median, deviation) in by_hand.items():
         scale = getattr(found, name)
         assert (scale.median, scale.spread) == pytest.approx((median, 1.4826 * deviation)), name
 
 
 def test_scales_and_back() -> None:
-    scales = JointScales(Scale(1.5, 2.0), Scale(-3.25, 0.1), Scale(0.0, 7.0))
+    scales = JointScales(*(Scale(1.5 * i, 2.0) for i in range(4)), Scale(-3.25, 0.1))
     written = json.loads(json.dumps(scales.as_dict()))
     assert joint_scales_of(written) == scales
     assert joint_scales_of(None) is None
@@ -105,14 +122,26 @@ def test_the_same_label_must_fit_both() -> None:
 
 
 def test_each_kind_has_its_own_scale() -> None:
-    scales = JointScales(Scale(10.0, 2.0), Scale(-4.0, 0.5), Scale(0.0, 1.0))
+    scales = JointScales(*(Scale(10.0, 2.0), Scale(-4.0, 0.5)) * 2, ONE)
     found = joint_distance(kinds([[6.0, 14.0]], [[-3.0, -5.0]]), None, scales)
-    # z: -2 and 2; y: 2 and -2
+    # a: -2 and 2; b: 2 and -2
     assert found.total_N == pytest.approx([min(-2 + 0.5 * log(3), log(3) - 1)])
 
 
+def test_discriminants_count_by_their_number() -> None:
+    assert HALF == 12
+    assert [discriminant_weight(k) for k in (1, 2, 13, 25)] == [0, 1 / 13, 1 / 2, 2 / 3]
+    tips, others = np.full((1, 13), 2.0), np.full((1, 13), 9.0)
+    of_kinds = KindDistances(tips, others, tips + 4, others + 8, np.ones(1, np.int64))
+    scales = JointScales(ONE, Scale(9.0, 1.0), Scale(3.0, 1.0), Scale(11.0, 2.0), ONE)
+    found = joint_distance(of_kinds, None, scales)
+    # tips 2 and 3, landmarks 0 and 3: (2 + 3) / 2 and (0 + 3) / 2 before damping
+    assert found.tips_N == pytest.approx([log(3.5)])
+    assert found.landmarks_N == pytest.approx([log(2.5)])
+
+
 def test_without_a_hand_the_whole_picture_counts() -> None:
-    scales = JointScales(Scale(0.0, 1.0), Scale(0.0, 1.0), Scale(5.0, 2.0))
+    scales = JointScales(ONE, ONE, ONE, ONE, Scale(5.0, 2.0))
     several = kinds(
         [[0.0, 0.0]] * 3 + [[-2.0, 9.0]], [[0.0, 0.0]] * 3 + [[-2.0, 9.0]], [0, 0, 0, 1]
     )
@@ -131,17 +160,21 @@ def test_without_a_hand_and_a_known_distance_of_the_picture() -> None:
 def test_random_images_against_the_formula() -> None:
     rng = np.random.default_rng(0)
     tips, landmarks = rng.normal(0, 3, (50, 6)), rng.normal(0, 3, (50, 6))
+    of_tips, of_landmarks = rng.normal(0, 3, (50, 6)), rng.normal(0, 3, (50, 6))
     found = joint_distance(
-        KindDistances(tips, landmarks, np.ones(50, np.int64)), rng.normal(0, 1, 50), PLAIN
+        KindDistances(tips, landmarks, of_tips, of_landmarks, np.ones(50, np.int64)),
+        rng.normal(0, 1, 50),
+        PLAIN,
     )
+    pixels, others = (12 * tips + 5 * of_tips) / 17, (12 * landmarks + 5 * of_landmarks) / 17
     expected = [
-        min(g(z) + 0.5 * g(y) for z, y in zip(z_K, y_K, strict=True))
-        for z_K, y_K in zip(tips, landmarks, strict=True)
+        min(g(a) + 0.5 * g(b) for a, b in zip(a_K, b_K, strict=True))
+        for a_K, b_K in zip(pixels, others, strict=True)
     ]
     assert found.total_N == pytest.approx(expected)
     assert found.total_N == pytest.approx(found.tips_N + 0.5 * found.landmarks_N)
 
 
 def test_no_images() -> None:
-    none = KindDistances(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0, np.int64))
+    none = KindDistances.zeros(np.zeros(0, np.int64), 3)
     assert joint_distance(none, np.zeros(0), PLAIN).total_N.shape == (0,)

@@ -15,9 +15,11 @@ from sign_ensemble.data.backbone import (
     TIPS_THIRD,
     HandFeatures,
 )
+from sign_ensemble.learning.task import Kind
 from sign_ensemble.rejection.class_gaussians import ClassGaussians
 from sign_ensemble.rejection.kind_distances import (
     COMPONENTS,
+    READ_BY,
     KindDistances,
     KindGaussians,
     concatenate_kinds,
@@ -63,7 +65,10 @@ def gaussians(labels: list[int]) -> KindGaussians:
     scale[0] = 0.5
     landmarks = plane(OF_LANDMARKS, [(0, 0), (3, 0)], (0, 1))
     tips = RegionalGaussians((third,) * TIPS + (fourth,) * TIPS)
-    return KindGaussians(np.array(labels), tips, scale, landmarks)
+    # the thumb's first two maps in the third layer
+    together = plane(TIPS_THIRD + TIPS_FOURTH, [(1, 0), (0, 1)], (0, 0))
+    moved = plane(OF_LANDMARKS, [(1, 0), (0, 0)], (0, 0))
+    return KindGaussians(np.array(labels), tips, scale, landmarks, together, moved)
 
 
 def drawn() -> HandFeatures:
@@ -89,6 +94,13 @@ def test_distances_by_hand() -> None:
     assert found.tips_NK == pytest.approx(np.array([[-0.6, 0.6], [0, 0], [0, 0]]), abs=1e-5)
     # (1, 1): 1 + 1, 4 + 1, 1 + 0; (3, -2): 9 + 4, 0 + 4, 9 + 9
     assert found.landmarks_NK == pytest.approx(np.array([[1, 4], [0, 0], [-5, -14]]), abs=1e-5)
+    # the thumb's value is √.2 in both images: (1 - √.2)² - .2 to label 0, .2 + 1 - .2 to label 1
+    thumb = 1 - 2 * np.sqrt(0.2)
+    expected = np.array([[thumb, 1], [0, 0], [thumb, 1]])
+    assert found.tip_discriminants_NK == pytest.approx(expected, abs=1e-5)
+    # (1, 1): 0 + 1, 1 + 1, 1 + 1; (3, -2): 4 + 4, 9 + 4, 9 + 4
+    expected = np.array([[-1, 0], [0, 0], [-5, 0]])
+    assert found.landmark_discriminants_NK == pytest.approx(expected, abs=1e-5)
     assert found.hands_N.tolist() == [1, 0, 2]
 
 
@@ -159,7 +171,7 @@ def fitted() -> KindGaussians:
 
 def test_a_hand_is_nearest_to_its_own_label(fitted: KindGaussians) -> None:
     found = kind_distances(hands(LABELS, 1), fitted, 3)
-    for to_labels in (found.tips_NK, found.landmarks_NK):
+    for to_labels in found.to_labels:
         assert (to_labels.argmin(1) == LABELS).all()
         assert np.isfinite(to_labels).all()
 
@@ -167,14 +179,17 @@ def test_a_hand_is_nearest_to_its_own_label(fitted: KindGaussians) -> None:
 def test_each_kind_reads_its_own_features(fitted: KindGaussians) -> None:
     other = (LABELS + 1) % 3
     found = kind_distances(hands(LABELS, 1, of_tips=other), fitted, 3)
-    assert (found.tips_NK.argmin(1) == other).all()
-    assert (found.landmarks_NK.argmin(1) == LABELS).all()
+    shown: dict[Kind, np.ndarray] = {"pixels": other, "landmarks": LABELS}
+    for kind, to_labels in zip(READ_BY, found.to_labels, strict=True):
+        assert (to_labels.argmin(1) == shown[kind]).all()
 
 
 def test_what_is_fitted(fitted: KindGaussians) -> None:
     assert fitted.labels_L.tolist() == [0, 1, 2]
     assert len(fitted.tips.regions) == 2 * TIPS
     assert fitted.landmarks.means_KP.shape == (3, COMPONENTS)
+    assert fitted.tip_discriminants.axes_DP.shape == (TIPS_THIRD + TIPS_FOURTH, 2)
+    assert fitted.landmark_discriminants.axes_DP.shape == (OF_LANDMARKS, 2)
     values = hands(LABELS, 0).landmarks_ND.astype(np.float64)
     moving = values.std(0) > 0
     assert fitted.scale_D[moving] == pytest.approx(1 / values.std(0)[moving], rel=1e-3)
@@ -199,7 +214,7 @@ def test_labels_keep_their_numbers() -> None:
     found = fit_kind_gaussians(hands(LABELS, 0), named)
     assert found is not None and found.labels_L.tolist() == [2, 5, 6]
     distances = kind_distances(hands(LABELS, 1), found, 8)
-    for to_labels in (distances.tips_NK, distances.landmarks_NK):
+    for to_labels in distances.to_labels:
         assert (to_labels.argmin(1) == named).all()
         without = to_labels[:, [0, 1, 3, 4, 7]]
         assert (without == to_labels.max(1, keepdims=True)).all()
@@ -213,8 +228,7 @@ def test_arrays_and_back(fitted: KindGaussians) -> None:
     for name, values in again.arrays().items():
         assert np.array_equal(values, arrays[name]), name
     first, second = (kind_distances(hands(LABELS, 1), each, 3) for each in (fitted, again))
-    assert np.array_equal(first.tips_NK, second.tips_NK)
-    assert np.array_equal(first.landmarks_NK, second.landmarks_NK)
+    assert all(map(np.array_equal, first.to_labels, second.to_labels))
 
 
 def test_an_image_alone_is_as_far_as_among_others(fitted: KindGaussians) -> None:
@@ -222,5 +236,5 @@ def test_an_image_alone_is_as_far_as_among_others(fitted: KindGaussians) -> None
     together = kind_distances(every, fitted, 3)
     for i in (0, 30, 74):
         alone = kind_distances(every.rows(np.array([i])), fitted, 3)
-        assert alone.tips_NK[0] == pytest.approx(together.tips_NK[i], rel=1e-4, abs=1e-3)
-        assert alone.landmarks_NK[0] == pytest.approx(together.landmarks_NK[i], rel=1e-4, abs=1e-3)
+        for one, every_NK in zip(alone.to_labels, together.to_labels, strict=True):
+            assert one[0] == pytest.approx(every_NK[i], rel=1e-4, abs=1e-3)
