@@ -15,7 +15,7 @@ from shared.results import Results, markdown, parser_of, stored
 NAME = "summary"
 NEAR = "wrong-gesture"
 DIGIT_1 = ", one in six of which, the digit 1, is the hand of Z"
-TOLERANCE = 0.05  # of coverage from its target, for four of five signers
+LOWEST, HIGHEST, LEAST = 0.92, 0.98, 0.88  # coverage of four of five signers, and of the fifth
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Line:
             if limit is None:
                 return "–"
             met = value >= limit if self.higher else value <= limit
-            return f"{sign} {limit:.2f} {'met' if met else '**missed**'}"
+            return f"{sign} {limit:g} {'met' if met else '**missed**'}"
 
         ordinary = f"{np.mean(self.ordinary):.3f}" if self.ordinary else "–"
         return [
@@ -78,20 +78,21 @@ def lines(results: Results) -> list[Line]:
 
     return [
         Line(
-            "accuracy on signs", known("accuracy"), True, 0.97, 0.92,
+            "accuracy on signs", known("accuracy"), True, 0.985, 0.95,
             tuple(one["accuracy"] for one in plain),
         ),
         Line(
             "errors among the answered", known("selective_risk"), False, 0.01, None,
             tuple(1 - one["accuracy"] for one in plain),
         ),
-        Line("wrong gestures: AUROC", near("auroc"), True, 0.95, 0.90, ordinary("auroc")),
-        Line("wrong gestures: FPR95", near("fpr95"), False, 0.20, None, ordinary("fpr95")),
-        Line("wrong gestures answered", near("accepted"), False, 0.20, None, (1.0,)),
+        Line("wrong gestures: AUROC", near("auroc"), True, 0.995, 0.985, ordinary("auroc")),
+        Line("wrong gestures: FPR95", near("fpr95"), False, 0.02, None, ordinary("fpr95")),
+        Line("wrong gestures answered", near("accepted"), False, 0.08, None, (1.0,)),
         Line(
-            "wrong gestures answered with confidence ≥ 0.90", near("overconfident"), False, 0.03,
+            "wrong gestures answered with confidence ≥ 0.90", near("overconfident"), False, 0.01,
             None, ordinary("overconfident"),
         ),
+        Line("signs answered with confidence ≥ 0.90", known("confident"), True, 0.80),
         Line("far sets answered, the worst set", of_far("accepted"), False, 0.01),
         Line("far sets: FPR95, the worst set", of_far("fpr95"), False, 0.01),
     ]  # fmt: skip
@@ -102,11 +103,13 @@ def coverage_row(results: Results) -> list[str]:
     each = list(results["signers"].values())
     values = [signer["shipped"]["ensemble"]["known"]["coverage"] for signer in each]
     target = each[0]["settings"]["rejection"]["target_coverage"]
-    near = sum(abs(value - target) <= TOLERANCE for value in values)
-    met = "met" if near >= len(values) - 1 else "**missed**"
+    inside = sum(LOWEST <= value <= HIGHEST for value in values)
+    met = inside >= len(values) - 1 and min(values) >= LEAST
     return [
         "coverage: signs answered", "1.000", f"{np.mean(values):.3f}", f"target {target:.2f}",
-        f"{min(values):.3f}", f"± {TOLERANCE:.2f} for all but one: {near} of {len(values)}, {met}",
+        f"{min(values):.3f}",
+        f"{LOWEST} to {HIGHEST} for all but one: {inside} of {len(values)}, "
+        + ("met" if met else "**missed**"),
     ]  # fmt: skip
 
 
@@ -125,8 +128,8 @@ def table(results: Results) -> str:
         f"{len(signers)} runs, one seed); {signs} signs and {gestures} wrong gestures"
         f"{DIGIT_1 if protocol == 'M' else ''}. The ordinary model has no rule and answers "
         "everything. FPR95 is the share accepted where the "
-        "threshold keeps 95 % of the signer's signs; its bar also serves for wrong gestures "
-        f"answered, which had none. {results['hardware']}; made by `python benchmarks/summary.py`."
+        f"threshold keeps 95 % of the signer's signs. {results['hardware']}; made by "
+        "`python benchmarks/summary.py`."
         "\n"
     )
 

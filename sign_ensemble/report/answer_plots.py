@@ -18,7 +18,10 @@ from sign_ensemble.report.run_results import Results
 
 RAMP = LinearSegmentedColormap.from_list("ramp", [(0.18, 0.56, 0.85, 0.0), (0.18, 0.56, 0.85, 1.0)])
 MOST_NAMES = 40  # labels named along an axis; of more every second, every third, ...
-GDA_INPUTS = ("third layer", "fifth layer", "fingertips", "landmarks")
+GDA_INPUTS = (
+    "third layer", "fifth layer", "fingertips", "landmarks", "fingertips' discriminants",
+    "landmarks' discriminants",
+)  # fmt: skip
 FEW_NAMES = 12  # up to as many, every cell of a matrix has its number
 
 
