@@ -80,10 +80,8 @@ def ensemble_output(
     if gda:
         logits_MNK, votes_M = gda.joined_to(logits_MNK, votes_M, distances.to_labels_MNK)
         count = len(distances.to_labels_MNK)
-        of_gda: list[Kind] = ["pixels"] * count
-        if distances.kinds and not gda.of_members:
-            of_gda[-len(READ_BY) :] = READ_BY
-        kinds = (*kinds, *of_gda)
+        by_kind = distances.kinds and not gda.of_members
+        kinds = (*kinds, *(READ_BY if by_kind else pixels * count))
     output = EnsembleOutput(
         logits_MNK, votes_M, distances.knn_N, distances.regional_N, count,
         distances.hand_count_N2, kinds,

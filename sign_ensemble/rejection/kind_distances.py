@@ -40,7 +40,7 @@ from sign_ensemble.rejection.regional_mahalanobis import (
 COMPONENTS, SHRINK = 40, 0.2  # of the landmarks' Gaussians
 SCALE = "scale"  # among the arrays
 PARTS = ("tips", "landmarks", "tip_discriminants", "landmark_discriminants")
-READ_BY: tuple[Kind, ...] = ("pixels", "landmarks", "pixels", "landmarks")  # see ``to_labels``
+READ_BY: tuple[Kind, ...] = ("pixels", "landmarks")  # see ``in_discriminants_2NK``
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,11 @@ class KindDistances:
     def to_labels(self) -> tuple[Floats, ...]:
         """The distances (N, K), in the order of PARTS."""
         return tuple(getattr(self, f"{part}_NK") for part in PARTS)
+
+    @property
+    def in_discriminants_2NK(self) -> Floats:
+        """Those that become GDA predictions: of fingertips, then of landmarks."""
+        return np.stack([self.tip_discriminants_NK, self.landmark_discriminants_NK])
 
     def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> KindDistances:
         """Those of some of the images."""

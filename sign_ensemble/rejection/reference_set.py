@@ -34,7 +34,7 @@ from sign_ensemble.rejection.hand_count import (
     HandCountTraining,
 )
 from sign_ensemble.rejection.kind_distances import (
-    PARTS,
+    READ_BY,
     KindDistances,
     KindGaussians,
     concatenate_kinds,
@@ -161,7 +161,7 @@ def fit_distance_models(
     if hand_count is None and reference.hand_count_training:
         hand_count = reference.hand_count_training.fit()
     kinds = reference.kind_gaussians()
-    if not gda:
+    if kinds or not gda:
         return DistanceModels(labels_L, third, regional, None, hand_count, kinds)
     fifth_BVD = reference.fifth_BVD
     copies = max(0, min(fifth_BVD.shape[1], MOST_ROWS // len(reference.labels_B)) - 1)
@@ -210,23 +210,22 @@ def mahalanobis_distances(
     features: Features, models: DistanceModels, labels: int
 ) -> tuple[Floats, Floats, KindDistances | None]:
     """Regional Mahalanobis distance (N,), squared distances to all labels by layer (M, N, K), and
-    the distances by fingertips and landmarks, which are the last four layers as well.
+    the distances by fingertips and landmarks, whose discriminants take the layers' place.
     """
     to_some_NL, to_all_N = label_distances(features.third_ND, models.third)
-    layers = [to_some_NL]
-    if models.fifth is not None:
-        layers.append(label_distances(features.fifth_ND, models.fifth)[0])
-    each = [of_all_labels(to_some, models.labels_L, labels) for to_some in layers]
-    kinds = kind_distances(features.of_hand, models.kinds, labels) if models.kinds else None
-    if kinds:
-        each += kinds.to_labels
-    to_labels_MNK = np.stack(each)
     regional_N = regional_distance(
         (features.third_ND, features.fourth_ND),
         models.regional,
         relative_distance(to_some_NL, to_all_N),
     )
-    return regional_N, to_labels_MNK, kinds
+    if models.kinds:
+        kinds = kind_distances(features.of_hand, models.kinds, labels)
+        return regional_N, kinds.in_discriminants_2NK, kinds
+    layers = [to_some_NL]
+    if models.fifth is not None:
+        layers.append(label_distances(features.fifth_ND, models.fifth)[0])
+    each = [of_all_labels(to_some, models.labels_L, labels) for to_some in layers]
+    return regional_N, np.stack(each), None
 
 
 def distances_to_others(
@@ -241,9 +240,9 @@ def distances_to_others(
     signers; ``models`` are those of :func:`models_of_other_signers`, and ``labels`` is K.
     """
     n = len(groups_N)
-    layers = 1 + any(each.fifth is not None for each in models.values())
     with_kinds = all(each.kinds for each in models.values())
-    layers += len(PARTS) * with_kinds
+    with_fifth = any(each.fifth is not None for each in models.values())
+    layers = len(READ_BY) if with_kinds else 1 + with_fifth
     of_kinds = KindDistances.zeros(np.zeros(n, np.int64), labels)
     counts = all(each.hand_count for each in models.values())
     knn_N, regional_N = np.zeros((2, n))

@@ -18,10 +18,7 @@ from sign_ensemble.report.run_results import Results
 
 RAMP = LinearSegmentedColormap.from_list("ramp", [(0.18, 0.56, 0.85, 0.0), (0.18, 0.56, 0.85, 1.0)])
 MOST_NAMES = 40  # labels named along an axis; of more every second, every third, ...
-GDA_INPUTS = (
-    "third layer", "fifth layer", "fingertips", "landmarks", "fingertips' discriminants",
-    "landmarks' discriminants",
-)  # fmt: skip
+GDA_OF_LAYERS, GDA_OF_HANDS = ("third layer", "fifth layer"), ("fingertips", "landmarks")
 FEW_NAMES = 12  # up to as many, every cell of a matrix has its number
 
 
@@ -209,7 +206,8 @@ def member_names(results: Results) -> list[str]:
     if gda["of_members"]:
         of_pixels = [m["trial"] for m in results.members if m["kind"] == "pixels"]
         return [*members, *(f"GDA of {trial}" for trial in of_pixels)]
-    return [*members, *(f"GDA, {name}" for name in GDA_INPUTS[: len(gda["temperatures"])])]
+    inputs = GDA_OF_HANDS if results.rule["joint_scales"] else GDA_OF_LAYERS
+    return [*members, *(f"GDA, {name}" for name in inputs[: len(gda["temperatures"])])]
 
 
 def draw_disagreement(shares: list[list[float]], names: list[str], axes: Axes) -> None:

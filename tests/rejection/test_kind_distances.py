@@ -180,7 +180,7 @@ def test_each_kind_reads_its_own_features(fitted: KindGaussians) -> None:
     other = (LABELS + 1) % 3
     found = kind_distances(hands(LABELS, 1, of_tips=other), fitted, 3)
     shown: dict[Kind, np.ndarray] = {"pixels": other, "landmarks": LABELS}
-    for kind, to_labels in zip(READ_BY, found.to_labels, strict=True):
+    for kind, to_labels in zip(READ_BY * 2, found.to_labels, strict=True):
         assert (to_labels.argmin(1) == shown[kind]).all()
 
 
