@@ -19,9 +19,11 @@ from sign_ensemble.rejection.hand_count import HandCountImages
 
 
 def hand_count_images(prepared: Prepared) -> HandCountImages | None:
-    """Features of the pictures, made if they are missing; None if the detector is not wanted."""
+    """Features of the pictures, made if they are missing; None if the detector is not wanted, and
+    where hands are found and counted in the pictures themselves.
+    """
     config, run = prepared.config, prepared.run
-    if not config.rejection.hand_count_images:
+    if not config.rejection.hand_count_images or "landmarks" in prepared.task.kinds:
         return None
     if not run.hand_count.exists():
         write_hand_count_images(prepared, config.rejection.hand_count_images)
