@@ -307,8 +307,7 @@ class RejectionConfig:
         reference_images: Most training images kept as the reference set; of more, a stratified
             sample is drawn.
         hand_count_images: Images with no hand, with one and with two, each, that are made of every
-            training signer's images to train the hand-count detector; 0 leaves it out, and it is
-            not used with members that read landmarks.
+            training signer's to train the hand-count detector, which only pixels need; 0: none.
         held_out_groups: Groups of a fifth of the labels, each held out of training once, so that
             its images stand for wrong gestures when confidence is fitted; 0 to 5. No network is
             trained for it. 0 leaves confidence without P(in-distribution).
