@@ -98,8 +98,8 @@ def one_case(
     task = prepared.task
     kept = np.setdiff1d(np.arange(len(task.labels)), group)
     learned_N = ~np.isin(task.labels_N, group)
-    whole = reference_set_of(task, np.flatnonzero(learned_N))
-    reference = replace(whole, labels_B=np.searchsorted(kept, whole.labels_B))
+    every = reference_set_of(task, np.flatnonzero(learned_N))
+    reference = replace(every, labels_B=np.searchsorted(kept, every.labels_B))
     parts, labels, folds, copied = [], [], [], []
     for fold in range(task.folds):
         fitted = reference.without(fold).kind_gaussians()
