@@ -16,6 +16,7 @@ from small_runs import settings
 from started_commands import SLOW, Command, finish
 
 from sign_ensemble.data.picture_conditions import CONDITIONS
+from sign_ensemble.rejection.kind_distances import PARTS, READ_BY
 from sign_ensemble.synthetic.picture_set import Picture, Recipe, rendered
 
 SIGNERS, EACH = (1, 2, 3, 4), 3
@@ -77,7 +78,8 @@ def test_two_kinds_of_members_and_the_joint_distance(run_and_words: tuple[Path, 
     rule = json.loads((run / "rule.json").read_text())
     assert rule["ood_score"] == "joint_distance"
     assert rule["vetoes"] == ["knn_distance", "several_hands"]
-    assert set(rule["joint_scales"]) == {"tips", "landmarks", "regional"}
+    assert set(rule["joint_scales"]) == {*PARTS, "regional"}
+    assert rule["gda"] is None or len(rule["gda"]["temperatures"]) == len(READ_BY)
     assert rule["calibration"]["images"] > hands["images"]  # augmented copies are among them
 
 
