@@ -92,7 +92,7 @@ def test_scales_are_of_the_true_label_and_of_images_with_a_hand() -> None:
 
 
 def test_scales_and_back() -> None:
-    scales = JointScales(*(Scale(1.5 * i, 2.0) for i in range(4)), Scale(-3.25, 0.1))
+    scales = JointScales(*(Scale(1.5 * i, 2.0) for i in range(5)))
     written = json.loads(json.dumps(scales.as_dict()))
     assert joint_scales_of(written) == scales
     assert joint_scales_of(None) is None

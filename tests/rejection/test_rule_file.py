@@ -142,9 +142,7 @@ def test_what_hands_add_comes_back_to_the_bit(tmp_path: Path) -> None:
     hands = HandFeatures(rng.uniform(1, 2, (6, count)).astype(np.float16))
     kinds = fit_kind_gaussians(hands, np.arange(6) % 2)
     assert kinds
-    scales = JointScales(
-        *(Scale(0.1 * i, 2 / 3) for i in range(3)), Scale(-1 / 3, 4.0), Scale(7.0, 0.5)
-    )
+    scales = JointScales(*(Scale(-i / 3, 4.0 + i) for i in range(5)))
     of_distances = replace(models().distance_models, kinds=kinds)
     before = replace(models(), distance_models=of_distances, scales=scales)
     copies_C = np.array([False, True, False, True])
