@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,21 +21,16 @@ from shared.results import Results, markdown, protocol_parser, publish, save, st
 from sign_ensemble import metrics
 from sign_ensemble.core.run_folder import RunFolder, cache_of, load_config
 from sign_ensemble.data.feature_cache import CachedFeatures, features_of_rows
-from sign_ensemble.pipeline.out_of_signer import copies_to_calibrate, reference_set_of
+from sign_ensemble.pipeline.held_out_labels import distances_of_kinds
+from sign_ensemble.pipeline.out_of_signer import reference_set_of
 from sign_ensemble.pipeline.preparation import Prepared, prepare
 from sign_ensemble.rejection.conformal import calibration_weights
-from sign_ensemble.rejection.joint_distance import Scale, fit_joint_scales, joint_distance
-from sign_ensemble.rejection.kind_distances import (
-    KindDistances,
-    concatenate_kinds,
-    kind_distances,
-)
-from sign_ensemble.rejection.reference_set import ReferenceSet
+from sign_ensemble.rejection.joint_distance import fit_joint_scales, joint_distance
+from sign_ensemble.rejection.kind_distances import KindDistances, kind_distances
 from sign_ensemble.rejection.rule import accepts_score
 
 NAME, GROUP = "held_out_letters", 5
 Figures = dict[str, float]
-LEVEL = Scale(0.0, 1.0)
 
 
 def without_pixels(kinds: KindDistances) -> KindDistances:
@@ -84,49 +78,32 @@ def groups_of(labels: int, count: int, seed: int) -> list[NDArray[np.int64]]:
     return [np.sort(order[i * GROUP : (i + 1) * GROUP]) for i in range(count)]
 
 
-def measured_to(reference: ReferenceSet, hands: Any, labels: int) -> KindDistances:
-    """Distances of hands to what the reference set shows."""
-    fitted = reference.kind_gaussians()
-    assert fitted is not None
-    return kind_distances(hands, fitted, labels)
-
-
 def one_case(
     prepared: Prepared, shown: CachedFeatures, truth_N: NDArray[np.int64], group: NDArray[np.int64]
 ) -> dict[str, Figures]:
     """Way → figures, for one signer's images (label numbers ``truth_N``) and one group."""
-    task = prepared.task
+    task, asked_for = prepared.task, prepared.config.rejection.target_coverage
     kept = np.setdiff1d(np.arange(len(task.labels)), group)
-    learned_N = ~np.isin(task.labels_N, group)
-    every = reference_set_of(task, np.flatnonzero(learned_N))
+    every = reference_set_of(task, np.flatnonzero(~np.isin(task.labels_N, group)))
     reference = replace(every, labels_B=np.searchsorted(kept, every.labels_B))
-    parts, labels, folds, copied = [], [], [], []
-    for fold in range(task.folds):
-        fitted = reference.without(fold).kind_gaussians()
-        assert fitted is not None
-        for copy, chosen in copies_to_calibrate(prepared).items():
-            rows = chosen[learned_N[chosen] & (task.folds_N[chosen] == fold)]
-            hands = CachedFeatures(task.features, copy).rows(rows).of_hand
-            parts.append(kind_distances(hands, fitted, len(kept)))
-            labels.append(np.searchsorted(kept, task.labels_N[rows]))
-            folds.append(task.folds_N[rows])
-            copied.append(np.full(len(rows), copy > 0))
-    calibration, labels_C = concatenate_kinds(parts), np.concatenate(labels)
-    folds_C, copied_C = np.concatenate(folds), np.concatenate(copied)
-    of_signer = measured_to(reference, shown.rows(np.arange(len(truth_N))).of_hand, len(kept))
+    kinds, rows_C, copied_C = distances_of_kinds(prepared, reference, len(kept))
+    learned = np.flatnonzero(~np.isin(task.labels_N[rows_C], group))
+    calibration, rows_C, copied_C = kinds.rows(learned), rows_C[learned], copied_C[learned]
+    labels_C, folds_C = np.searchsorted(kept, task.labels_N[rows_C]), task.folds_N[rows_C]
+    fitted = reference.kind_gaussians()
+    assert fitted is not None
+    hands = shown.rows(np.arange(len(truth_N))).of_hand
+    of_signer = kind_distances(hands, fitted, len(kept))
     near_N = np.isin(truth_N, group)
     found = {}
     for name, way in WAYS.items():
         of_C, of_N = way(calibration), way(of_signer)
         scales = fit_joint_scales(of_C, np.zeros(1), labels_C)
-        if name in ("pixels alone", "landmarks alone"):  # what is level stays level
-            level = {key: LEVEL for key, scale in vars(scales).items() if scale.median == 0}
-            scales = replace(scales, **level)
         scores_C, scores_N = (joint_distance(of, None, scales).total_N for of in (of_C, of_N))
         for copies in (True, False):
             chosen_C = np.ones(len(copied_C), bool) if copies else ~copied_C
             weights_C = calibration_weights(folds_C[chosen_C], copied_C[chosen_C])
-            accepted_N = accepts_score(scores_N, scores_C[chosen_C], weights_C, 0.95)
+            accepted_N = accepts_score(scores_N, scores_C[chosen_C], weights_C, asked_for)
             title = name if copies else f"{name}; threshold from images as they are"
             found[title] = {
                 "auroc": float(metrics.auroc(scores_N[~near_N], scores_N[near_N])),

@@ -17,7 +17,11 @@ from sign_ensemble.pipeline.out_of_signer import copies_to_calibrate
 from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.rejection.held_out_statistics import HeldOutScores
 from sign_ensemble.rejection.joint_distance import fit_joint_scales, joint_distance
-from sign_ensemble.rejection.kind_distances import concatenate_kinds, kind_distances
+from sign_ensemble.rejection.kind_distances import (
+    KindDistances,
+    concatenate_kinds,
+    kind_distances,
+)
 from sign_ensemble.rejection.reference_set import (
     FITTED_AT_ONCE,
     ReferenceSet,
@@ -80,6 +84,22 @@ def joint_scores(
     """The joint distance of all training images in which a hand was found, and of their augmented
     copies for calibration, to the other signers' images of the labels that are kept.
     """
+    task = prepared.task
+    kinds, rows_N, copies_N = distances_of_kinds(prepared, reference, len(kept))
+    signs = np.flatnonzero(~held_out_N[rows_N])
+    labels = np.searchsorted(kept, task.labels_N[rows_N[signs]])
+    scales = fit_joint_scales(kinds.rows(signs), np.zeros(1), labels)
+    scores = {"joint_distance": joint_distance(kinds, None, scales).total_N}
+    return HeldOutScores(scores, task.folds_N[rows_N], held_out_N[rows_N], copies_N)
+
+
+def distances_of_kinds(
+    prepared: Prepared, reference: ReferenceSet, labels: int
+) -> tuple[KindDistances, NDArray[np.int64], NDArray[np.bool_]]:
+    """Distances of all training images in which a hand was found, and of their augmented copies for
+    calibration, to the other signers' reference images of so many labels; the image of each, and
+    which are copies.
+    """
     task, parts, rows, copies = prepared.task, [], [], []
     folds = np.unique(task.folds_N).tolist()
     fitted_to_others = map_on_threads(
@@ -94,12 +114,7 @@ def joint_scores(
                 continue
             hands = features.rows(of_fold).of_hand
             seen = np.flatnonzero(hands.hands_N > 0)
-            parts.append(kind_distances(hands.rows(seen), fitted, len(kept)))
+            parts.append(kind_distances(hands.rows(seen), fitted, labels))
             rows.append(of_fold[seen])
             copies.append(np.full(len(seen), copy > 0))
-    kinds, rows_N, copies_N = concatenate_kinds(parts), np.concatenate(rows), np.concatenate(copies)
-    signs = np.flatnonzero(~held_out_N[rows_N])
-    labels = np.searchsorted(kept, task.labels_N[rows_N[signs]])
-    scales = fit_joint_scales(kinds.rows(signs), np.zeros(1), labels)
-    scores = {"joint_distance": joint_distance(kinds, None, scales).total_N}
-    return HeldOutScores(scores, task.folds_N[rows_N], held_out_N[rows_N], copies_N)
+    return concatenate_kinds(parts), np.concatenate(rows), np.concatenate(copies)

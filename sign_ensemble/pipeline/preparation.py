@@ -128,27 +128,34 @@ class FoundHands:
     images: int  # training images
     found: int  # with a hand
     mirrored: int  # that are mirrored, since the signer shows the left hand
+    folds: int = 2  # in how many folds there is one
+
+    @property
+    def are_many(self) -> bool:
+        """Whether most images show one."""
+        return self.found >= LEAST_FOUND * self.images
 
     @property
     def are_enough(self) -> bool:
-        """Whether landmarks can be learned from."""
-        return self.found >= LEAST_FOUND * self.images
+        """Whether landmarks can be learned from, whichever fold is left out."""
+        return self.are_many and self.folds > 1
 
     def say(self) -> None:
         """Tell the user."""
         say(f"hands found in {self.found} of {self.images} images; {self.mirrored} are mirrored")
         if not self.are_enough:
+            where = "one fold's images only" if self.are_many else "under half of the images"
             say(
-                "a hand was found in under half of the images: members read pixels alone; if these "
-                "pictures do show hands, say --data.crop none"
+                f"a hand was found in {where}: members read pixels alone; if these pictures do "
+                "show hands, say --data.crop none"
             )
 
 
 def compute_features(
-    config: Config, listed: Manifest, cluster: PendingRay | None
+    config: Config, listed: Manifest, folds_N: NDArray[np.int64], cluster: PendingRay | None
 ) -> tuple[CachedArray, FoundHands | None]:
     """The features of the training images, and what hands were found, if they were looked for;
-    meanwhile Ray may be starting.
+    meanwhile Ray may be starting. ``folds_N`` is each image's fold.
     """
     rows, cache, data = listed.rows("train"), cache_of(config), config.data
     compute: Compute | None = None
@@ -176,7 +183,8 @@ def compute_features(
         with progress("images looked at for hands") as step:
             hands = hands_of_rows(rows, listed.root, data, cache, shown(step), find)
         mirrored_N = mirrored_rows(hands, rows.column("signer").to_pylist(), data)
-        found = FoundHands(len(rows), int(hands.found_N.sum()), int(mirrored_N.sum()))
+        counts = int(hands.found_N.sum()), int(mirrored_N.sum())
+        found = FoundHands(len(rows), *counts, len(np.unique(folds_N[hands.found_N])))
         found.say()
         with progress("features computed") as step:
             about = (rows, listed.root, data, cache, shown(step), compute, hands, mirrored_N)
@@ -205,15 +213,15 @@ def prepare(
     run = open_run(config)
     listed = listed or list_images(config, run)
     rows = listed.rows("train")
-    features, found = compute_features(config, listed, cluster)
-    if found:
-        write_json(run.hands, asdict(found))
-    kinds = kinds_of(config, found)
     labels = tuple(listed.labels)
     labels_N = np.array([labels.index(name) for name in rows.column("label").to_pylist()], np.int64)
     random = config.data.signers == "none"
     signers_N = np.array(["" if random else name for name in rows.column("signer").to_pylist()])
     folds_N, names = fold_of_each(signers_N, labels_N, config.search.folds, config.search.seed)
+    features, found = compute_features(config, listed, folds_N, cluster)
+    if found:
+        write_json(run.hands, asdict(found))
+    kinds = kinds_of(config, found)
     task = Task(features, labels_N, folds_N, names, labels, config.search.seed, kinds=kinds)
     if cluster:
         cluster.wait()  # what it cannot do is refused before the run has files

@@ -11,7 +11,7 @@ own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -240,7 +240,7 @@ def distances_to_others(
     signers; ``models`` are those of :func:`models_of_other_signers`, and ``labels`` is K.
     """
     n = len(groups_N)
-    with_kinds = all(each.kinds for each in models.values())
+    with_kinds = reference.hand_BVD is not None
     with_fifth = any(each.fifth is not None for each in models.values())
     layers = len(READ_BY) if with_kinds else 1 + with_fifth
     of_kinds = KindDistances.zeros(np.zeros(n, np.int64), labels)
@@ -255,8 +255,6 @@ def distances_to_others(
             some = features.rows(rows)
             fifth_ND = some.fifth_ND
             knn_N[rows] = neighbours.distances(fifth_ND, k, groups_N[rows], reference.groups_B)
-            if not with_kinds:
-                fitted = replace(fitted, kinds=None)
             regional_N[rows], to_labels_MNK[:, rows], kinds = mahalanobis_distances(
                 some, fitted, labels
             )
