@@ -27,7 +27,7 @@ MEMBERS = [{"trial": 4, "kind": "pixels"}, {"trial": 1, "kind": "landmarks"}]
         ({"of_members": True, "temperatures": [3.0]}, True, ["GDA of 4"]),
     ],
 )  # fmt: skip
-def test_every_vote_has_a_name(gda: dict[str, Any] | None, hands: bool, names: list[str]) -> None:
+def test_every_vote_has_a_name(gda: Any, hands: bool, names: list[str]) -> None:
     rule = {"gda": gda, "joint_scales": {"tips": {}} if hands else None}
     results = cast(Results, SimpleNamespace(members=MEMBERS, rule=rule))
     assert member_names(results) == ["4", "1 (landmarks)", *names]
