@@ -43,14 +43,14 @@ def protocol_m_run(
     unless it was there already.
 
     Wrong gestures are the signer's digits 3, 4, 5, 7 and 8; 1, which protocol M had too, is the
-    hand of Z.
+    hand of Z. So are other people's, the far set ``foreign-hands``.
     """
     name = f"protocol-m-{signer}"
     command = [
         *TUNE, "--config", "configs/massey.yaml",
         "--data.root", str(data / "massey-asl"), "--data.test_signers", f"[{signer}]",
         "--data.near_labels", "[3,4,5,7,8]",
-        "--evaluate.far", f"foreign-hands={data}/asl-digits/[134578]",
+        "--evaluate.far", f"foreign-hands={data}/asl-digits/[34578]",
         "--run.root", str(runs), "--run.name", name, "--wandb.mode", "disabled", *settings,
     ]  # fmt: skip
     fresh = not (runs / name).exists()

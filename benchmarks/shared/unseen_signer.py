@@ -69,5 +69,5 @@ def images_of_unseen_signer(
         sets[name] = far_images(
             name, settings.images, plain.size, settings.seed, signs[np.sort(picked)]
         )
-    sets["foreign-hands"] = folder_images(f"{data}/asl-digits/[134578]", plain)[0]
+    sets["foreign-hands"] = folder_images(f"{data}/asl-digits/[34578]", plain)[0]
     return sets, truth_N
