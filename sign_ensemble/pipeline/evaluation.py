@@ -26,7 +26,7 @@ from sign_ensemble.pipeline.about import about
 from sign_ensemble.pipeline.answer_rows import in_one_table, rows_of
 from sign_ensemble.pipeline.condition_trial import Taken, condition_tree
 from sign_ensemble.pipeline.metrics_tree import Bootstrap, OodSet, evaluate
-from sign_ensemble.pipeline.preparation import read_images
+from sign_ensemble.pipeline.preparation import read_images, training_folds
 from sign_ensemble.pipeline.report_details import details
 from sign_ensemble.rejection import answers_table
 from sign_ensemble.rejection.ensemble import EnsembleOutput, concatenate_outputs
@@ -168,7 +168,8 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, evaluations: int) -> dic
     best, signers = best_member(predictor), test.column("signer").to_pylist()
     rule, bootstrap = predictor.rule, Bootstrap(settings.bootstrap, settings.seed)
     tree = evaluate(known, labels_N, np.array(signers), ood, rule, best, bootstrap)
-    tree["details"] = details(known, labels_N, ood, rule, best, labels, bootstrap)
+    names = training_folds(config, listed)[2]
+    tree["details"] = details(known, labels_N, ood, rule, best, labels, names, bootstrap)
     pictures = partial(read_images, test, listed.root, config.data)
     kind, paths = answers_table.KNOWN, test.column("path").to_pylist()
     truth = (signers, labels_N)

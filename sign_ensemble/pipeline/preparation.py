@@ -212,12 +212,8 @@ def prepare(
     """
     run = open_run(config)
     listed = listed or list_images(config, run)
-    rows = listed.rows("train")
     labels = tuple(listed.labels)
-    labels_N = np.array([labels.index(name) for name in rows.column("label").to_pylist()], np.int64)
-    random = config.data.signers == "none"
-    signers_N = np.array(["" if random else name for name in rows.column("signer").to_pylist()])
-    folds_N, names = fold_of_each(signers_N, labels_N, config.search.folds, config.search.seed)
+    labels_N, folds_N, names = training_folds(config, listed)
     features, found = compute_features(config, listed, folds_N, cluster)
     if found:
         write_json(run.hands, asdict(found))
@@ -226,6 +222,17 @@ def prepare(
     if cluster:
         cluster.wait()  # what it cannot do is refused before the run has files
     return Prepared(config, run, listed, task)
+
+
+def training_folds(
+    config: Config, listed: Manifest
+) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+    """Label and fold of each of N training images, both (N,), and what the folds are called."""
+    rows, labels = listed.rows("train"), list(listed.labels)
+    labels_N = np.array([labels.index(name) for name in rows.column("label").to_pylist()], np.int64)
+    random = config.data.signers == "none"
+    signers_N = np.array(["" if random else name for name in rows.column("signer").to_pylist()])
+    return labels_N, *fold_of_each(signers_N, labels_N, config.search.folds, config.search.seed)
 
 
 def runs_on_cluster(data: DataConfig) -> bool:

@@ -9,6 +9,7 @@
     ood.{near, far}                    {n, single, ensemble}: all sets of a kind as one, of each
                                        {overconfident, accepted}
     disagreement                       share of known images that two members name differently, M×M
+    threshold.<training signer>        {images, copies}: coverage by a threshold from the others
 
 Failures of the curve are wrong answers on known images and all near images, as in aurc.
 
@@ -37,6 +38,7 @@ from sign_ensemble.pipeline.metrics_tree import (
 from sign_ensemble.rejection.predictor import Answers
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.temperature import tempered
+from sign_ensemble.rejection.threshold_trial import threshold_trial
 
 
 def details(
@@ -46,6 +48,7 @@ def details(
     rule: Rule,
     best: int,
     names: Sequence[str],
+    fold_names: Sequence[str],
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     """The tree above; ``best`` is the member that stands for a single model."""
@@ -84,6 +87,17 @@ def details(
             for kind in dict.fromkeys(each.kind for each in ood.values())
         },
         "disagreement": (known.labels_MN[:, None] != known.labels_MN).mean(-1).tolist(),
+        "threshold": {
+            fold_names[fold.number]: {
+                "images": bootstrap.figure(
+                    partial(metrics.coverage, fold.images), len(fold.images)
+                ),
+                "copies": bootstrap.figure(partial(metrics.coverage, fold.copies), len(fold.copies))
+                if len(fold.copies)
+                else None,
+            }
+            for fold in threshold_trial(rule)
+        },
     }
 
 

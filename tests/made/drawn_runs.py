@@ -38,6 +38,7 @@ from sign_ensemble.search.space import distributions
 LABELS = tuple("abcdefghijklmnopqrstuvwxyz")
 MEMBERS = 5
 FOLDS = ("ada", "ben", "cleo")
+FOLDS = ("ada", "ben", "cleo")
 
 
 def drawn_output(labels_N: np.ndarray, signal: float, rng: np.random.Generator) -> EnsembleOutput:
@@ -157,7 +158,7 @@ def make_run(path: Path, trials: int, sizes: dict[str, tuple[str, int]], seed: i
     assert known is not None
     bootstrap = Bootstrap(50, seed)
     tree = evaluate(known, labels_N, np.array(signers), ood, rule, 0, bootstrap)
-    tree["details"] = details(known, labels_N, ood, rule, 0, LABELS, bootstrap)
+    tree["details"] = details(known, labels_N, ood, rule, 0, LABELS, FOLDS, bootstrap)
     answers_table.write(in_one_table(tables), run.answers)
     tree["evaluations"] = 1
     tree["about"] = {

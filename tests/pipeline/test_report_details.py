@@ -59,7 +59,7 @@ def tree(known: Answers) -> dict[str, Any]:
         "blank": of("far", 0.5, at=6.0),
     }
     bootstrap = Bootstrap(20, 0)
-    return details(known, LABELS, ood, RULE, 0, ("nought", "one"), bootstrap)
+    return details(known, LABELS, ood, RULE, 0, ("nought", "one"), ("ada", "ben"), bootstrap)
 
 
 def test_labels(tree: dict[str, Any]) -> None:
@@ -121,3 +121,14 @@ def test_reliability_before_and_after(tree: dict[str, Any], known: Answers) -> N
         assert sum(each["n"] for each in found["bins"]) == len(LABELS)
         shown = [each["confidence"] for each in found["bins"]]
         assert shown == pytest.approx(np.sort(confidence))
+
+
+def test_each_training_signer_by_the_others_threshold(tree: dict[str, Any]) -> None:
+    """Signers 0 and 1 have the distances 0 to 9 and 10 to 19."""
+    threshold = tree["threshold"]
+    assert list(threshold) == ["ada", "ben"]
+    assert threshold["ada"]["images"]["value"] == 1
+    # ben's 10 lies as far beyond ada's images as ada's 9 beyond the others: p = 2/11 > .1
+    assert threshold["ben"]["images"]["value"] == pytest.approx(0.1)
+    assert threshold["ben"]["images"]["n"] == 10
+    assert threshold["ada"]["copies"] is None
