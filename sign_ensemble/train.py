@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from sign_ensemble.core.command_line import config_of, named_paths, parser_for
 from sign_ensemble.core.console import exit_with, say
 from sign_ensemble.core.process_memory import imports_without_gc
+from sign_ensemble.core.whose_signs import whose_signs
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -27,9 +28,9 @@ def main(arguments: Sequence[str]) -> None:
 
     record = jobs.train(config)
     worst = min(fold["accuracy"] for fold in record.folds)
-    who = "unseen signers" if config.data.signers == "known" else "held-out images"
     say(
-        f"on {who}: nll {record.nll:.4f}, accuracy {record.mean('accuracy'):.3f}, "
+        f"on {whose_signs(config.data.signers).held_out}: nll {record.nll:.4f}, "
+        f"accuracy {record.mean('accuracy'):.3f}, "
         f"in the worst fold {worst:.3f}, ece {record.mean('ece'):.3f}"
     )
 

@@ -14,10 +14,9 @@ from sign_ensemble import __version__
 from sign_ensemble.core.config import Config, EvaluateConfig
 from sign_ensemble.data import manifest
 from sign_ensemble.data.manifest import Manifest
+from sign_ensemble.pipeline.limits_of_data import limits_of_data
 from sign_ensemble.rejection.conformal import resolution
 from sign_ensemble.rejection.predictor import Predictor
-
-NO_PRIOR = "confidence assumes that every image shown is a sign"
 
 
 def about(
@@ -27,7 +26,8 @@ def about(
     rule = predictor.rule
     notes = [
         "intervals: bootstrap over images; they do not say how another signer would fare",
-        rule.in_distribution.words() if rule.in_distribution else NO_PRIOR,
+        rule.confidence_in_words(),
+        *limits_of_data(config, listed),
     ]
     if predictor.models.gda:
         notes.append(predictor.models.gda.words())

@@ -182,6 +182,7 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, evaluations: int) -> dic
     tree["about"]["notes"] += [
         group.words(kind)
         for kind, groups in (("signer", signers), ("label", test.column("label").to_pylist()))
+        if any(groups)  # signers may not be known
         for group in under_covered_groups(known.accepted_N, np.array(groups), rule.target_coverage)
     ]
     if settings.condition_images and config.data.crop == "hand":

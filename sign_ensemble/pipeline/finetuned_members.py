@@ -23,6 +23,7 @@ from sign_ensemble import metrics
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.run_folder import cache_of
 from sign_ensemble.core.storage import StoragePath
+from sign_ensemble.core.whose_signs import whose_signs
 from sign_ensemble.data.feature_cache import hands_of_rows
 from sign_ensemble.data.handedness import mirrored_rows
 from sign_ensemble.data.image_cache import pixels_of_rows
@@ -135,10 +136,11 @@ def build_finetuned(prepared: Prepared, records: Sequence[TrialRecord]) -> None:
 def say_gains(prepared: Prepared, stages: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
     """Figures of each stage's logits (M, N, K), also shown to the user."""
     gains = {stage: gain_of(prepared, logits_MNK) for stage, logits_MNK in stages.items()}
+    whose = whose_signs(prepared.config.data.signers)
     for stage, gain in gains.items():
         say(
-            f"{stage} on unseen signers: nll {gain['nll']:.4f}, accuracy {gain['accuracy']:.3f}, "
-            f"worst signer {gain['worst']:.3f}"
+            f"{stage} on {whose.held_out}: nll {gain['nll']:.4f}, accuracy {gain['accuracy']:.3f}, "
+            f"{whose.worst} {gain['worst']:.3f}"
         )
     return gains
 

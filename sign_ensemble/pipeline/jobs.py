@@ -26,6 +26,7 @@ from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.learning.cluster_resources import check_room, concurrent_trials
 from sign_ensemble.pipeline.evaluation import check_sets, evaluate_run
 from sign_ensemble.pipeline.finetuned_members import build_finetuned
+from sign_ensemble.pipeline.limits_of_data import limits_of_data
 from sign_ensemble.pipeline.members import build_members
 from sign_ensemble.pipeline.preparation import Prepared, list_images, prepare
 from sign_ensemble.pipeline.rule_calibration import build_rule
@@ -84,6 +85,8 @@ def ready(config: Config, run: RunFolder) -> Iterator[tuple[Manifest, PendingRay
             return ends.enter_context(starting_ray(dashboard=config.search.trial == "end-to-end"))
 
         listed = list_images(config, run, begun)
+        for line in limits_of_data(config, listed):
+            say(line)
         yield listed, PendingRay(begun(), check)
 
 

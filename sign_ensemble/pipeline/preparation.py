@@ -20,6 +20,7 @@ from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.ray_cluster import PendingRay, many_nodes
 from sign_ensemble.core.run_folder import RunFolder, cache_of, open_run
+from sign_ensemble.core.whose_signs import of_signers
 from sign_ensemble.data import manifest
 from sign_ensemble.data.feature_cache import Compute, features_of_rows, hands_of_rows
 from sign_ensemble.data.handedness import mirrored_rows
@@ -101,9 +102,10 @@ def list_images(
     manifest.write(listed, run.manifest)
     counts = listed.counts()
     say(
-        f"{counts.get('train', 0)} images of {len(listed.signers('train'))} signers to learn "
-        f"{len(listed.labels)} labels from, {counts.get('test', 0)} of "
-        f"{len(listed.signers('test'))} held out, {counts.get('near', 0)} near, "
+        f"{of_signers(counts.get('train', 0), listed.signers('train'))} to learn "
+        f"{len(listed.labels)} labels from, "
+        f"{of_signers(counts.get('test', 0), listed.signers('test'))} held out, "
+        f"{counts.get('near', 0)} near, "
         f"{counts.get('unused', 0)} unused, {counts.get('set-aside', 0)} set aside"
     )
     if counts["extra"]:

@@ -14,6 +14,7 @@ from scipy.special import softmax
 
 from sign_ensemble.core.atomic_files import read_json
 from sign_ensemble.core.console import say
+from sign_ensemble.core.whose_signs import whose_signs
 from sign_ensemble.learning.task import Kind
 from sign_ensemble.pipeline.finetuned_members import pixel_task
 from sign_ensemble.pipeline.hand_count_pictures import hand_count_images
@@ -159,7 +160,7 @@ def build_rule(prepared: Prepared) -> None:
     if settings.max_error is not None:
         wrong_N = probs_NK.argmax(-1) != labels_N
         rule = with_risk_control(rule, wrong_N, settings.max_error)
-    say(f"rejection rule: {rule.words()}")
+    say(f"rejection rule: {rule.words()}; {rule.confidence_in_words()}")
     models = ScoreModels(
         distance_models=fit_distance_models(reference, gda is not None and not of_members),
         reference_BD=reference.fifth_BVD[:, 0],
@@ -206,7 +207,8 @@ def fitted_gda(
     say(
         gda.words()
         if gda
-        else "GDA predictions are not used: members alone read unseen signers better"
+        else "GDA predictions are not used: members alone read "
+        f"{whose_signs(config.data.signers).held_out} better"
     )
     if not (gda and unseen.finetuned):
         return gda, []

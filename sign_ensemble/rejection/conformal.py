@@ -5,6 +5,8 @@ Letters: N images, C calibration images.
 
 from __future__ import annotations
 
+from math import ceil
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +48,19 @@ def conformal_p(scores_N: Floats, calibration_C: Floats, weights_C: Floats | Non
     above = np.concatenate([np.cumsum(weights[order][::-1])[::-1], [0.0]])
     at_least = above[np.searchsorted(calibration_C[order], scores_N, side="left")]
     return np.minimum((1 + count * at_least) / (count + 1), 1.0)  # sums of weights round
+
+
+def level(alpha: float, images: int) -> float:
+    """The largest p-value to reject at: α, or 1/(n + 1) where n calibration images cannot tell
+    smaller ones. An image beyond every calibration image is then rejected all the same, and a
+    share of 1/(n + 1) of new images with it, not α.
+    """
+    return max(alpha, 1 / (images + 1))
+
+
+def images_needed(alpha: float) -> int:
+    """The fewest calibration images that support α: 1/(n + 1) ≤ α."""
+    return max(1, ceil(1 / alpha - 1 - 1e-9))
 
 
 def neg_log_p(scores_N: Floats, calibration_C: Floats, weights_C: Floats | None = None) -> Floats:

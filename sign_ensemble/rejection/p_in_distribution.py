@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 Floats = NDArray[np.float64]
+EVERY_IMAGE_A_SIGN = "confidence assumes that every image shown is a sign"  # where P is unknown
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from sign_ensemble.rejection import rule_file
 from sign_ensemble.rejection.confidence import confidence
 from sign_ensemble.rejection.ensemble import Ensemble, EnsembleOutput, load_ensemble
 from sign_ensemble.rejection.gda_predictions import ensemble_output
-from sign_ensemble.rejection.rule import Rule, accepts
+from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.score_models import ScoreModels
 from sign_ensemble.rejection.scores import BY_NAME, UNCERTAINTY_SCORE, Scores, all_scores
 
@@ -85,7 +85,7 @@ class Answers:
     # the ensemble's probability of it, given that the image is a sign
     probability_N: NDArray[np.float64]
     confidence_N: NDArray[np.float64]  # probability that it is right, see ``confidence.py``
-    p_values_N: NDArray[np.float64]  # see ``Rule.p_of_tests``
+    p_values_N: NDArray[np.float64]  # see ``Rule.over_shares``
     accepted_N: NDArray[np.bool_]  # whether the image is accepted
     # name of the score that speaks most against the image, also where it is accepted
     deciding_score_N: NDArray[np.str_]
@@ -127,19 +127,19 @@ def answer(output: EnsembleOutput, rule: Rule) -> Answers:
     """Apply the rule."""
     scores, probs_NK = all_scores(output), output.probs_NK
     p_QN = rule.p_of_tests(scores)
-    p_values_N = p_QN.min(0)
-    rejected_N = ~accepts(p_values_N, rule.target_coverage)
+    combined_QN = rule.over_shares(p_QN)
+    rejected_N = ~rule.passes(p_QN)
     uncertain_N = rule.too_uncertain(scores)
     statistics = rule.statistics(scores)
     each = np.stack([*statistics.values()])
-    by_uncertainty_N = (p_QN.argmin(0) == 1) | (uncertain_N & ~rejected_N)
+    by_uncertainty_N = (combined_QN.argmin(0) == 1) | (uncertain_N & ~rejected_N)
     return Answers(
         output=output,
         scores=scores,
         labels_N=probs_NK.argmax(-1),
         probability_N=probs_NK.max(-1),
         confidence_N=confidence(probs_NK, each.max(0), rule.temperature, rule.in_distribution),
-        p_values_N=p_values_N,
+        p_values_N=combined_QN.min(0),
         accepted_N=~(rejected_N | uncertain_N),
         deciding_score_N=np.where(
             by_uncertainty_N, UNCERTAINTY_SCORE, np.array(list(statistics))[each.argmax(0)]

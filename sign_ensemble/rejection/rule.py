@@ -7,7 +7,8 @@
    does.
 3. Uncertainty test: a second test, of the total uncertainty, with its own share of
    α = 1 − target coverage.
-4. An image is accepted if the combined p-value exceeds α.
+4. An image is accepted if the p-value of each test exceeds the test's level: its share of α, or
+   1/(n + 1) where n calibration images cannot support that.
 5. Optional selective risk control: an image that is too uncertain for it is rejected too.
 
 The calibration images are of signers whom the models had not seen, as they are and in augmented
@@ -24,16 +25,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sign_ensemble.rejection.calibration_support import Support
 from sign_ensemble.rejection.conformal import (
     Floats,
     beyond,
     calibration_weights,
     conformal_p,
+    level,
     loo_beyond,
     loo_neg_log_p,
     neg_log_p,
 )
-from sign_ensemble.rejection.p_in_distribution import InDistribution
+from sign_ensemble.rejection.p_in_distribution import EVERY_IMAGE_A_SIGN, InDistribution
 from sign_ensemble.rejection.scores import (
     HAND_COUNT_SCORES,
     UNCERTAINTY_SCORE,
@@ -42,6 +45,7 @@ from sign_ensemble.rejection.scores import (
 )
 from sign_ensemble.rejection.selective_risk_control import RiskControl
 
+ROUNDING = 1e-9  # a p-value that exceeds its level by no more is equal to it
 COUNTED = "several_hands"  # 0 or 1, with no tail to speak of
 ByScore = Mapping[str, Floats]
 
@@ -136,6 +140,10 @@ class Rule:
         second = f", and {UNCERTAINTY_SCORE} as a second test" if self.uncertainty_share else ""
         return f"{self.ood_score} with the vetoes {', '.join(self.vetoes)}{second}"
 
+    def confidence_in_words(self) -> str:
+        """What a confidence assumes of the images shown."""
+        return self.in_distribution.words() if self.in_distribution else EVERY_IMAGE_A_SIGN
+
     def statistics(self, scores: ByScore) -> dict[str, Floats]:
         """See :func:`statistics`."""
         return statistics(scores, self.calibration, self.weights_C)
@@ -148,23 +156,42 @@ class Rule:
         """See :func:`loo_ood_statistic`."""
         return loo_ood_statistic(self.calibration, self.weights_C)
 
+    @property
+    def images(self) -> int:
+        """Calibration images, augmented copies not counted."""
+        return int((~self.copies_C).sum()) if self.copies_C is not None else len(self.groups_C)
+
+    @property
+    def support(self) -> Support:
+        """What target coverage the calibration images support."""
+        return Support(self.images, self.target_coverage, self.uncertainty_share)
+
     def p_of_tests(self, scores: ByScore) -> Floats:
-        """p-value by each test over its share of α, at most 1, (Q, N): OOD, then uncertainty.
+        """p-value by each test, (Q, N): OOD, then uncertainty."""
+        p_N = conformal_p(self.statistic(scores), self.loo_statistic(), self.weights_C)
+        return self._with_uncertainty(p_N, scores)
+
+    def _with_uncertainty(self, p_ood_N: Floats, scores: ByScore) -> Floats:
+        if not self.uncertainty_share:
+            return p_ood_N[None]
+        calibration_C = self.calibration[UNCERTAINTY_SCORE]
+        p_N = conformal_p(scores[UNCERTAINTY_SCORE], calibration_C, self.weights_C)
+        return np.stack([p_ood_N, p_N])
+
+    def over_shares(self, p_QN: Floats) -> Floats:
+        """p-values of the tests over their shares of α, at most 1, (Q, N).
 
         With shares 1 − u and u, p / (1 − u) and p' / u (weighted Bonferroni). The smaller one is
         the combined p-value of "a training label, signed by a new person, read with certainty": at
         most a share α of a new signer's signs is rejected.
         """
-        p_N = conformal_p(self.statistic(scores), self.loo_statistic(), self.weights_C)
-        return self._over_shares(p_N, scores)
+        return np.minimum(p_QN / np.array(self.support.shares)[:, None], 1.0)
 
-    def _over_shares(self, p_ood_N: Floats, scores: ByScore) -> Floats:
-        u = self.uncertainty_share
-        if not u:
-            return p_ood_N[None]
-        calibration_C = self.calibration[UNCERTAINTY_SCORE]
-        p_N = conformal_p(scores[UNCERTAINTY_SCORE], calibration_C, self.weights_C)
-        return np.minimum(np.stack([p_ood_N / (1 - u), p_N / u]), 1.0)
+    def passes(self, p_QN: Floats) -> NDArray[np.bool_]:
+        """Which images pass both tests, by their p-values."""
+        levels_Q = np.array(self.support.levels)
+        passed_N: NDArray[np.bool_] = np.all(p_QN > levels_Q[:, None] + ROUNDING, axis=0)
+        return passed_N
 
     def rejection_score(self, scores: ByScore) -> Floats:
         """−log of the combined p-value, made continuous as by :func:`neg_log_p`; higher = rejected
@@ -186,17 +213,13 @@ class Rule:
     def accepted_calibration(self) -> NDArray[np.bool_]:
         """Which calibration images the two tests accept, each calibrated on the others, (C,)."""
         loo_C = self.loo_statistic()
-        p_C = self._over_shares(conformal_p(loo_C, loo_C, self.weights_C), self.calibration)
-        return accepts(p_C.min(0), self.target_coverage)
-
-
-def accepts(p_values_N: Floats, target_coverage: float) -> NDArray[np.bool_]:
-    """P > 1 − target coverage; what differs from it by rounding alone (1e-9) is equal to it."""
-    return p_values_N > 1 - target_coverage + 1e-9
+        p_C = conformal_p(loo_C, loo_C, self.weights_C)
+        return self.passes(self._with_uncertainty(p_C, self.calibration))
 
 
 def accepts_score(
     scores_N: Floats, calibration_C: Floats, weights_C: Floats, target_coverage: float
 ) -> NDArray[np.bool_]:
     """The same decision by one score alone."""
-    return accepts(conformal_p(scores_N, calibration_C, weights_C), target_coverage)
+    p_N = conformal_p(scores_N, calibration_C, weights_C)
+    return p_N > level(1 - target_coverage, len(calibration_C)) + ROUNDING

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.rejection.rule import Rule, accepts
+from sign_ensemble.rejection.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def threshold_trial(rule: Rule) -> list[LeftOutFold]:
         own_C = rule.groups_C == fold
         others = rule_from(rule, ~own_C)
         own = {name: scores_C[own_C] for name, scores_C in rule.calibration.items()}
-        accepted = accepts(others.p_of_tests(own).min(0), rule.target_coverage)
+        accepted = others.passes(others.p_of_tests(own))
         of_copies = copies_C[own_C]
         found.append(LeftOutFold(int(fold), accepted[~of_copies], accepted[of_copies]))
     return found

@@ -48,18 +48,19 @@ def answer_plots(results: Results) -> Iterator[Plot]:
         "reliability",
         "Reliability",
         "Accuracy on known signs against the ensemble's probability, in bins of equal size; on the "
-        "diagonal the ensemble is calibrated. The temperature comes from training signers; it "
+        "diagonal the ensemble is calibrated. The temperature comes from training images; it "
         "changes confidence, not which images are accepted.",
         partial(draw_reliability, details),
     )
-    yield Plot(
-        "signers",
-        "Each test signer",
-        "Whiskers: 95 % interval over that signer's images.",
-        partial(draw_shares, tree["signers"]),
-        0.9 + 0.42 * len(tree["signers"]),
-        "x",
-    )
+    if any(tree["signers"]):  # their names; the one name is empty where signers are not known
+        yield Plot(
+            "signers",
+            "Each test signer",
+            "Whiskers: 95 % interval over that signer's images.",
+            partial(draw_shares, tree["signers"]),
+            0.9 + 0.42 * len(tree["signers"]),
+            "x",
+        )
     yield Plot(
         "labels",
         "Each label",

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from sign_ensemble.core.console import OUT, say
+from sign_ensemble.core.whose_signs import whose_signs
 
 PER_CENT = "per cent (95 % interval)"
 
@@ -33,8 +34,7 @@ def table_of(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> Tab
 def show_metrics(tree: dict[str, Any]) -> None:
     """The summary: a single model against this ensemble, on known signs and on each OOD set."""
     known, single = tree["known"], tree["single"]
-    unseen = tree["about"]["signers"] == "known"
-    who = "by signers whom the models have not seen" if unseen else "held out at random"
+    who = whose_signs(tree["about"]["signers"]).headline
     rows = [
         [words, percent(single["known"][name]), percent(known[name])]
         for name, words in (

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from sign_ensemble.core.whose_signs import whose_signs
 from sign_ensemble.rejection.answers_table import GALLERIES, KNOWN
 from sign_ensemble.rejection.scores import BY_NAME
 from sign_ensemble.report.plots import Plot
@@ -125,6 +126,7 @@ def rendered(runs: Sequence[Results], plots: Sequence[Mapping[str, Sequence[Show
             "results": results,
             "tree": results.metrics,
             "numbers": Numbers(results),
+            "whose": whose_signs(results.metrics["about"]["signers"]),
             "plots": shown,
             "trials": results.trials[:MOST_TRIALS],
             "params": params_of(results.trials),

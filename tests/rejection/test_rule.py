@@ -20,7 +20,6 @@ from sign_ensemble.rejection.conformal import (
 )
 from sign_ensemble.rejection.rule import (
     Rule,
-    accepts,
     accepts_score,
     loo_ood_statistic,
     loo_veto_excess,
@@ -49,6 +48,11 @@ def rule(more: dict[str, np.ndarray] | None = None, **changed: Any) -> Rule:
         "temperature": 1.0,
     }
     return Rule(**{**values, **changed})
+
+
+def combined(made: Rule, scores: dict[str, np.ndarray]) -> np.ndarray:
+    """p-values of the tests over their shares."""
+    return made.over_shares(made.p_of_tests(scores))
 
 
 def two_tests(n: int = 4, **changed: Any) -> Rule:
@@ -204,7 +208,10 @@ def test_a_p_value_equal_to_alpha_is_rejected(target_coverage: float, n: int) ->
     ranks = range(n + 1, 0, -1)
     assert p == pytest.approx([rank / (n + 1) for rank in ranks], **EXACT)
     in_integers = [100 * rank > (100 - round(100 * target_coverage)) * (n + 1) for rank in ranks]
-    assert accepts(p, target_coverage).tolist() == in_integers
+    one = rule(target_coverage=target_coverage, groups_C=np.arange(n) % 2)
+    assert one.passes(p[None]).tolist() == [
+        fine and rank > 1 for fine, rank in zip(in_integers, ranks, strict=True)
+    ]
 
 
 def test_one_score_decides_in_the_same_way() -> None:
@@ -240,11 +247,11 @@ def test_each_test_has_its_share_of_alpha() -> None:
     both = two_tests()
     # p of the OOD test: 1, 2/5, 1, 1/5 over 3/4; of uncertainty: 1, 1, 2/5, 2/5 over 1/4
     by_hand = [1.0, 8 / 15, 1.0, 4 / 15]
-    assert both.p_of_tests(scores).min(0) == pytest.approx(by_hand, **EXACT)
+    assert combined(both, scores).min(0) == pytest.approx(by_hand, **EXACT)
     swapped = two_tests(uncertainty_share=0.75)  # 4, 8/5, 4, 4/5 and 4/3, 4/3, 8/15, 8/15
-    assert swapped.p_of_tests(scores).min(0) == pytest.approx([1.0, 1.0, 8 / 15, 8 / 15], **EXACT)
-    assert both.p_of_tests(scores).argmin(0).tolist() == [0, 0, 0, 0]
-    assert swapped.p_of_tests(scores).argmin(0).tolist() == [0, 0, 1, 1]
+    assert combined(swapped, scores).min(0) == pytest.approx([1.0, 1.0, 8 / 15, 8 / 15], **EXACT)
+    assert combined(both, scores).argmin(0).tolist() == [0, 0, 0, 0]
+    assert combined(swapped, scores).argmin(0).tolist() == [0, 0, 1, 1]
     alone = two_tests(uncertainty_share=0.0)
     assert alone.p_of_tests(scores).min(0) == pytest.approx([1.0, 2 / 5, 1.0, 1 / 5], **EXACT)
     assert alone.p_of_tests(scores).shape == (1, 4)
@@ -257,7 +264,7 @@ def test_a_higher_rejection_score_has_no_larger_p_value() -> None:
     both = two_tests(60, calibration=calibration, groups_C=np.arange(60) % 5)
     for varied, other in ((OOD, UNCERTAINTY), (UNCERTAINTY, OOD)):
         scores = {KNN: np.zeros(200), varied: rng.normal(size=200), other: np.full(200, -9.0)}
-        rejection_score, p = both.rejection_score(scores), both.p_of_tests(scores).min(0)
+        rejection_score, p = both.rejection_score(scores), combined(both, scores).min(0)
         assert (np.diff(p[np.argsort(rejection_score)]) <= 1e-12).all()
     beyond_all = scores_of(ood=f(0, 0), uncertainty=f(50, 60))
     assert np.diff(both.rejection_score(beyond_all)) > 0  # ranks images of equal p-value
@@ -277,7 +284,7 @@ def test_two_tests_reject_no_more_than_alpha() -> None:
             uncertainty_share=0.5,
         )
         scores = {KNN: np.zeros(21), **{name: values[99:] for name, values in drawn.items()}}
-        rejected.append(1 - accepts(both.p_of_tests(scores).min(0), both.target_coverage).mean())
+        rejected.append(1 - both.passes(both.p_of_tests(scores)).mean())
     assert 0.05 < np.mean(rejected) < 0.1
 
 

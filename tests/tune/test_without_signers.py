@@ -22,8 +22,13 @@ def test_without_signers_the_notes_say_what_that_hides(
     shutil.copytree(signs_folder / "ben" / "bar", stairs)
     more = ("--data.preset=label", "--data.signers=none", "--ensemble.members=folds",
             "--search.folds=2", "--evaluate.far", f"stairs={stairs}")  # fmt: skip
-    finish(start("tune", *settings(home, images, "nobody", 2, *more)))
+    shown = finish(start("tune", *settings(home, images, "nobody", 2, *more)))
     run = home / "nobody"
+    page = (run / "report.html").read_text()
+    for text in (shown, page):
+        assert "people who may be in training too" in " ".join(text.split())
+        for claim in ("have not seen", "never seen", "unseen signer", "new signer"):
+            assert claim not in text
     figures = json.loads((run / "metrics.json").read_text())
     notes = " ".join(figures["about"]["notes"])
     assert "no signers are known" in notes
