@@ -150,3 +150,19 @@ def test_pictures_without_hands_are_read_by_pixels_alone(home: Path, signs_folde
     assert [member["kind"] for member in index["members"]] == ["pixels"]
     rule = json.loads((run / "rule.json").read_text())
     assert (rule["ood_score"], rule["joint_scales"]) == ("regional_mahalanobis", None)
+
+
+def test_two_labels_and_few_images_never_answer_everything(home: Path, hands_folder: Path) -> None:
+    """18 images of three people: a p-value is never below 1/19, and 1/20 is asked for."""
+    run, shown = tuned(home, hands_folder, "few", *HANDS, f"--data.labels=[{','.join(LABELS[:2])}]")
+    told = " ".join(shown.split())
+    assert "18 training images calibrate the rejection rule, and a target coverage of 0.95" in told
+    assert "of 2 labels none can be held out: confidence assumes that every image" in told
+    assert told.index("calibrate the rejection rule") < told.index("trial 0")
+    figures = json.loads((run / "metrics.json").read_text())
+    far = {name: each for name, each in figures["sets"].items() if each["kind"] == "far"}
+    assert len(far) == 6
+    assert {name: each["accepted"]["value"] for name, each in far.items()} == dict.fromkeys(far, 0)
+    notes = " ".join(figures["about"]["notes"])
+    assert "confidence assumes that every image shown is a sign" in notes
+    assert "expect about" in notes
