@@ -175,6 +175,10 @@ def evaluate(
     return {
         **branch(ensemble_method),
         "single": branch(single_method, best=best),
-        "scores": {name: branch(score_method, name=name) for name in known.scores},
+        "scores": {
+            name: branch(score_method, name=name)
+            for name in known.scores
+            if name in rule.calibration
+        },
         "signers": signers,
     }

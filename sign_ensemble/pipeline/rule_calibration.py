@@ -29,6 +29,7 @@ from sign_ensemble.pipeline.out_of_signer import (
 )
 from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.rejection import rule_file
+from sign_ensemble.rejection.calibration_support import Support
 from sign_ensemble.rejection.conformal import calibration_weights
 from sign_ensemble.rejection.ensemble import EnsembleOutput, load_ensemble
 from sign_ensemble.rejection.gda_predictions import (
@@ -45,12 +46,15 @@ from sign_ensemble.rejection.reference_set import (
     concatenate_distances,
     fit_distance_models,
 )
-from sign_ensemble.rejection.rule import COUNTED, Rule
+from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.score_models import ScoreModels
 from sign_ensemble.rejection.scores import UNCERTAINTY_SCORE, all_scores, max_prob
 from sign_ensemble.rejection.selective_risk_control import learn_then_test
 from sign_ensemble.rejection.temperature import fit_temperature
 from sign_ensemble.search.records import out_of_fold, read_records
+
+# share of what the OOD test may reject that may go to signs whose hand is not found
+MISSED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -145,10 +149,12 @@ def build_rule(prepared: Prepared) -> None:
         scales = fit_joint_scales(unseen.distances.kinds, unseen.distances.regional_N, labels_N)
     output = unseen.output(gda, scales)
     probs_NK, scores = output.probs_NK, all_scores(output)
+    first = Support(len(task.labels_N), settings.target_coverage, settings.uncertainty_share)
+    most_without = MISSED_SHARE * first.levels[0]
     rule = Rule(
         target_coverage=settings.target_coverage,
         uncertainty_share=settings.uncertainty_share,
-        calibration=trusting_counts(scores),
+        calibration=counts_of_one_hand(scores, unseen.are_copies_N, most_without),
         groups_C=folds_N,
         single_C=max_prob(softmax(unseen.logits_MNK[unseen.single].astype(np.float64), -1)),
         temperature=fit_temperature(probs_NK, labels_N, weights_N),
@@ -172,14 +178,20 @@ def build_rule(prepared: Prepared) -> None:
     rule_file.save(rule, models, run.rule)
 
 
-def trusting_counts(scores: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
-    """The scores of the calibration images, each of which shows one hand: where several were found
-    in one, the detector erred, and several hands in another picture must speak against it all the
-    same.
+def counts_of_one_hand(
+    scores: Mapping[str, NDArray[np.float64]], copies_C: NDArray[np.bool_], most_without: float
+) -> dict[str, NDArray[np.float64]]:
+    """The scores of the calibration images, each of which shows one hand.
+
+    Where several were found in one, the networks erred, and several hands in another picture must
+    speak against it all the same. Where none was found, the image is one that the veto rejects; if
+    these are more than a share ``most_without`` of the images, there is no such veto.
     """
     found = dict(scores)
-    if COUNTED in found:
-        found[COUNTED] = np.zeros(len(found[COUNTED]))
+    if "several_hands" in found:
+        found["several_hands"] = np.zeros(len(found["several_hands"]))
+        if found["hand_not_found"][~copies_C].mean() > most_without:
+            del found["hand_not_found"]
     return found
 
 

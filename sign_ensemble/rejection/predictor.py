@@ -117,9 +117,9 @@ class Answers:
         if self.accepted_N[i]:
             return ""
         name, hands_N = str(self.deciding_score_N[i]), self.output.hands_N
-        why = BY_NAME[name].reason
         if name == "joint_distance" and hands_N is not None and not hands_N[i]:
-            why = "no hand was found"
+            name = "hand_not_found"  # there is nothing that a distance could be of
+        why = BY_NAME[name].reason
         return f"{why} ({self.votes(i, labels)})"
 
 

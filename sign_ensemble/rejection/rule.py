@@ -2,9 +2,9 @@
 
 1. OOD test: the joint distance of an image (where hands are not used, its regional Mahalanobis
    distance), as −log of its conformal p-value on calibration images.
-2. Vetoes: kNN distance, no hand, two hands, several hands found. Each says nothing about an image
-   that scores no higher than the highest calibration image, and raises the statistic of one that
-   does.
+2. Vetoes: kNN distance, no hand, two hands, and what MediaPipe's networks count: no hand found,
+   several found. Each says nothing about an image that scores no higher than the highest
+   calibration image (counts: than one hand), and raises the statistic of one that does.
 3. Uncertainty test: a second test, of the total uncertainty, with its own share of
    α = 1 − target coverage.
 4. An image is accepted if the p-value of each test exceeds the test's level: its share of α, or
@@ -38,6 +38,7 @@ from sign_ensemble.rejection.conformal import (
 )
 from sign_ensemble.rejection.p_in_distribution import EVERY_IMAGE_A_SIGN, InDistribution
 from sign_ensemble.rejection.scores import (
+    COUNTED_SCORES,
     HAND_COUNT_SCORES,
     UNCERTAINTY_SCORE,
     ood_score_among,
@@ -46,35 +47,28 @@ from sign_ensemble.rejection.scores import (
 from sign_ensemble.rejection.selective_risk_control import RiskControl
 
 ROUNDING = 1e-9  # a p-value that exceeds its level by no more is equal to it
-COUNTED = "several_hands"  # 0 or 1, with no tail to speak of
 ByScore = Mapping[str, Floats]
 
 
 def veto_excess(name: str, scores_N: Floats, calibration_C: Floats) -> Floats:
     """How strongly a veto speaks against each image, nats; 0 unless the score is beyond all
-    calibration images.
+    calibration images, or counts something else than one hand.
 
-    :func:`beyond`; hand-count scores and "several hands" start at log(C + 1), the neg_log_p of an
-    image that no calibration image equals, since their tails say little about how wrong a picture
-    is.
+    :func:`beyond`; hand-count scores and counts start at log(C + 1), the neg_log_p of an image that
+    no calibration image equals, since their tails say little about how wrong a picture is.
     """
-    if name == COUNTED:
-        excess_N = np.maximum(scores_N - calibration_C.max(), 0.0)
-    else:
-        excess_N = beyond(scores_N, calibration_C)
+    excess_N = scores_N if name in COUNTED_SCORES else beyond(scores_N, calibration_C)
     return _with_start(name, excess_N, len(calibration_C) + 1)
 
 
 def loo_veto_excess(name: str, calibration_C: Floats) -> Floats:
     """Leave-one-out :func:`veto_excess` of the calibration images, (C,)."""
-    excess_C = loo_beyond(calibration_C)
-    if name == COUNTED:
-        excess_C = (excess_C > 0).astype(float)
+    excess_C = calibration_C if name in COUNTED_SCORES else loo_beyond(calibration_C)
     return _with_start(name, excess_C, len(calibration_C))
 
 
 def _with_start(name: str, excess_N: Floats, images: int) -> Floats:
-    if name not in (*HAND_COUNT_SCORES, COUNTED):
+    if name not in (*HAND_COUNT_SCORES, *COUNTED_SCORES):
         return excess_N
     return np.where(excess_N > 0, np.log(images) + excess_N, 0.0)
 

@@ -24,7 +24,8 @@ Scores = NDArray[np.float64]
 OOD_SCORES = ("joint_distance", "regional_mahalanobis")  # the first that there is is tested
 UNCERTAINTY_SCORE = "total_uncertainty"
 HAND_COUNT_SCORES = ("no_hand", "two_hands")
-VETOES = ("knn_distance", *HAND_COUNT_SCORES, "several_hands")
+COUNTED_SCORES = ("hand_not_found", "several_hands")  # 0 or 1, by MediaPipe's networks
+VETOES = ("knn_distance", *HAND_COUNT_SCORES, *COUNTED_SCORES)
 
 
 def entropy(probs_K: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -83,7 +84,12 @@ def of_hands(output: EnsembleOutput, name: str) -> Scores:
     """
     if output.joint_N is None or output.hands_N is None:
         raise ValueError(f"{name}: hands are not used")
-    return output.joint_N if name == "joint_distance" else (output.hands_N > 1).astype(float)
+    hands_N = output.hands_N
+    return {
+        "joint_distance": output.joint_N,
+        "hand_not_found": (hands_N == 0).astype(float),
+        "several_hands": (hands_N > 1).astype(float),
+    }[name]
 
 
 def hand_count_score(output: EnsembleOutput, name: str) -> Scores:
@@ -162,6 +168,15 @@ SCORES = (
         "two hands at once",
         "hand-count detector",
         lambda output: hand_count_score(output, "two_hands"),
+    ),
+    Score(
+        "hand_not_found",
+        "hand not found",
+        "veto",
+        "Whether MediaPipe's networks find no hand; not used where they miss many training hands.",
+        "no hand was found",
+        "hands",
+        lambda output: of_hands(output, "hand_not_found"),
     ),
     Score(
         "several_hands",

@@ -80,18 +80,19 @@ def test_one_kind_has_no_split() -> None:
     assert scores.disagreement_between(one) == pytest.approx([0], **CLOSE)
 
 
-def test_several_hands_and_the_joint_distance() -> None:
+def test_hands_counted_and_the_joint_distance() -> None:
     probs = np.full((3, 4, 2), 0.5)
     plain = output(probs, ("pixels",) * 3, [1, 1, 1])
     known = replace(plain, hands_N=np.array([0, 1, 2, 3]), joint_N=np.array([2.0, -1.0, 0.5, 0.0]))
     found = all_scores(known)
     assert found["several_hands"].tolist() == [0, 0, 1, 1]
+    assert found["hand_not_found"].tolist() == [1, 0, 0, 0]
     assert found["joint_distance"].tolist() == [2, -1, 0.5, 0]
     assert ood_score_among(found) == "joint_distance"
-    assert vetoes_among(found) == ("knn_distance", "several_hands")
+    assert vetoes_among(found) == ("knn_distance", "hand_not_found", "several_hands")
     without = all_scores(plain)
     assert ood_score_among(without) == "regional_mahalanobis"
     assert vetoes_among(without) == ("knn_distance",)
-    for name in ("several_hands", "joint_distance"):
+    for name in ("hand_not_found", "several_hands", "joint_distance"):
         with pytest.raises(ValueError, match=f"{name}: hands are not used"):
             BY_NAME[name].of(plain)

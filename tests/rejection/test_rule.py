@@ -26,7 +26,7 @@ from sign_ensemble.rejection.rule import (
     ood_statistic,
     veto_excess,
 )
-from sign_ensemble.rejection.scores import HAND_COUNT_SCORES, VETOES
+from sign_ensemble.rejection.scores import HAND_COUNT_SCORES
 from sign_ensemble.rejection.selective_risk_control import RiskControl
 
 EXACT: dict[str, Any] = {"abs": 1e-12, "rel": 0}
@@ -153,12 +153,15 @@ def test_p_values_at_the_ends() -> None:
 
 @pytest.mark.parametrize("n", [39, 99])
 def test_the_ood_test_keeps_its_share_with_all_vetoes(n: int) -> None:
-    """2,000 draws of exchangeable images, five related scores: at most 5 % have p ≤ 0.05."""
+    """2,000 draws of exchangeable images, four related scores and one hand in fifty that is not
+    found: at most 5 % have p ≤ 0.05.
+    """
     rng = np.random.default_rng(n)
     weights, rejected = np.full(n, 1 / n), 0
     for _ in range(2000):
-        drawn = (0.6 * rng.normal(size=(n + 1, 1)) + rng.normal(size=(n + 1, 5))).T
-        scores = dict(zip((OOD, *VETOES), drawn, strict=True))
+        drawn = (0.6 * rng.normal(size=(n + 1, 1)) + rng.normal(size=(n + 1, 4))).T
+        scores = dict(zip((OOD, KNN, *HAND_COUNT_SCORES), drawn, strict=True))
+        scores["hand_not_found"] = (rng.random(n + 1) < 0.02).astype(float)
         calibration = {name: values[:n] for name, values in scores.items()}
         new = ood_statistic({k: v[n:] for k, v in scores.items()}, calibration, weights)
         loo = loo_ood_statistic(calibration, weights)
@@ -181,6 +184,15 @@ def test_the_joint_distance_is_tested_where_hands_are_used() -> None:
     # more than the log 5 + 1 of several hands
     p = [1.0, 1 / 5, (1 + 4 / 6) / 5]
     assert of_hands.p_of_tests(scores).min(0) == pytest.approx(p, **EXACT)
+
+
+def test_a_hand_that_is_not_found_counts_in_calibration_too() -> None:
+    # C = 4, one calibration image without a hand: log 4 + 1 among the others, a new one log 5 + 1
+    missed = {"joint_distance": f(1, 2, 3, 4), "hand_not_found": f(0, 0, 1, 0)}
+    of_hands = rule({**missed, KNN: np.zeros(4)}, groups_C=np.arange(4))
+    assert of_hands.loo_statistic()[2] == pytest.approx(log(4) + 1, **EXACT)
+    scores = {"joint_distance": f(0, 0), "hand_not_found": f(0, 1), KNN: f(0, 0)}
+    assert of_hands.statistic(scores) == pytest.approx([0, log(5) + 1], **EXACT)
 
 
 def test_images_and_their_copies_weigh_the_same() -> None:

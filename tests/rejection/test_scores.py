@@ -217,7 +217,7 @@ def test_scores_that_need_what_is_missing_are_left_out() -> None:
         return {score.name for score in SCORES if score.needs == what}
 
     assert needing("hand-count detector") == set(scores.HAND_COUNT_SCORES)
-    assert needing("hands") == {"joint_distance", "several_hands"}
+    assert needing("hands") == {"joint_distance", "hand_not_found", "several_hands"}
     assert needing("both kinds") == set(BETWEEN_AND_WITHIN)
     both = of_both_kinds(TWO)
     for output, missing in (
