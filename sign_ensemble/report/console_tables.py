@@ -34,7 +34,7 @@ def show_metrics(tree: dict[str, Any]) -> None:
     """The summary: a single model against this ensemble, on known signs and on each OOD set."""
     known, single = tree["known"], tree["single"]
     unseen = tree["about"]["signers"] == "known"
-    who = "by signers whom the models have not seen" if unseen else "held out at random"
+    who = "by signers whom the models have not seen" if unseen else "held out, whoever signs"
     rows = [
         [words, percent(single["known"][name]), percent(known[name])]
         for name, words in (
