@@ -83,7 +83,7 @@ def training_of(run: RunFolder, listed: Manifest) -> Training:
     rows, labels = listed.rows("train"), tuple(listed.labels)
     labels_N = np.array([labels.index(name) for name in rows.column("label").to_pylist()])
     signers_N = np.array(rows.column("signer").to_pylist())
-    folds_N, names = fold_of_each(signers_N, labels_N, config.search.folds, config.search.seed)
+    folds_N, names = fold_of_each(signers_N, config.search.folds)
     features = features_of_rows(rows, listed.root, config.data, cache_of(config))
     plain = replace(config.data, crop="none", augmentations=0)
     pictures = features_of_rows(rows, listed.root, plain, cache_of(config))

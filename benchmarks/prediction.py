@@ -53,6 +53,7 @@ from sign_ensemble.rejection.scores import all_scores, max_prob
 
 BLOCK, SIDE, MEMBERS = 512, 224, 5
 LABELS = tuple("abcdefghijklmnopqrstuvwxyz")
+FOLDS = ("ada", "ben", "cleo")
 BASE = "convolutions alone"
 RATIOS = {
     "one member": ("one member", BASE),
@@ -181,7 +182,7 @@ def figures(output: EnsembleOutput, predictor: Predictor) -> float:
     bootstrap = Bootstrap(EvaluateConfig().bootstrap, 0)
     began = time.perf_counter()
     evaluate(known, labels_N, np.array(["ada"] * half), ood, predictor.rule, 0, bootstrap)
-    details(known, labels_N, ood, predictor.rule, 0, LABELS, bootstrap)
+    details(known, labels_N, ood, predictor.rule, 0, LABELS, FOLDS, bootstrap)
     return time.perf_counter() - began
 
 

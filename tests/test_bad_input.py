@@ -148,6 +148,18 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
         ["--data.root={signs}", "--data.labels=[bar, disc]", "--data.near_labels=[bar]"],
         ["data.labels", "data.near_labels", "bar"],
     ),
+    "far label unknown": (
+        ["--data.root={signs}", "--data.far_labels=[q]"],
+        ["data.far_labels names q", "bar, cross, disc, triangle, wave"],
+    ),
+    "label near and far": (
+        ["--data.root={signs}", "--data.near_labels=[bar]", "--data.far_labels=[bar, wave]"],
+        ["data.near_labels and data.far_labels both name bar"],
+    ),
+    "far name taken by a far label": (
+        ["--data.root={signs}", "--data.far_labels=[wave]", "--evaluate.far", "wave={signs}"],
+        ["evaluate.far", "wave is taken"],
+    ),
     "table without signer": (
         ["--data.table={place}/no-signer.csv"],
         ["data.table is {place}/no-signer.csv", "lacks the column signer"],
@@ -171,7 +183,7 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "YAML missing": (["--config={place}/no.yaml"], ["config", "{place}/no.yaml"]),
     "choice unknown": (["--data.preset=other"], ["data.preset", "other", "signer-label"]),
     "stage unknown": (["--until=lunch"], ["--until", "lunch", "search"]),
-    "name is a truth value": (["--data.test_signers=[true]"], ["data.test_signers", "quotes"]),
+    "name is a list": (["--data.test_signers=[[a]]"], ["data.test_signers", "['a'] is not a name"]),
     "more members than trials": (
         ["--search.trials=2", "--ensemble.size=3"],
         ["ensemble.size is 3", "search.trials, which is 2"],

@@ -2,34 +2,112 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_type_hints
 
-from jsonargparse import ArgumentParser, Namespace
+import yaml
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 from jsonargparse.typing import register_type
 
-from sign_ensemble.core.config import Config, Name
+from sign_ensemble.core.config import Config
 from sign_ensemble.core.config_checks import check, check_job_paths
+from sign_ensemble.core.names import Name
 
 NAMED_PATHS = ("--evaluate.near", "--evaluate.far")
 
 
 def name_of(value: Any) -> Name:
-    """A name from a YAML text or number; booleans and null are refused."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise ValueError(f"{value!r} is not a name; put it in quotes")
+    """A name from text."""
+    if not isinstance(value, str) or not Name(value):
+        raise ValueError(f"{value!r} is not a name")
     return Name(value)
 
 
 register_type(Name, serializer=str, deserializer=name_of, type_check=lambda v, t: type(v) is t)
 
 
+def is_text(hint: Any) -> bool:
+    """Whether a setting's type is text or made of texts."""
+    return hint in (str, Name) or any(map(is_text, get_args(hint)))
+
+
+HINTS = [
+    (f"--{group}.{key}", hint)
+    for group, settings in vars(Config()).items()
+    for key, hint in get_type_hints(type(settings)).items()
+    if is_text(hint)
+]
+TEXTS = {flag.split(".")[1] for flag, _ in HINTS}  # settings that are text or made of it
+LISTS = {flag for flag, hint in HINTS if Name in get_args(hint) or list[Name] in get_args(hint)}
+
+
+def quote(node: yaml.Node, inside: bool = True) -> None:
+    """Make every scalar a text as it was typed; a null that is not ``inside`` a list stays null."""
+    if isinstance(node, yaml.ScalarNode):
+        if inside or node.tag != "tag:yaml.org,2002:null":
+            node.tag, node.style = "tag:yaml.org,2002:str", '"'
+    else:
+        for part in node.value:
+            for each in part if isinstance(part, tuple) else (part,):
+                quote(each)
+
+
+def quote_texts(node: yaml.Node | None) -> bool:
+    """Quote the values of all settings that are text, and say whether there was one."""
+    found = False
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value in TEXTS:
+                quote(value, inside=False)
+                found = True
+            else:
+                found |= quote_texts(value)
+    return found
+
+
+READ_YAML = get_loader("yaml")
+
+
+def read_yaml(text: str) -> Any:
+    """YAML in which texts are what was typed: a signer ``01`` is no number, a label ``no`` no truth
+    value.
+    """
+    node = yaml.compose(text, yaml.SafeLoader)
+    return READ_YAML(yaml.serialize(node, allow_unicode=True) if quote_texts(node) else text)
+
+
+set_loader("yaml", read_yaml, exceptions=(yaml.YAMLError,))
+
+
+def quoted(argument: str) -> str:
+    """A list of names, given as YAML, with its names in quotes; anything else as it is."""
+    try:
+        names = yaml.load(argument, yaml.BaseLoader)
+    except yaml.YAMLError:
+        return argument
+    return json.dumps(names, ensure_ascii=False) if isinstance(names, list) else argument
+
+
 class Parser(ArgumentParser):
     """A parser whose errors are one line after ``error:``, with exit code 2."""
 
     _file = ""
+
+    def parse_args(  # type: ignore[override]  # as in jsonargparse
+        self, args: Sequence[str] | None = None, *rest: Any, **more: Any
+    ) -> Namespace:
+        """As ArgumentParser's; names are what was typed."""
+        given = list(sys.argv[1:] if args is None else args)
+        for i, argument in enumerate(given):
+            flag, equals, value = argument.partition("=")
+            if flag.removesuffix("+") in LISTS and equals:
+                given[i] = f"{flag}={quoted(value)}"
+            elif i and given[i - 1].removesuffix("+") in LISTS:
+                given[i] = quoted(argument)
+        return super().parse_args(given, *rest, **more)
 
     def parse_path(self, path: Any, *rest: Any, **more: Any) -> Namespace:
         """As ArgumentParser's; errors name the file."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Optional, get_args
 
+from sign_ensemble.core.names import Name
 from sign_ensemble.core.number_ranges import (
     Count,
     CountOrZero,
@@ -29,10 +30,6 @@ Condition = Literal[  # a way of taking a picture otherwise, see docs/hands.md
 ]  # fmt: skip
 
 
-class Name(str):
-    """A label's or signer's name. Where YAML reads a number (``[5]``), the name is its digits."""
-
-
 @dataclass(frozen=True)
 class DataConfig:
     """The images and who signed them.
@@ -50,11 +47,13 @@ class DataConfig:
         labels: The labels to learn; null learns every label found.
         near_labels: Labels never learned; the test signers' images of them are the near OOD set
             "wrong-gesture".
-        signers: ``known`` demands a signer for every image. ``none`` accepts images without
-            signers: folds are then random, and the metrics say nothing about new people.
+        far_labels: Labels of images that show no sign (Kaggle's ``nothing``), never learned; the
+            test signers' images of each are a far OOD set.
+        signers: ``known`` demands a signer for every image. ``none`` accepts images without: each
+            label's files are then split in their order, and metrics say nothing about new people.
         test_signers: Names of the signers held out for the final evaluation.
-        test_share: Share of signers (of images if signers is none) held out when test_signers is
-            empty. 0.25 leaves two or more training signers in sets of three or more.
+        test_share: Share of signers (of each label's files, the last, if signers is none) held out
+            when test_signers is empty. 0.25 leaves two or more training signers of three or more.
         seed: Seed for drawing the held-out signers of test_share.
         size: Side in pixels of the square network input. AlexNet was trained on 224.
         crop: What AlexNet sees: the square around the ``hand`` that MediaPipe's networks find (the
@@ -84,6 +83,7 @@ class DataConfig:
     extra_signers: Optional[str] = None
     labels: Optional[list[Name]] = None
     near_labels: list[Name] = field(default_factory=list)
+    far_labels: list[Name] = field(default_factory=list)
     signers: Literal["known", "none"] = "known"
     test_signers: list[Name] = field(default_factory=list)
     test_share: ShareBetween = 0.25

@@ -31,7 +31,7 @@ PEOPLE = WhoseSigns(
 )
 IMAGES = WhoseSigns(
     "held-out images",
-    "held out at random, of people who may be in training too (signers are not known)",
+    "held out, by people who may be in training too (signers are not known)",
     "further signs of the same people",
     "shares of the training images",
     "worst share",

@@ -15,15 +15,19 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from sign_ensemble.core.atomic_files import atomic_write, local_copy_of
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.names import differing_by_case, listed
 from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.data.images import SetAside, decode_rgb, read_file
+from sign_ensemble.data.near_twins import SIDE, near_twins, thumbnail_of
 from sign_ensemble.data.sources import Row, find, find_extra
 from sign_ensemble.data.splits import SPLITS, Split, assign, assign_extra, without_duplicates
 
@@ -41,7 +45,7 @@ SCHEMA = pa.schema(
         ("mtime_ns", pa.int64()),
     ]
 )
-_IN_USE: tuple[Split, ...] = ("train", "extra", "test", "near")
+_IN_USE: tuple[Split, ...] = ("train", "extra", "test", "near", "far")
 _METADATA_KEY = b"sign_ensemble.manifest"
 
 
@@ -54,6 +58,7 @@ class Manifest:
     table: pa.Table
     root: Path  # absolute folder that relative paths start from
     other_files: int = 0  # files seen that are no images
+    near_twins: int | None = None  # test images with a near twin in training; None: not compared
 
     def rows(self, *splits: Split) -> pa.Table:
         """Rows of one or more splits, in the table's order."""
@@ -76,7 +81,7 @@ class Manifest:
     @cached_property
     def sha256(self) -> str:
         """Hex digest of path, label, signer, split and sha256 of the rows in use (train, extra,
-        test, near).
+        test, near, far).
         """
         columns = self.rows(*_IN_USE).select(["path", "label", "signer", "split", "sha256"])
         lines = sorted(json.dumps(list(row.values())) for row in columns.to_pylist())
@@ -96,28 +101,74 @@ def build(data: DataConfig, progress: Callable[[int, int], None] | None = None) 
     assign_extra(extra, assign(sources.rows, data), data)
 
     rows: list[Row] = []
+    thumbnails: list[NDArray[np.uint8]] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         read_one = partial(_read_image, root=sources.root, data=data)
-        for row in pool.map(read_one, [*sources.rows, *extra]):
+        for row, thumbnail in pool.map(read_one, [*sources.rows, *extra]):
             rows.append(row)
+            thumbnails.append(thumbnail)
             if progress is not None:
                 progress(len(rows), len(sources.rows) + len(extra))
     rows, own = without_duplicates(rows), len(sources.rows)
     learned = assign(rows[:own], data)
     rows = learned + assign_extra(rows[own:], learned, data)
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
-    return Manifest(table, sources.root, sources.other_files)
+    labels, splits = [row.label for row in rows], [row.split for row in rows]
+    twins = near_twins(np.stack(thumbnails), labels, splits)
+    return Manifest(table, sources.root, sources.other_files, twins)
+
+
+def twins_in_words(manifest: Manifest) -> list[str]:
+    """A sentence on near twins; none where they were not compared, or signers are known and no test
+    image has one.
+    """
+    found, test = manifest.near_twins, manifest.counts()["test"]
+    if found is None or not (found or manifest.signers("test") == [""]):
+        return []
+    words = f"{found} of {test} test images ({found / test:.0%}) have a near twin in training"
+    if not found:
+        return [words]
+    return [f"{words}, nearly the same picture: on these the figures show memory, not skill"]
 
 
 def gaps(manifest: Manifest) -> list[str]:
-    """A sentence for each train or test signer without images of some learned labels."""
+    """Sentences on labels and signers: which labels are in no use and why, which names differ only
+    by capital letters, and which learned labels a train or test signer does not show.
+    """
+    return [*_dropped(manifest), *_spellings(manifest), *_not_shown(manifest)]
+
+
+def _dropped(manifest: Manifest) -> list[str]:
+    """A sentence for each reason for which labels are in no use."""
+    used = set(manifest.rows(*_IN_USE)["label"].to_pylist())
+    columns = manifest.table.select(["label", "split", "reason"]).to_pydict()
+    labels: dict[str, list[str]] = defaultdict(list)  # of each reason, a label per image
+    for label, split, reason in zip(*columns.values(), strict=True):
+        if label and label not in used:
+            labels["set aside" if split == "set-aside" else reason].append(label)
+    return [
+        f"not used, {len(of)} images labelled {listed(set(of))}: {reason}"
+        for reason, of in sorted(labels.items())
+    ]
+
+
+def _spellings(manifest: Manifest) -> list[str]:
+    """A sentence for each group of labels or signers whose names differ only by capital letters."""
+    return [
+        f"{column}s {' and '.join(names)} differ only by capital letters and are taken for several"
+        for column in ("label", "signer")
+        for names in differing_by_case(set(manifest.table[column].to_pylist()))
+    ]
+
+
+def _not_shown(manifest: Manifest) -> list[str]:
     shown: dict[str, set[str]] = defaultdict(set)
     rows = manifest.rows("train", "test")
     for signer, label in zip(rows["signer"].to_pylist(), rows["label"].to_pylist(), strict=True):
         shown[signer].add(label)
     labels = manifest.labels
     return [
-        f"signer {signer} has no image of: {', '.join(missing)}"
+        f"signer {signer} has no image of: {listed(missing)}"
         for signer in sorted(shown)
         if signer and (missing := [label for label in labels if label not in shown[signer]])
     ]
@@ -138,7 +189,13 @@ def changed(manifest: Manifest) -> list[str]:
 
 def write(manifest: Manifest, path: StoragePath) -> None:
     """Write the Parquet file atomically."""
-    about = json.dumps({"root": str(manifest.root), "other_files": manifest.other_files})
+    about = json.dumps(
+        {
+            "root": str(manifest.root),
+            "other_files": manifest.other_files,
+            "near_twins": manifest.near_twins,
+        }
+    )
     table = manifest.table.replace_schema_metadata({_METADATA_KEY: about.encode()})
     with atomic_write(path) as temporary:
         pa.parquet.write_table(table, temporary)
@@ -161,22 +218,26 @@ def read(path: StoragePath) -> Manifest:
         raise UserError(f"{path} is not a manifest: it was not written by this package") from error
     if not table.schema.equals(SCHEMA):
         raise UserError(f"{path} is not a manifest of this version: its columns differ")
-    return Manifest(table.replace_schema_metadata(None), Path(about["root"]), about["other_files"])
+    table = table.replace_schema_metadata(None)
+    return Manifest(table, Path(about["root"]), about["other_files"], about.get("near_twins"))
 
 
-def _read_image(row: Row, root: Path, data: DataConfig) -> Row:
-    """The row with its file's properties, or with the reason why it cannot be used."""
+def _read_image(row: Row, root: Path, data: DataConfig) -> tuple[Row, NDArray[np.uint8]]:
+    """The row with its file's properties and the picture's thumbnail, or with the reason why it
+    cannot be used and zeros.
+    """
+    nothing = np.zeros(SIDE**2, np.uint8)
     if row.reason:
-        return row
+        return row, nothing
     limits = {"max_pixels": data.max_pixels, "min_side": data.min_side}
     try:
         content, mtime_ns = read_file(root / row.path)
         sha256 = hashlib.sha256(content).hexdigest()
         row = replace(row, sha256=sha256, bytes=len(content), mtime_ns=mtime_ns)
-        _, (width, height) = decode_rgb(content, square=(1, "pad"), **limits)
+        rgb_HW3, (width, height) = decode_rgb(content, square=(SIDE, "squash"), **limits)
     except SetAside as why:
-        return replace(row, reason=str(why))
-    return replace(row, width=width, height=height)
+        return replace(row, reason=str(why)), nothing
+    return replace(row, width=width, height=height), thumbnail_of(rgb_HW3)
 
 
 def _has_changed(file: Path, sha256: str, size: int, mtime_ns: int) -> bool:

@@ -17,22 +17,16 @@ import pyarrow.parquet
 
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.names import Name, listed
 from sign_ensemble.data.images import IMAGE_SUFFIXES
+from sign_ensemble.data.layouts import PRESETS, fitting_settings, is_part_of_surrey
 
-PRESETS: dict[str, str] = {
-    # <label>/hand<signer>_<label>_<light>_seg_<n>_cropped.jpeg
-    "massey": r"(?:.*/)?(?P<label>[^/]+)/hand(?P<signer>\d+)_[^/]*",
-    # <signer>/<label>/color_<n>_<n>.png; the depth images next to them do not match
-    "surrey": r"(?:.*/)?(?P<signer>[^/]+)/(?P<label>[^/]+)/color_[^/]*\.png",
-    # Person<signer>-<label>-<part>-<frame>.jpg
-    "isl-hs": r"(?:.*/)?Person(?P<signer>\d+)-(?P<label>[^-/]+)-\d+-\d+\.jpe?g",
-    "signer-label": r"(?P<signer>[^/]+)/(?P<label>[^/]+)/[^/]+",
-    "label": r"(?P<label>[^/]+)/[^/]+",
-}
-
+TABLES = (".csv", ".parquet")
+PIXEL = re.compile(r"(pixel|px|p)?[ _-]*\d+([x_]\d+)?", re.IGNORECASE)  # the name of a column
+LEAST_PIXELS = 64
 NEEDS_SIGNERS = (
     "evaluation on held-out people needs a signer for every image; --data.signers none accepts "
-    "random folds, whose figures say nothing about new people"
+    "images without, whose figures say nothing about new people"
 )
 
 
@@ -45,7 +39,7 @@ class Row:
     path: str
     label: str = ""  # the sign shown
     signer: str = ""  # who signs; "" if unknown
-    split: str = ""  # train, extra, test, near, unused or set-aside; "" until decided
+    split: str = ""  # train, extra, test, near, far, unused or set-aside; "" until decided
     reason: str = ""  # why the image is set aside or unused; "" if it is used
     width: int = 0  # pixels, upright; 0 if set aside before it was decoded
     height: int = 0  # pixels, upright; 0 likewise
@@ -90,7 +84,8 @@ def find_extra(data: DataConfig) -> list[Row]:
         found = _find_in_folder(layout, root).rows
     except UserError:
         raise UserError(
-            f"data.extra_signers is {data.extra_signers}: it holds no image <signer>/<label>/<file>"
+            f"data.extra_signers is {data.extra_signers}: its images must be "
+            "<signer>/<label>/<file>"
         ) from None
     return [replace(row, path=(root / row.path).as_posix()) for row in found]
 
@@ -100,30 +95,55 @@ def _existing_folder(given: str, setting: str = "data.root") -> Path:
     if not root.exists():
         raise UserError(f"{setting} is {given}: there is no such folder")
     if not root.is_dir():
-        raise UserError(f"{setting} is {given}: it must be a folder, and it is a file")
+        a_table = " (a table is given by --data.table)" * (root.suffix.lower() in TABLES)
+        raise UserError(f"{setting} is {given}: it must be a folder, and it is a file{a_table}")
     return root
 
 
 def _find_in_folder(data: DataConfig, root: Path) -> Sources:
     setting, pattern = _pattern(data)
-    rows, others, example = [], 0, ""
+    rows, others, images, tables = [], 0, [], []
     for path in sorted(_files_below(root)):
         is_image = PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
         match = pattern.fullmatch(path)
+        if is_image:
+            images.append(_storable(path))
         if match is None and not is_image:
             others += 1
+            tables += [path] * path.lower().endswith(TABLES)
         else:
             rows.append(_row_of_match(path, match, data))
-        if is_image and match is None:
-            example = example or path
-    if not any(row.label for row in rows):
-        if not example:
-            raise UserError(f"data.root is {data.root}: it holds no image ({others} other files)")
+    if not images and not any(row.label for row in rows):
+        a_table = f"; {tables[0]} is read by --data.table {root / tables[0]}" if tables else ""
         raise UserError(
-            f"{setting} matches no file below {data.root}: {pattern.pattern} must match a whole "
-            f"path such as {example}"
+            f"data.root is {data.root}: it holds no image ({others} other files{a_table})"
         )
+    _check_layout(data, setting, pattern.pattern, rows, images)
     return Sources(rows, root, others)
+
+
+def _check_layout(
+    data: DataConfig, setting: str, pattern: str, rows: list[Row], images: list[str]
+) -> None:
+    """Refuse a layout that fits no image, and a preset that fits few or takes depths for signs."""
+    fitting = sum(bool(row.label) for row in rows)
+    default = data.pattern is None and data.preset in ("signer-label", "label")
+    if default and is_part_of_surrey(images):
+        raise UserError(
+            f"{setting} would take the depth images below {data.root} for pictures of signs: say "
+            "--data.preset surrey"
+        )
+    if fitting and not (default and 2 * fitting < len(images)):
+        return
+    missed = next(row.path for row in rows if not row.label)
+    fits, without = fitting_settings(str(data.root), images), " without data.pattern"
+    remedy = f"what fits{without * (data.pattern is not None)} is {fits}"
+    if not fits:
+        remedy = "sort the images into folders <signer>/<label>/, or name them in a --data.table"
+    raise UserError(
+        f"{setting} matches {f'{fitting} of {len(images)} files' if fitting else 'no file'} below "
+        f"{data.root}: {pattern} must match a whole path such as {missed}; {remedy}"
+    )
 
 
 def _pattern(data: DataConfig) -> tuple[str, re.Pattern[str]]:
@@ -146,9 +166,9 @@ def _pattern(data: DataConfig) -> tuple[str, re.Pattern[str]]:
 def _row_of_match(path: str, match: re.Match[str] | None, data: DataConfig) -> Row:
     if match is None:
         return Row(_storable(path), reason="does not match the pattern")
-    named = match.groupdict()
-    label = named["label"] or ""
-    signer = (named.get("signer") or "") if data.signers == "known" else ""
+    named = {group: str(Name(name or "")) for group, name in match.groupdict().items()}
+    label = named["label"]
+    signer = named.get("signer", "") if data.signers == "known" else ""
     if _storable(path) != path:
         return Row(_storable(path), reason="the file's name is not UTF-8")
     return Row(path, label, signer, reason="" if label else "the pattern gives no label")
@@ -219,7 +239,7 @@ def _find_in_table(data: DataConfig, table_path: Path) -> Sources:
 def _read_columns(data: DataConfig, path: Path, wanted: list[str]) -> dict[str, list[str]]:
     """The wanted columns as text, "" for an empty cell."""
     suffix = path.suffix.lower()
-    if suffix not in (".csv", ".parquet"):
+    if suffix not in TABLES:
         raise UserError(f"data.table is {data.table}: it must end in .csv or .parquet")
     try:
         if suffix == ".csv":  # typed as text, or label 01 would become 1
@@ -232,9 +252,16 @@ def _read_columns(data: DataConfig, path: Path, wanted: list[str]) -> dict[str, 
         raise UserError(f"data.table is {data.table}: it cannot be read ({reason})") from error
     for name in wanted:
         if name not in table.column_names:
+            pixels = [column for column in table.column_names if PIXEL.fullmatch(column)]
+            if len(pixels) >= LEAST_PIXELS:
+                raise UserError(
+                    f"data.table is {data.table}: it holds pixels in {len(pixels)} columns, "
+                    f"{pixels[0]} to {pixels[-1]}, and not the paths of images; write each row as "
+                    'an image, see "Pixels in a table" in docs/data.md'
+                )
             raise UserError(
                 f"data.table is {data.table}: it lacks the column {name} and has "
-                f"{', '.join(table.column_names)}" + (f"; {NEEDS_SIGNERS}" * (name == "signer"))
+                f"{listed(table.column_names)}" + (f"; {NEEDS_SIGNERS}" * (name == "signer"))
             )
     try:
         texts = {name: table.column(name).cast(pa.string()).to_pylist() for name in wanted}
@@ -242,4 +269,7 @@ def _read_columns(data: DataConfig, path: Path, wanted: list[str]) -> dict[str, 
         raise UserError(
             f"data.table is {data.table}: path, label and signer must be columns of text"
         ) from error
-    return {name: [text or "" for text in column] for name, column in texts.items()}
+    return {
+        name: [(text or "") if name == "path" else str(Name(text or "")) for text in column]
+        for name, column in texts.items()
+    }

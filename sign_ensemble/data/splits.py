@@ -1,25 +1,31 @@
 """Rows as read → rows with a split. Pure functions.
 
 Splits: ``train`` and ``test`` share no signer; ``extra`` holds signers whom fine-tuning learns from
-but who are neither tested nor calibrated on; ``near`` holds wrong gestures of the test signers;
-``unused`` could be read but is not used; ``set-aside`` cannot be used. The last two have a reason.
+but who are neither tested nor calibrated on; ``near`` holds wrong gestures of the test signers and
+``far`` their images without a sign; ``unused`` could be read but is not used; ``set-aside`` cannot
+be used. The last two have a reason.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from typing import Literal, get_args
 
 import numpy as np
 
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.names import listed
+from sign_ensemble.data.layouts import no_sign_names, split_names
 from sign_ensemble.data.sources import NEEDS_SIGNERS, Row
 
-Split = Literal["train", "extra", "test", "near", "unused", "set-aside"]
+Split = Literal["train", "extra", "test", "near", "far", "unused", "set-aside"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+ROLES = ("labels", "near_labels", "far_labels")  # settings that say what a label is for
 
 
 def without_duplicates(rows: list[Row]) -> list[Row]:
@@ -57,20 +63,23 @@ def assign(rows: list[Row], data: DataConfig) -> list[Row]:
             f"no usable image: all {len(rows)} were set aside, for example {rows[0].path}: "
             f"{rows[0].reason}"
         )
-    nameless = next((row.path for row in usable if not row.signer), None)
-    if data.signers == "known" and nameless is not None:
-        raise UserError(f"{nameless} has no signer: {NEEDS_SIGNERS}")
+    if data.signers == "known":
+        _check_signers(usable, data)
     learned = _learned_labels(usable, data)
     is_held_out = _held_out(usable, learned, data)
-    near_labels = set(data.near_labels)
+    shown: dict[str, tuple[Split, str]] = {  # at the end, and only those of the test signers
+        **dict.fromkeys(data.near_labels, ("near", "wrong gesture")),
+        **dict.fromkeys(data.far_labels, ("far", "image without a sign")),
+    }
 
     def decide(row: Row) -> Row:
         if row.reason:
             return replace(row, split="set-aside")
-        if row.label in near_labels:
+        if row.label in shown:
+            split, what = shown[row.label]
             if data.signers == "none" or is_held_out(row):
-                return replace(row, split="near")
-            return replace(row, split="unused", reason="wrong gesture of a training signer")
+                return replace(row, split=split)
+            return replace(row, split="unused", reason=f"{what} of a training signer")
         if row.label not in learned:
             return replace(row, split="unused", reason="label not among data.labels")
         return replace(row, split="test" if is_held_out(row) else "train")
@@ -79,7 +88,7 @@ def assign(rows: list[Row], data: DataConfig) -> list[Row]:
     labels = {row.label for row in split if row.split == "train"}
     if len(labels) < 2:
         raise UserError(
-            f"{len(labels)} label(s) left to learn ({_listed(labels)}): it takes 2, each shown by "
+            f"{len(labels)} label(s) left to learn ({listed(labels)}): it takes 2, each shown by "
             f"2 training {'images' if data.signers == 'none' else 'signers'}"
         )
     if not any(row.split == "test" for row in split):
@@ -97,7 +106,7 @@ def assign_extra(extra: list[Row], own: list[Row], data: DataConfig) -> list[Row
     known = {row.signer for row in own if row.signer}
     if both := known & {row.signer for row in extra}:
         raise UserError(
-            f"{setting}: {_listed(both)} is also the name of a signer of your own images; nobody "
+            f"{setting}: {listed(both)} is also the name of a signer of your own images; nobody "
             "may be both an extra signer and one of yours"
         )
     learned = {row.label for row in own if row.split == "train"}
@@ -112,31 +121,65 @@ def assign_extra(extra: list[Row], own: list[Row], data: DataConfig) -> list[Row
     split = [decide(row) for row in extra]
     if extra and not any(row.split == "extra" for row in split):
         raise UserError(
-            f"{setting}: it shows none of the labels learned ({_listed(learned)}) "
-            f"but {_listed({row.label for row in extra if row.label})}"
+            f"{setting}: it shows none of the labels learned ({listed(learned)}) "
+            f"but {listed({row.label for row in extra if row.label})}"
         )
     return split
 
 
+def _source(data: DataConfig) -> str:
+    return f"data.table is {data.table}" if data.table else f"data.root is {data.root}"
+
+
+def _check_signers(usable: list[Row], data: DataConfig) -> None:
+    nameless = next((row.path for row in usable if not row.signer), None)
+    if nameless is not None:
+        raise UserError(f"{nameless} has no signer: {NEEDS_SIGNERS}")
+    if splits := split_names(row.signer for row in usable):
+        raise UserError(
+            f"{_source(data)}: signers are called {listed(splits)}, as splits of a data set are "
+            "and people are not; say --data.signers none, and test images are chosen anew from all"
+        )
+
+
 def _learned_labels(usable: list[Row], data: DataConfig) -> set[str]:
     found = {row.label for row in usable}
-    for setting, named in (("labels", data.labels), ("near_labels", data.near_labels)):
-        missing = set(named or ()) - found
+    roles = {name: set(getattr(data, name) or ()) for name in ROLES}
+    for setting, named in roles.items():
+        missing = named - found
         if missing:
             raise UserError(
-                f"data.{setting} names {_listed(missing)}: no usable image has that label; there "
-                f"are {_listed(found)}"
+                f"data.{setting} names {listed(missing)}: no usable image has that label; there "
+                f"are {listed(found)}"
             )
-    near = set(data.near_labels)
-    learned: set[str] = found - near if data.labels is None else set(data.labels)
-    if learned & near:
-        raise UserError(
-            f"data.labels and data.near_labels both name {_listed(learned & near)}: a label is "
-            "either learned or a wrong gesture"
-        )
+    for one, other in combinations(ROLES, 2):
+        if both := roles[one] & roles[other]:
+            raise UserError(
+                f"data.{one} and data.{other} both name {listed(both)}: a label is either learned "
+                "or a wrong gesture or no sign"
+            )
+    learned = roles["labels"]
+    if data.labels is None:
+        learned = found - roles["near_labels"] - roles["far_labels"]
+        _check_names(learned, data)
     if len(learned) < 2:
-        raise UserError(f"{len(learned)} label(s) to learn ({_listed(learned)}): it takes 2")
+        raise UserError(f"{len(learned)} label(s) to learn ({listed(learned)}): it takes 2")
     return learned
+
+
+def _check_names(learned: set[str], data: DataConfig) -> None:
+    """Refuse labels whose names say that they are none, unless the user names them."""
+    if len(learned) > 1 and split_names(learned) == sorted(learned):
+        raise UserError(
+            f"{_source(data)}: labels are called {listed(learned)}, as splits of a data set are; "
+            "say by a pattern (--data.pattern) or a table (--data.table) what each image shows"
+        )
+    if empty := no_sign_names(learned):
+        raise UserError(
+            f"{_source(data)}: a label called {listed(empty)} usually holds images without a sign: "
+            f"say --data.far_labels '[{listed(empty)}]', and they test the rejection at the end, "
+            f"or say --data.labels '[{listed(learned)}]' to learn it like the others"
+        )
 
 
 def _held_out(usable: list[Row], learned: set[str], data: DataConfig) -> Callable[[Row], bool]:
@@ -144,10 +187,10 @@ def _held_out(usable: list[Row], learned: set[str], data: DataConfig) -> Callabl
     if data.signers == "none":
         if data.test_signers:
             raise UserError(
-                f"data.test_signers is {_listed(data.test_signers)}: with data.signers none it "
+                f"data.test_signers is {listed(data.test_signers)}: with data.signers none it "
                 "must be empty"
             )
-        paths = _drawn_images([row for row in usable if row.label in learned], data)
+        paths = _last_images([row for row in usable if row.label in learned], data)
         return lambda row: row.path in paths
     test_signers = _test_signers({row.signer for row in usable if row.label in learned}, data)
     return lambda row: row.signer in test_signers
@@ -157,8 +200,8 @@ def _test_signers(signers: set[str], data: DataConfig) -> set[str]:
     if len(signers) < 3:
         count = "one signer only" if len(signers) == 1 else "two signers only"
         raise UserError(
-            f"{count} ({_listed(signers)}): it takes 3, one to test on and 2 to train on, each of "
-            "whom is held out once"
+            f"{count} ({listed(signers)}): it takes 3, one to test on and 2 to train on, each of "
+            "whom is held out once; where nobody knows who signs, say --data.signers none"
         )
     if not data.test_signers:
         order = np.random.default_rng(data.seed % 2**64).permutation(sorted(signers))
@@ -166,30 +209,36 @@ def _test_signers(signers: set[str], data: DataConfig) -> set[str]:
     missing = set(data.test_signers) - signers
     if missing:
         raise UserError(
-            f"data.test_signers names {_listed(missing)}: no such signer shows a learned label; "
-            f"there are {_listed(signers)}"
+            f"data.test_signers names {listed(missing)}: no such signer shows a learned label; "
+            f"there are {listed(signers)}"
         )
     training = signers - set(data.test_signers)
     if len(training) < 2:
         raise UserError(
-            f"data.test_signers is {_listed(data.test_signers)}: this leaves {len(training)} "
-            f"training signer(s) ({_listed(training)}), and it takes 2"
+            f"data.test_signers is {listed(data.test_signers)}: this leaves {len(training)} "
+            f"training signer(s) ({listed(training)}), and it takes 2"
         )
     return set(data.test_signers)
 
 
-def _drawn_images(rows: list[Row], data: DataConfig) -> set[str]:
-    """Paths of a random share of each label's images."""
+def in_file_order(path: str) -> list[str | int]:
+    """A key that sorts paths as people number them, 9 before 10."""
+    parts = re.split(r"(\d+)", path)
+    return [int(part) if i % 2 else part.casefold() for i, part in enumerate(parts)]
+
+
+def _last_images(rows: list[Row], data: DataConfig) -> set[str]:
+    """Paths of the last share of each label's images: neighbours in file order may be frames of one
+    video, and drawn at random most test images would have a near twin in training.
+    """
     paths_of: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         paths_of[row.label].append(row.path)
-    generator = np.random.default_rng(data.seed % 2**64)
-    drawn: set[str] = set()
-    for label in sorted(paths_of):
-        paths = sorted(paths_of[label])
-        order = generator.permutation(len(paths))
-        drawn.update(paths[i] for i in order[: _held_out_count(len(paths), data.test_share)])
-    return drawn
+    held_out: set[str] = set()
+    for paths in paths_of.values():
+        first = len(paths) - _held_out_count(len(paths), data.test_share)
+        held_out.update(sorted(paths, key=in_file_order)[first:])
+    return held_out
 
 
 def _held_out_count(total: int, share: float) -> int:
@@ -213,11 +262,7 @@ def _without_thin_labels(rows: list[Row], data: DataConfig) -> list[Row]:
         elif data.signers == "none":
             reason = "the only image to train this label on"
         else:
-            reason = f"only training signer {_listed(shown_by)} shows this label: unchecked"
+            reason = f"only training signer {listed(shown_by)} shows this label: unchecked"
         return replace(row, split="unused", reason=reason)
 
     return [checked(row) for row in rows]
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"

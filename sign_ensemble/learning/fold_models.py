@@ -20,6 +20,8 @@ from sign_ensemble.learning.network import softmax
 from sign_ensemble.learning.principal_components import projection_key
 from sign_ensemble.learning.task import FoldResult, Task
 
+MOST_BLOCKS = 4  # folds without signers: more only take longer, since none is a new person
+
 
 def fit_fold(
     task: Task, recipe: MemberConfig, fold: int, seed: int
@@ -69,26 +71,17 @@ def fold_result(
 
 
 def fold_of_each(
-    signers_N: NDArray[np.str_], labels_N: NDArray[np.int64], most: int, seed: int
+    signers_N: NDArray[np.str_], most: int
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Folds for leave-one-signer-out over the training images.
 
     A signer is a fold; with more signers than ``most``, the largest signers come first and each
-    joins the fold that is smallest by then. Without signers (all names empty) folds are random
-    images, spread evenly over labels.
+    joins the fold that is smallest by then.
 
     Returns:
         Fold of each image, and each fold's name: its signers joined by +.
     """
     names, counts = np.unique(signers_N, return_counts=True)
-    if list(names) == [""]:
-        rng = np.random.default_rng(seed)
-        folds_N = np.zeros(len(labels_N), np.int64)
-        n = min(most, int(np.bincount(labels_N).min()), 4)
-        for label in np.unique(labels_N):
-            of_label = rng.permutation(np.flatnonzero(labels_N == label))
-            folds_N[of_label] = np.arange(len(of_label)) % n
-        return folds_N, tuple(f"random-{fold}" for fold in range(n))
     groups: list[list[str]] = [[] for _ in range(min(most, len(names)))]
     sizes = [0] * len(groups)
     for i in sorted(range(len(names)), key=lambda i: (-counts[i], names[i])):
@@ -99,3 +92,20 @@ def fold_of_each(
     fold_of = {name: fold for fold, group in enumerate(groups) for name in group}
     folds_N = np.array([fold_of[str(name)] for name in signers_N], np.int64)
     return folds_N, tuple("+".join(group) for group in groups)
+
+
+def block_of_each(
+    labels_N: NDArray[np.int64], order_N: NDArray[np.int64], most: int
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Folds of images without signers: each holds a block of each label's images in file order, so
+    that few frames of one video are in different folds. ``order_N`` are the images in that order.
+
+    Returns:
+        Fold of each image, and each fold's name.
+    """
+    folds_N = np.zeros(len(labels_N), np.int64)
+    n = min(most, int(np.bincount(labels_N).min()), MOST_BLOCKS)
+    for label in np.unique(labels_N):
+        of_label = order_N[labels_N[order_N] == label]
+        folds_N[of_label] = np.arange(len(of_label)) * n // len(of_label)
+    return folds_N, tuple(f"block-{fold}" for fold in range(n))

@@ -41,9 +41,10 @@ def about(
         )
     if config.data.signers == "none":
         notes.append(
-            "no signers are known: test images are a random share, so people are the same in "
-            "training and test, and the figures say nothing about new people"
+            "no signers are known: test images are the last share of each label's files, so people "
+            "may be the same in training and test, and the figures say nothing about new people"
         )
+    notes += manifest.twins_in_words(listed)
     return {
         "rule": rule.words(),
         "target_coverage": rule.target_coverage,

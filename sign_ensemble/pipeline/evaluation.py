@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sign_ensemble import tracking
 from sign_ensemble.core.atomic_files import read_json, write_json
-from sign_ensemble.core.config import Config, EvaluateConfig
+from sign_ensemble.core.config import Config, DataConfig, EvaluateConfig
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder, load_config
@@ -51,13 +52,14 @@ def answers_of_rows(
     return answer(concatenate_outputs(parts), predictor.rule)
 
 
-def check_sets(settings: EvaluateConfig) -> None:
+def check_sets(settings: EvaluateConfig, data: DataConfig) -> None:
     """Refuse sets that share a name or are not there; called before hours of work.
 
     Raises:
         UserError: says which.
     """
     names = [NEAR, *FAR_SETS, *settings.near, *settings.far]
+    names += [set_of(label) for label in set(data.far_labels)]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"evaluate.near and evaluate.far: the name {min(twice)} is taken")
     for kind, sets in (("near", settings.near), ("far", settings.far)):
@@ -68,10 +70,15 @@ def check_sets(settings: EvaluateConfig) -> None:
                 raise UserError(f"evaluate.{kind} {name}: {fault}") from None
 
 
+def set_of(label: str) -> str:
+    """The name of the far set that a label's images are; ``blank`` is a built-in set's."""
+    return f"label {label}" if label in (NEAR, *FAR_SETS) else label
+
+
 def ood_sets(
     listed: Manifest, predictor: Predictor, config: Config, settings: EvaluateConfig
 ) -> tuple[dict[str, OodSet], list[pa.Table], list[str]]:
-    """Near sets first, then built-in and folder far sets.
+    """The near set of the data first, then its far sets, the built-in ones and folders.
 
     Returns:
         The sets, their parts of answers.parquet, and a line for each file that was set aside.
@@ -90,13 +97,17 @@ def ood_sets(
         sets[name] = OodSet(kind, answers)
         rows.append(rows_of(name, kind, answers, called, labels, best, images.__getitem__))
 
-    near = listed.rows("near")
-    if len(near):
-        answers = answers_of_rows(near, listed, predictor, config, NEAR)
-        sets[NEAR] = OodSet("near", answers)
-        pictures = partial(read_images, near, listed.root, config.data)
-        paths = near.column("path").to_pylist()
-        rows.append(rows_of(NEAR, "near", answers, paths, labels, best, pictures))
+    far = listed.rows("far")
+    of_labels = [(NEAR, "near", listed.rows("near"))]
+    for label in config.data.far_labels:
+        of_labels.append((set_of(label), "far", far.filter(pc.equal(far["label"], label))))
+    for name, kind, some in of_labels:
+        if len(some):
+            answers = answers_of_rows(some, listed, predictor, config, name)
+            sets[name] = OodSet(kind, answers)
+            pictures = partial(read_images, some, listed.root, config.data)
+            paths = some.column("path").to_pylist()
+            rows.append(rows_of(name, kind, answers, paths, labels, best, pictures))
     data, test = config.data, listed.rows("test")
     rng = np.random.default_rng(settings.seed)
     picked = np.sort(rng.permutation(len(test))[: settings.images]).tolist()
@@ -135,7 +146,7 @@ def evaluate_run(
                 return tree
         except (KeyError, TypeError) as fault:
             raise UserError(f"{run.metrics}: not an evaluation of this version ({fault})") from None
-    check_sets(settings)
+    check_sets(settings, load_config(run).data)
     with timed(run, "evaluation"):
         tree = evaluated(run, settings, evaluations + 1)
     show_metrics(tree)
@@ -151,7 +162,7 @@ def evaluated(run: RunFolder, settings: EvaluateConfig, evaluations: int) -> dic
     """Read the test signers and the OOD sets; write answers.parquet, then metrics.json."""
     config = load_config(run)
     listed = manifest.read(run.manifest)
-    shown = set(listed.rows("test", "near").column("path").to_pylist())
+    shown = set(listed.rows("test", "near", "far").column("path").to_pylist())
     if changed := [path for path in manifest.changed(listed) if path in shown]:
         raise UserError(
             f"{len(changed)} images to test on have changed since {run.path} began, first "

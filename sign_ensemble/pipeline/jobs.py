@@ -96,7 +96,7 @@ def tune(config: Config, until: str = "evaluate") -> None:
     Raises:
         UserError: a setting, an image or a file cannot be used.
     """
-    check_sets(config.evaluate)
+    check_sets(config.evaluate, config.data)
     run = open_run(config)
     with empty_removed(run), tracked(config, run) as tracker:
         if search_has_ended(run, config) and run.rule.exists():

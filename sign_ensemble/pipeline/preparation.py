@@ -28,7 +28,8 @@ from sign_ensemble.data.images import SetAside, picture_side, read_image
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.data.shards import Progress
-from sign_ensemble.learning.fold_models import fold_of_each
+from sign_ensemble.data.splits import in_file_order
+from sign_ensemble.learning.fold_models import block_of_each, fold_of_each
 from sign_ensemble.learning.task import KINDS, Kind, Task
 
 LEAST_FOUND = 0.5  # share of training images with a hand, from which landmarks are learned from
@@ -102,11 +103,11 @@ def list_images(
     manifest.write(listed, run.manifest)
     counts = listed.counts()
     say(
-        f"{of_signers(counts.get('train', 0), listed.signers('train'))} to learn "
+        f"{of_signers(counts['train'], listed.signers('train'))} to learn "
         f"{len(listed.labels)} labels from, "
-        f"{of_signers(counts.get('test', 0), listed.signers('test'))} held out, "
-        f"{counts.get('near', 0)} near, "
-        f"{counts.get('unused', 0)} unused, {counts.get('set-aside', 0)} set aside"
+        f"{of_signers(counts['test'], listed.signers('test'))} held out, "
+        f"{counts['near']} near, {counts['far']} far, {counts['unused']} unused, "
+        f"{counts['set-aside']} set aside"
     )
     if counts["extra"]:
         say(
@@ -118,7 +119,7 @@ def list_images(
         say(f"set aside: {row['path']}: {row['reason']}")
     if len(aside) > 20:
         say(f"set aside: {len(aside) - 20} more, listed in {run.manifest}")
-    for line in manifest.gaps(listed):
+    for line in [*manifest.gaps(listed), *manifest.twins_in_words(listed)]:
         say(line)
     return listed
 
@@ -232,9 +233,12 @@ def training_folds(
     """Label and fold of each of N training images, both (N,), and what the folds are called."""
     rows, labels = listed.rows("train"), list(listed.labels)
     labels_N = np.array([labels.index(name) for name in rows.column("label").to_pylist()], np.int64)
-    random = config.data.signers == "none"
-    signers_N = np.array(["" if random else name for name in rows.column("signer").to_pylist()])
-    return labels_N, *fold_of_each(signers_N, labels_N, config.search.folds, config.search.seed)
+    if config.data.signers == "none":
+        paths = [in_file_order(path) for path in rows.column("path").to_pylist()]
+        order_N = np.array(sorted(range(len(paths)), key=paths.__getitem__), np.int64)
+        return labels_N, *block_of_each(labels_N, order_N, config.search.folds)
+    signers_N = np.array(rows.column("signer").to_pylist())
+    return labels_N, *fold_of_each(signers_N, config.search.folds)
 
 
 def runs_on_cluster(data: DataConfig) -> bool:

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from sign_ensemble.core.command_line import config_of, named_paths, parser_for
-from sign_ensemble.core.config import Config, Name
+from sign_ensemble.core.config import Config
+from sign_ensemble.core.names import Name
 from sign_ensemble.core.run_folder import plain_dict
 
 COMMANDS = ("tune", "train", "evaluate", "predict")
@@ -102,15 +103,43 @@ def test_arguments_override_the_file_from_left_to_right(tmp_path: Path) -> None:
         ("[anna, 12, b c]", ["anna", "12", "b c"]),
         ("[]", []),
         ("[é, 你]", ["é", "你"]),
+        ("[e\u0301, ' a ']", ["é", "a"]),
+        (
+            "[01, 1_000, 0x10, 1e3, 1.50, 1:30, .inf]",
+            ["01", "1_000", "0x10", "1e3", "1.50", "1:30", ".inf"],
+        ),
+        ("[on, No, true, null, ~, 2024-01-01]", ["on", "No", "true", "null", "~", "2024-01-01"]),
     ],
 )
-def test_names_are_text(text: str, names: list[str]) -> None:
-    found = parsed("--data.test_signers", text).data.test_signers
-    assert found == names
-    assert all(type(name) is Name for name in found)
+def test_names_are_what_was_typed(text: str, names: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "names.yaml"
+    for setting in ("labels", "near_labels", "far_labels", "test_signers"):
+        file.write_text(f"data: {{{setting}: {text}}}")
+        given = [(f"--data.{setting}", text), (f"--data.{setting}={text}",)]
+        for arguments in [*given, ("--config", str(file)), ("--data", f"{{{setting}: {text}}}")]:
+            found = getattr(parsed(*arguments).data, setting)
+            assert found == names
+            assert all(type(name) is Name for name in found)
 
 
-@pytest.mark.parametrize("text", ["[true]", "[null]", "[1.5]", "[[a]]", "[{a: b}]"])
+def test_other_texts_of_a_file_are_what_was_typed(tmp_path: Path) -> None:
+    """Null stays null, and numbers stay numbers."""
+    file = tmp_path / "texts.yaml"
+    file.write_text(
+        "data: {root: 2024_05, labels: null, size: 0x80}\nrun:\n  name: 007\n  storage:\n"
+        "scale: {workers: 1:4}\nsearch: {learning_rate: [1e-4, 1e-3]}\n"
+        "evaluate:\n  far: {01: 1.0, on: no}\n"
+    )
+    config = parsed("--config", str(file))
+    assert (config.data.root, config.data.labels, config.data.size) == ("2024_05", None, 128)
+    assert (config.run.name, config.run.storage) == ("007", None)
+    assert config.scale.least_and_most == (1, 4)
+    assert config.search.learning_rate == (1e-4, 1e-3)
+    assert config.evaluate.far == {"01": "1.0", "on": "no"}
+    assert parsed("--data.labels=null", "--data.near_labels+", "01").data.near_labels == ["01"]
+
+
+@pytest.mark.parametrize("text", ["[[a]]", "[{a: b}]", "[' ']", "[a", "{a: b}"])
 def test_what_is_no_name_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parsed("--data.test_signers", text)

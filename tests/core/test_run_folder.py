@@ -31,12 +31,12 @@ from sign_ensemble.core.config import (
     DataConfig,
     EvaluateConfig,
     MemberConfig,
-    Name,
     RunConfig,
     SearchConfig,
     WandbConfig,
 )
 from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.names import Name
 from sign_ensemble.core.run_folder import (
     RunFolder,
     default_name,

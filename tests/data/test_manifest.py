@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -16,10 +18,11 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from sign_ensemble.core.config import DataConfig, Name
+from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.names import Name
+from sign_ensemble.data.layouts import PRESETS
 from sign_ensemble.data.manifest import SCHEMA, Manifest, build, changed, gaps, read, write
-from sign_ensemble.data.sources import PRESETS
 from sign_ensemble.data.splits import SPLITS
 
 MASSEY = Path(__file__).parents[2].parent / "shared" / "data" / "massey-asl"
@@ -208,7 +211,7 @@ def test_named_signers_and_wrong_gestures(tmp_path: Path) -> None:
     assert manifest.signers("train") == ["1", "3"]
     assert manifest.signers("test") == ["2", "4"]
     assert manifest.rows("near")["path"].to_pylist() == ["2/x/0.png", "4/x/0.png"]
-    counts = {"train": 4, "extra": 0, "test": 4, "near": 2, "unused": 10, "set-aside": 0}
+    counts = {"train": 4, "extra": 0, "test": 4, "near": 2, "far": 0, "unused": 10, "set-aside": 0}
     assert manifest.counts() == counts
     assert list(manifest.counts()) == list(SPLITS)
     found = reasons(manifest)
@@ -273,7 +276,7 @@ def test_extra_signers_in_another_layout_are_refused(tmp_path: Path) -> None:
     own = fill(tmp_path / "own")
     put(tmp_path / "extra", "a/0.png")
     message = refusal(settings(own, extra_signers=str(tmp_path / "extra")))
-    assert message.endswith("extra: it holds no image <signer>/<label>/<file>")
+    assert message.endswith("extra: its images must be <signer>/<label>/<file>")
 
 
 def test_labels_that_no_other_signer_can_check_are_unused(tmp_path: Path) -> None:
@@ -300,18 +303,70 @@ def test_without_signers_a_share_of_each_label_is_held_out(tmp_path: Path) -> No
         "extra": 0,
         "test": 4,
         "near": 8,
+        "far": 0,
         "unused": 1,
         "set-aside": 0,
     }
     assert manifest.signers("train", "test", "near") == [""]
     assert reasons(manifest) == {"c/0.png": ("unused", "the only image to train this label on")}
-    assert gaps(manifest) == []
+    assert gaps(manifest) == [
+        "not used, 1 images labelled c: the only image to train this label on"
+    ]
+
+
+def test_without_signers_the_last_files_are_held_out(tmp_path: Path) -> None:
+    """In the order in which people number them, and whatever the seed is: the frames of a video."""
+    put(tmp_path, *(f"{label}/{label}{n}.png" for label in "AB" for n in range(1, 13)))
+    for seed in (0, 1):
+        manifest = build(settings(tmp_path, preset="label", signers="none", seed=seed))
+        held_out = manifest.rows("test")["path"].to_pylist()
+        assert held_out == [f"{x}/{x}{n}.png" for x in "AB" for n in (10, 11, 12)]
+
+
+def test_images_without_a_sign_are_a_far_set_of_the_test_signers(tmp_path: Path) -> None:
+    put(fill(tmp_path, images=1), *(f"{signer}/nothing/0.png" for signer in "1234"))
+    manifest = build(settings(tmp_path, far_labels=["nothing"], test_signers=["4"]))
+    assert manifest.labels == ["a", "b", "c"]
+    assert manifest.rows("far")["path"].to_pylist() == ["4/nothing/0.png"]
+    assert reasons(manifest)["1/nothing/0.png"] == (
+        "unused",
+        "image without a sign of a training signer",
+    )
+    assert manifest.sha256 != build(settings(tmp_path, labels=list("abc"))).sha256
 
 
 def test_signers_in_the_path_are_ignored_when_none_are_wanted(tmp_path: Path) -> None:
     manifest = build(settings(fill(tmp_path, signers="1", images=4), signers="none"))
     assert manifest.signers("train") == [""]
     assert manifest.counts()["test"] == 3
+
+
+def test_one_name_in_several_spellings(tmp_path: Path) -> None:
+    """An accent as one or two code points, and a space around, are the same name; capital letters
+    are told.
+    """
+    for signer in "1234":
+        put(tmp_path, f"{signer}/é/0.png" if signer < "3" else f"{signer}/e\u0301/0.png")
+        put(tmp_path, f"{signer}/{'C' if signer == '4' else 'c'} /0.png", f"{signer}/b/0.png")
+    manifest = build(settings(tmp_path, test_signers=["3"]))
+    assert manifest.labels == ["b", "c", "é"]
+    assert gaps(manifest) == [
+        "not used, 1 images labelled C: only training signer 4 shows this label: unchecked",
+        "labels C and c differ only by capital letters and are taken for several",
+        "signer 4 has no image of: c",
+    ]
+
+
+def test_every_label_that_is_not_used_is_named_with_its_reason(tmp_path: Path) -> None:
+    put(fill(tmp_path, labels="abcd"), "1/q/0.png", "1/r/0.png", "4/z/0.png", "1/w/0.png")
+    (tmp_path / "1/w/0.png").write_bytes(b"")
+    found = gaps(build(settings(tmp_path, labels=[*"abqrz"], test_signers=["4"])))
+    assert found == [
+        "not used, 16 images labelled c, d: label not among data.labels",
+        "not used, 1 images labelled z: no training signer shows this label",
+        "not used, 2 images labelled q, r: only training signer 1 shows this label: unchecked",
+        "not used, 1 images labelled w: set aside",
+    ]
 
 
 def test_gaps_name_what_each_signer_lacks(tmp_path: Path) -> None:
@@ -353,6 +408,19 @@ def test_a_table_names_images_labels_and_signers(tmp_path: Path) -> None:
         assert reasons(manifest) == {"gone.png": ("set-aside", why)}
 
 
+def test_spaces_around_a_tables_names_do_not_count(tmp_path: Path) -> None:
+    fill(tmp_path, signers="123", labels="ab", images=1)
+    paths = [f"{s}/{label}/0.png" for s in "123" for label in "ab"]
+    columns = {
+        "path": paths,
+        "label": ["a", "b ", " a", "b", "a", "b"],
+        "signer": [*"11", "2 ", *"233"],
+    }
+    manifest = build(settings(None, table=str(write_table(tmp_path / "t.csv", **columns))))
+    assert manifest.labels == ["a", "b"]
+    assert manifest.signers("train", "test") == ["1", "2", "3"]
+
+
 def test_a_table_with_a_root_and_with_numbers(tmp_path: Path) -> None:
     fill(tmp_path / "images", signers="123", labels="ab", images=1)
     paths = [f"{s}/{label}/0.png" for s in "123" for label in "ab"]
@@ -365,6 +433,7 @@ def test_a_table_with_a_root_and_with_numbers(tmp_path: Path) -> None:
         "extra": 0,
         "test": 1,
         "near": 0,
+        "far": 0,
         "unused": 0,
         "set-aside": 1,
     }
@@ -383,6 +452,7 @@ def test_an_image_listed_twice_is_used_once(tmp_path: Path) -> None:
         "extra": 0,
         "test": 2,
         "near": 0,
+        "far": 0,
         "unused": 0,
         "set-aside": 3,
     }
@@ -404,6 +474,35 @@ def test_tables_that_are_refused(tmp_path: Path, columns: dict[str, Any], messag
     table = tmp_path / "t.parquet"
     pa.parquet.write_table(pa.table(columns), table)
     assert re.search(message, refusal(settings(None, table=str(table))))
+
+
+def test_a_table_of_pixels_says_how_to_convert_it(tmp_path: Path) -> None:
+    """As Sign-Language-MNIST: its columns are not all printed, and the page's lines convert it."""
+    rows = np.random.default_rng(0).integers(0, 256, (6, 784))
+    text = ",".join(["label", *(f"pixel{i}" for i in range(1, 785))]) + "\n"
+    for label, row in zip((0, 1, 0, 1, 24, 24), rows, strict=True):
+        text += f"{label}," + ",".join(map(str, row)) + "\n"
+    (tmp_path / "sign_mnist_train.csv").write_text(text)
+    message = refusal(settings(None, table=str(tmp_path / "sign_mnist_train.csv")))
+    assert "it holds pixels in 784 columns, pixel1 to pixel784" in message
+    assert len(message) < 400
+    assert "is read by --data.table" in refusal(settings(tmp_path))
+    assert "is given by --data.table" in refusal(settings(tmp_path / "sign_mnist_train.csv"))
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    code = page.split("## Pixels in a table")[1].split("```python\n")[1].split("```")[0]
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    images = settings(tmp_path / "sign-mnist", preset="label", signers="none", test_share=0.4)
+    assert refusal(images).startswith("no image is left to test on")
+    shown = np.asarray(Image.open(tmp_path / "sign-mnist" / "Y" / "4.png"))
+    assert np.array_equal(shown, rows[4].reshape(28, 28))
+
+
+def test_many_columns_are_not_all_named(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.csv", **{f"column {i}": [i] for i in range(200)})
+    message = refusal(settings(None, table=str(table)))
+    assert "it lacks the column path and has column 0, column 1" in message
+    assert "and 160 more" in message
+    assert len(message) < 800
 
 
 @pytest.mark.parametrize(
@@ -581,9 +680,11 @@ def test_massey_letters_with_signer_5_held_out() -> None:
     letters = manifest.rows("train", "test")["signer"].to_pylist()
     per_signer = {signer: letters.count(signer) for signer in sorted(set(letters))}
     assert per_signer == {"1": 650, "2": 645, "3": 130, "4": 130, "5": 260}
-    expected = {"train": 1555, "extra": 0, "test": 260, "near": 60, "unused": 640, "set-aside": 0}
-    assert manifest.counts() == expected
+    expected = {"train": 1555, "test": 260, "near": 60, "unused": 640}
+    assert {split: n for split, n in manifest.counts().items() if n} == expected
     assert manifest.signers("train") == ["1", "2", "3", "4"]
     assert manifest.signers("test", "near") == ["5"]
     assert manifest.labels == list("abcdefghijklmnopqrstuvwxyz")
-    assert gaps(manifest) == []
+    assert gaps(manifest) == [
+        "not used, 280 images labelled 0, 2, 6, 9: label not among data.labels"
+    ]

@@ -20,7 +20,7 @@ from sign_ensemble.data.backbone import HEAD_FEATURES
 from sign_ensemble.data.feature_cache import plain_features
 from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.learning import head_training
-from sign_ensemble.learning.fold_models import fit_fold, fold_of_each
+from sign_ensemble.learning.fold_models import block_of_each, fit_fold, fold_of_each
 from sign_ensemble.learning.head_training import (
     bootstrap_rows,
     fit_rows,
@@ -68,7 +68,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 def test_a_signer_is_a_fold() -> None:
     signers = np.array(["cleo", "ada", "ben", "ada", "cleo"])
-    folds, names = fold_of_each(signers, np.zeros(5, np.int64), most=6, seed=0)
+    folds, names = fold_of_each(signers, most=6)
     assert names == ("ada", "ben", "cleo")
     assert folds.tolist() == [2, 0, 1, 0, 2]
     assert folds.dtype == np.int64
@@ -78,38 +78,30 @@ def test_more_signers_than_folds_share_them_evenly() -> None:
     # sizes 5 4 3 3 1, two folds: a opens one, b the other; c joins b (4 < 5), d a (5 < 7), e b
     # (7 < 8): eight images each
     signers = np.repeat(["a", "b", "c", "d", "e"], [5, 4, 3, 3, 1])
-    folds, names = fold_of_each(signers, np.zeros(16, np.int64), most=2, seed=0)
+    folds, names = fold_of_each(signers, most=2)
     assert names == ("a+d", "b+c+e")
     assert np.bincount(folds).tolist() == [8, 8]
     for name, fold in zip("abcde", [0, 1, 1, 0, 1], strict=True):
         assert set(folds[signers == name]) == {fold}
 
 
-def test_the_seed_does_not_move_signers() -> None:
-    signers = np.repeat(["a", "b", "c", "d"], [3, 3, 2, 2])
-    labels = np.zeros(10, np.int64)
-    one, other = (fold_of_each(signers, labels, most=2, seed=seed) for seed in (0, 1))
-    assert one[1] == other[1] == ("a+c", "b+d")
-    assert np.array_equal(one[0], other[0])
-
-
-def test_unknown_signers_make_random_folds_even_over_labels() -> None:
+def test_without_signers_folds_are_blocks_of_each_label_in_file_order() -> None:
     labels = np.repeat([0, 1, 2], [8, 9, 12])
-    unknown = np.full(29, "")
-    folds, names = fold_of_each(unknown, labels, most=6, seed=0)
-    assert names == ("random-0", "random-1", "random-2", "random-3")
+    order = np.random.default_rng(0).permutation(29)
+    folds, names = block_of_each(labels, order, most=6)
+    assert names == ("block-0", "block-1", "block-2", "block-3")
+    assert folds.dtype == np.int64
     for label, sizes in ((0, [2, 2, 2, 2]), (1, [3, 2, 2, 2]), (2, [3, 3, 3, 3])):
-        assert np.bincount(folds[labels == label]).tolist() == sizes
-    assert np.array_equal(folds, fold_of_each(unknown, labels, most=6, seed=0)[0])
-    assert not np.array_equal(folds, fold_of_each(unknown, labels, most=6, seed=1)[0])
+        in_order = folds[order][labels[order] == label]
+        assert in_order.tolist() == np.repeat([0, 1, 2, 3], sizes).tolist()
 
 
-def test_random_folds_are_no_more_than_the_rarest_label_has_images() -> None:
+def test_blocks_are_no_more_than_the_rarest_label_has_images() -> None:
     labels = np.repeat([0, 1], [9, 2])
-    folds, names = fold_of_each(np.full(11, ""), labels, most=6, seed=0)
-    assert names == ("random-0", "random-1")
-    assert sorted(folds[labels == 1]) == [0, 1]
-    assert len(fold_of_each(np.full(11, ""), np.zeros(11, np.int64), most=3, seed=0)[1]) == 3
+    folds, names = block_of_each(labels, np.arange(11), most=6)
+    assert names == ("block-0", "block-1")
+    assert folds[labels == 1].tolist() == [0, 1]
+    assert len(block_of_each(np.zeros(11, np.int64), np.arange(11), most=3)[1]) == 3
 
 
 # --- pieces ---------------------------------------------------------------------------------------

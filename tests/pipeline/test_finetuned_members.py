@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from sign_ensemble.core.config import Config, DataConfig, Name, RunConfig
+from sign_ensemble.core.config import Config, DataConfig, RunConfig
+from sign_ensemble.core.names import Name
 from sign_ensemble.data.images import read_image
 from sign_ensemble.learning.task import NO_FOLD
 from sign_ensemble.pipeline.finetuned_members import fold_model_seats, pixel_task

@@ -17,13 +17,13 @@ from sign_ensemble.core.config import (
     EnsembleConfig,
     FinetuneConfig,
     MemberConfig,
-    Name,
     RejectionConfig,
     RunConfig,
     SearchConfig,
     WandbConfig,
 )
 from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.names import Name
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data.feature_cache import preprocessing_of
 from sign_ensemble.pipeline import jobs

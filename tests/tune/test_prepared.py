@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sign_ensemble.core.config import Config, DataConfig, Name, RunConfig
+from sign_ensemble.core.config import Config, DataConfig, RunConfig
 from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.names import Name
 from sign_ensemble.core.ray_cluster import PendingRay
 from sign_ensemble.core.run_folder import open_run
 from sign_ensemble.pipeline.preparation import list_images, prepare
