@@ -35,6 +35,13 @@ def answers_of(run: RunFolder) -> Columns:
     return found
 
 
+def accepted_at(run: RunFolder, target: float) -> dict[str, float]:
+    """Share of each set that this target coverage would accept, by the p-values."""
+    found = answers_of(run)
+    accepted_N = found["p_value"] > 1 - target + 1e-9
+    return {str(name): float(accepted_N[found["set"] == name].mean()) for name in set(found["set"])}
+
+
 def error_at(run: RunFolder, coverage: float) -> float:
     """Share of errors among the signer's signs of highest p-value, as few as make up this coverage;
     those of equal p-value come in together.
