@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from sign_ensemble.core.command_line import Parser, named_paths
 from sign_ensemble.core.config import Config, EvaluateConfig, WandbConfig
-from sign_ensemble.core.config_checks import check
-from sign_ensemble.core.console import exit_with, is_interrupt, say
+from sign_ensemble.core.config_checks import check, with_absolute_paths
+from sign_ensemble.core.console import exit_with
 from sign_ensemble.core.process_memory import imports_without_gc
-from sign_ensemble.core.storage import storage_path
+from sign_ensemble.core.storage import absolute_path
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -26,19 +26,18 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_class_arguments(EvaluateConfig, "evaluate")
     parser.add_class_arguments(WandbConfig, "wandb")
     parsed = parser.instantiate(parser.parse_args(named_paths(arguments)))
-    check(Config(evaluate=parsed.evaluate))
+    config = with_absolute_paths(Config(evaluate=parsed.evaluate))
+    check(config)
     with imports_without_gc():
-        from sign_ensemble import tracking
         from sign_ensemble.core.run_folder import RunFolder, load_config
+        from sign_ensemble.core.run_lock import locked
         from sign_ensemble.pipeline.evaluation import evaluate_run
+        from sign_ensemble.tracking import tracked
 
-    run = RunFolder(storage_path(parsed.run, "--run").resolve())
+    run = RunFolder(absolute_path(parsed.run, "--run"))
     load_config(run)  # raises where this is no run, before anything is written
-    tracker = tracking.Tracker(parsed.wandb, run, say)
-    try:
-        evaluate_run(run, parsed.evaluate, tracker)
-    finally:
-        tracker.close(interrupted=is_interrupt(sys.exception()))
+    with locked(run), tracked(parsed.wandb, run) as tracker:
+        evaluate_run(run, config.evaluate, tracker)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ ONLY_COMMANDS_MAY = {"synthetic": ("synthesize.py",)}  # folder: who imports it,
 ONLY_IN = {
     "ray": (
         "core/ray_cluster.py",
+        "core/running_ray.py",
         "core/node_checks.py",
         "data/ray_features.py",
         "learning/cluster_resources.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -11,7 +12,7 @@ from typing import Any, get_type_hints
 from sign_ensemble.core.config import Config
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.number_ranges import rule_of
-from sign_ensemble.core.storage import storage_path
+from sign_ensemble.core.storage import absolute_path, storage_path
 
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for whatever `ray job submit` runs
 PATHS = (
@@ -55,6 +56,36 @@ def check(config: Config) -> None:
     for name, where in (("run.storage", config.run.storage), ("data.cache", config.data.cache)):
         if where is not None:
             storage_path(where, name)
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The config with every path as :func:`absolute_path` gives it, so that paths can be compared,
+    and read from another working folder. A table keeps its name, since its paths may start there.
+
+    Raises:
+        UserError: names the first setting that is no path.
+    """
+    data, run = config.data, config.run
+    given = {name: attrgetter(name)(config) for name in PATHS if name != "data.table"}
+    if data.weights not in ("shipped", "random"):
+        given["data.weights"] = data.weights
+    groups: dict[str, dict[str, Any]] = {"data": {}, "run": {}, "near": {}, "far": {}}
+    for name, path in given.items():
+        if path:
+            group, key = name.split(".")
+            groups[group][key] = str(absolute_path(path, name))
+    if data.table:
+        folder, file = os.path.split(data.table)
+        groups["data"]["table"] = str(absolute_path(folder, "data.table") / file)
+    for kind in ("near", "far"):
+        for name, path in getattr(config.evaluate, kind).items():
+            groups[kind][name] = str(absolute_path(path, f"evaluate.{kind}.{name}"))
+    return replace(
+        config,
+        data=replace(data, **groups["data"]),
+        run=replace(run, **groups["run"]),
+        evaluate=replace(config.evaluate, near=groups["near"], far=groups["far"]),
+    )
 
 
 def check_job_paths(config: Config) -> None:

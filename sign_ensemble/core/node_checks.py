@@ -13,8 +13,8 @@ from typing import Any
 
 from sign_ensemble.core.config import Config
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.run_folder import RunFolder
-from sign_ensemble.core.storage import StorageError, StoragePath, reason_of, storage_path
+from sign_ensemble.core.run_folder import RunFolder, cache_of
+from sign_ensemble.core.storage import StorageError, StoragePath, reason_of
 
 ANSWER_SECONDS = 60  # the node starts a process first; without an answer it is not refused
 VISIBLE_SECONDS = 5  # NFS may show a new file late
@@ -40,7 +40,7 @@ def check_nodes(config: Config, run: RunFolder) -> None:
         "run.storage" if config.run.storage else "run.root": run.path
     }
     if config.data.cache:
-        folders["data.cache"] = storage_path(config.data.cache).resolve()
+        folders["data.cache"] = cache_of(config)
     with marker_files(folders) as marks:
         lacks = probe_nodes(others, marks)
     for address, lacking in lacks:

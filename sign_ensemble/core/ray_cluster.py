@@ -8,10 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from sign_ensemble.core import running_ray
+from sign_ensemble.core.console import say
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.interrupts import interrupts_are_kept
+from sign_ensemble.core.ray_folder import ray_folder
 
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the search prints its own table
@@ -60,15 +64,15 @@ class PendingRay:
 
 @contextmanager
 def starting_ray(dashboard: bool = False) -> Iterator[Future[None]]:
-    """Ray for the length of the block: the cluster in RAY_ADDRESS or one running on this machine,
-    else a new local one that ends with the block.
+    """Ray for the length of the block: the cluster in RAY_ADDRESS, or one running on this machine
+    that can be used, else a new local one that ends with the block.
 
     A new one takes seconds, so it starts in a thread; the future is done when Ray is up. Ray Train
     needs the ``dashboard`` of a new one, on 127.0.0.1, when trainings are stopped: without it their
     CPUs stay taken for half a minute.
 
     Raises:
-        UserError: no cluster answers at RAY_ADDRESS.
+        UserError: no cluster at RAY_ADDRESS can be used, or a new one has no folder.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -83,7 +87,7 @@ def starting_ray(dashboard: bool = False) -> Iterator[Future[None]]:
         if join_running_ray():
             up.set_result(None)
         else:
-            up = thread.submit(start_local_ray, dashboard)
+            up = thread.submit(start_local_ray, dashboard, ray_folder())
         try:
             with interrupts_are_kept():
                 yield up
@@ -94,12 +98,15 @@ def starting_ray(dashboard: bool = False) -> Iterator[Future[None]]:
                 ray.shutdown()
 
 
-def start_local_ray(dashboard: bool) -> None:
-    """Start a Ray of this machine alone, without the processes that it does not need."""
+def start_local_ray(dashboard: bool, folder: Path | None) -> None:
+    """Start a Ray of this machine alone, without the processes that it does not need; its files are
+    in ``folder``, or where Ray chooses.
+    """
     import ray
 
+    files = {"_temp_dir": str(folder)} if folder else {}
     with without(CLUSTER_PROCESSES + (() if dashboard else DASHBOARD)):
-        ray.init("local", resources={ALONE: 1}, include_dashboard=dashboard, **QUIET)
+        ray.init("local", resources={ALONE: 1}, include_dashboard=dashboard, **files, **QUIET)
 
 
 @contextmanager
@@ -134,29 +141,48 @@ def connected_ray() -> Iterator[None]:
 def join_running_ray() -> bool:
     """Connect to the cluster in RAY_ADDRESS or one running on this machine; False if there is none.
 
-    A Ray that another command has started for itself is not joined: it ends with that command.
+    A Ray that another command has started for itself is not joined: it ends with that command. One
+    that was found and cannot be used is named.
 
     Raises:
-        UserError: none answers at RAY_ADDRESS.
+        UserError: the one at RAY_ADDRESS cannot be used.
     """
     import ray
 
-    address = os.environ.get("RAY_ADDRESS")
-    if address == "local":  # Ray's word for a new one
+    given = running_ray.given_address()
+    if given == "local":  # Ray's word for a new one
         return False
-    try:
-        ray.init("auto", **QUIET)
-    except ConnectionError as fault:
-        if not address:
-            return False
-        raise UserError(
-            f"RAY_ADDRESS is {address}: {fault}; if a cluster runs there, does this machine have "
-            "its token (RAY_AUTH_MODE=token)?"
-        ) from None
-    if not address and ALONE in ray.cluster_resources():
+    if given not in ("", "auto"):
+        if reason := why_not_joined(given):
+            raise UserError(
+                f"RAY_ADDRESS is {given}: {reason}; unset it or set it to local for a Ray of "
+                "this machine alone"
+            )
+        return True
+    running_ray.use_token_of_this_machine()
+    for address in running_ray.found_addresses():
+        if reason := why_not_joined(address):
+            say(f"the Ray found at {address} is not used: {reason}")
+        elif ALONE not in ray.cluster_resources():
+            return True
         ray.shutdown()
-        return False
-    return True
+    if given:
+        raise UserError("RAY_ADDRESS is auto: no Ray that can be used runs here; unset it")
+    return False
+
+
+def why_not_joined(address: str) -> str:
+    """Connect to a Ray; why that failed, or "" if it did not."""
+    import ray
+
+    if reason := running_ray.why_unusable(address):
+        return reason
+    try:
+        ray.init(address, **QUIET)
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as fault:
+        words = " ".join(str(fault).split())[:200]
+        return f"{words} (is this machine one of its nodes, `ray start --address={address}`?)"
+    return ""
 
 
 def many_nodes() -> bool:

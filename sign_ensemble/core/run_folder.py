@@ -17,9 +17,11 @@ members/out_of_fold.safetensors  outputs of fine-tuned fold models for the fold 
 rule.json, rule.safetensors    the rejection rule and its numbers
 answers.parquet                a row per evaluated image
 metrics.json                   the evaluation
+earlier_metrics.json           that of the ensemble before the search got more trials
 timings.json                   seconds per stage
 report.html, figures/          the report, and its plots as SVG and PNG
 ray/, wandb/                   what Ray Tune and W&B write for themselves
+.lock                          which command works on the run, see ``core/run_lock.py``
 =============================  =====================================================================
 """
 
@@ -36,13 +38,16 @@ import yaml
 
 from sign_ensemble.core.atomic_files import atomic_write
 from sign_ensemble.core.config import Config
+from sign_ensemble.core.config_checks import with_absolute_paths
+from sign_ensemble.core.console import say
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.storage import StorageError, StoragePath, storage_path
+from sign_ensemble.core.storage import StorageError, StoragePath, absolute_path
 
-# Settings that change how fast or where, never what comes out.
+# Settings that change how fast or where, never what comes out; and search.trials, which may grow:
+# a trial depends on those before it, not on how many follow.
 FREE = {
     "data.cache", "data.engine", "search.concurrent", "search.time_budget", "search.max_failures",
-    "run.root", "run.storage", "run.name",
+    "run.root", "run.storage", "run.name", "search.trials",
 }  # fmt: skip
 FREE_GROUPS = {"wandb", "evaluate", "scale"}
 
@@ -77,11 +82,14 @@ class RunFolder:
     members = _Entry("members")
     out_of_fold = _Entry("members/out_of_fold.safetensors")
     rule = _Entry("rule.json")
+    index = _Entry("members/index.json")
     answers = _Entry("answers.parquet")
     metrics = _Entry("metrics.json")
+    earlier_metrics = _Entry("earlier_metrics.json")
     timings = _Entry("timings.json")
     report = _Entry("report.html")
     figures = _Entry("figures")
+    lock = _Entry(".lock")
 
     def trial(self, number: int) -> StoragePath:
         """Folder of one trial."""
@@ -89,10 +97,10 @@ class RunFolder:
 
 
 def settings_of(config: Config) -> dict[str, Any]:
-    """The settings that decide the result, by dotted name."""
+    """The settings that decide the result, but for the number of trials, by dotted name."""
     return {
         f"{group}.{key}": value
-        for group, settings in plain_dict(config).items()
+        for group, settings in plain_dict(with_absolute_paths(config)).items()
         if group not in FREE_GROUPS
         for key, value in settings.items()
         if f"{group}.{key}" not in FREE
@@ -108,22 +116,21 @@ def default_name(config: Config) -> str:
 
 def root_of(config: Config) -> StoragePath:
     """The folder of all runs."""
-    return storage_path(config.run.storage or config.run.root, "run.storage")
+    return absolute_path(config.run.storage or config.run.root, "run.storage")
 
 
 def cache_of(config: Config) -> StoragePath:
     """The folder of features, which depend on the images alone and are shared by all runs."""
-    return storage_path(config.data.cache) if config.data.cache else root_of(config) / "features"
+    return absolute_path(config.data.cache) if config.data.cache else root_of(config) / "features"
 
 
-def open_run(config: Config) -> RunFolder:
-    """The run's folder, which is made if it is new.
+def made_folder(config: Config) -> RunFolder:
+    """The run's folder, which is made if it is new and can be written.
 
     Raises:
-        UserError: the folder cannot be written, or was made with other settings.
+        UserError: it cannot.
     """
     path = (root_of(config) / (config.run.name or default_name(config))).resolve()
-    folder = RunFolder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write-test.{os.getpid()}"
@@ -135,18 +142,58 @@ def open_run(config: Config) -> RunFolder:
         ) from None
     except OSError as fault:
         raise UserError(f"{path}: the run folder cannot be written ({fault.strerror})") from None
+    return RunFolder(path)
+
+
+def open_run(config: Config) -> RunFolder:
+    """The run's folder, which is made if it is new; where it has fewer trials than the config asks
+    for, :func:`forget_ensemble` lets its search go on.
+
+    Raises:
+        UserError: the folder cannot be written, or was made with other settings.
+    """
+    folder = made_folder(config)
     if not folder.config.exists():
-        with atomic_write(folder.config) as file:
-            file.write_text(yaml.safe_dump(plain_dict(config), sort_keys=False))
+        write_config(folder, config)
         return folder
-    before = settings_of(load_config(folder))
-    for key, value in settings_of(config).items():
+    stored = load_config(folder)
+    before, now = settings_of(stored), settings_of(config)
+    trials, wanted = stored.search.trials, config.search.trials
+    if wanted < trials:
+        before["search.trials"], now["search.trials"] = trials, f"{wanted}, and may only grow"
+    for key, value in now.items():
         if before.get(key) != value:
             raise UserError(
-                f"{path} was made with {key} {before.get(key)}, now it is {value}: give the old "
-                "value or another run.name"
+                f"{folder.path} was made with {key} {before.get(key)}, now it is {value}: give the "
+                "old value or another run.name"
             )
+    if wanted > trials:
+        say(f"search.trials was {trials} and is {wanted}: what depends on it is made again")
+        forget_ensemble(folder)
+        write_config(folder, replace(stored, search=replace(stored.search, trials=wanted)))
     return folder
+
+
+def write_config(folder: RunFolder, config: Config) -> None:
+    """Write config.yaml."""
+    with atomic_write(folder.config) as file:
+        file.write_text(yaml.safe_dump(plain_dict(config), sort_keys=False))
+
+
+def gets_more_trials(folder: RunFolder, config: Config) -> bool:
+    """Whether the run is there and has fewer trials than the config asks for."""
+    return folder.config.exists() and load_config(folder).search.trials < config.search.trials
+
+
+def forget_ensemble(folder: RunFolder) -> None:
+    """Have members, rule and evaluation made again. The last evaluation is kept as
+    earlier_metrics.json, since it counts how often the test signers were read.
+    """
+    if folder.metrics.exists():
+        with atomic_write(folder.earlier_metrics) as file:
+            file.write_bytes(folder.metrics.read_bytes())
+    for outdated in (folder.metrics, folder.report, folder.rule, folder.index):
+        outdated.unlink(missing_ok=True)
 
 
 def plain_dict(config: Config) -> dict[str, Any]:

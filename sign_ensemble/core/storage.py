@@ -65,7 +65,7 @@ class RemotePath:
         return "/".join(filter(None, [self.root, self.path])) + f"?{self.query}" * bool(self.query)
 
     def __truediv__(self, below: str | PurePosixPath) -> RemotePath:
-        return replace(self, path="/".join(filter(None, [self.path, str(below)])))
+        return replace(self, path="/".join(filter(None, [self.path, str(PurePosixPath(below))])))
 
     @property
     def name(self) -> str:
@@ -206,6 +206,21 @@ def storage_path(text: str, name: str = "the path") -> StoragePath:
     if {".", "..", ""} & set(parts.path.strip("/").split("/")) and parts.path.strip("/"):
         raise UserError(f"{name} is {text}: its parts must be names, not empty, . or ..")
     return RemotePath(f"{parts.scheme}://{parts.netloc}", parts.path.strip("/"), parts.query)
+
+
+def absolute_path(text: str, name: str = "the path") -> StoragePath:
+    """:func:`storage_path` without ``~``, ``..`` and symbolic links: one folder has one path.
+
+    Raises:
+        UserError: there is no such home folder, or no path can be so.
+    """
+    where = storage_path(text, name)
+    if not isinstance(where, Path):
+        return where
+    try:
+        return where.expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as fault:
+        raise UserError(f"{name} is {text}: it is not a path ({fault})") from None
 
 
 def filesystem_and_path(where: StoragePath) -> tuple[Any, str]:

@@ -75,6 +75,21 @@ def set_of(label: str) -> str:
     return f"label {label}" if label in (NEAR, *FAR_SETS) else label
 
 
+def check_reading(run: RunFolder, settings: EvaluateConfig, more_trials: bool = False) -> None:
+    """Refuse to read test signers once more unless that was asked for, where the ensemble that has
+    read them was of fewer trials, or is about to be; called before hours of work.
+
+    Raises:
+        UserError: evaluate.again is not set.
+    """
+    last = run.metrics if run.metrics.exists() else run.earlier_metrics
+    if not settings.again and last.exists() and (more_trials or last == run.earlier_metrics):
+        raise UserError(
+            f"{run.path}: an ensemble of fewer trials has read the test signers; "
+            "--evaluate.again true reads them once more, --until ensemble does not read them"
+        )
+
+
 def ood_sets(
     listed: Manifest, predictor: Predictor, config: Config, settings: EvaluateConfig
 ) -> tuple[dict[str, OodSet], list[pa.Table], list[str]]:
@@ -146,6 +161,9 @@ def evaluate_run(
                 return tree
         except (KeyError, TypeError) as fault:
             raise UserError(f"{run.metrics}: not an evaluation of this version ({fault})") from None
+    elif run.earlier_metrics.exists():
+        check_reading(run, settings)
+        evaluations = read_json(run.earlier_metrics)["evaluations"]
     check_sets(settings, load_config(run).data)
     with timed(run, "evaluation"):
         tree = evaluated(run, settings, evaluations + 1)

@@ -5,26 +5,26 @@ A stage whose files exist is not run again, so an interrupted run continues wher
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
 
-from sign_ensemble import tracking
 from sign_ensemble.core.config import Config
-from sign_ensemble.core.console import is_interrupt, say
+from sign_ensemble.core.config_checks import with_absolute_paths
+from sign_ensemble.core.console import say
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.node_checks import check_nodes
 from sign_ensemble.core.ray_cluster import PendingRay, starting_ray
-from sign_ensemble.core.run_folder import RunFolder, open_run
+from sign_ensemble.core.run_folder import RunFolder, gets_more_trials, made_folder, open_run
+from sign_ensemble.core.run_lock import locked
 from sign_ensemble.core.stage_timing import timed
 from sign_ensemble.core.storage import StorageError
 from sign_ensemble.data import backbone
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.learning.cluster_resources import check_room, concurrent_trials
-from sign_ensemble.pipeline.evaluation import check_sets, evaluate_run
+from sign_ensemble.pipeline.evaluation import check_reading, check_sets, evaluate_run
 from sign_ensemble.pipeline.finetuned_members import build_finetuned
 from sign_ensemble.pipeline.limits_of_data import limits_of_data
 from sign_ensemble.pipeline.members import build_members
@@ -33,34 +33,29 @@ from sign_ensemble.pipeline.rule_calibration import build_rule
 from sign_ensemble.pipeline.searching import defaults, search, search_has_ended
 from sign_ensemble.search.records import TrialRecord, evaluate_all_folds, read_records, write_table
 from sign_ensemble.search.space import default_params
+from sign_ensemble.tracking import tracked
 
 
 @contextmanager
-def empty_removed(run: RunFolder) -> Iterator[None]:
-    """Removes a run folder that a user's mistake stopped before its first stage ended: its config
+def opened(config: Config, evaluates: bool) -> Iterator[RunFolder]:
+    """The run's folder, for this command alone; ``evaluates``: whether it will read test signers.
+
+    A user's mistake that stops it before its first stage ends leaves no files of it: the config
     would refuse the corrected call.
     """
-    try:
-        yield
-    except StorageError:  # the store may answer again in minutes; now nothing can be removed
-        raise
-    except UserError:
-        if not run.timings.exists():
-            run.config.unlink(missing_ok=True)
-            run.manifest.unlink(missing_ok=True)
-            with suppress(OSError):  # something else lies there
-                run.path.rmdir()
-        raise
-
-
-@contextmanager
-def tracked(config: Config, run: RunFolder) -> Iterator[tracking.Tracker]:
-    """The run's W&B logger, closed at the end."""
-    tracker = tracking.Tracker(config.wandb, run, say)
-    try:
-        yield tracker
-    finally:
-        tracker.close(interrupted=is_interrupt(sys.exception()))
+    with locked(folder := made_folder(config)):
+        if evaluates:
+            check_reading(folder, config.evaluate, gets_more_trials(folder, config))
+        run = open_run(config)
+        try:
+            yield run
+        except StorageError:  # the store may answer again in minutes; now nothing can be removed
+            raise
+        except UserError:
+            if not run.timings.exists():
+                run.config.unlink(missing_ok=True)
+                run.manifest.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -96,9 +91,9 @@ def tune(config: Config, until: str = "evaluate") -> None:
     Raises:
         UserError: a setting, an image or a file cannot be used.
     """
+    config = with_absolute_paths(config)
     check_sets(config.evaluate, config.data)
-    run = open_run(config)
-    with empty_removed(run), tracked(config, run) as tracker:
+    with opened(config, until == "evaluate") as run, tracked(config.wandb, run) as tracker:
         if search_has_ended(run, config) and run.rule.exists():
             list_images(config, run)
             say(f"run folder: {run.path}: search, members and rule are kept from before")
@@ -118,7 +113,7 @@ def tune(config: Config, until: str = "evaluate") -> None:
 def members_and_rule(prepared: Prepared) -> None:
     """Members and rule of an ended search, unless they exist."""
     run, frozen = prepared.run, prepared.config.finetune.layers == "none"
-    if not (run.members / "index.json").exists():
+    if not run.index.exists():
         with timed(run, "members"):
             (build_members if frozen else build_finetuned)(prepared, read_records(run))
     if not run.rule.exists():
@@ -135,12 +130,11 @@ def train(config: Config) -> TrialRecord:
         UserError: a setting, an image or a file cannot be used.
     """
     one = replace(
-        config,
+        with_absolute_paths(config),
         search=replace(config.search, trials=1, trial="head", seed=config.member.seed),
         ensemble=replace(config.ensemble, size=1, method="top_k"),
     )
-    run = open_run(one)
-    with empty_removed(run), tracked(one, run) as tracker:
+    with opened(one, False) as run, tracked(one.wandb, run) as tracker:
         if not (search_has_ended(run, one) and run.rule.exists()):
             with ready(one, run) as (listed, cluster):
                 prepared = prepare(one, listed, cluster)

@@ -110,7 +110,7 @@ def write_index(
         for card, (path, sha256) in zip(cards, files, strict=True)
     ]  # fmt: skip
     index = {"method": config.ensemble.method, "of": config.ensemble.members, "members": entries}
-    write_json(prepared.run.members / "index.json", {**index, **more})
+    write_json(prepared.run.index, {**index, **more})
 
 
 def build_members(prepared: Prepared, records: Sequence[TrialRecord]) -> None:

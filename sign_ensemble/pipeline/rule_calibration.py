@@ -136,7 +136,7 @@ def build_rule(prepared: Prepared) -> None:
     """Fit the score models, calibrate the rule, and write both."""
     config, run, task = prepared.config, prepared.run, prepared.task
     settings = config.rejection
-    index = read_json(run.members / "index.json")["members"]
+    index = read_json(run.index)["members"]
     votes = {entry["trial"]: entry["votes"] for entry in index}
     rows_B = reference_rows(prepared)
     reference = reference_set_of(task, rows_B, hand_count_images(prepared))

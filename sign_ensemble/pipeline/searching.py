@@ -72,7 +72,7 @@ def search_has_ended(run: RunFolder, config: Config) -> bool:
     """Whether the search has ended: all trials are there, or members were made already."""
     if not run.trials_table.exists():
         return False
-    if (run.members / "index.json").exists():
+    if run.index.exists():
         return True
     records = read_records(run)
     found = read_json(run.hands) if run.hands.exists() else {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from sign_ensemble.core.config import SearchConfig
 from sign_ensemble.core.console import exit_with, progress, say
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder
-from sign_ensemble.core.storage import StoragePath, storage_path
+from sign_ensemble.core.run_lock import locked
+from sign_ensemble.core.storage import StoragePath, absolute_path
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
         help="write the W&B Report's specification as JSON to --out, wandb-report.json by default",
     )
     parsed = parser.parse_args(list(arguments))
-    runs = [RunFolder(storage_path(each, "--run").resolve()) for each in parsed.run]
+    runs = [RunFolder(absolute_path(each, "--run")) for each in parsed.run]
     if parsed.wandb is not None:
         wandb_report(parsed, runs)
     elif parsed.dry_run:
@@ -65,7 +67,9 @@ def html_report(runs: Sequence[RunFolder], out: str | None) -> None:
     if len(runs) > 1 and not out:
         raise UserError("--out: name the file for the page of several runs")
     page: StoragePath = Path(out).resolve() if out else runs[0].report
-    with progress("plots") as step:
+    with ExitStack() as locks, progress("plots") as step:
+        for run in filter(lambda run: run.config.is_file(), runs):
+            locks.enter_context(locked(run))
         write_report(runs, page, step)
     say(f"report: {page}")
 

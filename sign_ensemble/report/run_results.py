@@ -56,7 +56,7 @@ def read_results(run: RunFolder) -> Results:
         rule=read_json(run.rule),
         answers=answers_table.read(run.answers),
         trials=tuple(rows_of(run.trials_table)),
-        members=tuple(read_json(run.members / "index.json")["members"]),
+        members=tuple(read_json(run.index)["members"]),
         importances=importances(run.study),
         set_aside=tuple(f"{r['path']}: {r['reason']}" for r in aside if r["split"] == "set-aside"),
         settings=yaml.safe_load(run.config.read_text()),

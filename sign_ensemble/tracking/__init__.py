@@ -4,6 +4,6 @@ The only folder that imports wandb, and only when there is something to log. A t
 writes the runs after a trial has ended, so tracking slows no trial; no fault of it ends a command.
 """
 
-from sign_ensemble.tracking.tracker import Tracker
+from sign_ensemble.tracking.tracker import Tracker, tracked
 
-__all__ = ["Tracker"]
+__all__ = ["Tracker", "tracked"]

@@ -74,7 +74,7 @@ def sources(run: RunFolder) -> list[Artifact]:
         path = local_path(run, run.manifest)
         about = {"sha256": file_sha256(run.manifest)}
         found.append(artifact("manifest", f"manifest-{run.path.name}", {path.name: path}, about))
-    index = run.members / "index.json"
+    index = run.index
     entries = read_json(index)["members"] if index.is_file() else []
     trials = [trial_artifact(run, number) for number in sorted({e["trial"] for e in entries})]
     return [*found, *filter(None, trials)]

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from sign_ensemble.core.config import WandbConfig
+from sign_ensemble.core.console import is_interrupt, say
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import StoragePath, local_folder_for
 from sign_ensemble.tracking.wandb_runs import WandbRuns
@@ -33,7 +35,8 @@ HURRY_SECONDS = 5.0  # waiting after an interrupt: a dozen trials' worth, if the
 class Tracker:
     """Logs ended trials, single settings and the evaluation of one run folder.
 
-    Of ``wandb.mode`` and the environment's WANDB_MODE, the one that sends less holds. Online
+    Of ``wandb.mode``, the environment's WANDB_MODE and what `wandb offline` has set, the one that
+    sends less holds, with a line about it where it is not ``wandb.mode``. Online
     becomes offline when wandb finds no key (WANDB_API_KEY, netrc, its settings; there is no prompt)
     or the server does not accept it within WANDB_HTTP_TIMEOUT (10 s), and at the first fault; the
     first fault of an offline tracker disables it. Each is one line for the user, shown by the next
@@ -42,7 +45,14 @@ class Tracker:
     """
 
     def __init__(self, config: WandbConfig, run: RunFolder, say: Callable[[str], None]) -> None:
-        self.mode = stricter(config.mode, os.environ.get("WANDB_MODE"))
+        environment = os.environ.get("WANDB_MODE")
+        self.mode = stricter(config.mode, environment)
+        if self.mode != config.mode:
+            say(
+                f"W&B: {self.mode}, since WANDB_MODE is {environment} (wandb.mode is {config.mode})"
+            )
+        if environment == "":  # wandb itself would refuse it
+            del os.environ["WANDB_MODE"]
         self._config = config
         self._run = run
         self._say = say
@@ -143,7 +153,14 @@ class Tracker:
         import wandb
 
         settings = wandb.setup(wandb.Settings(silent=True)).settings
-        self.mode = stricter(self.mode, settings.mode)  # `wandb offline` writes a settings file
+        mode = stricter(self.mode, settings.mode)  # `wandb offline` writes a settings file
+        if mode == "disabled":
+            self._messages.put(
+                "W&B: disabled, as `wandb disabled` has set; `wandb online` undoes it"
+            )
+        elif mode != self.mode:
+            self._go_offline("as `wandb offline` has set; `wandb online` undoes it")
+        self.mode = mode
         if self.mode != "online":
             return
         try:
@@ -184,16 +201,35 @@ class Tracker:
 
     def _go_offline(self, reason: str) -> None:
         self.mode = "offline"
-        folders = f"{shlex.quote(str(local_folder_for(self._run.path)))}/wandb/offline-run-*"
-        self._messages.put(
-            f"W&B: logging offline ({reason}); to upload later: wandb sync {folders}"
-        )
+        self._messages.put(f"W&B: logging offline ({reason}); {how_to_upload(self._run)}")
 
     def _stop(self, fault: BaseException) -> None:
         """Disable tracking; the run goes on."""
         if self.mode != "disabled":
             self._messages.put(f"W&B: logging stopped ({first_line(fault)})")
         self.mode = "disabled"
+
+
+def how_to_upload(run: RunFolder) -> str:
+    """Where the files of offline runs lie, as the command that uploads them."""
+    folder = shlex.quote(str(local_folder_for(run.path)))
+    return f"to upload later: wandb sync {folder}/wandb/offline-run-*"
+
+
+@contextmanager
+def tracked(config: WandbConfig, run: RunFolder) -> Iterator[Tracker]:
+    """The run's tracker, which tells the user what it does, closed at the end.
+
+    Raises:
+        UserError: WANDB_MODE is no mode.
+    """
+    tracker = Tracker(config, run, say)
+    if tracker.mode == "offline":
+        say(f"W&B: logging offline; {how_to_upload(run)}")
+    try:
+        yield tracker
+    finally:
+        tracker.close(interrupted=is_interrupt(sys.exception()))
 
 
 def first_line(fault: BaseException) -> str:

@@ -12,17 +12,28 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from sign_ensemble.core.errors import UserError
+
 if TYPE_CHECKING:
     from wandb import Settings
 
 MODES = ("online", "offline", "disabled")  # from the most to the least that is sent
+WANDBS_OWN = {"run": "online", "shared": "online", "dryrun": "offline", "": "online"}
 CONNECT_SECONDS = 5.0
 
 
 def stricter(configured: str, environment: str | None) -> str:
-    """The one of two modes that sends less; ``environment`` is WANDB_MODE, None when unset."""
-    mode = {"dryrun": "offline"}.get(environment or "", environment)
-    return max(configured, mode if mode in MODES else "online", key=MODES.index)
+    """The one of two modes that sends less; ``environment`` is WANDB_MODE, None when unset.
+
+    Raises:
+        UserError: WANDB_MODE is no mode: it may have been meant to send less.
+    """
+    if configured == "disabled":
+        return configured
+    mode = WANDBS_OWN.get(environment or "", environment or "")
+    if mode not in MODES:
+        raise UserError(f"WANDB_MODE is {environment}: it must be {', '.join(MODES)} or unset")
+    return max(configured, mode, key=MODES.index)
 
 
 def has_key(settings: Settings) -> bool:

@@ -29,12 +29,14 @@ from sign_ensemble.core.atomic_files import (
 from sign_ensemble.core.config import (
     Config,
     DataConfig,
+    EnsembleConfig,
     EvaluateConfig,
     MemberConfig,
     RunConfig,
     SearchConfig,
     WandbConfig,
 )
+from sign_ensemble.core.config_checks import with_absolute_paths
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.names import Name
 from sign_ensemble.core.run_folder import (
@@ -44,6 +46,7 @@ from sign_ensemble.core.run_folder import (
     open_run,
     settings_of,
 )
+from sign_ensemble.core.storage import storage_path
 
 
 def config(root: Path, **groups: Any) -> Config:
@@ -313,3 +316,131 @@ def test_a_run_of_an_earlier_version_is_refused_with_a_remedy(tmp_path: Path) ->
 def test_a_config_may_lack_what_has_a_default(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": {"root": "/data"}}))
     assert load_config(RunFolder(tmp_path)) == Config(data=DataConfig(root="/data"))
+
+
+# --- one folder has one path ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def signs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder ``signs`` in the working folder, which is also the home folder."""
+    home = tmp_path.resolve() / "home"
+    (home / "signs").mkdir(parents=True)
+    (home / "signs.csv").touch()
+    (tmp_path / "link").symlink_to(home)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    return home / "signs"
+
+
+WAYS = (
+    "signs", "signs/", "./signs", "../home/signs", "~/signs", "{home}//signs/", "../link/signs",
+    "file://{home}/signs",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("setting", ["root", "extra_signers", "weights", "table"])
+def test_one_folder_has_one_name(setting: str, way: str, signs: Path) -> None:
+    given = way.format(home=signs.parent)
+    if setting in ("weights", "table"):  # files
+        given, signs = f"{given.rstrip('/')}.csv", signs.with_suffix(".csv")
+    plain, typed, other = (
+        Config(data=replace(DataConfig(root="/x"), **{setting: path}))  # type: ignore[arg-type]
+        for path in (str(signs), given, f"{signs}-other")
+    )
+    assert default_name(typed) == default_name(plain)
+    assert open_run(replace(typed, run=RunConfig("runs"))) == open_run(
+        replace(plain, run=RunConfig("~/runs/"))
+    )
+    assert default_name(other) != default_name(plain)
+
+
+def test_every_path_becomes_absolute(signs: Path) -> None:
+    home = signs.parent
+    given = Config(
+        data=DataConfig(root="signs", table="../link/signs.csv", cache="~/cache/"),
+        evaluate=EvaluateConfig(near={"a": "signs/"}, far={"b": "~/far/*.jpg"}),
+        run=RunConfig("./runs", storage="s3://bucket/runs/"),
+    )
+    found = with_absolute_paths(given)
+    assert (found.data.root, found.data.table) == (str(signs), f"{home}/signs.csv")
+    assert found.data.cache == f"{home}/cache" == str(run_folder.cache_of(given))
+    assert found.evaluate.near == {"a": str(signs)}
+    assert found.evaluate.far == {"b": f"{home}/far/*.jpg"}
+    assert (found.run.root, found.run.storage) == (f"{home}/runs", "s3://bucket/runs")
+    assert with_absolute_paths(found) == found
+    assert found.data.weights == "shipped" and found.data.extra_signers is None
+
+
+def test_a_linked_table_keeps_the_folder_that_its_paths_start_from(signs: Path) -> None:
+    (signs / "table.csv").symlink_to(signs.parent / "signs.csv")
+    given = Config(data=DataConfig(table="signs/table.csv"))
+    assert with_absolute_paths(given).data.table == f"{signs}/table.csv"
+
+
+def test_what_is_no_path_is_named() -> None:
+    with pytest.raises(UserError, match=r"data\.root is ~nobody-at-all/x: it is not a path"):
+        with_absolute_paths(Config(data=DataConfig(root="~nobody-at-all/x")))
+
+
+def test_a_name_on_an_object_store_has_one_path() -> None:
+    for name in ("one", "one/", "./one"):
+        assert str(storage_path("s3://bucket/runs") / name) == "s3://bucket/runs/one"
+
+
+# --- more trials ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path) -> RunFolder:
+    """A run of 16 trials that was evaluated."""
+    folder = open_run(config(tmp_path, evaluate=EvaluateConfig(images=20)))
+    for file in (folder.metrics, folder.report, folder.rule, folder.index, folder.trials_table):
+        with atomic_write(file) as written:
+            written.write_text(f'"{file.name}"')
+    return folder
+
+
+def test_more_trials_forget_the_ensemble_and_count_the_evaluation(
+    evaluated: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert open_run(config(tmp_path, search=SearchConfig(trials=40))) == evaluated
+    assert files(Path(str(evaluated.path))) == [
+        "config.yaml", "earlier_metrics.json", "members", "trials.parquet",
+    ]  # fmt: skip
+    assert files(Path(str(evaluated.members))) == []
+    assert read_json(evaluated.earlier_metrics) == "metrics.json"
+    stored = load_config(evaluated)
+    assert (stored.search.trials, stored.evaluate.images) == (40, 20)  # no other setting changes
+    assert capsys.readouterr().out.startswith("search.trials was 16 and is 40: ")
+    before = evaluated.config.read_bytes()
+    open_run(config(tmp_path, search=SearchConfig(trials=40)))
+    assert evaluated.config.read_bytes() == before and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"search": SearchConfig(trials=8)}, r"search\.trials 16, now it is 8, and may only grow"),
+        ({"search": SearchConfig(trials=40, seed=1)}, r"search\.seed 0, now it is 1"),
+        ({"search": SearchConfig(trials=40, folds=3)}, r"search\.folds 6, now it is 3"),
+        (
+            {"search": SearchConfig(trials=40), "ensemble": EnsembleConfig(size=4)},
+            r"ensemble\.size 3, now it is 4",
+        ),
+    ],
+)
+def test_what_would_change_ended_trials_is_refused(
+    groups: dict[str, Any], message: str, evaluated: RunFolder, tmp_path: Path
+) -> None:
+    before = {path: path.read_bytes() for path in evaluated.path.glob("*.*")}
+    with pytest.raises(UserError, match=f"was made with {message}: give .* another run.name"):
+        open_run(config(tmp_path, **groups))
+    assert {path: path.read_bytes() for path in evaluated.path.glob("*.*")} == before
+    assert evaluated.index.exists()
+
+
+def test_the_number_of_trials_does_not_change_the_name() -> None:
+    here = Config(data=DataConfig(root="/data/massey"))
+    assert default_name(replace(here, search=SearchConfig(trials=40))) == default_name(here)

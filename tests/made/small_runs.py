@@ -57,14 +57,14 @@ def without_seconds(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def contents(run: Path) -> dict[str, tuple[str, int]]:
-    """sha256 and time of change of every file of a run but W&B's and Ray's."""
+    """sha256 and time of change of every file of a run but W&B's, Ray's and its lock."""
     return {
         str(path.relative_to(run)): (
             hashlib.sha256(path.read_bytes()).hexdigest(),
             path.stat().st_mtime_ns,
         )
         for path in sorted(run.rglob("*"))
-        if path.is_file() and path.relative_to(run).parts[0] not in ("wandb", "ray")
+        if path.is_file() and path.relative_to(run).parts[0] not in ("wandb", "ray", ".lock")
     }
 
 

@@ -20,10 +20,11 @@ from wandb_home import KEY, closed_port, wandb_environment
 
 from sign_ensemble.core.atomic_files import file_sha256
 from sign_ensemble.core.config import WandbConfig
+from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import local_folder_for, storage_path
 from sign_ensemble.search.records import TrialRecord
-from sign_ensemble.tracking import Tracker
+from sign_ensemble.tracking import Tracker, tracked
 from sign_ensemble.tracking.wandb_runs import described, flat
 from sign_ensemble.tracking.wandb_server import probe_server, stricter
 from sign_ensemble.tracking.worker_thread import WorkerThread
@@ -499,7 +500,8 @@ assert "wandb" not in sys.modules
     if environment:
         environ["WANDB_MODE"] = environment
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    line = f"W&B: disabled, since WANDB_MODE is disabled (wandb.mode is {mode})\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, line if environment else "", "")
     assert list(run.path.iterdir()) == []
 
 
@@ -508,10 +510,40 @@ def test_wandb_offline_command_is_respected(run, tmp_path, monkeypatch):
     settings = tmp_path / "home" / "config" / "settings"
     settings.parent.mkdir(parents=True)
     settings.write_text("[default]\nmode = offline\n")
-    tracker = Tracker(WandbConfig("online"), run, pytest.fail)
+    lines: list[str] = []
+    tracker = Tracker(WandbConfig("online"), run, lines.append)
     tracker.trial(record(), SIGNERS)
     tracker.close()
     assert len(logged(run)) == 1
+    (line,) = lines
+    assert line.startswith("W&B: logging offline (as `wandb offline` has set;")
+
+
+@pytest.mark.parametrize("mode", ["bogus", "Offline", " offline", "true"])
+def test_an_unknown_mode_in_the_environment_is_refused(run, monkeypatch, mode):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    rule = f"WANDB_MODE is {mode}: it must be online, offline, disabled or unset"
+    with pytest.raises(UserError, match=rule), tracked(WandbConfig(), run):
+        pass
+    with tracked(WandbConfig("disabled"), run) as tracker:  # nothing is sent whatever was meant
+        assert tracker.mode == "disabled"
+    assert list(run.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("environment", [None, "", "online", "offline", "dryrun"])
+def test_the_user_learns_what_is_logged_where(run, monkeypatch, capsys, environment):
+    if environment is not None:
+        monkeypatch.setenv("WANDB_MODE", environment)
+    configured: Any = "online" if environment in ("offline", "dryrun") else "offline"
+    with tracked(WandbConfig(configured), run) as tracker:
+        tracker.trial(record(), SIGNERS)
+    lines = capsys.readouterr().out.splitlines()
+    if configured == "online":
+        since = f"W&B: offline, since WANDB_MODE is {environment} (wandb.mode is online)"
+        assert lines.pop(0) == since
+    where = f"wandb sync '{run.path}'/wandb/offline-run-*"
+    assert lines == [f"W&B: logging offline; to upload later: {where}"]
+    assert len(list((Path(str(run.path)) / "wandb").glob("offline-run-*"))) == len(logged(run)) == 1
 
 
 def test_the_callers_own_run_stays_open(run, tmp_path):

@@ -53,7 +53,8 @@ def test_a_run_on_an_object_store(
 
     on_another_machine(2)
     shown = finish(start("tune", *arguments, "--until", "ensemble"))
-    assert shown.startswith(f"run folder: {run}\n")
+    assert shown.startswith(f"{run} was in use by tune of ")  # its lease is left
+    assert f"\nrun folder: {run}\n" in shown
     assert f"{len(kept)} trials are kept from before" in shown
     assert "features computed" not in shown
     decoded = set(storage_path(at).glob("features/images-*/shards/*"))
