@@ -11,10 +11,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from sign_ensemble.core.atomic_files import write_json
+from sign_ensemble.core.atomic_files import check_writable, write_json
 from sign_ensemble.core.command_line import Parser
 from sign_ensemble.core.config import SearchConfig
 from sign_ensemble.core.console import exit_with, progress, say
@@ -64,7 +63,9 @@ def html_report(runs: Sequence[RunFolder], out: str | None) -> None:
         raise UserError(f"--run: two runs are called {min(twice)}")
     if len(runs) > 1 and not out:
         raise UserError("--out: name the file for the page of several runs")
-    page: StoragePath = Path(out).resolve() if out else runs[0].report
+    page: StoragePath = storage_path(out, "--out").resolve() if out else runs[0].report
+    if out:
+        check_writable(page)
     with progress("plots") as step:
         write_report(runs, page, step)
     say(f"report: {page}")
@@ -86,7 +87,7 @@ def wandb_report(parsed: Any, runs: Sequence[RunFolder]) -> None:
     params = {name: bool(getattr(each, "log", False)) for name, each in space.items()}
     report = wandb_report.report(entity, project, group, params, tuple(FAR_SETS))
     if parsed.dry_run:
-        path = Path(parsed.out or "wandb-report.json").resolve()
+        path = storage_path(parsed.out or "wandb-report.json", "--out").resolve()
         write_json(path, wandb_report.specification(report))
         say(f"specification of the W&B Report: {path}")
     else:
