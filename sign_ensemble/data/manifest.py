@@ -53,7 +53,7 @@ class Manifest:
     # sorted by path, extra signers last
     table: pa.Table
     root: Path  # absolute folder that relative paths start from
-    other_files: int = 0  # files seen that are no images
+    left_out: tuple[str, ...] = ()  # lines about files and folders that are not listed
 
     def rows(self, *splits: Split) -> pa.Table:
         """Rows of one or more splits, in the table's order."""
@@ -93,20 +93,20 @@ def build(data: DataConfig, progress: Callable[[int, int], None] | None = None) 
             file names are enough to tell.
     """
     sources, extra = find(data), find_extra(data)
-    assign_extra(extra, assign(sources.rows, data), data)
+    assign_extra(extra.rows, assign(sources.rows, data), data)
 
     rows: list[Row] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         read_one = partial(_read_image, root=sources.root, data=data)
-        for row in pool.map(read_one, [*sources.rows, *extra]):
+        for row in pool.map(read_one, [*sources.rows, *extra.rows]):
             rows.append(row)
             if progress is not None:
-                progress(len(rows), len(sources.rows) + len(extra))
+                progress(len(rows), len(sources.rows) + len(extra.rows))
     rows, own = without_duplicates(rows), len(sources.rows)
     learned = assign(rows[:own], data)
     rows = learned + assign_extra(rows[own:], learned, data)
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
-    return Manifest(table, sources.root, sources.other_files)
+    return Manifest(table, sources.root, sources.left_out + extra.left_out)
 
 
 def gaps(manifest: Manifest) -> list[str]:
@@ -138,7 +138,7 @@ def changed(manifest: Manifest) -> list[str]:
 
 def write(manifest: Manifest, path: StoragePath) -> None:
     """Write the Parquet file atomically."""
-    about = json.dumps({"root": str(manifest.root), "other_files": manifest.other_files})
+    about = json.dumps({"root": str(manifest.root), "left_out": manifest.left_out})
     table = manifest.table.replace_schema_metadata({_METADATA_KEY: about.encode()})
     with atomic_write(path) as temporary:
         pa.parquet.write_table(table, temporary)
@@ -161,7 +161,8 @@ def read(path: StoragePath) -> Manifest:
         raise UserError(f"{path} is not a manifest: it was not written by this package") from error
     if not table.schema.equals(SCHEMA):
         raise UserError(f"{path} is not a manifest of this version: its columns differ")
-    return Manifest(table.replace_schema_metadata(None), Path(about["root"]), about["other_files"])
+    left_out = tuple(about.get("left_out", ()))
+    return Manifest(table.replace_schema_metadata(None), Path(about["root"]), left_out)
 
 
 def _read_image(row: Row, root: Path, data: DataConfig) -> Row:
@@ -173,7 +174,7 @@ def _read_image(row: Row, root: Path, data: DataConfig) -> Row:
         content, mtime_ns = read_file(root / row.path)
         sha256 = hashlib.sha256(content).hexdigest()
         row = replace(row, sha256=sha256, bytes=len(content), mtime_ns=mtime_ns)
-        _, (width, height) = decode_rgb(content, square=(1, "pad"), **limits)
+        _, (width, height) = decode_rgb(content, square=(1, "pad"), name=row.path, **limits)
     except SetAside as why:
         return replace(row, reason=str(why))
     return replace(row, width=width, height=height)

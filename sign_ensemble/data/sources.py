@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
@@ -17,7 +16,10 @@ import pyarrow.parquet
 
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.data.images import IMAGE_SUFFIXES
+from sign_ensemble.core.printable_text import storable
+from sign_ensemble.core.storage import images_path
+from sign_ensemble.data.file_kinds import kind_of
+from sign_ensemble.data.picture_files import pictures_below, read_head
 
 PRESETS: dict[str, str] = {
     # <label>/hand<signer>_<label>_<light>_seg_<n>_cropped.jpeg
@@ -56,11 +58,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Sources:
-    """Rows sorted by path, the folder they are relative to, and files that are no images."""
+    """Rows sorted by path, the folder they are relative to, and lines about what was left out."""
 
     rows: list[Row]
     root: Path
-    other_files: int
+    left_out: tuple[str, ...] = ()
 
 
 def find(data: DataConfig) -> Sources:
@@ -70,60 +72,60 @@ def find(data: DataConfig) -> Sources:
         UserError: root, pattern or table is missing, unreadable or gives no labelled image.
     """
     if data.table is not None:
-        return _find_in_table(data, Path(data.table).expanduser())
+        return _find_in_table(data, images_path(data.table, "data.table"))
     if data.root is None:
         raise UserError("data.root is not set: it must be the folder that holds the images")
     return _find_in_folder(data, _existing_folder(data.root))
 
 
-def find_extra(data: DataConfig) -> list[Row]:
+def find_extra(data: DataConfig) -> Sources:
     """Rows of the extra signers' images, with absolute paths; none if data.extra_signers is unset.
 
     Raises:
         UserError: the folder is missing or holds no image in the layout it must have.
     """
     if data.extra_signers is None:
-        return []
+        return Sources([], Path())
     root = _existing_folder(data.extra_signers, "data.extra_signers")
     layout = DataConfig(root=data.extra_signers)
     try:
-        found = _find_in_folder(layout, root).rows
+        found = _find_in_folder(layout, root)
     except UserError:
         raise UserError(
             f"data.extra_signers is {data.extra_signers}: it holds no image <signer>/<label>/<file>"
         ) from None
-    return [replace(row, path=(root / row.path).as_posix()) for row in found]
+    rows = [replace(row, path=(root / row.path).as_posix()) for row in found.rows]
+    return replace(found, rows=rows)
 
 
 def _existing_folder(given: str, setting: str = "data.root") -> Path:
-    root = Path(os.path.abspath(Path(given).expanduser()))
+    root = Path(os.path.abspath(images_path(given, setting)))
     if not root.exists():
         raise UserError(f"{setting} is {given}: there is no such folder")
     if not root.is_dir():
-        raise UserError(f"{setting} is {given}: it must be a folder, and it is a file")
+        kind = kind_of(read_head(root), root.name)
+        a_file = f"a file ({kind.words})" if kind else "a file"
+        raise UserError(f"{setting} is {given}: it must be a folder, and it is {a_file}")
     return root
 
 
 def _find_in_folder(data: DataConfig, root: Path) -> Sources:
     setting, pattern = _pattern(data)
-    rows, others, example = [], 0, ""
-    for path in sorted(_files_below(root)):
-        is_image = PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+    rows, found, example = [], pictures_below(root), ""
+    left_out = tuple(map(storable, found.words()))
+    for path in (file.relative_to(root).as_posix() for file in found.files):
         match = pattern.fullmatch(path)
-        if match is None and not is_image:
-            others += 1
-        else:
-            rows.append(_row_of_match(path, match, data))
-        if is_image and match is None:
+        rows.append(_row_of_match(path, match, data))
+        if match is None:
             example = example or path
     if not any(row.label for row in rows):
         if not example:
-            raise UserError(f"data.root is {data.root}: it holds no image ({others} other files)")
+            raise UserError("; ".join([f"data.root is {data.root}: it holds no image", *left_out]))
         raise UserError(
             f"{setting} matches no file below {data.root}: {pattern.pattern} must match a whole "
             f"path such as {example}"
         )
-    return Sources(rows, root, others)
+    return Sources(rows, root, left_out)
 
 
 def _pattern(data: DataConfig) -> tuple[str, re.Pattern[str]]:
@@ -145,52 +147,13 @@ def _pattern(data: DataConfig) -> tuple[str, re.Pattern[str]]:
 
 def _row_of_match(path: str, match: re.Match[str] | None, data: DataConfig) -> Row:
     if match is None:
-        return Row(_storable(path), reason="does not match the pattern")
+        return Row(storable(path), reason="does not match the pattern")
     named = match.groupdict()
     label = named["label"] or ""
     signer = (named.get("signer") or "") if data.signers == "known" else ""
-    if _storable(path) != path:
-        return Row(_storable(path), reason="the file's name is not UTF-8")
+    if storable(path) != path:
+        return Row(storable(path), reason="the file's name is not UTF-8")
     return Row(path, label, signer, reason="" if label else "the pattern gives no label")
-
-
-def _storable(path: str) -> str:
-    """The path with bytes that are not UTF-8 replaced; a table cannot hold them."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _files_below(root: Path) -> Iterator[str]:
-    """Posix paths of all files below root but hidden ones; links to folders are followed once, and
-    not at all where the folder lies below root.
-    """
-    inside = Path(os.path.realpath(root))
-    seen = {_identity(root)}
-
-    def enter(folder: Path) -> bool:
-        if folder.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(inside):
-            return False
-        identity = _identity(folder)
-        if identity in seen:
-            return False
-        seen.add(identity)
-        return True
-
-    def refuse(error: OSError) -> None:
-        raise UserError(
-            f"data.root is {root}: {error.filename} cannot be read ({error.strerror})"
-        ) from error
-
-    for name, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        here = Path(name)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and enter(here / f))
-        for file in files:
-            if not file.startswith("."):
-                yield (here / file).relative_to(root).as_posix()
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
 
 
 def _find_in_table(data: DataConfig, table_path: Path) -> Sources:
@@ -213,7 +176,7 @@ def _find_in_table(data: DataConfig, table_path: Path) -> Sources:
         shown = given.relative_to(root) if given.is_relative_to(root) else given
         rows.append(Row(shown.as_posix(), label, signers[number], reason=reason))
     rows.sort(key=lambda row: (row.path, row.label, row.signer))
-    return Sources(rows, root, other_files=0)
+    return Sources(rows, root)
 
 
 def _read_columns(data: DataConfig, path: Path, wanted: list[str]) -> dict[str, list[str]]:

@@ -44,6 +44,7 @@ def about(
             "no signers are known: test images are a random share, so people are the same in "
             "training and test, and the figures say nothing about new people"
         )
+    notes += listed.left_out
     return {
         "rule": rule.words(),
         "target_coverage": rule.target_coverage,

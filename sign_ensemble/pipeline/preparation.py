@@ -116,7 +116,7 @@ def list_images(
         say(f"set aside: {row['path']}: {row['reason']}")
     if len(aside) > 20:
         say(f"set aside: {len(aside) - 20} more, listed in {run.manifest}")
-    for line in manifest.gaps(listed):
+    for line in [*listed.left_out, *manifest.gaps(listed)]:
         say(line)
     return listed
 
