@@ -1,4 +1,4 @@
-"""Predict: a label for each image, or "rejected" with the reason.
+"""Predict: a label for each image, or why it is rejected.
 
 Example:
     python -m sign_ensemble.predict --run runs/photos-1a2b3c4d photos/new --out answers.csv
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from sign_ensemble.core.atomic_files import check_writable
 from sign_ensemble.core.command_line import Parser
 from sign_ensemble.core.console import exit_with, say
 from sign_ensemble.core.errors import UserError
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str]) -> None:
     out = storage_path(parsed.out, "--out") if parsed.out else None
     if out and not out.name.lower().endswith(OUTPUTS):
         raise UserError(f"--out is {out}: it must end in .csv or .parquet")
+    if out:
+        check_writable(out)
     with imports_without_gc():
         from sign_ensemble.core.run_folder import RunFolder
         from sign_ensemble.pipeline.prediction import answer_files, write_answers
