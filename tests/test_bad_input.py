@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import resource
 import shutil
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,6 +21,7 @@ from PIL import Image
 
 import sign_ensemble
 from sign_ensemble import evaluate, train, tune
+from sign_ensemble.core.atomic_files import atomic_write
 from sign_ensemble.core.console import exit_with
 
 SOURCE = Path(sign_ensemble.__file__).parents[1]  # the package need not be installed
@@ -369,7 +373,6 @@ SET_ASIDE = {
     "ada/bar/empty.png": "0 bytes",
     "ada/bar/bomb.png": "more than 64000000 pixels",
     "ada/bar/text.png": "not an image",
-    "ada/bar/notes.txt": "not an image",
     "cleo/bar/0.png": "same image as cleo/disc/same.png",
     "cleo/disc/same.png": "same image as cleo/bar/0.png",
     "cleo/bar/thin.png": "shorter side is below 16 pixels",
@@ -383,6 +386,12 @@ def test_unusable_file_is_set_aside_and_listed(path: str, finished: Path) -> Non
     assert rows[path]["split"] == "set-aside"
     assert SET_ASIDE[path] in rows[path]["reason"]
     assert f"set aside: {path}: {rows[path]['reason']}\n" in printed
+
+
+def test_what_is_left_out_is_printed_and_reported(finished: Path, images: Path) -> None:
+    line = f"1 left out, no picture: {images}/ada/bar/notes.txt"
+    assert f"{line}\n" in (finished.parent / "out.txt").read_text()
+    assert line in (finished / "metrics.json").read_text()
 
 
 def test_a_label_that_a_signer_lacks_is_printed(finished: Path) -> None:
@@ -432,6 +441,109 @@ def test_no_trial_can_be_trained(
     )  # fmt: skip
     assert f"{tmp_path / 'run' / 'trials'}: no trial was completed" in err
     assert "training diverged: the loss is nan in epoch 1 with learning_rate 1.0e+30" in err
+
+
+class ClosedPipe(io.TextIOWrapper):
+    """A stdout whose reader has ended."""
+
+    def __init__(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        super().__init__(os.fdopen(writer, "wb"))
+
+
+@pytest.mark.parametrize(
+    ("stdout", "code", "message"),
+    [
+        (lambda: io.TextIOWrapper(io.BytesIO(), "ascii"), 0, ""),
+        (lambda: io.TextIOWrapper(io.BytesIO(), "latin-1"), 0, ""),
+        (
+            lambda: io.TextIOWrapper(io.FileIO("/dev/full", "w")),
+            1,
+            "error: stdout: No space left on device; all files",
+        ),
+        (ClosedPipe, 1, ""),
+    ],
+    ids=["ascii", "latin-1", "full", "closed"],
+)
+def test_output_never_decides_whether_a_file_is_written(
+    stdout: Callable[[], io.TextIOWrapper],
+    code: int,
+    message: str,
+    finished: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = copy_of(finished, tmp_path)
+    (run / "report.html").unlink()
+    (run / "metrics.json").unlink()
+    given = [f"--run={run}", "--evaluate.images=10", "--evaluate.bootstrap=10",
+             "--evaluate.condition_images=0", "--wandb.mode=disabled"]  # fmt: skip
+    opened = stdout()
+    monkeypatch.setattr(sys, "stdout", opened)
+    with pytest.raises(SystemExit) if code else nullcontext() as ended:
+        exit_with(lambda: evaluate.main(given))
+    assert (run / "report.html").exists() and (run / "metrics.json").exists()
+    err = capsys.readouterr().err
+    assert err.startswith(message) and len(err.splitlines()) == bool(message)
+    if ended:
+        assert ended.value.code == code
+    else:
+        opened.flush()
+        printed = opened.buffer.getvalue().decode(opened.encoding)  # type: ignore[attr-defined]
+        assert r"confidence \u2265 90 %" in printed and "report: " in printed
+
+
+@pytest.mark.parametrize("command", [["--help"], ["no-such-file"]])
+def test_a_process_with_another_encoding(command: list[str], tmp_path: Path) -> None:
+    """Printed with escapes, on stdout as on stderr."""
+    name = tmp_path / os.fsdecode(b"[\xe9]\x1b")
+    done = subprocess.run(
+        [sys.executable, "-m", "sign_ensemble.predict", f"--run={name}", *command],
+        capture_output=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert b"Traceback" not in done.stderr
+    if command != ["--help"]:
+        assert done.stderr.decode() == (
+            rf"error: {tmp_path}/[\xe9]\x1b: not a run folder (it has no config.yaml)" + "\n"
+        )
+
+
+def test_a_member_that_cannot_be_written_is_named(
+    finished: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a full disk: the fault is that of a worker, which has a traceback."""
+    run = copy_of(finished, tmp_path)
+    shutil.rmtree(run / "members")
+    (run / "members").write_text("in the way")
+    (run / "rule.json").unlink()
+    given = [f"--data.root={images}", f"--run.root={tmp_path}", "--run.name=copy", *SMALL]
+    err = complaint(train.main, given, capsys)
+    assert err.startswith(f"error: {run}/members/member-00.safetensors: cannot be written (")
+    assert (run / "trials/0000/trial.json").exists()
+
+
+def test_a_full_disk_names_the_file_and_the_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(arguments: list[str]) -> None:
+        with atomic_write(tmp_path / "rule.json"), open("/dev/full", "w") as full:
+            full.write("x")
+
+    assert complaint(write, [], capsys) == (
+        f"error: {tmp_path}/rule.json: cannot be written (No space left on device; free some "
+        "space, then the same command continues)\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_of_no_file_names_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(arguments: list[str]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert complaint(fail, [], capsys) == f"error: in {__file__}: No space left on device\n"
 
 
 def copy_of(run: Path, folder: Path) -> Path:

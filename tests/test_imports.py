@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -49,6 +50,14 @@ ONLY_IN = {
     ),
     "wandb": ("tracking/",),
 }
+# Code: the only files it may be in.
+ONE_PLACE = {
+    r"\bos\.(walk|scandir)\(|\bglob\.glob\(|\.rglob\(": (  # the user's folders; a run's own files
+        "data/picture_files.py", "tracking/artifacts.py",
+    ),
+    r"\bprint\(": ("core/console.py", "core/command_line.py"),
+    r"\bos\.replace\(": ("core/atomic_files.py",),
+}  # fmt: skip
 MOST_LINES = 320
 LONGER = {"core/config.py": 400}  # every setting with its reason, in one place
 EMPTY_NAMES = {"utils", "util", "helpers", "common", "misc"}
@@ -142,6 +151,12 @@ def test_library_is_imported_only_in(library: str) -> None:
                     f"{name_of(file)}:{line} imports {imported}: "
                     f"{library} belongs to {', '.join(ONLY_IN[library])}"
                 )
+
+
+@pytest.mark.parametrize("code", ONE_PLACE)
+def test_one_function_does_it(code: str) -> None:
+    found = {name_of(file) for file in FILES if re.search(code, file.read_text(encoding="utf-8"))}
+    assert found == set(ONE_PLACE[code])
 
 
 @pytest.mark.parametrize(

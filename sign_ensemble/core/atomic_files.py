@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,25 +17,71 @@ from safetensors import safe_open
 from safetensors.numpy import save as save_safetensors
 
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.storage import StorageError, StoragePath
+from sign_ensemble.core.storage import StorageError, StoragePath, cannot_write
 
 
 @contextmanager
 def atomic_write(path: StoragePath) -> Iterator[Path]:
-    """A temporary file that becomes ``path`` when the block succeeds and is removed otherwise."""
+    """A temporary file that becomes ``path`` when the block succeeds and is removed otherwise.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
     if not isinstance(path, Path):
         with TemporaryDirectory(prefix="sign_ensemble-") as folder:
             temporary = Path(folder) / path.name
-            yield temporary
+            with _write_faults_name(path, temporary):
+                yield temporary
             path.write_bytes(temporary.read_bytes())
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.parent / temporary_name(path)
+    with _write_faults_name(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: StoragePath) -> str:
+    """A hidden name of this process for a file until it is complete."""
+    return f".{path.name}.{os.getpid()}"
+
+
+@contextmanager
+def _write_faults_name(path: StoragePath, temporary: Path) -> Iterator[None]:
+    """Faults of writing the temporary file, or a folder above it, become those of ``path``.
+
+    A full disk's fault names no file; one that names another file is not about this one.
+    """
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except (ConnectionError, TimeoutError):
+        raise
+    except OSError as fault:
+        ours = {None, *map(str, (temporary, *temporary.parents))}
+        if fault.errno is None or fault.filename not in ours:
+            raise
+        raise cannot_write(path, fault) from None
+
+
+def check_writable(path: StoragePath) -> None:
+    """Try to write next to a file that is to hold the result of long work; its folder is made.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    if isinstance(path, Path) and path.is_dir():
+        raise UserError(f"{path}: cannot be written, since it is a folder")
+    probe = path.parent / temporary_name(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as fault:
+        raise cannot_write(path, fault) from None
 
 
 @contextmanager

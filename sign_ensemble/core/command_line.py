@@ -15,6 +15,7 @@ from jsonargparse.typing import register_type
 from sign_ensemble.core.config import Config
 from sign_ensemble.core.config_checks import check, check_job_paths
 from sign_ensemble.core.names import Name
+from sign_ensemble.core.printable_text import one_line
 
 NAMED_PATHS = ("--evaluate.near", "--evaluate.far")
 
@@ -134,7 +135,8 @@ class Parser(ArgumentParser):
             r"Expected a value of type \1 or null. Got value: ",
             text,
         )
-        print(f"error: {self._file}{text} (--help lists every setting)", file=sys.stderr)
+        line = one_line(f"error: {self._file}{text} (--help lists every setting)")
+        print(line, file=sys.stderr)
         sys.exit(2)
 
 

@@ -10,6 +10,7 @@ not hold any, since it is written to ``config.yaml``.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -40,7 +41,9 @@ NOTHING, FOLDER = 0, 3  # pyarrow.fs.FileType's values; importing it takes a ten
 
 
 class StorageError(UserError):
-    """An object store refused or did not answer; ``reason`` is its message and a hint."""
+    """An object store refused or did not answer, or a disk cannot be written; ``reason`` is its
+    message and a hint.
+    """
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
@@ -180,8 +183,8 @@ StoragePath = Path | RemotePath
 
 
 def storage_path(text: str, name: str = "the path") -> StoragePath:
-    """The path of a text as users type it for the setting ``name``: a path, or a URI such as
-    ``s3://bucket/folder``.
+    """The path of a text as users type it for the setting ``name``: a path, in which ``~`` is the
+    home folder, or a URI such as ``s3://bucket/folder``.
 
     Raises:
         UserError: it looks like a URI but cannot be used.
@@ -189,7 +192,7 @@ def storage_path(text: str, name: str = "the path") -> StoragePath:
     scheme, colon, rest = text.partition(":")
     slashed = re.fullmatch(r"[a-zA-Z][a-zA-Z0-9+.-]+", scheme) and rest.startswith("/")
     if not colon or not (slashed or scheme.lower() in STORES):
-        return Path(text)
+        return Path(os.path.expanduser(text))
     try:
         parts = urlsplit(text)
     except ValueError as fault:
@@ -221,6 +224,31 @@ def absolute_path(text: str, name: str = "the path") -> StoragePath:
         return where.expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as fault:
         raise UserError(f"{name} is {text}: it is not a path ({fault})") from None
+
+
+def images_path(text: str, name: str = "") -> Path:
+    """The file or folder of images of a text as users type it, for the setting ``name``.
+
+    Raises:
+        UserError: it is a web address, or on an object store.
+    """
+    scheme, slashes, _ = text.partition("://")
+    if slashes and re.fullmatch(r"[a-zA-Z][a-zA-Z0-9+.-]+", scheme) and scheme.lower() != "file":
+        raise UserError(
+            f"{f'{name} is ' * bool(name)}{text}: images are read from files of this machine; "
+            "download them and name their folder"
+        )
+    return Path(str(storage_path(text, name or "the path")))
+
+
+def cannot_write(path: StoragePath, fault: OSError) -> StorageError:
+    """The error of a file that the system did not let us write."""
+    reason = reason_of(fault)
+    if isinstance(fault, FileExistsError):  # where its folder should be
+        reason = f"{fault.filename} is no folder"
+    if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason += "; free some space, then the same command continues"
+    return StorageError(f"{path}: cannot be written ({reason})", reason)
 
 
 def filesystem_and_path(where: StoragePath) -> tuple[Any, str]:

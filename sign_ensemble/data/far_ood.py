@@ -7,7 +7,6 @@ Letters: N images, H and W rows and columns.
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable
 from functools import lru_cache, partial
 from importlib.resources import files
@@ -20,8 +19,10 @@ from PIL.Image import Resampling
 
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.printable_text import storable
 from sign_ensemble.data.hand_removal import without_hand
-from sign_ensemble.data.images import IMAGE_SUFFIXES, SetAside, read_image
+from sign_ensemble.data.images import SetAside, read_image
+from sign_ensemble.data.picture_files import named_pictures
 
 Images = NDArray[np.uint8]
 FarSet = Callable[[int, int, np.random.Generator, Images], Images]
@@ -159,43 +160,28 @@ def far_images(name: str, n: int, size: int, seed: int, signs_NHW3: Images) -> I
     return FAR_SETS[name](n, size, rng, signs_NHW3)
 
 
-def image_files(path_or_glob: str | Path) -> list[Path]:
-    """Every image file in or below a folder, or what a glob pattern matches; sorted.
-
-    Raises:
-        UserError: there is none.
-    """
-    starts = [Path(path_or_glob)]
-    if not starts[0].exists():
-        starts = [Path(match) for match in glob.glob(str(path_or_glob), recursive=True)]
-    below = {file for start in starts for file in (start.rglob("*") if start.is_dir() else [start])}
-    files = sorted(f for f in below if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-    if not files:
-        raise UserError(f"{path_or_glob}: no image files; it must be a folder or a glob of folders")
-    return files
-
-
 def folder_images(
     path_or_glob: str | Path, data: DataConfig
-) -> tuple[Images, list[Path], list[tuple[Path, str]]]:
-    """Every image in or below a folder, or what a glob pattern matches, by :func:`read_image`.
+) -> tuple[Images, list[Path], list[str]]:
+    """Every picture of :func:`named_pictures`, by :func:`read_image`.
 
     Returns:
-        Images (N, H, W, 3), their files, sorted, and each file set aside with its reason.
+        Images (N, H, W, 3), their files, and a line about each file set aside and about what else
+        is left out.
 
     Raises:
-        UserError: no image file there, or none that can be read.
+        UserError: no picture file there, or none that can be read.
     """
     images, paths, set_aside = [], [], []
-    for path in image_files(path_or_glob):
+    found = named_pictures([str(path_or_glob)])
+    for path in found.files:
         try:
             images.append(read_image(path, data))
             paths.append(path)
         except SetAside as reason:
-            set_aside.append((path, str(reason)))
+            set_aside.append(storable(f"{path}: {reason}"))
     if not images:
-        path, why = set_aside[0]
         raise UserError(
-            f"{path_or_glob}: none of its {len(set_aside)} image files can be used; {path}: {why}"
+            f"{path_or_glob}: none of its {len(set_aside)} image files can be used; {set_aside[0]}"
         )
-    return np.stack(images), paths, set_aside
+    return np.stack(images), paths, [*set_aside, *map(storable, found.words())]

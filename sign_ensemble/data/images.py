@@ -12,6 +12,9 @@ import re
 import stat
 import threading
 import warnings
+from contextlib import suppress
+from functools import lru_cache
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +25,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.opencv_module import opencv
+from sign_ensemble.data.file_kinds import RAW, kind_of
 
 RESIZING = 2  # raise when a resized image's pixels change, so that caches are computed again
 REDUCED = 1.4  # least size, in sides of the square, at which a JPEG is decoded below its own size
@@ -29,12 +33,10 @@ PICTURE = 2  # side of a picture in which the hand is looked for, in sides of th
 Fit = Literal["pad", "squash", "crop"]
 Pixels = NDArray[np.uint8]
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-)
-
-# Only these readers are tried: some of PIL's others start programs (EPS).
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+# Only these readers are tried: some of PIL's others start programs (EPS). Older versions of Pillow
+# lack AVIF; HEIF is pillow-heif's.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "AVIF", "HEIF")
+_RAW_TAG, _MAKER_TAG, _MORE_TAG = 50706, 271, 330  # of TIFF: DNGVersion, Make, SubIFDs
 _ORIENTATION = 0x0112  # EXIF tag; values 2 to 8 need a transposition
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,8 +56,22 @@ class SetAside(Exception):
     """An image that cannot be used; the message is the reason, in one line."""
 
 
+@lru_cache
+def readable_formats() -> tuple[str, ...]:
+    """The formats that are read here: HEIC where pillow-heif is installed, AVIF by a new Pillow."""
+    Image.init()
+    with suppress(ImportError):
+        import_module("pillow_heif").register_heif_opener()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
 def decode_rgb(
-    content: bytes, *, max_pixels: int, min_side: int, square: tuple[int, Fit] | None = None
+    content: bytes,
+    *,
+    max_pixels: int,
+    min_side: int,
+    square: tuple[int, Fit] | None = None,
+    name: str = "",
 ) -> tuple[Pixels, tuple[int, int]]:
     """Decode one image file: writable pixels (H, W, 3), upright, transparent parts on white, and
     width and height of the whole image, upright.
@@ -66,7 +82,8 @@ def decode_rgb(
     The most pixels and the fewest of the shorter side are checked in the header before any pixel is
     decoded; above twice ``PIL.Image.MAX_IMAGE_PIXELS`` (179 million) no image is read. Where the
     caller needs a ``square`` of this side and fit, a far larger JPEG is decoded at 1/2, 1/4 or 1/8
-    of its size, at least REDUCED sides large, which is faster.
+    of its size, at least REDUCED sides large, which is faster. By the file's ``name`` is said what
+    it is, where it cannot be read and its bytes do not tell.
 
     Raises:
         SetAside: the file is empty, no image, broken, animated, too large, too small, or holds
@@ -75,8 +92,11 @@ def decode_rgb(
     if not content:
         raise SetAside("empty file (0 bytes)")
     _silence_pil()
+    kind = kind_of(content, name)
     try:
-        with Image.open(BytesIO(content), formats=_FORMATS) as image:
+        if kind is RAW:
+            raise SetAside(RAW.words)
+        with Image.open(BytesIO(content), formats=readable_formats()) as image:
             _check_header(image, max_pixels, min_side)
             size = image.size
             if square:
@@ -89,7 +109,7 @@ def decode_rgb(
     except SetAside:
         raise
     except UnidentifiedImageError as error:
-        raise SetAside("not an image of a known format") from error
+        raise SetAside(kind.words if kind else "not an image of a known format") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise SetAside(f"more than {max_pixels} pixels: {_one_line(error)}") from error
     except Exception as error:  # PIL's readers raise anything on broken files, even IndexError
@@ -147,7 +167,7 @@ def read_image(path: Path, data: DataConfig) -> Pixels:
     """
     limits = {"max_pixels": data.max_pixels, "min_side": data.min_side}
     side, fit = picture_side(data), picture_fit(data)
-    rgb_HW3, _ = decode_rgb(read_file(path)[0], square=(side, fit), **limits)
+    rgb_HW3, _ = decode_rgb(read_file(path)[0], square=(side, fit), name=path.name, **limits)
     return fit_square(rgb_HW3, side, fit)
 
 
@@ -174,6 +194,9 @@ def _check_header(image: Image.Image, max_pixels: int, min_side: int) -> None:
         raise SetAside(f"{width} x {height} is more than {max_pixels} pixels")
     if min(width, height) < min_side:
         raise SetAside(f"{width} x {height}: the shorter side is below {min_side} pixels")
+    tags = getattr(image, "tag_v2", {})  # of TIFF
+    if _RAW_TAG in tags or (_MAKER_TAG in tags and _MORE_TAG in tags):  # its picture is a small one
+        raise SetAside(RAW.words)
     # MPO is a phone's JPEG followed by other frames (depth, second lens); the first is the photo.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise SetAside("animated, or several pages in one file")

@@ -57,7 +57,7 @@ class Manifest:
     # sorted by path, extra signers last
     table: pa.Table
     root: Path  # absolute folder that relative paths start from
-    other_files: int = 0  # files seen that are no images
+    left_out: tuple[str, ...] = ()  # lines about files and folders that are not listed
     near_twins: int | None = None  # test images with a near twin in training; None: not compared
 
     def rows(self, *splits: Split) -> pa.Table:
@@ -98,24 +98,24 @@ def build(data: DataConfig, progress: Callable[[int, int], None] | None = None) 
             file names are enough to tell.
     """
     sources, extra = find(data), find_extra(data)
-    assign_extra(extra, assign(sources.rows, data), data)
+    assign_extra(extra.rows, assign(sources.rows, data), data)
 
     rows: list[Row] = []
     thumbnails: list[NDArray[np.uint8]] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         read_one = partial(_read_image, root=sources.root, data=data)
-        for row, thumbnail in pool.map(read_one, [*sources.rows, *extra]):
+        for row, thumbnail in pool.map(read_one, [*sources.rows, *extra.rows]):
             rows.append(row)
             thumbnails.append(thumbnail)
             if progress is not None:
-                progress(len(rows), len(sources.rows) + len(extra))
+                progress(len(rows), len(sources.rows) + len(extra.rows))
     rows, own = without_duplicates(rows), len(sources.rows)
     learned = assign(rows[:own], data)
     rows = learned + assign_extra(rows[own:], learned, data)
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
     labels, splits = [row.label for row in rows], [row.split for row in rows]
     twins = near_twins(np.stack(thumbnails), labels, splits)
-    return Manifest(table, sources.root, sources.other_files, twins)
+    return Manifest(table, sources.root, sources.left_out + extra.left_out, twins)
 
 
 def twins_in_words(manifest: Manifest) -> list[str]:
@@ -192,7 +192,7 @@ def write(manifest: Manifest, path: StoragePath) -> None:
     about = json.dumps(
         {
             "root": str(manifest.root),
-            "other_files": manifest.other_files,
+            "left_out": manifest.left_out,
             "near_twins": manifest.near_twins,
         }
     )
@@ -219,7 +219,8 @@ def read(path: StoragePath) -> Manifest:
     if not table.schema.equals(SCHEMA):
         raise UserError(f"{path} is not a manifest of this version: its columns differ")
     table = table.replace_schema_metadata(None)
-    return Manifest(table, Path(about["root"]), about["other_files"], about.get("near_twins"))
+    left_out = tuple(about.get("left_out", ()))
+    return Manifest(table, Path(about["root"]), left_out, about.get("near_twins"))
 
 
 def _read_image(row: Row, root: Path, data: DataConfig) -> tuple[Row, NDArray[np.uint8]]:
@@ -234,7 +235,9 @@ def _read_image(row: Row, root: Path, data: DataConfig) -> tuple[Row, NDArray[np
         content, mtime_ns = read_file(root / row.path)
         sha256 = hashlib.sha256(content).hexdigest()
         row = replace(row, sha256=sha256, bytes=len(content), mtime_ns=mtime_ns)
-        rgb_HW3, (width, height) = decode_rgb(content, square=(SIDE, "squash"), **limits)
+        rgb_HW3, (width, height) = decode_rgb(
+            content, square=(SIDE, "squash"), name=row.path, **limits
+        )
     except SetAside as why:
         return replace(row, reason=str(why)), nothing
     return replace(row, width=width, height=height), thumbnail_of(rgb_HW3)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.core.atomic_files import atomic_write, write_json
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.storage import StoragePath
+from sign_ensemble.core.storage import StoragePath, cannot_write
 from sign_ensemble.data.shards import LocalCopy, Make, Progress, complete
 
 COMMIT = 512  # rows between two writes of the index: at most this much work is lost
@@ -167,8 +167,7 @@ def cached_rows(
             local_copy = LocalCopy(folder, schema.file, tuple(unique), schema.bytes)
             path = complete(local_copy, make, COMMIT, progress)
     except OSError as fault:
-        what = schema.file.partition(".")[0]
-        raise UserError(f"{folder}: {what} cannot be written ({fault})") from None
+        raise cannot_write(folder / schema.file, fault) from None
     row_N = np.array([row_of_key[key] for key in keys], np.int64)
     return CachedArray(str(path), row_N, schema.shape, schema.dtype, local_copy)
 

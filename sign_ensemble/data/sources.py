@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
@@ -18,8 +17,11 @@ import pyarrow.parquet
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.names import Name, listed
-from sign_ensemble.data.images import IMAGE_SUFFIXES
+from sign_ensemble.core.printable_text import storable
+from sign_ensemble.core.storage import images_path
+from sign_ensemble.data.file_kinds import kind_of
 from sign_ensemble.data.layouts import PRESETS, fitting_settings, is_part_of_surrey
+from sign_ensemble.data.picture_files import NO_PICTURE, pictures_below, read_head
 
 TABLES = (".csv", ".parquet")
 PIXEL = re.compile(r"(pixel|px|p)?[ _-]*\d+([x_]\d+)?", re.IGNORECASE)  # the name of a column
@@ -50,11 +52,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Sources:
-    """Rows sorted by path, the folder they are relative to, and files that are no images."""
+    """Rows sorted by path, the folder they are relative to, and lines about what was left out."""
 
     rows: list[Row]
     root: Path
-    other_files: int
+    left_out: tuple[str, ...] = ()
 
 
 def find(data: DataConfig) -> Sources:
@@ -64,62 +66,60 @@ def find(data: DataConfig) -> Sources:
         UserError: root, pattern or table is missing, unreadable or gives no labelled image.
     """
     if data.table is not None:
-        return _find_in_table(data, Path(data.table).expanduser())
+        return _find_in_table(data, images_path(data.table, "data.table"))
     if data.root is None:
         raise UserError("data.root is not set: it must be the folder that holds the images")
     return _find_in_folder(data, _existing_folder(data.root))
 
 
-def find_extra(data: DataConfig) -> list[Row]:
+def find_extra(data: DataConfig) -> Sources:
     """Rows of the extra signers' images, with absolute paths; none if data.extra_signers is unset.
 
     Raises:
         UserError: the folder is missing or holds no image in the layout it must have.
     """
     if data.extra_signers is None:
-        return []
+        return Sources([], Path())
     root = _existing_folder(data.extra_signers, "data.extra_signers")
     layout = DataConfig(root=data.extra_signers)
     try:
-        found = _find_in_folder(layout, root).rows
+        found = _find_in_folder(layout, root)
     except UserError:
         raise UserError(
             f"data.extra_signers is {data.extra_signers}: its images must be "
             "<signer>/<label>/<file>"
         ) from None
-    return [replace(row, path=(root / row.path).as_posix()) for row in found]
+    rows = [replace(row, path=(root / row.path).as_posix()) for row in found.rows]
+    return replace(found, rows=rows)
 
 
 def _existing_folder(given: str, setting: str = "data.root") -> Path:
-    root = Path(os.path.abspath(Path(given).expanduser()))
+    root = Path(os.path.abspath(images_path(given, setting)))
     if not root.exists():
         raise UserError(f"{setting} is {given}: there is no such folder")
     if not root.is_dir():
+        kind = kind_of(read_head(root), root.name)
+        a_file = f"a file ({kind.words})" if kind else "a file"
         a_table = " (a table is given by --data.table)" * (root.suffix.lower() in TABLES)
-        raise UserError(f"{setting} is {given}: it must be a folder, and it is a file{a_table}")
+        raise UserError(f"{setting} is {given}: it must be a folder, and it is {a_file}{a_table}")
     return root
 
 
 def _find_in_folder(data: DataConfig, root: Path) -> Sources:
     setting, pattern = _pattern(data)
-    rows, others, images, tables = [], 0, [], []
-    for path in sorted(_files_below(root)):
-        is_image = PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
-        match = pattern.fullmatch(path)
-        if is_image:
-            images.append(_storable(path))
-        if match is None and not is_image:
-            others += 1
-            tables += [path] * path.lower().endswith(TABLES)
-        else:
-            rows.append(_row_of_match(path, match, data))
-    if not images and not any(row.label for row in rows):
-        a_table = f"; {tables[0]} is read by --data.table {root / tables[0]}" if tables else ""
-        raise UserError(
-            f"data.root is {data.root}: it holds no image ({others} other files{a_table})"
-        )
+    rows, found, images = [], pictures_below(root), []
+    left_out = tuple(map(storable, found.words()))
+    for path in (file.relative_to(root).as_posix() for file in found.files):
+        rows.append(_row_of_match(path, pattern.fullmatch(path), data))
+        images.append(storable(path))
+    if not images:
+        others = found.left_out.get(NO_PICTURE, set())
+        tables = sorted(path for path in map(str, others) if path.lower().endswith(TABLES))
+        a_table = [f"{tables[0]} is read by --data.table"] if tables else []
+        no_image = f"data.root is {data.root}: it holds no image"
+        raise UserError("; ".join([no_image, *left_out, *a_table]))
     _check_layout(data, setting, pattern.pattern, rows, images)
-    return Sources(rows, root, others)
+    return Sources(rows, root, left_out)
 
 
 def _check_layout(
@@ -165,52 +165,13 @@ def _pattern(data: DataConfig) -> tuple[str, re.Pattern[str]]:
 
 def _row_of_match(path: str, match: re.Match[str] | None, data: DataConfig) -> Row:
     if match is None:
-        return Row(_storable(path), reason="does not match the pattern")
+        return Row(storable(path), reason="does not match the pattern")
     named = {group: str(Name(name or "")) for group, name in match.groupdict().items()}
     label = named["label"]
     signer = named.get("signer", "") if data.signers == "known" else ""
-    if _storable(path) != path:
-        return Row(_storable(path), reason="the file's name is not UTF-8")
+    if storable(path) != path:
+        return Row(storable(path), reason="the file's name is not UTF-8")
     return Row(path, label, signer, reason="" if label else "the pattern gives no label")
-
-
-def _storable(path: str) -> str:
-    """The path with bytes that are not UTF-8 replaced; a table cannot hold them."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _files_below(root: Path) -> Iterator[str]:
-    """Posix paths of all files below root but hidden ones; links to folders are followed once, and
-    not at all where the folder lies below root.
-    """
-    inside = Path(os.path.realpath(root))
-    seen = {_identity(root)}
-
-    def enter(folder: Path) -> bool:
-        if folder.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(inside):
-            return False
-        identity = _identity(folder)
-        if identity in seen:
-            return False
-        seen.add(identity)
-        return True
-
-    def refuse(error: OSError) -> None:
-        raise UserError(
-            f"data.root is {root}: {error.filename} cannot be read ({error.strerror})"
-        ) from error
-
-    for name, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        here = Path(name)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and enter(here / f))
-        for file in files:
-            if not file.startswith("."):
-                yield (here / file).relative_to(root).as_posix()
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
 
 
 def _find_in_table(data: DataConfig, table_path: Path) -> Sources:
@@ -233,7 +194,7 @@ def _find_in_table(data: DataConfig, table_path: Path) -> Sources:
         shown = given.relative_to(root) if given.is_relative_to(root) else given
         rows.append(Row(shown.as_posix(), label, signers[number], reason=reason))
     rows.sort(key=lambda row: (row.path, row.label, row.signer))
-    return Sources(rows, root, other_files=0)
+    return Sources(rows, root)
 
 
 def _read_columns(data: DataConfig, path: Path, wanted: list[str]) -> dict[str, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -208,6 +209,7 @@ def finetune_members(
 
 
 def last_line(fault: BaseException) -> str:
-    """The last line of a worker's error."""
+    """The last line of a worker's error, without the type of one of ours."""
     lines = [line for line in str(fault).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(fault).__name__
+    last = lines[-1].strip() if lines else type(fault).__name__
+    return re.sub(r"^sign_ensemble\.[\w.]+: ", "", last)

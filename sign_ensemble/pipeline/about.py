@@ -44,7 +44,7 @@ def about(
             "no signers are known: test images are the last share of each label's files, so people "
             "may be the same in training and test, and the figures say nothing about new people"
         )
-    notes += manifest.twins_in_words(listed)
+    notes += [*manifest.twins_in_words(listed), *listed.left_out]
     return {
         "rule": rule.words(),
         "target_coverage": rule.target_coverage,

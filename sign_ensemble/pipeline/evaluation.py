@@ -16,12 +16,14 @@ from sign_ensemble.core.atomic_files import read_json, write_json
 from sign_ensemble.core.config import Config, DataConfig, EvaluateConfig
 from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.printable_text import storable
 from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.core.stage_timing import timed
 from sign_ensemble.data import manifest
-from sign_ensemble.data.far_ood import FAR_SETS, far_images, folder_images, image_files
+from sign_ensemble.data.far_ood import FAR_SETS, far_images, folder_images
 from sign_ensemble.data.images import picture_side
 from sign_ensemble.data.manifest import Manifest
+from sign_ensemble.data.picture_files import named_pictures
 from sign_ensemble.metrics.group_coverage import under_covered_groups
 from sign_ensemble.pipeline.about import about
 from sign_ensemble.pipeline.answer_rows import in_one_table, rows_of
@@ -65,7 +67,7 @@ def check_sets(settings: EvaluateConfig, data: DataConfig) -> None:
     for kind, sets in (("near", settings.near), ("far", settings.far)):
         for name, path in sets.items():
             try:
-                image_files(path)
+                named_pictures([path])
             except UserError as fault:
                 raise UserError(f"evaluate.{kind} {name}: {fault}") from None
 
@@ -133,10 +135,10 @@ def ood_sets(
     for kind, folders in (("near", settings.near), ("far", settings.far)):
         for name, path in folders.items():
             images, files, aside = folder_images(path, data)
-            for file, reason in aside:
-                set_aside.append(f"{file}: {reason}")
-                say(f"set aside: {set_aside[-1]}")
-            add(name, kind, images, [str(file) for file in files])
+            for line in aside:
+                say(f"set aside: {line}")
+            set_aside += aside
+            add(name, kind, images, [storable(str(file)) for file in files])
     return sets, rows, set_aside
 
 

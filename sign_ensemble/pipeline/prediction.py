@@ -15,52 +15,38 @@ from numpy.typing import NDArray
 
 from sign_ensemble.core.atomic_files import atomic_write
 from sign_ensemble.core.config import DataConfig
-from sign_ensemble.core.console import progress
-from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.console import progress, say
+from sign_ensemble.core.printable_text import storable
 from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.core.storage import StoragePath
-from sign_ensemble.data.images import IMAGE_SUFFIXES, SetAside, picture_side, read_image
+from sign_ensemble.data.images import SetAside, picture_side, read_image
+from sign_ensemble.data.picture_files import named_pictures
 from sign_ensemble.rejection.predictor import Predictor, load_predictor
 
 AT_ONCE = 256  # images in memory: 154 MB
 FIGURES = ("confidence", "probability", "disagreement", "p_value")
-COLUMNS = ("path", "answer", "reason", "likeliest", *FIGURES, "votes")
-SCHEMA = pa.schema([(name, pa.float64() if name in FIGURES else pa.string()) for name in COLUMNS])
-
-
-def image_files(given: Sequence[str]) -> list[Path]:
-    """The files named, and every image file below the folders named.
-
-    Raises:
-        UserError: a path does not exist, or a folder holds no image file.
-    """
-    found: list[Path] = []
-    for name in given:
-        path = Path(name)
-        if path.is_dir():
-            below = [p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
-            if not below:
-                raise UserError(f"{path}: no image files below this folder")
-            found += sorted(below)
-        elif path.exists():
-            found.append(path)
-        else:
-            raise UserError(f"{path}: no such file or folder")
-    return found
+COLUMNS = ("path", "accepted", "label", "reason", "likeliest", *FIGURES, "votes")
+TYPES = {"accepted": pa.bool_(), **dict.fromkeys(FIGURES, pa.float64())}
+SCHEMA = pa.schema([(name, TYPES.get(name, pa.string())) for name in COLUMNS])
 
 
 def answer_files(run: RunFolder, given: Sequence[str]) -> list[dict[str, Any]]:
     """Answers to images; one that cannot be read is rejected with the reason.
 
     Returns:
-        A row per image: path, answer (a label or "rejected"), reason, likeliest label, confidence
-        (0 to 1) that it is right, probability of it if the image is a sign, disagreement (nats),
-        p_value, votes; the figures are None for unreadable images.
+        A row per image: path (bytes that are not UTF-8 escaped), accepted, label (None if it is
+        rejected), reason, likeliest label, confidence (0 to 1) that it is right, probability of it
+        if the image is a sign, disagreement (nats), p_value, votes; the figures are None for
+        unreadable images.
 
     Raises:
         UserError: the run or a path cannot be used.
     """
-    data, predictor, paths = load_config(run).data, load_predictor(run), image_files(given)
+    data, predictor, found = load_config(run).data, load_predictor(run), named_pictures(given)
+    rule = predictor.rule
+    for line in [*found.words(), *([] if rule.in_distribution else [rule.confidence_in_words()])]:
+        say(line)
+    paths = found.files
     rows: list[dict[str, Any]] = []
     with progress("images read") as step:
         for start in range(0, len(paths), AT_ONCE):
@@ -87,15 +73,17 @@ def _answer_some(paths: list[Path], predictor: Predictor, data: DataConfig) -> l
     answers = predictor.answer(stacked)
     labels, rows, i = predictor.ensemble.labels, [], 0
     for path, image in zip(paths, images_or_reasons, strict=True):
+        name = storable(str(path))
         if isinstance(image, str):
             blank: dict[str, Any] = dict.fromkeys(COLUMNS)
-            rows.append({**blank, "path": str(path), "answer": "rejected", "reason": image})
+            rows.append({**blank, "path": name, "accepted": False, "reason": image})
             continue
-        likeliest = labels[answers.labels_N[i]]
+        likeliest, accepted = labels[answers.labels_N[i]], bool(answers.accepted_N[i])
         rows.append(
             {
-                "path": str(path),
-                "answer": likeliest if answers.accepted_N[i] else "rejected",
+                "path": name,
+                "accepted": accepted,
+                "label": likeliest if accepted else None,
                 "reason": answers.reason(i, labels),
                 "likeliest": likeliest,
                 "confidence": float(answers.confidence_N[i]),

@@ -119,7 +119,7 @@ def list_images(
         say(f"set aside: {row['path']}: {row['reason']}")
     if len(aside) > 20:
         say(f"set aside: {len(aside) - 20} more, listed in {run.manifest}")
-    for line in [*manifest.gaps(listed), *manifest.twins_in_words(listed)]:
+    for line in [*listed.left_out, *manifest.gaps(listed), *manifest.twins_in_words(listed)]:
         say(line)
     return listed
 

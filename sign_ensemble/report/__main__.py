@@ -12,10 +12,9 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-from sign_ensemble.core.atomic_files import write_json
+from sign_ensemble.core.atomic_files import check_writable, write_json
 from sign_ensemble.core.command_line import Parser
 from sign_ensemble.core.config import SearchConfig
 from sign_ensemble.core.console import exit_with, progress, say
@@ -66,7 +65,9 @@ def html_report(runs: Sequence[RunFolder], out: str | None) -> None:
         raise UserError(f"--run: two runs are called {min(twice)}")
     if len(runs) > 1 and not out:
         raise UserError("--out: name the file for the page of several runs")
-    page: StoragePath = Path(out).resolve() if out else runs[0].report
+    page: StoragePath = absolute_path(out, "--out") if out else runs[0].report
+    if out:
+        check_writable(page)
     with ExitStack() as locks, progress("plots") as step:
         for run in filter(lambda run: run.config.is_file(), runs):
             locks.enter_context(locked(run))
@@ -90,7 +91,7 @@ def wandb_report(parsed: Any, runs: Sequence[RunFolder]) -> None:
     params = {name: bool(getattr(each, "log", False)) for name, each in space.items()}
     report = wandb_report.report(entity, project, group, params, tuple(FAR_SETS))
     if parsed.dry_run:
-        path = Path(parsed.out or "wandb-report.json").resolve()
+        path = absolute_path(parsed.out or "wandb-report.json", "--out")
         write_json(path, wandb_report.specification(report))
         say(f"specification of the W&B Report: {path}")
     else:

@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from sign_ensemble.core.console import OUT, say
+from sign_ensemble.core.console import OUT, say, show
+from sign_ensemble.core.printable_text import printable
 from sign_ensemble.core.whose_signs import whose_signs
 
 PER_CENT = "per cent (95 % interval)"
@@ -27,7 +28,7 @@ def table_of(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> Tab
     for i, name in enumerate(columns):
         table.add_column(name, overflow="fold", justify="right" if i else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     return table
 
 
@@ -45,7 +46,7 @@ def show_metrics(tree: dict[str, Any]) -> None:
         )
     ]
     columns: tuple[str, ...] = ("known signs", "single model", "this ensemble")
-    OUT.print(table_of(f"signs {who}, {PER_CENT}", columns, rows))
+    show(table_of(f"signs {who}, {PER_CENT}", columns, rows))
     rows = [
         [
             f"{name} ({figures['kind']})",
@@ -56,11 +57,11 @@ def show_metrics(tree: dict[str, Any]) -> None:
         for name, figures in tree["sets"].items()
     ]
     columns = ("OOD set", "n", "single model ≥ 90 % confident", "accepted", "AUROC", "FPR95")
-    OUT.print(table_of(f"out-of-distribution (OOD) images, {PER_CENT}", columns, rows))
+    show(table_of(f"out-of-distribution (OOD) images, {PER_CENT}", columns, rows))
     if "conditions" in tree:
         columns = ("taken under", "accuracy", "coverage", "selective risk", "wrong gestures")
         title = f"the same signs taken otherwise, {PER_CENT}"
-        OUT.print(table_of(title, columns, condition_rows(tree["conditions"])))
+        show(table_of(title, columns, condition_rows(tree["conditions"])))
 
 
 def condition_rows(conditions: dict[str, Any]) -> list[list[str]]:
@@ -77,7 +78,8 @@ def show_answers(rows: list[dict[str, Any]]) -> None:
     cells = [
         [
             row["path"],
-            row["answer"],
+            "accepted" if row["accepted"] else "rejected",
+            row["label"] or "",
             *["" if row[n] is None else f"{row[n]:.3f}" for n in ("confidence", "disagreement")],
             row["reason"],
         ]
@@ -85,9 +87,11 @@ def show_answers(rows: list[dict[str, Any]]) -> None:
     ]
     if not OUT.is_terminal:
         for each in cells:
-            say("\t".join(each))
+            say("\t".join(map(printable, each)))
         return
-    table = Table("image", "answer", "confidence", "disagreement, nats", "reason")
+    table = Table()
+    for name in ("image", "decision", "label", "confidence", "disagreement, nats", "reason"):
+        table.add_column(name, overflow="fold")
     for each in cells:
-        table.add_row(*each)
-    OUT.print(table)
+        table.add_row(*map(printable, each))
+    show(table)

@@ -53,7 +53,7 @@ def write_report(
                 done += 1
                 progress(done, total)
         shown.append(drawn)
-    write(page, rendered(results, shown).encode())
+    write(page, rendered(results, shown).encode(errors="backslashreplace"))
 
 
 def remove_other_plots(figures: StoragePath, names: set[str]) -> None:

@@ -46,7 +46,7 @@ from sign_ensemble.core.run_folder import (
     open_run,
     settings_of,
 )
-from sign_ensemble.core.storage import storage_path
+from sign_ensemble.core.storage import StorageError, storage_path
 
 
 def config(root: Path, **groups: Any) -> Config:
@@ -89,7 +89,10 @@ def test_a_failed_write_leaves_what_was(before: str | None, tmp_path: Path) -> N
 
 
 def test_a_block_that_writes_nothing_fails(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a.txt"):
+    with (
+        pytest.raises(StorageError, match=r"/a\.txt: .*No such file"),
+        atomic_write(tmp_path / "a.txt"),
+    ):
         pass
     assert files(tmp_path) == []
 

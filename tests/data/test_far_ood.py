@@ -182,8 +182,10 @@ def test_a_folder_gives_its_images_in_order_and_what_was_set_aside(tmp_path: Pat
     assert images.shape == (3, 32, 32, 3)
     assert images.dtype == np.uint8
     assert paths == sorted(good)
-    assert [path for path, _ in set_aside] == [small, broken]
-    assert "16" in set_aside[0][1]
+    assert len(set_aside) == 3
+    assert set_aside[0].startswith(f"{small}: ") and "16" in set_aside[0]
+    assert set_aside[1] == f"{broken}: not an image of a known format"
+    assert set_aside[2] == f"1 left out, no picture: {tmp_path}/note.txt"
 
 
 def test_a_pattern_gives_the_folders_it_matches_each_file_once(tmp_path: Path) -> None:

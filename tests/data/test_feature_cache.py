@@ -356,13 +356,13 @@ def test_an_interrupted_fill_keeps_what_the_index_names(
 def test_a_full_disk_is_named(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = OSError(28, "No space left on device")
     monkeypatch.setattr(feature_cache, "compute_here", breaks_after(1, full))
-    with pytest.raises(UserError, match=r"features cannot be written .*No space left"):
+    with pytest.raises(UserError, match=r"features\.f16: cannot be written .*No space left"):
         compute(root, tmp_path / "cache")
 
 
 def test_a_cache_that_cannot_be_made_is_named(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/[0-9a-f]{12}: features cannot be written"):
+    with pytest.raises(UserError, match=r"file/[0-9a-f]{12}/features\.f16: cannot be written"):
         compute(root, tmp_path / "file")
 
 

@@ -177,7 +177,7 @@ def test_one_bit_is_black_and_white() -> None:
     [
         (b"", r"empty file \(0 bytes\)"),
         (b"no image at all", "not an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n", "PostScript"),
         (encoded(Image.fromarray(quadrants(300, 300)), "JPEG")[:2000], "truncated"),
         (encoded(Image.effect_noise((99, 99), 50))[:4000], "cannot be decoded"),
         (encoded(Image.effect_noise((99, 99), 50), "BMP")[:4000], "truncated"),

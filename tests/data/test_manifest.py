@@ -21,6 +21,7 @@ from PIL import Image
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.names import Name
+from sign_ensemble.core.storage import StorageError
 from sign_ensemble.data.layouts import PRESETS
 from sign_ensemble.data.manifest import SCHEMA, Manifest, build, changed, gaps, read, write
 from sign_ensemble.data.splits import SPLITS
@@ -123,12 +124,16 @@ def test_images_that_cannot_be_used_are_set_aside_with_a_reason(tmp_path: Path) 
     }
 
 
-def test_hidden_files_are_skipped_and_others_counted(tmp_path: Path) -> None:
+def test_hidden_files_and_others_are_left_out_and_named(tmp_path: Path) -> None:
     put(fill(tmp_path), ".cache/a/1.png", "1/a/.hidden.png")
     (tmp_path / "LICENSE").touch()
     (tmp_path / "1/notes.txt").touch()
     manifest = build(settings(tmp_path))
-    assert (manifest.table.num_rows, manifest.other_files) == (24, 2)
+    assert manifest.table.num_rows == 24
+    assert sorted(manifest.left_out) == [
+        f"2 left out, hidden: {tmp_path}/.cache, {tmp_path}/1/a/.hidden.png",
+        f"2 left out, no picture: {tmp_path}/1/notes.txt, {tmp_path}/LICENSE",
+    ]
 
 
 def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
@@ -153,7 +158,7 @@ def test_a_name_that_is_not_utf8_is_set_aside(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
     found = reasons(build(settings(tmp_path)))
-    assert found == {"1/a/\ufffd.png": ("set-aside", "the file's name is not UTF-8")}
+    assert found == {r"1/a/\xff.png": ("set-aside", "the file's name is not UTF-8")}
 
 
 def test_progress_counts_every_row(tmp_path: Path) -> None:
@@ -531,13 +536,17 @@ def test_roots_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "there is no such folder" in refusal(settings(tmp_path / "gone"))
     (tmp_path / "file").touch()
     assert "it must be a folder" in refusal(settings(tmp_path / "file"))
-    assert "it holds no image (1 other files)" in refusal(settings(tmp_path))
+    assert f"it holds no image; 1 left out, no picture: {tmp_path}/file" in refusal(
+        settings(tmp_path)
+    )
 
     def forbid(folder: str) -> None:
         raise PermissionError(13, "Permission denied", folder)
 
     monkeypatch.setattr(os, "scandir", forbid)  # tests may run as root, whom chmod cannot stop
-    assert f"{tmp_path} cannot be read (Permission denied)" in refusal(settings(tmp_path))
+    assert f"left out, cannot be read (Permission denied): {tmp_path}" in refusal(
+        settings(tmp_path)
+    )
 
 
 @pytest.mark.parametrize(
@@ -618,7 +627,7 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pa.parquet, "write_table", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match=r"/manifest\.parquet: cannot be written \(No space"):
         write(manifest, path)
     assert path.read_bytes() == before
     assert sorted(file.name for file in tmp_path.iterdir()) == ["images", "manifest.parquet"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from sign_ensemble.core.names import Name
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data.feature_cache import preprocessing_of
 from sign_ensemble.pipeline import jobs
-from sign_ensemble.pipeline.prediction import SCHEMA
+from sign_ensemble.pipeline.prediction import SCHEMA, answer_files
 from sign_ensemble.rejection import predictor
 
 
@@ -35,11 +37,17 @@ from sign_ensemble.rejection import predictor
 def finished(
     signs_folder: Path, ray_two_cpus: None, tmp_path_factory: pytest.TempPathFactory
 ) -> RunFolder:
-    """A run of one member that has learnt the drawn signs of three signers."""
+    """A run of one member that has learnt the drawn signs of three signers; the label of discs is
+    "rejected".
+    """
     root = tmp_path_factory.mktemp("runs")
+    signs = root / "signs"
+    shutil.copytree(signs_folder, signs)
+    for signer in signs.iterdir():
+        (signer / "disc").rename(signer / "rejected")
     config = Config(
         data=DataConfig(
-            root=str(signs_folder),
+            root=str(signs),
             near_labels=[Name("wave")],
             test_signers=[Name("dan")],
             crop="none",
@@ -83,14 +91,16 @@ def test_answers_and_refusals(
         rows = {Path(row["path"]).name: row for row in csv.DictReader(opened)}
     assert list(rows) == ["bar.png", "broken.jpg", "disc.png", "empty.png"]
     assert rows["bar.png"]["likeliest"] == "bar"
-    assert rows["disc.png"]["likeliest"] == "disc"
-    assert rows["empty.png"]["answer"] == "rejected"
+    assert rows["disc.png"]["likeliest"] == "rejected"
+    assert (rows["disc.png"]["accepted"], rows["disc.png"]["label"]) == ("true", "rejected")
+    assert (rows["empty.png"]["accepted"], rows["empty.png"]["label"]) == ("false", "")
     assert "1 says" in rows["empty.png"]["reason"]
-    assert rows["broken.jpg"]["answer"] == "rejected"
+    assert rows["broken.jpg"]["accepted"] == "false"
     assert rows["broken.jpg"]["confidence"] == ""
     assert rows["broken.jpg"]["reason"]
     for row in rows.values():
-        accepted = row["answer"] != "rejected"
+        accepted = row["accepted"] == "true"
+        assert accepted == (row["label"] != "")
         assert accepted == (row["reason"] == "")
         if row["p_value"]:
             assert accepted == (float(row["p_value"]) > 1 - 0.95)
@@ -107,14 +117,72 @@ def test_parquet_and_console_say_the_same(
     capsys.readouterr()
     predict.main([str(images), "--run", str(finished.path)])
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines() if "\t" in line]
-    assert [line[:2] for line in lines] == [
-        [row["path"], row["answer"]] for row in table.to_pylist()
+    decisions = {True: "accepted", False: "rejected"}
+    assert [line[:3] for line in lines] == [
+        [row["path"], decisions[row["accepted"]], row["label"] or ""] for row in table.to_pylist()
     ]
+    assert {row["label"] for row in table.to_pylist() if not row["accepted"]} == {None}
+
+
+def test_names_of_any_bytes_and_brackets_lose_no_answer(
+    finished: RunFolder, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd, old = images / os.fsdecode(b"caf\xe9 \n.png"), images / "photos [old]"
+    (images / "bar.png").rename(odd)
+    old.mkdir()
+    (images / "disc.png").rename(old / "x.png")
+    (images / "._x.png").touch()
+    expected = [rf"{images}/caf\xe9 {{}}.png", f"{old}/x.png"]
+    for name in ("a.csv", "a.parquet"):
+        predict.main([str(images), "--run", str(finished.path), "--out", str(tmp_path / name)])
+        out = tmp_path / name
+        if name == "a.csv":
+            with out.open(newline="") as opened:
+                paths = [row["path"] for row in csv.DictReader(opened)]
+        else:
+            paths = pq.read_table(out).column("path").to_pylist()
+        assert {expected[0].format("\n"), expected[1]} < set(paths)
+        assert len(paths) == 4
+        assert f"1 left out, hidden: {images}/._x.png\n" in capsys.readouterr().out
+    predict.main([str(images), "--run", str(finished.path)])
+    printed = capsys.readouterr().out
+    for path in (expected[0].format(r"\n"), expected[1]):
+        assert f"{path}\taccepted\t" in printed
+
+
+def test_out_is_tried_before_images_are_read(finished: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.csv").mkdir()
+    for out, reason in (
+        (tmp_path / "file/a.csv", f"a.csv: cannot be written ({tmp_path}/file is no folder)"),
+        (tmp_path / "folder.csv", "folder.csv: cannot be written, since it is a folder"),
+    ):
+        with pytest.raises(UserError) as caught:  # and not that the image is missing
+            predict.main(["nowhere.png", "--run", str(finished.path), "--out", str(out)])
+        assert str(caught.value) == f"{out.parent}/{reason}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.csv"]
+
+
+def test_a_tilde_is_the_home_folder_everywhere(
+    finished: RunFolder, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").symlink_to(str(finished.path))
+    predict.main(["~/new", "--run=~/run", "--out=~/deep/a.csv"])
+    assert len((tmp_path / "deep/a.csv").read_text().splitlines()) == 5
+
+
+def test_what_cannot_be_read_is_called_what_it_is(finished: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
+    [heic] = answer_files(finished, [str(tmp_path)])
+    assert heic["reason"] == "HEIC: install pillow-heif or convert it to JPEG"
+    [video] = answer_files(finished, [str(tmp_path / "clip.mp4")])
+    assert video["reason"].startswith("a video: take pictures from it")
+    assert (video["accepted"], video["label"]) == (False, None)
 
 
 def test_a_file_alone_and_order_do_not_matter(finished: RunFolder, images: Path) -> None:
-    from sign_ensemble.pipeline.prediction import answer_files
-
     together = {row["path"]: row for row in answer_files(finished, [str(images)])}
     for path, row in together.items():
         (alone,) = answer_files(finished, [path])

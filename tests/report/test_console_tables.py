@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sign_ensemble.core.atomic_files import read_json
-from sign_ensemble.report.console_tables import percent, show_answers, show_metrics
+from sign_ensemble.core.console import OUT, progress, say, show
+from sign_ensemble.report.console_tables import percent, show_answers, show_metrics, table_of
 
+ANSWERS: list[dict[str, Any]] = [
+    {"path": "[old]/a.png", "accepted": True, "label": "U", "confidence": 0.5, "disagreement": 0.25,
+     "reason": ""},
+    {"path": "b\t\n.png", "accepted": False, "label": None, "confidence": None,
+     "disagreement": None, "reason": "not an image"},
+]  # fmt: skip
 SIZES = {"known": ("known", 26), "gestures": ("near", 8), "noise": ("far", 8)}
 
 
@@ -36,12 +44,25 @@ def test_a_share_with_and_without_interval() -> None:
 def test_answers_are_tab_separated_lines_outside_a_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    blank = {"confidence": None, "disagreement": None, "reason": "not an image"}
-    show_answers(
-        [
-            {"path": "a.png", "answer": "U", "confidence": 0.5, "disagreement": 0.25, "reason": ""},
-            {"path": "b.png", "answer": "rejected", **blank},
-        ]
-    )
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == ["a.png\tU\t0.500\t0.250\t", "b.png\trejected\t\t\tnot an image"]
+    show_answers(ANSWERS)
+    assert capsys.readouterr().out.splitlines() == [
+        "[old]/a.png\taccepted\tU\t0.500\t0.250\t",
+        r"b\t\n.png" + "\trejected\t\t\t\tnot an image",
+    ]
+
+
+def test_brackets_are_no_markup_in_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OUT, "_force_terminal", True)
+    monkeypatch.setattr(OUT, "_width", 100)
+    show_answers(ANSWERS)
+    show(table_of("run [b]x[/b]", ("set [i]", ":smile:"), [["[red]far[/red] \x1b[2J", ":cat:"]]))
+    say("[bold]photos[/bold]/[old]/x.jpg")
+    with progress("[1-3] folds") as step:
+        step(1, 2)
+    printed = capsys.readouterr().out
+    for text in ("[old]/a.png", "run [b]x[/b]", "set [i]", ":smile:", r"[red]far[/red] \x1b[2J",
+                 ":cat:", "[bold]photos[/bold]/[old]/x.jpg", "[1-3] folds"):  # fmt: skip
+        assert text in printed, text
+    assert "\x1b[2J" not in printed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from io import BytesIO
@@ -108,13 +109,19 @@ def test_predict_says_who_read_what_and_refuses_walls_and_pairs(
     wall = np.random.default_rng(0).normal(220, 3, (192, 256, 3)).clip(0, 255).astype(np.uint8)
     hand = rendered_hand("b")
     shown = {"wall": wall, "pair": np.concatenate([hand, hand], 1), "sign": hand}
+    shown["mirrored"] = flipped(hand)
     for name, pixels in shown.items():
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     out, files = tmp_path / "answers.csv", [str(tmp_path / f"{name}.png") for name in shown]
     finish(start("predict", f"--run={run_and_words[0]}", f"--out={out}", *files))
-    lines = dict(zip(shown, out.read_text().splitlines()[1:], strict=True))
-    assert '"rejected"' in lines["wall"] and "landmarks: " not in lines["wall"]
-    assert '"rejected","more than one hand' in lines["pair"]
+    head, *rows = out.read_text().splitlines()
+    lines = dict(zip(shown, rows, strict=True))
+    assert ",false,," in lines["wall"] and "landmarks: " not in lines["wall"]
+    assert ',false,,"more than one hand' in lines["pair"]
+    sign, mirrored = (next(csv.DictReader([head, lines[name]])) for name in ("sign", "mirrored"))
+    for name in ("accepted", "label", "likeliest", "votes"):  # the other hand, read as this one
+        assert mirrored[name] == sign[name], name
+    assert float(mirrored["probability"]) == pytest.approx(float(sign["probability"]), abs=0.05)
     assert '"pixels: 1 says ' in lines["sign"] and "; landmarks: 1 says " in lines["sign"]
 
 
