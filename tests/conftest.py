@@ -52,19 +52,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def ray_two_cpus() -> Iterator[None]:
-    """A Ray of this test run, on two CPUs."""
+def ray_ended() -> Iterator[None]:
+    """Ends the Ray of this test run with it."""
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray_two_cpus(ray_ended: None) -> None:
+    """A Ray of this test run, on two CPUs; started anew where another module has ended it."""
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield
-    ray.shutdown()
+    if not ray.is_initialized():
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
 
 
 @pytest.fixture(scope="module")
