@@ -147,11 +147,8 @@ def measure(arguments: argparse.Namespace) -> Results:
             "settings": settings,
             "rule": read_json(run.metrics)["about"]["rule"],
             "shipped": shipped(run),
-            "ordinary": before.get("ordinary"),
+            "ordinary": before.get("ordinary") or ordinary(run, arguments.data, arguments.runs),
         }
-        if not (arguments.without_ordinary or results["signers"][str(signer)]["ordinary"]):
-            found = ordinary(run, arguments.data, arguments.runs)
-            results["signers"][str(signer)]["ordinary"] = found
         results["signers"] = dict(sorted(results["signers"].items()))
         save(arguments, NAME, results)
     return results
@@ -177,12 +174,10 @@ def table(results: Results) -> str:
     ours = ("shipped", "ensemble")
     known = (*ours, "known")
     asked_for = next(iter(each))["settings"]["rejection"]["target_coverage"]
-    rivals = SCORES if all(signer["ordinary"] for signer in each) else {}
     rows = [
         *(
             row(f"ordinary: accuracy, {title}", of("ordinary", name, "accuracy"), min)
             for name, title in ((ONE, "one model"), (ENTROPY, "ensemble"))
-            if name in rivals
         ),
         row("accuracy, best single member", of("shipped", "single", "known", "accuracy"), min),
         row("**accuracy, ensemble**", of(*known, "accuracy"), min),
@@ -201,7 +196,7 @@ def table(results: Results) -> str:
     header = ["", *(f"hand{name}" for name in signers), "mean", "worst"]
     sets = []
     for name in next(iter(each))["shipped"]["ensemble"]["sets"]:
-        plain = (mean_worst(of("ordinary", kind, "sets", name, "fpr95"), max) for kind in rivals)
+        plain = (mean_worst(of("ordinary", kind, "sets", name, "fpr95"), max) for kind in SCORES)
         sets.append(
             [
                 name,
@@ -209,11 +204,7 @@ def table(results: Results) -> str:
                 f"**{mean_worst(of(*ours, 'sets', name, 'fpr95'), max)}**",
                 mean_worst(of(*ours, "sets", name, "auroc"), min),
                 mean_worst(of(*ours, "sets", name, "accepted"), max),
-                *(
-                    mean_worst(of("ordinary", one, "sets", name, "overconfident"), max)
-                    for one in rivals
-                    if one == ONE
-                ),
+                mean_worst(of("ordinary", ONE, "sets", name, "overconfident"), max),
                 mean_worst(of(*ours, "sets", name, "overconfident"), max),
             ]
         )
@@ -226,10 +217,9 @@ def table(results: Results) -> str:
         ]
         for target in TARGETS
     ]
-    of_rivals = ["ordinary FPR95: max-prob", "entropy", "mutual information"]
     set_header = [
-        "set", *(of_rivals if rivals else ()), "FPR95 of the rule", "AUROC of the rule",
-        "accepted by the rule", *(["one model ≥ 0.90 confident"] if rivals else ()),
+        "set", "ordinary FPR95: max-prob", "entropy", "mutual information", "FPR95 of the rule",
+        "AUROC of the rule", "accepted by the rule", "one model ≥ 0.90 confident",
         "accepted and ≥ 0.90 confident",
     ]  # fmt: skip
     seconds = [float(s["seconds"]) for s in each if s["seconds"] is not None]
@@ -261,7 +251,6 @@ def table(results: Results) -> str:
 def main() -> None:
     """Measure and write."""
     parser = protocol_parser(__doc__)
-    parser.add_argument("--without-ordinary", action="store_true", help="the main job alone")
     arguments = parse_with_settings(parser)
     publish(NAME, arguments, measure, table)
 
