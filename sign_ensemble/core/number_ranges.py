@@ -55,7 +55,7 @@ def rule_of(hint: Any) -> tuple[Callable[[Any], bool], str]:
     if get_origin(hint) is Union and inner[1:] == (type(None),):
         holds, rule = rule_of(inner[0])
         return lambda value: value is None or holds(value), f"{rule}, or null"
-    if get_origin(hint) is tuple:
+    if get_origin(hint) is tuple and get_origin(inner[0]) is Annotated:
         holds, rule = rule_of(inner[0])
         counted = "one or more numbers" if inner[1] is Ellipsis else f"{len(inner)} numbers"
         return lambda values: bool(values) and all(map(holds, values)), f"{counted}, each {rule}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf, nan
-from typing import Any, Optional, get_type_hints
+from typing import Any, Literal, Optional, get_type_hints
 
 import pytest
 
@@ -28,6 +28,7 @@ from sign_ensemble.core.number_ranges import (
         (ShareBelowOne, [0, 0.9], [1, -0.1, nan], "0 or more and below 1"),
         (ShareBetween, [0.1, 0.9], [0, 1, nan], "above 0 and below 1"),
         (Optional[Count], [None, 1], [0], "1 or more, or null"),  # noqa: UP045
+        (tuple[Literal["blur", "noise"], ...], [(), ("blur",)], [], ""),
         (tuple[Count, ...], [(1,), (3, 2)], [(), (1, 0)], "one or more numbers, each 1 or more"),
         (tuple[Share, Share], [(0.2, 0.1)], [(0, 2)], "2 numbers, each 0 to 1"),
         (str, ["x", None], [], ""),
