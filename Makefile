@@ -9,7 +9,7 @@ demo: $(VENV)  ## make demo [DATA=FOLDER] [ARGS='--search.trials 40']
 ifdef DATA
 	.venv/bin/python -m sign_ensemble.tune --data.root "$(DATA)" $(ARGS)
 else
-	.venv/bin/python -m sign_ensemble.synthesize --out runs/demo-signs --size 256x192 --images-per-label 8 --ood-per-set 40
+	.venv/bin/python -m sign_ensemble.synthesize --out runs/demo-signs --size 256x192 --images-per-label 5 --ood-per-set 30
 	.venv/bin/python -m sign_ensemble.tune --config configs/demo.yaml $(ARGS)
 endif
 
