@@ -82,7 +82,7 @@ def measure(arguments: argparse.Namespace) -> Results:
 
 def table(results: Results) -> str:
     """A row per figure and signer, a column per way."""
-    ways: dict[str, dict[str, Any]] = results["ways"]
+    ways: dict[str, Any] = {way: results["ways"][way] for way in WAYS if way in results["ways"]}
     signers = sorted({signer for each in ways.values() for signer in each})
     rows = []
     for signer in signers:
