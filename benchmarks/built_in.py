@@ -1,8 +1,7 @@
 """How good is the rule on built-in signers, which nothing was chosen on?
 
 Renders five signers, 12 pictures of each of the 27 labels at 256×192 and 100 of each
-out-of-distribution set (once), and runs the main job for each signer held out: with
-five members of each kind, or with --shipped as it comes (results built_in_shipped). Unknown
+out-of-distribution set (once), and runs the main job as it comes for each signer held out. Unknown
 settings go to the main job. Wrong gestures are the near set; no hand, two hands and cropped hands
 far ones.
 """
@@ -40,11 +39,10 @@ WORST: dict[str, Any] = {"auroc": min, "fpr95": max, "accepted": max, "overconfi
 def main_job(pictures: Path, signer: str, arguments: argparse.Namespace) -> RunFolder:
     """Run the main job as a user does."""
     runs = arguments.runs.resolve()
-    run = RunFolder(runs / f"{'shipped-' * arguments.shipped}without-{signer}")
+    run = RunFolder(runs / f"without-{signer}")
     ood = {name: str(pictures / "ood" / folder) for name, folder in {**NEAR, **FAR}.items()}
     command = [
-        *TUNE, *([] if arguments.shipped else ["--ensemble.size", "5"]),
-        "--data.root", str(pictures / "signs"), "--data.test_signers", f"[{signer}]",
+        *TUNE, "--data.root", str(pictures / "signs"), "--data.test_signers", f"[{signer}]",
         "--evaluate.near", str({name: ood[name] for name in NEAR}),
         "--evaluate.far", str({name: ood[name] for name in FAR}),
         "--data.cache", str(runs / "features"), "--run.root", str(runs),
@@ -75,7 +73,6 @@ def measure(arguments: argparse.Namespace) -> Results:
     signers = sorted(path.name for path in (pictures / "signs").iterdir())
     held_out = [signers[number - 1] for number in arguments.held_out]
     return {
-        "members": "Fine-tuned members" if arguments.shipped else "Heads on frozen features",
         "held_out": {
             signer: figures_of(main_job(pictures, signer, arguments)) for signer in held_out
         },
@@ -102,7 +99,7 @@ def table(results: Results) -> str:
         f"\nRule: {', and with the second signer '.join(rules)}.\n"
         f"Mean / worst over {len(found)} built-in signers held out in turn, of {SIGNERS}; "
         f"{found[0]['n']} signs of each: accuracy {accuracy:.3f}, {coverage:.3f} accepted. "
-        f"{results['members']}; {results['hardware']}; `{results['command']}`\n"
+        f"{results['hardware']}; `{results['command']}`\n"
     )
 
 
@@ -110,10 +107,9 @@ def main() -> None:
     """Measure and write."""
     parser = parser_of(__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/built-in"))
-    parser.add_argument("--shipped", action="store_true", help="fine-tune, as the main job comes")
     parser.add_argument("--held-out", type=int, nargs="+", default=[1, 2])
     arguments = parse_with_settings(parser)
-    publish("built_in_shipped" if arguments.shipped else "built_in", arguments, measure, table)
+    publish("built_in", arguments, measure, table)
 
 
 if __name__ == "__main__":

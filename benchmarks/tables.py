@@ -14,7 +14,7 @@ from pathlib import Path
 
 from shared.results import RESULTS, ROOT, Results
 
-VARIANTS = {"features_bf16": "features", "built_in_shipped": "built_in"}  # other arguments
+VARIANTS = {"features_bf16": "features"}  # other arguments
 SEVERAL = {"scaling": ("features", "search", "overhead", "prediction", "gpu")}  # its sources
 SUMMARY = {"summary": "protocol_m"}  # its source
 
