@@ -57,6 +57,7 @@ ONE_PLACE = {
     ),
     r"\bprint\(": ("core/console.py", "core/command_line.py"),
     r"\bos\.replace\(": ("core/atomic_files.py",),
+    r"\bray\.init\(": ("core/ray_cluster.py",),
 }  # fmt: skip
 MOST_LINES = 320
 LONGER = {"core/config.py": 400}  # every setting with its reason, in one place
@@ -157,6 +158,34 @@ def test_library_is_imported_only_in(library: str) -> None:
 def test_one_function_does_it(code: str) -> None:
     found = {name_of(file) for file in FILES if re.search(code, file.read_text(encoding="utf-8"))}
     assert found == set(ONE_PLACE[code])
+
+
+CLAIM = re.compile(r"(unseen|new) signer|have not seen|never (seen|saw)|new (people|person)")
+
+
+def test_words_about_new_people_come_from_one_place() -> None:
+    found = set()
+    for file in FILES:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        docstrings = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and id(node) not in docstrings
+                and CLAIM.search(node.value)
+            ):
+                found.add(name_of(file))
+    # the notes of an evaluation, each where signers are known, or says that they are not
+    assert found == {"core/whose_signs.py", "pipeline/about.py", "data/sources.py"}
+    pages = (PACKAGE / "report").glob("*.html")
+    assert not any(CLAIM.search(page.read_text(encoding="utf-8")) for page in pages)
 
 
 @pytest.mark.parametrize(
