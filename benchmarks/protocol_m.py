@@ -115,7 +115,7 @@ def shipped(run: RunFolder) -> dict[str, Any]:
         "single": values(tree["single"]),
         "scores": {name: values(part) for name, part in tree["scores"].items()},
         "error_at": error_at(run, COVERAGE),
-        "at_targets": {str(target): accepted_at(run, target) for target in TARGETS},
+        "at_targets": accepted_at(run, TARGETS),
         "n": {
             "known": tree["known"]["accuracy"]["n"],
             **{name: figures["n"] for name, figures in tree["sets"].items()},

@@ -5,6 +5,7 @@ Letters: H and W rows and columns, N images.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sign_ensemble.data import manifest
 from sign_ensemble.data.far_ood import FAR_SETS, far_images, folder_images
 from sign_ensemble.metrics.curves import risk_coverage
 from sign_ensemble.pipeline.preparation import read_images
+from sign_ensemble.rejection.rule import ROUNDING
 
 KNOWN, NEAR = "known", "wrong-gesture"
 Columns = dict[str, NDArray[Any]]
@@ -35,11 +37,16 @@ def answers_of(run: RunFolder) -> Columns:
     return found
 
 
-def accepted_at(run: RunFolder, target: float) -> dict[str, float]:
-    """Share of each set that this target coverage would accept, by the p-values."""
+def accepted_at(run: RunFolder, targets: Sequence[float]) -> dict[str, dict[str, float]]:
+    """Share of each set that each target coverage would accept, by the p-values."""
     found = answers_of(run)
-    accepted_N = found["p_value"] > 1 - target + 1e-9
-    return {str(name): float(accepted_N[found["set"] == name].mean()) for name in set(found["set"])}
+    shares: dict[str, dict[str, float]] = {}
+    for target in targets:
+        accepted_N = found["p_value"] > 1 - target + ROUNDING
+        shares[str(target)] = {
+            str(name): float(accepted_N[found["set"] == name].mean()) for name in set(found["set"])
+        }
+    return shares
 
 
 def error_at(run: RunFolder, coverage: float) -> float:

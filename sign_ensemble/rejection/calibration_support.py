@@ -21,15 +21,14 @@ class Support:
     uncertainty_share: float  # u, the uncertainty test's share of α; 0: there is no such test
 
     @property
-    def shares(self) -> tuple[float, ...]:
-        """Each test's share of α: OOD, then uncertainty."""
-        u = self.uncertainty_share
-        return (1 - u, u) if u else (1.0,)
+    def levels(self) -> tuple[float, ...]:
+        """The largest p-value that each test rejects at: OOD, then uncertainty."""
+        return tuple(level(alpha, self.images) for alpha in self._alphas)
 
     @property
-    def levels(self) -> tuple[float, ...]:
-        """The largest p-value that each test rejects at."""
-        return tuple(level(share * self._alpha, self.images) for share in self.shares)
+    def shares(self) -> tuple[float, ...]:
+        """The levels over α: each test's share of it, or more where n is small."""
+        return tuple(each / self._alpha for each in self.levels)
 
     @property
     def coverage(self) -> float:
@@ -39,7 +38,7 @@ class Support:
     @property
     def images_needed(self) -> int:
         """The fewest calibration images that support the target."""
-        return max(images_needed(share * self._alpha) for share in self.shares)
+        return max(map(images_needed, self._alphas))
 
     @property
     def is_enough(self) -> bool:
@@ -49,6 +48,12 @@ class Support:
     @property
     def _alpha(self) -> float:
         return 1 - self.target_coverage
+
+    @property
+    def _alphas(self) -> tuple[float, ...]:
+        """What each test may reject."""
+        u = self.uncertainty_share
+        return ((1 - u) * self._alpha, u * self._alpha) if u else (self._alpha,)
 
     def words(self) -> str:
         """One sentence for people where the target is not supported."""

@@ -127,8 +127,7 @@ def answer(output: EnsembleOutput, rule: Rule) -> Answers:
     """Apply the rule."""
     scores, probs_NK = all_scores(output), output.probs_NK
     p_QN = rule.p_of_tests(scores)
-    combined_QN = rule.over_shares(p_QN)
-    rejected_N = ~rule.passes(p_QN)
+    rejected_N, combined_QN = ~rule.passes(p_QN), rule.over_shares(p_QN)
     uncertain_N = rule.too_uncertain(scores)
     statistics = rule.statistics(scores)
     each = np.stack([*statistics.values()])

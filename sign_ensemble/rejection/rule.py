@@ -7,7 +7,7 @@
    calibration image (counts: than one hand), and raises the statistic of one that does.
 3. Uncertainty test: a second test, of the total uncertainty, with its own share of
    α = 1 − target coverage.
-4. An image is accepted if the p-value of each test exceeds the test's level: its share of α, or
+4. An image is accepted if the combined p-value exceeds α: if each test's exceeds its share of α, or
    1/(n + 1) where n calibration images cannot support that.
 5. Optional selective risk control: an image that is too uncertain for it is rejected too.
 
@@ -177,27 +177,27 @@ class Rule:
 
         With shares 1 − u and u, p / (1 − u) and p' / u (weighted Bonferroni). The smaller one is
         the combined p-value of "a training label, signed by a new person, read with certainty": at
-        most a share α of a new signer's signs is rejected.
+        most a share α of a new signer's signs is rejected. Where n images cannot support a share,
+        1/((n + 1) α) takes its place (see ``Support``), and as much more may be rejected.
         """
         return np.minimum(p_QN / np.array(self.support.shares)[:, None], 1.0)
 
     def passes(self, p_QN: Floats) -> NDArray[np.bool_]:
-        """Which images pass both tests, by their p-values."""
-        levels_Q = np.array(self.support.levels)
-        passed_N: NDArray[np.bool_] = np.all(p_QN > levels_Q[:, None] + ROUNDING, axis=0)
-        return passed_N
+        """Which images pass both tests, by their p-values: the combined one exceeds α."""
+        return self.over_shares(p_QN).min(0) > 1 - self.target_coverage + ROUNDING
 
     def rejection_score(self, scores: ByScore) -> Floats:
         """−log of the combined p-value, made continuous as by :func:`neg_log_p`; higher = rejected
         sooner. Without an uncertainty test it is the statistic.
         """
-        ood_N, u, weights = self.statistic(scores), self.uncertainty_share, self.weights_C
-        if not u:
+        ood_N, weights = self.statistic(scores), self.weights_C
+        if not self.uncertainty_share:
             return ood_N
         calibration_C = self.calibration[UNCERTAINTY_SCORE]
         by_ood_N = neg_log_p(ood_N, self.loo_statistic(), weights)
         by_uncertainty_N = neg_log_p(scores[UNCERTAINTY_SCORE], calibration_C, weights)
-        return np.maximum(by_ood_N + np.log(1 - u), by_uncertainty_N + np.log(u))
+        first, second = np.log(self.support.shares)
+        return np.maximum(by_ood_N + first, by_uncertainty_N + second)
 
     def too_uncertain(self, scores: ByScore) -> NDArray[np.bool_]:
         """Which images selective risk control rejects; none where it was not asked for."""

@@ -91,3 +91,17 @@ def test_copies_do_not_count_as_images() -> None:
     copied = Rule(**{**vars(made), "copies_C": np.arange(30) >= 10})
     assert (made.images, copied.images) == (30, 10)
     assert copied.support.levels == pytest.approx((1 / 11,))
+
+
+def test_a_rejected_image_has_a_small_p_value_and_the_test_that_rejects_it_the_smallest() -> None:
+    """24 images: levels 1/25 and .045; by uncertainty alone beyond all, by the OOD test in none."""
+    made = drawn_rule(24, 0.95, 0.1, np.random.default_rng(1))
+    middle = {name: np.array([np.median(scores)]) for name, scores in made.calibration.items()}
+    unsure = {**middle, UNCERTAINTY: made.calibration[UNCERTAINTY].max() + np.ones(1)}
+    p_Q1 = made.p_of_tests(unsure)
+    assert p_Q1[1] == pytest.approx(1 / 25)
+    assert not made.passes(p_Q1).any()
+    combined_Q1 = made.over_shares(p_Q1)
+    assert combined_Q1.argmin(0).tolist() == [1]
+    assert combined_Q1.min() == pytest.approx(0.05)
+    assert made.rejection_score(unsure) > made.rejection_score(middle)

@@ -256,11 +256,13 @@ def test_risk_control_rejects_what_is_too_uncertain() -> None:
 
 def test_each_test_has_its_share_of_alpha() -> None:
     scores = scores_of(ood=f(0, 3.5, 0, 9), uncertainty=f(0, 0, 0.35, 0.35))
-    both = two_tests()
+    both = two_tests(target_coverage=0.2)  # a quarter of 0.8 is 1/5, what four images support
     # p of the OOD test: 1, 2/5, 1, 1/5 over 3/4; of uncertainty: 1, 1, 2/5, 2/5 over 1/4
     by_hand = [1.0, 8 / 15, 1.0, 4 / 15]
     assert combined(both, scores).min(0) == pytest.approx(by_hand, **EXACT)
-    swapped = two_tests(uncertainty_share=0.75)  # 4, 8/5, 4, 4/5 and 4/3, 4/3, 8/15, 8/15
+    swapped = two_tests(
+        uncertainty_share=0.75, target_coverage=0.2
+    )  # 4, 8/5, 4, 4/5 and 4/3, 4/3, 8/15, 8/15
     assert combined(swapped, scores).min(0) == pytest.approx([1.0, 1.0, 8 / 15, 8 / 15], **EXACT)
     assert combined(both, scores).argmin(0).tolist() == [0, 0, 0, 0]
     assert combined(swapped, scores).argmin(0).tolist() == [0, 0, 1, 1]
