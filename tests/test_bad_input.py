@@ -491,6 +491,7 @@ def test_output_never_decides_whether_a_file_is_written(
         assert ended.value.code == code
     else:
         opened.flush()
+        # its buffer is the BytesIO that it was made of
         printed = opened.buffer.getvalue().decode(opened.encoding)  # type: ignore[attr-defined]
         assert r"confidence \u2265 90 %" in printed and "report: " in printed
 

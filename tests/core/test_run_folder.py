@@ -349,6 +349,7 @@ def test_one_folder_has_one_name(setting: str, way: str, signs: Path) -> None:
     if setting in ("weights", "table"):  # files
         given, signs = f"{given.rstrip('/')}.csv", signs.with_suffix(".csv")
     plain, typed, other = (
+        # the settings named are all text, which the type of ** cannot say
         Config(data=replace(DataConfig(root="/x"), **{setting: path}))  # type: ignore[arg-type]
         for path in (str(signs), given, f"{signs}-other")
     )
