@@ -27,7 +27,7 @@ from shared.results import Results, markdown, parser_of, publish
 from sign_ensemble.core.config import MemberConfig
 from sign_ensemble.data.augmentation import augment
 from sign_ensemble.data.feature_cache import features_of_images
-from sign_ensemble.data.images import fit_square
+from sign_ensemble.data.square_pictures import fit_square
 from sign_ensemble.learning.network import logits_of
 from sign_ensemble.synthetic.picture_folder import synthesize
 from sign_ensemble.synthetic.picture_set import MARGIN, Recipe, hand_box, plan, scene_of

@@ -36,8 +36,9 @@ from sign_ensemble.data.feature_cache import (
     hand_counts,
 )
 from sign_ensemble.data.hand_views import look
-from sign_ensemble.data.images import decode_rgb, fit_square, picture_side, read_file
+from sign_ensemble.data.images import decode_rgb, read_file
 from sign_ensemble.data.manifest import Manifest
+from sign_ensemble.data.square_pictures import fit_square, picture_side
 from sign_ensemble.hands.landmark_features import landmark_features
 from sign_ensemble.learning.fold_models import fold_of_each
 from sign_ensemble.learning.head_training import fit_rows

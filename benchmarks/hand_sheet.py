@@ -16,8 +16,9 @@ from shared.results import ROOT
 
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.data.hand_views import look
-from sign_ensemble.data.images import fit_square, read_image
+from sign_ensemble.data.images import read_image
 from sign_ensemble.data.picture_conditions import CONDITIONS
+from sign_ensemble.data.square_pictures import fit_square
 from sign_ensemble.pipeline.condition_trial import PLAIN, Taken
 
 SIDE, COLUMNS, SHOWN = 112, 10, 40  # pixels of a picture; pictures in a row; pictures

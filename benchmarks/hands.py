@@ -19,7 +19,7 @@ from PIL import Image
 from shared.results import Results, markdown, parser_of, publish, spread
 
 from sign_ensemble.core.threads import map_on_threads
-from sign_ensemble.data.images import fit_square
+from sign_ensemble.data.square_pictures import fit_square
 from sign_ensemble.hands import hand_region, palm_detection
 from sign_ensemble.hands.finder import find_hands
 from sign_ensemble.hands.hand_networks import BATCH, load_networks

@@ -35,7 +35,7 @@ from sign_ensemble.pipeline.finetuned_members import pixel_task
 from sign_ensemble.pipeline.preparation import Prepared, prepare, read_images
 from sign_ensemble.rejection import rule_file
 from sign_ensemble.rejection.answers_table import SCORE
-from sign_ensemble.rejection.ensemble import load_ensemble
+from sign_ensemble.rejection.ensemble import read_ensemble
 
 NAME = "rejection"
 OURS = "sign_ensemble, shipped"
@@ -106,7 +106,7 @@ def measured(
     images, truth_N = images_of_unseen_signer(run, arguments.data)
     features = {name: features_of_images(x, weights).head_ND for name, x in images.items()}
     plain_ND = plain_features(prepared.task.features)
-    member = load_ensemble(run.members, weights).members[0]
+    member = read_ensemble(run.members, weights).members[0]
     negatives_GD = negatives_of(prepared)
     found = dict(kept)
     for seed in seeds:

@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("report",),
     ("pipeline",),
     ("tune", "train", "evaluate", "predict", "synthesize", "serve", "export", "enrol", "verify"),
+    ("__init__",),  # the Python API
 )
 ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 ONLY_COMMANDS_MAY = {"synthetic": ("synthesize.py",)}  # folder: who imports it, besides itself

@@ -23,12 +23,14 @@ from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.core.threads import map_on_threads
 from sign_ensemble.data import backbone, convolutions
 from sign_ensemble.data.augmentation import RANGES, by_opencv, range_settings
+from sign_ensemble.data.hand_features import with_hands
 from sign_ensemble.data.hand_mask import hand_mask_of
-from sign_ensemble.data.hand_views import HandViews, is_left, views_of, with_hands
-from sign_ensemble.data.images import geometry, read_image
+from sign_ensemble.data.hand_views import HandViews, is_left, views_of
+from sign_ensemble.data.images import read_image
 from sign_ensemble.data.picture_conditions import condition_settings, copy_of, moved_points
 from sign_ensemble.data.row_cache import CachedArray, HandWork, RowSchema, Work, cached_images
 from sign_ensemble.data.shards import Progress
+from sign_ensemble.data.square_pictures import geometry
 from sign_ensemble.hands import hand_crop, hand_networks
 from sign_ensemble.hands.finder import VALUES, Hands, find_hands, hands_near
 from sign_ensemble.hands.hand_crop import box_in

@@ -7,15 +7,13 @@ Letters: N images, H and W rows and columns, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.core.config import DataConfig
-from sign_ensemble.data import backbone
-from sign_ensemble.data.images import Pixels, fit_square
+from sign_ensemble.data.square_pictures import PictureSettings, Pixels, fit_square
 from sign_ensemble.hands.finder import Hands, find_hands
 from sign_ensemble.hands.hand_crop import MARGIN, box_of, hand_crop
 from sign_ensemble.hands.hand_region import POINTS
@@ -49,7 +47,7 @@ def is_left(hands: Hands) -> NDArray[np.bool_]:
 
 def views_of(
     pictures: Sequence[Pixels],
-    data: DataConfig,
+    data: PictureSettings,
     hands: Hands,
     mirrored_N: NDArray[np.bool_] | None = None,
 ) -> HandViews:
@@ -74,28 +72,6 @@ def views_of(
     return HandViews(crops_NHW3, places_N52, hands, mirrored_N)
 
 
-def look(pictures: Pictures, data: DataConfig) -> HandViews:
+def look(pictures: Pictures, data: PictureSettings) -> HandViews:
     """Find the hands in pictures, and what is seen of them."""
     return views_of(list(pictures), data, find_hands(list(pictures), count=True))
-
-
-def features_of_views(
-    views: HandViews, weights: str, progress: Callable[[int, int], None] | None = None
-) -> backbone.Features:
-    """All features of what is seen."""
-    net = backbone.load(weights)
-    found = net.of_images(views.crops_NHW3, progress, views.places_N52)
-    return with_hands(found, views)
-
-
-def with_hands(of_pixels: backbone.Features, views: HandViews) -> backbone.Features:
-    """The features of crops, with those of the hands; at the fingertips zeros without a hand."""
-    of_pixels.all_ND[~views.hands.found_N, backbone.OF_IMAGE :] = 0
-    return backbone.Features(np.concatenate([of_pixels.all_ND, views.hand_ND], 1))
-
-
-def features_of_pictures(pictures_NHW3: Pictures, data: DataConfig) -> backbone.Features:
-    """Features of pictures in memory, as ``read_image`` gives them."""
-    if data.crop == "none":
-        return backbone.load(data.weights).of_images(np.asarray(pictures_NHW3))
-    return features_of_views(look(pictures_NHW3, data), data.weights)

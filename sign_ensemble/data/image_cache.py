@@ -21,9 +21,10 @@ from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.storage import StoragePath
 from sign_ensemble.data.feature_cache import hand_version
 from sign_ensemble.data.hand_views import views_of
-from sign_ensemble.data.images import geometry, read_image
+from sign_ensemble.data.images import read_image
 from sign_ensemble.data.row_cache import CachedArray, HandWork, RowSchema, Work, cached_images
 from sign_ensemble.data.shards import Progress
+from sign_ensemble.data.square_pictures import geometry
 from sign_ensemble.hands.finder import Hands
 
 

@@ -17,21 +17,21 @@ from functools import lru_cache
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from sign_ensemble.core.config import DataConfig
-from sign_ensemble.core.opencv_module import opencv
 from sign_ensemble.data.file_kinds import RAW, kind_of
-
-RESIZING = 2  # raise when a resized image's pixels change, so that caches are computed again
-REDUCED = 1.4  # least size, in sides of the square, at which a JPEG is decoded below its own size
-PICTURE = 2  # side of a picture in which the hand is looked for, in sides of the network's input
-Fit = Literal["pad", "squash", "crop"]
-Pixels = NDArray[np.uint8]
+from sign_ensemble.data.square_pictures import (
+    REDUCED,
+    Fit,
+    PictureSettings,
+    Pixels,
+    fit_square,
+    picture_fit,
+    picture_side,
+)
 
 # Only these readers are tried: some of PIL's others start programs (EPS). Older versions of Pillow
 # lack AVIF; HEIF is pillow-heif's.
@@ -101,11 +101,8 @@ def decode_rgb(
             size = image.size
             if square:
                 _reduce(image, *square)
-            image.load()
-            turn = _UPRIGHT.get(_orientation(image))
-            rgb = _to_rgb(image)
-            size = size[::-1] if turn in _ON_ITS_SIDE else size
-            return np.array(rgb if turn is None else rgb.transpose(turn)), size
+            pixels_HW3, turned = upright_rgb(image)
+            return pixels_HW3, size[::-1] if turned else size
     except SetAside:
         raise
     except UnidentifiedImageError as error:
@@ -116,50 +113,20 @@ def decode_rgb(
         raise SetAside(f"cannot be decoded: {_one_line(error)}") from error
 
 
-def fit_square(rgb_HW3: Pixels, size: int, fit: Fit) -> Pixels:
-    """Resize an image to writable pixels (size, size, 3).
+def upright_rgb(image: Image.Image) -> tuple[Pixels, bool]:
+    """An opened image's writable pixels (H, W, 3), upright by its EXIF tag, transparent parts on
+    white, and whether it lay on its side.
 
-    The filter is PIL's BILINEAR with antialiasing, as for the ImageNet weights. It is computed by
-    torch and, where nothing shrinks, by OpenCV: faster, and within a level of PIL (a test).
-    ``pad`` keeps everything and its proportions, filling with the median colour of the image's
-    border; ``squash`` stretches; ``crop`` takes the middle square.
+    Raises:
+        SetAside: it holds numbers that are no grey values.
     """
-    height, width = rgb_HW3.shape[:2]
-    if fit == "crop":
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        return _resize(rgb_HW3[top : top + side, left : left + side], size, size)
-    if fit == "squash" or height == width:
-        return _resize(rgb_HW3, size, size)
-    longer = max(height, width)
-    new_height, new_width = (max(1, round(side * size / longer)) for side in (height, width))
-    top, left = (size - new_height) // 2, (size - new_width) // 2
-    square = np.empty((size, size, 3), np.uint8)
-    square[:] = _border_colour(rgb_HW3)
-    fitted = _resize(rgb_HW3, new_height, new_width)
-    square[top : top + new_height, left : left + new_width] = fitted
-    return square
+    image.load()
+    turn = _UPRIGHT.get(_orientation(image))
+    rgb = _to_rgb(image)
+    return np.array(rgb if turn is None else rgb.transpose(turn)), turn in _ON_ITS_SIDE
 
 
-def picture_side(data: DataConfig) -> int:
-    """Side in pixels of the square pictures that are read: where the hand is looked for, twice the
-    network's input, so that a small hand still has pixels.
-    """
-    return PICTURE * data.size if data.crop == "hand" else data.size
-
-
-def picture_fit(data: DataConfig) -> Fit:
-    """How a picture becomes a square: where the hand is looked for, all of it is kept."""
-    return "pad" if data.crop == "hand" else data.fit
-
-
-def geometry(data: DataConfig) -> dict[str, object]:
-    """What a resized image's pixels depend on besides its file."""
-    about = {"size": data.size, "picture": picture_side(data), "fit": picture_fit(data)}
-    return {**about, "reduced": REDUCED, "resizing": RESIZING}
-
-
-def read_image(path: Path, data: DataConfig) -> Pixels:
+def read_image(path: Path, data: PictureSettings) -> Pixels:
     """Read, decode and resize one file: (H, W, 3), square, see :func:`picture_side`.
 
     Raises:
@@ -188,12 +155,20 @@ def read_file(path: Path) -> tuple[bytes, int]:
         raise SetAside(f"cannot be read: {error}") from error
 
 
-def _check_header(image: Image.Image, max_pixels: int, min_side: int) -> None:
-    width, height = image.size
+def check_size(width: int, height: int, max_pixels: int, min_side: int) -> None:
+    """Refuse pictures with too many pixels, or too short a side.
+
+    Raises:
+        SetAside: it is such a picture.
+    """
     if width * height > max_pixels:
         raise SetAside(f"{width} x {height} is more than {max_pixels} pixels")
     if min(width, height) < min_side:
         raise SetAside(f"{width} x {height}: the shorter side is below {min_side} pixels")
+
+
+def _check_header(image: Image.Image, max_pixels: int, min_side: int) -> None:
+    check_size(*image.size, max_pixels, min_side)
     tags = getattr(image, "tag_v2", {})  # of TIFF
     if _RAW_TAG in tags or (_MAKER_TAG in tags and _MORE_TAG in tags):  # its picture is a small one
         raise SetAside(RAW.words)
@@ -242,24 +217,6 @@ def _scaled_grey(image: Image.Image) -> Pixels:
     if isinstance(clear, int):
         scaled_HW[grey_HW == clear] = 255
     return scaled_HW
-
-
-def _resize(rgb_HW3: Pixels, height: int, width: int) -> Pixels:
-    if height >= rgb_HW3.shape[0] and width >= rgb_HW3.shape[1]:
-        cv2 = opencv()
-        return cv2.resize(rgb_HW3, (width, height), interpolation=cv2.INTER_LINEAR)
-    import torch
-    from torch.nn.functional import interpolate
-
-    rgb_13HW = torch.from_numpy(np.ascontiguousarray(rgb_HW3)).permute(2, 0, 1)[None]
-    resized_13HW = interpolate(rgb_13HW, (height, width), mode="bilinear", antialias=True)
-    return np.ascontiguousarray(resized_13HW[0].permute(1, 2, 0).numpy())
-
-
-def _border_colour(rgb_HW3: Pixels) -> Pixels:
-    """Median colour (3) of the outermost rows and columns; a corner counts once."""
-    border_N3 = np.concatenate([rgb_HW3[0], rgb_HW3[-1], rgb_HW3[1:-1, 0], rgb_HW3[1:-1, -1]])
-    return np.median(border_N3, axis=0).round().astype(np.uint8)
 
 
 def _silence_pil() -> None:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from sign_ensemble import metrics
 from sign_ensemble.core.console import progress
 from sign_ensemble.data.hand_mask import hand_mask_of
-from sign_ensemble.data.images import fit_square
 from sign_ensemble.data.picture_conditions import CONDITIONS, copy_of
+from sign_ensemble.data.square_pictures import fit_square
 from sign_ensemble.hands.finder import find_hands
 from sign_ensemble.hands.hand_crop import box_in
 from sign_ensemble.pipeline.metrics_tree import Bootstrap

@@ -21,9 +21,9 @@ from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.core.stage_timing import timed
 from sign_ensemble.data import manifest
 from sign_ensemble.data.far_ood import FAR_SETS, far_images, folder_images
-from sign_ensemble.data.images import picture_side
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.picture_files import named_pictures
+from sign_ensemble.data.square_pictures import picture_side
 from sign_ensemble.metrics.group_coverage import under_covered_groups
 from sign_ensemble.pipeline.about import about
 from sign_ensemble.pipeline.answer_rows import in_one_table, rows_of

@@ -12,7 +12,7 @@ from sign_ensemble.core.atomic_files import read_arrays, write_arrays
 from sign_ensemble.core.console import progress
 from sign_ensemble.core.threads import map_on_threads
 from sign_ensemble.data.hand_count_negatives import SIGNS, pictures_of_fold, signs_of_fold
-from sign_ensemble.data.hand_views import features_of_pictures
+from sign_ensemble.data.hand_features import features_of_pictures
 from sign_ensemble.learning.task import seed_of
 from sign_ensemble.pipeline.preparation import Prepared, read_images
 from sign_ensemble.rejection.hand_count import HandCountImages

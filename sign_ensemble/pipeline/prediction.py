@@ -19,8 +19,9 @@ from sign_ensemble.core.console import progress, say
 from sign_ensemble.core.printable_text import storable
 from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.core.storage import StoragePath
-from sign_ensemble.data.images import SetAside, picture_side, read_image
+from sign_ensemble.data.images import SetAside, read_image
 from sign_ensemble.data.picture_files import named_pictures
+from sign_ensemble.data.square_pictures import picture_side
 from sign_ensemble.rejection.predictor import Predictor, load_predictor
 
 AT_ONCE = 256  # images in memory: 154 MB

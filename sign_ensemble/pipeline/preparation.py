@@ -24,11 +24,12 @@ from sign_ensemble.core.whose_signs import of_signers
 from sign_ensemble.data import manifest
 from sign_ensemble.data.feature_cache import Compute, features_of_rows, hands_of_rows
 from sign_ensemble.data.handedness import mirrored_rows
-from sign_ensemble.data.images import SetAside, picture_side, read_image
+from sign_ensemble.data.images import SetAside, read_image
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.data.row_cache import CachedArray
 from sign_ensemble.data.shards import Progress
 from sign_ensemble.data.splits import in_file_order
+from sign_ensemble.data.square_pictures import picture_side
 from sign_ensemble.learning.fold_models import block_of_each, fold_of_each
 from sign_ensemble.learning.task import KINDS, Kind, Task
 

@@ -31,7 +31,7 @@ from sign_ensemble.pipeline.preparation import Prepared
 from sign_ensemble.rejection import rule_file
 from sign_ensemble.rejection.calibration_support import Support
 from sign_ensemble.rejection.conformal import calibration_weights
-from sign_ensemble.rejection.ensemble import EnsembleOutput, load_ensemble
+from sign_ensemble.rejection.ensemble import EnsembleOutput, read_ensemble
 from sign_ensemble.rejection.gda_predictions import (
     GdaPredictions,
     ensemble_output,
@@ -224,7 +224,7 @@ def fitted_gda(
     )
     if not (gda and unseen.finetuned):
         return gda, []
-    every = load_ensemble(prepared.run.members, config.data.weights).members
+    every = read_ensemble(prepared.run.members, config.data.weights).members
     members = [member for member in every if member.card.kind == "pixels"]
     return gda, member_gdas(pixel_task(prepared), members, rows_B)
 

@@ -161,7 +161,7 @@ def stack(members: Sequence[Member], weights: str = "shipped") -> Ensemble:
     return Ensemble(tuple(members), tuple(groups))
 
 
-def load_ensemble(folder: StoragePath, weights: str = "shipped") -> Ensemble:
+def read_ensemble(folder: StoragePath, weights: str = "shipped") -> Ensemble:
     """Read the members that the folder's index.json lists, each checked against its sha256.
 
     Raises:

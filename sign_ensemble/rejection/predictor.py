@@ -8,9 +8,8 @@ Letters: N images, M members, K labels, H and W rows and columns.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +19,17 @@ from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.run_folder import RunFolder, load_config
 from sign_ensemble.data import backbone
 from sign_ensemble.data.feature_cache import preprocessing_of
-from sign_ensemble.data.hand_views import features_of_views, look
+from sign_ensemble.data.hand_features import features_of_views
+from sign_ensemble.data.hand_views import HandViews, look
+from sign_ensemble.hands.finder import Hands
 from sign_ensemble.rejection import rule_file
 from sign_ensemble.rejection.confidence import confidence
-from sign_ensemble.rejection.ensemble import Ensemble, EnsembleOutput, load_ensemble
+from sign_ensemble.rejection.ensemble import Ensemble, EnsembleOutput, read_ensemble
 from sign_ensemble.rejection.gda_predictions import ensemble_output
 from sign_ensemble.rejection.rule import Rule
 from sign_ensemble.rejection.score_models import ScoreModels
 from sign_ensemble.rejection.scores import BY_NAME, UNCERTAINTY_SCORE, Scores, all_scores
+from sign_ensemble.rejection.votes import Vote, votes_in_words, votes_of
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,29 @@ class Predictor:
     rule: Rule
     data: DataConfig
 
+    def look(self, images_NHW3: NDArray[np.uint8]) -> HandViews | None:
+        """What is seen of N pictures, as ``read_image`` gives them; None where no hand is looked
+        for.
+        """
+        return look(images_NHW3, self.data) if self.data.crop == "hand" else None
+
     def output(
-        self, images_NHW3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
+        self,
+        images_NHW3: NDArray[np.uint8],
+        progress: Callable[[int, int], None] | None = None,
+        views: HandViews | None = None,
     ) -> EnsembleOutput:
-        """What members and the reference set say of N pictures, as ``read_image`` gives them.
+        """What members and the reference set say of N pictures; ``views`` is what :meth:`look`
+        gives of them.
 
         ``progress`` is called with (pictures whose frozen features are computed, pictures).
         """
-        seen_NHW3 = images_NHW3
-        if self.data.crop == "hand":
-            views = look(images_NHW3, self.data)
+        views = views or self.look(images_NHW3)
+        if views:
             seen_NHW3 = views.crops_NHW3
             features = features_of_views(views, self.data.weights, progress)
         else:
+            seen_NHW3 = images_NHW3
             features = backbone.load(self.data.weights).of_images(images_NHW3, progress)
         labels, logits, of_members = len(self.ensemble.labels), [], []
         gdas = iter(self.models.member_gdas)
@@ -72,7 +84,9 @@ class Predictor:
         self, images_NHW3: NDArray[np.uint8], progress: Callable[[int, int], None] | None = None
     ) -> Answers:
         """A label or a rejection for each of N images."""
-        return answer(self.output(images_NHW3, progress), self.rule)
+        views = self.look(images_NHW3)
+        answers = answer(self.output(images_NHW3, progress, views), self.rule)
+        return replace(answers, hands=views.hands if views else None)
 
 
 @dataclass(frozen=True)
@@ -90,37 +104,39 @@ class Answers:
     # name of the score that speaks most against the image, also where it is accepted
     deciding_score_N: NDArray[np.str_]
     labels_MN: NDArray[np.int64]  # each member's label
+    hands: Hands | None = None  # the hands; None where they are not looked for
+
+    def votes_on(self, i: int, labels: tuple[str, ...]) -> tuple[Vote, ...]:
+        """Which label each member names for image i, see ``votes.py``."""
+        output = self.output
+        kinds_M = output.kinds_M or ("pixels",) * len(self.labels_MN)
+        found = output.hands_N is None or output.hands_N[i] > 0
+        probs_MK = np.exp(output.rows(np.array([i])).log_probs_MNK[:, 0])
+        return votes_of(probs_MK, labels, kinds_M, output.votes_M, output.gda_count, found)
 
     def votes(self, i: int, labels: tuple[str, ...]) -> str:
-        """Votes on image i, most first: ``3 say U, 2 say V``, then ``GDA says V`` where it is
-        used.
-        """
+        """:meth:`votes_on` image i in words."""
         members = len(self.labels_MN) - self.output.gda_count
-        kinds = self.output.kinds_M[:members] or ("pixels",) * members
-        several, parts, hands_N = len(set(kinds)) > 1, [], self.output.hands_N
-        for kind in dict.fromkeys(kinds):
-            if kind == "landmarks" and hands_N is not None and not hands_N[i]:
-                continue  # it says nothing
-            counts: Counter[str] = Counter()
-            for member, label in enumerate(self.labels_MN[:members, i]):
-                if kinds[member] == kind:
-                    counts[labels[label]] += int(self.output.votes_M[member])
-            words = [f"{n} say{'s' if n == 1 else ''} {label}" for label, n in counts.most_common()]
-            parts.append((f"{kind}: " if several else "") + ", ".join(words))
-        gda = dict.fromkeys(labels[label] for label in self.labels_MN[members:, i])
-        if gda:
-            parts.append(f"GDA says {' and '.join(gda)}")
-        return ("; " if several else ", ").join(parts)
+        kinds = len(set(self.output.kinds_M[:members]))
+        return votes_in_words(self.votes_on(i, labels), kinds)
+
+    @property
+    def deciding_N(self) -> list[str]:
+        """Name of the score that speaks most against each image, also where it is accepted."""
+        names, hands_N = [str(name) for name in self.deciding_score_N], self.output.hands_N
+        if hands_N is None:
+            return names
+        # without a hand there is nothing that a joint distance could be of
+        return [
+            "hand_not_found" if name == "joint_distance" and not hands else name
+            for name, hands in zip(names, hands_N, strict=True)
+        ]
 
     def reason(self, i: int, labels: tuple[str, ...]) -> str:
         """Why image i is rejected, with the votes; empty if it is accepted."""
         if self.accepted_N[i]:
             return ""
-        name, hands_N = str(self.deciding_score_N[i]), self.output.hands_N
-        if name == "joint_distance" and hands_N is not None and not hands_N[i]:
-            name = "hand_not_found"  # there is nothing that a distance could be of
-        why = BY_NAME[name].reason
-        return f"{why} ({self.votes(i, labels)})"
+        return f"{BY_NAME[self.deciding_N[i]].reason} ({self.votes(i, labels)})"
 
 
 def answer(output: EnsembleOutput, rule: Rule) -> Answers:
@@ -155,7 +171,7 @@ def load_predictor(run: RunFolder) -> Predictor:
             prepared otherwise than in training.
     """
     data = load_config(run).data
-    ensemble = load_ensemble(run.members, data.weights)
+    ensemble = read_ensemble(run.members, data.weights)
     rule, models = rule_file.load(run.rule)
     of_pixels = sum(group.kind == "pixels" for group in ensemble.groups)
     if len(models.member_gdas) not in (0, of_pixels):

@@ -30,8 +30,9 @@ from sign_ensemble.data.feature_cache import (
     landmarks_of,
     plain_features,
 )
+from sign_ensemble.data.hand_features import features_of_pictures, features_of_views
 from sign_ensemble.data.hand_mask import hand_mask_of
-from sign_ensemble.data.hand_views import features_of_pictures, features_of_views, views_of
+from sign_ensemble.data.hand_views import views_of
 from sign_ensemble.data.images import read_image
 from sign_ensemble.data.picture_conditions import copy_of, drawn_conditions, moved_points
 from sign_ensemble.data.row_cache import CachedArray, Work

@@ -16,16 +16,9 @@ from rendered_hands import SIDE, Pixels, flipped, rendered_hand
 
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.data import backbone
-from sign_ensemble.data.hand_views import (
-    FINGERTIPS,
-    HandViews,
-    features_of_pictures,
-    features_of_views,
-    is_left,
-    look,
-    views_of,
-)
-from sign_ensemble.data.images import fit_square
+from sign_ensemble.data.hand_features import features_of_pictures, features_of_views
+from sign_ensemble.data.hand_views import FINGERTIPS, HandViews, is_left, look, views_of
+from sign_ensemble.data.square_pictures import fit_square
 from sign_ensemble.hands.finder import Hands, find_hands
 from sign_ensemble.hands.hand_crop import hand_crop
 from sign_ensemble.hands.landmark_features import landmark_features

@@ -17,13 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from sign_ensemble.core.config import DataConfig
-from sign_ensemble.data.images import (
-    Fit,
-    SetAside,
-    decode_rgb,
-    fit_square,
-    read_image,
-)
+from sign_ensemble.data.images import SetAside, decode_rgb, read_image
+from sign_ensemble.data.square_pictures import Fit, fit_square
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

@@ -25,7 +25,7 @@ from sign_ensemble.rejection.ensemble import (
     Ensemble,
     EnsembleOutput,
     concatenate_outputs,
-    load_ensemble,
+    read_ensemble,
     stack,
 )
 
@@ -246,7 +246,7 @@ def test_members_of_different_ensembles_are_refused(name: str, other: Any) -> No
 
 def test_a_saved_ensemble_answers_the_same_bits(tmp_path: Path) -> None:
     members = written(tmp_path)
-    loaded = load_ensemble(tmp_path)
+    loaded = read_ensemble(tmp_path)
     assert [each.card for each in loaded.members] == [each.card for each in members]
     assert np.array_equal(logits_of(loaded, features(5)), logits_of(stack(members), features(5)))
 
@@ -258,23 +258,23 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"member-01.*sha256.*changed"):
-        load_ensemble(tmp_path)
+        read_ensemble(tmp_path)
 
 
 def test_a_missing_member_is_noticed(tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / "member-00.safetensors").unlink()
     with pytest.raises(UserError, match=r"member-00.*not there"):
-        load_ensemble(tmp_path)
+        read_ensemble(tmp_path)
 
 
 @pytest.mark.parametrize("index", ["{}", "[]", '{"members": [{"file": "x"}]}', '{"members": 3}'])
 def test_an_index_of_another_kind_is_refused(index: str, tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text(index)
     with pytest.raises(UserError, match=r"index\.json: not an index"):
-        load_ensemble(tmp_path)
+        read_ensemble(tmp_path)
 
 
 def test_a_folder_without_members_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"index\.json: not there"):
-        load_ensemble(tmp_path)
+        read_ensemble(tmp_path)

@@ -1,0 +1,1 @@
+"""A finished ensemble in use: the Python API, the exported ensemble."""

@@ -1,0 +1,20 @@
+"""Where an ensemble is read from: a run's folder, or an exported one."""
+
+from __future__ import annotations
+
+import os
+
+from sign_ensemble.core.run_folder import RunFolder
+from sign_ensemble.core.storage import absolute_path
+from sign_ensemble.serving.loaded_ensemble import LoadedEnsemble
+from sign_ensemble.serving.run_backend import load_run
+
+
+def load_ensemble(where: str | os.PathLike[str]) -> LoadedEnsemble:
+    """A finished ensemble: a run's folder or URI, or an exported folder.
+
+    Raises:
+        UserError: there is none, it is not finished, or a file was damaged or changed.
+    """
+    path = absolute_path(os.fspath(where), "the run")
+    return LoadedEnsemble(load_run(RunFolder(path)), card="")
