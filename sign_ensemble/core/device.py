@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from sign_ensemble.core.process_memory import spare_page_faults
 
 CPU = torch.device("cpu")
+FLOAT32 = "SIGN_ENSEMBLE_FLOAT32"
 
 
 def best_device() -> torch.device:
@@ -29,7 +31,11 @@ def best_device() -> torch.device:
 
 
 def bf16_is_fast(device: torch.device) -> bool:
-    """Whether a device multiplies bf16 in hardware (elsewhere float32 is faster)."""
+    """Whether a device multiplies bf16 in hardware (elsewhere float32 is faster). False where the
+    environment's SIGN_ENSEMBLE_FLOAT32 is 1: figures are then those of a machine without.
+    """
+    if os.environ.get(FLOAT32) == "1":
+        return False
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
