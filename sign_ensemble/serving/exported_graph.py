@@ -116,7 +116,9 @@ class ExportedGraph(nn.Module):
         self.score_names = tuple(all_scores(example))
         self.has_hands = predictor.data.crop == "hand"
         self.convolutions = GraphConvolutions(backbone.load(predictor.data.weights).layers)
-        self.groups = nn.ModuleList(groups_of(ensemble, predictor.models.member_gdas))
+        self.groups: Sequence[HeadsOfGroup] = nn.ModuleList(  # type: ignore[assignment]
+            groups_of(ensemble, predictor.models.member_gdas)
+        )
         self.models = GraphModels(predictor)
         self.scales = predictor.models.scales
         gda = predictor.models.gda

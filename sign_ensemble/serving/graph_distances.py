@@ -59,7 +59,10 @@ class GraphGaussians(nn.Module):
         self.components = len(regions[0].mean_P)
         self.centre = stored(np.stack([region.centre_D for region in regions])[:, None])
         self.axes = stored(np.stack([region.axes_DP for region in regions]))
-        self.roots, self.at_means = stored(torch.stack(roots)), stored(torch.stack(at_means)[:, None])
+        self.roots, self.at_means = (
+            stored(torch.stack(roots)),
+            stored(torch.stack(at_means)[:, None]),
+        )
 
     def forward(self, hellinger_JND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Squared Mahalanobis distances to each label (J, N, L), to all images (J, N)."""
@@ -218,9 +221,7 @@ def joint_distance(
         mixed = (1 - w) * (distance - scale.median) / scale.spread
         return damped(mixed + w * (other - of.median) / of.spread)
 
-    total_NK = fit(
-        tips, scales.tips, tip_discriminants, scales.tip_discriminants
-    ) + WEIGHT * fit(
+    total_NK = fit(tips, scales.tips, tip_discriminants, scales.tip_discriminants) + WEIGHT * fit(
         landmarks, scales.landmarks, landmark_discriminants, scales.landmark_discriminants
     )
     without_N = damped((regional_N - scales.regional.median) / scales.regional.spread)

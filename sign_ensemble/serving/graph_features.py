@@ -8,7 +8,7 @@ Letters: N images, H and W rows and columns, F feature maps (channels), D featur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +86,7 @@ class GraphConvolutions(nn.Module):
         third_NFHW = self.to_third(normalised(crops_NHW3.float().permute(0, 3, 1, 2)))
         fourth_NFHW = self.to_fourth(third_NFHW)
         fifth_NFHW = adaptive(self.to_fifth(fourth_NFHW), FIFTH_SIDE, torch.mean)
-        tips = [None, None]
+        tips: list[torch.Tensor] = []
         if places_N52 is not None:
             tips = [rounded(at_places(maps, places_N52)) for maps in (third_NFHW, fourth_NFHW)]
         return PixelFeatures(
@@ -97,9 +97,7 @@ class GraphConvolutions(nn.Module):
         )
 
 
-def adaptive(
-    maps_NFHW: torch.Tensor, side: int, pool: Callable[..., torch.Tensor]
-) -> torch.Tensor:
+def adaptive(maps_NFHW: torch.Tensor, side: int, pool: Callable[..., torch.Tensor]) -> torch.Tensor:
     """Adaptive pooling to side × side with windows of torch's, which are known beforehand: rows
     first, then columns; ``pool`` is the mean or the maximum.
     """
@@ -153,10 +151,3 @@ def places(
     tips = points[:, list(FINGERTIPS)].double() - middle[:, None]
     places_N52 = (tips * 2 / (size_N * (1 + 2 * MARGIN))[:, None, None]).float()
     return torch.where(found_N[:, None, None], mirrored(places_N52, mirrored_N), 0.0)
-
-
-def without_hands_zero(
-    features: Sequence[torch.Tensor], found_N: torch.Tensor
-) -> list[torch.Tensor]:
-    """The features, zeros where no hand was found."""
-    return [torch.where(found_N[:, None], each_ND, 0.0) for each_ND in features]
