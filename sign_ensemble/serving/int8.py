@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.core.storage import StoragePath
-from sign_ensemble.serving.onnx_file import write_model
+from sign_ensemble.serving.onnx_file import TARGET, write_model
 
 if TYPE_CHECKING:
     import onnx
@@ -39,6 +39,7 @@ def quantised(model_path: Path, calibration_inputs: Iterable[Inputs], out: Stora
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     class Batches(CalibrationDataReader):
         """The batches as onnxruntime asks for them."""
@@ -52,7 +53,10 @@ def quantised(model_path: Path, calibration_inputs: Iterable[Inputs], out: Stora
 
     model = onnx.load(model_path)
     about = [(entry.key, entry.value) for entry in model.metadata_props]
+    [target] = [each for each in model.graph.input if each.name == TARGET]
+    model.graph.input.remove(target)  # a constant meanwhile: onnxruntime warns of a default
     as_float32(model)
+    add_pre_process_metadata(model)  # else it asks for what was just done
     with tempfile.TemporaryDirectory(prefix="sign_ensemble-") as folder:
         file = Path(folder) / "int8.onnx"
         quantize_static(
@@ -60,6 +64,7 @@ def quantised(model_path: Path, calibration_inputs: Iterable[Inputs], out: Stora
             nodes_to_quantize=products_of(model),
         )  # fmt: skip
         small = onnx.load(file)
+    small.graph.input.append(target)
     del small.metadata_props[:]
     for key, value in about:
         small.metadata_props.add(key=key, value=value)

@@ -34,6 +34,7 @@ from sign_ensemble.rejection.selective_risk_control import RiskControl
 from sign_ensemble.serving import onnx_file
 from sign_ensemble.serving.exported_graph import OUTPUTS, ExportedGraph
 from sign_ensemble.serving.graph_features import adaptive
+from sign_ensemble.serving.int8 import quantised
 from sign_ensemble.serving.onnx_file import write_onnx
 
 pytestmark = pytest.mark.usefixtures("float32_products", "one_thread")
@@ -250,6 +251,30 @@ def test_weights_are_as_small_as_they_are_in_the_run(drawn: Case, drawn_file: Pa
     halves = [each for each in ExportedGraph(drawn.predictor).buffers() if each.itemsize == 2]
     reference = drawn.predictor.models.reference_BD
     assert sum(each.numel() for each in halves) > 2_400_000 + reference.size
+
+
+def test_in_eight_bits(
+    hands: Case, hands_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "int8.onnx"
+    quantised(hands_file, [hands.inputs], out)
+    assert not [each for each in caplog.records if each.name == "root"]
+    assert [path.name for path in tmp_path.iterdir()] == ["int8.onnx"]
+    # convolutions, float16 before, and heads shrink; the other weights stay
+    assert hands_file.stat().st_size - out.stat().st_size > 2_000_000
+    before, after = session_of(hands_file), session_of(out)
+    for values in ("get_inputs", "get_outputs", "get_overridable_initializers"):
+        names = [[each.name for each in getattr(one, values)()] for one in (before, after)]
+        assert names[0] == names[1]
+    about = [one.get_modelmeta().custom_metadata_map for one in (before, after)]
+    assert about[0] == about[1]
+    answers, found = hands.answers(), onnx_run(out)(hands.inputs)
+    probs_NK = answers.output.probs_NK
+    assert 1e-5 < np.abs(found["probabilities"] - probs_NK).max() < 0.2
+    assert (found["probabilities"].argmax(1) == answers.labels_N).mean() > 0.8
+    for column, (name, scores_N) in enumerate(answers.scores.items()):
+        if name in ("hand_not_found", "several_hands"):
+            assert found["scores"][:, column].tolist() == scores_N.tolist()
 
 
 def with_own_convolutions(predictor: Predictor, gdas: bool) -> Predictor:
