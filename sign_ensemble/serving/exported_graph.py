@@ -3,7 +3,7 @@
 It computes what ``rejection/predictor.py`` computes of crops and hands, in float32 where that has
 float32 or bf16 products, and in float64 where numpy has float64.
 
-Letters: N images, M members, then GDA predictions, K labels, L scores, H and W rows and columns.
+Letters: N images, M members, then GDA predictions, K labels, H and W rows and columns.
 """
 
 from __future__ import annotations

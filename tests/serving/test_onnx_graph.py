@@ -136,7 +136,7 @@ def assert_same(found: dict[str, np.ndarray], answers: Answers) -> None:
     assert found["probabilities"].argmax(1).tolist() == answers.labels_N.tolist()
 
 
-def squares(paths: list[Path], data: DataConfig) -> list[Pixels]:
+def square_pictures(paths: list[Path], data: DataConfig) -> list[Pixels]:
     return [read_image(path, data) for path in paths]
 
 
@@ -145,7 +145,7 @@ def hands(hand_run: Path, hands_folder: Path) -> Case:
     """Signs of all signers, a wrong gesture, two hands, and no hand."""
     predictor = load_predictor(RunFolder(hand_run))
     names = [f"signer-{s}/{label}/00001.png" for s in (2, 3, 4) for label in (*LABELS, GESTURE)]
-    pictures = squares([hands_folder / name for name in names], predictor.data)
+    pictures = square_pictures([hands_folder / name for name in names], predictor.data)
     side = pictures[0].shape[0]
     right = Image.fromarray(rendered_hand(LABELS[0])).resize((side // 2, side // 2))
     both = np.full((side, side, 3), 200, np.uint8)
@@ -159,7 +159,7 @@ def drawn(drawn_run: Path, signs_folder: Path) -> Case:
     """Drawn signs of two signers, a wrong gesture among them, and a grey picture."""
     predictor = load_predictor(RunFolder(drawn_run))
     paths = sorted(signs_folder.glob("[cd]*/*/[01].png"))
-    pictures = squares(paths, predictor.data)
+    pictures = square_pictures(paths, predictor.data)
     return Case(predictor, np.stack([*pictures, np.full_like(pictures[0], 128)]))
 
 
