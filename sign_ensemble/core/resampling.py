@@ -34,7 +34,7 @@ def resize_antialiased(rgb_HW3: Pixels, height: int, width: int) -> Pixels:
     import torch
     from torch.nn.functional import interpolate
 
-    rgb_13HW = torch.from_numpy(np.ascontiguousarray(rgb_HW3)).permute(2, 0, 1)[None]
+    rgb_13HW = torch.from_numpy(np.require(rgb_HW3, requirements=["C", "W"])).permute(2, 0, 1)[None]
     resized_13HW = interpolate(rgb_13HW, (height, width), mode="bilinear", antialias=True)
     return np.ascontiguousarray(resized_13HW[0].permute(1, 2, 0).numpy())
 
