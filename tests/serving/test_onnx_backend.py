@@ -56,8 +56,8 @@ def test_the_graph_reads_what_is_seen_of_the_pictures(exported: Path) -> None:
     views = look(pictures, backend.settings)
     assert set(inputs_of(views)) == {"crops", "hands", "points", "world", "mirrored"}
     found = backend.answer(pictures)
-    assert np.array_equal(found.probs_NK, np.tile(np.float32(PROBABILITIES), (3, 1)))
-    assert np.array_equal(found.probs_MNK, np.float32(MEMBERS)[:, None].repeat(3, 1))
+    assert np.array_equal(found.probs_NK, np.tile(np.array(PROBABILITIES, np.float32), (3, 1)))
+    assert np.array_equal(found.probs_MNK, np.array(MEMBERS, np.float32)[:, None].repeat(3, 1))
     levels_N = views.crops_NHW3.mean((1, 2, 3)) / 255
     assert found.confidence_N == pytest.approx(levels_N, rel=1e-5)
     assert tuple(found.scores) == SCORES
