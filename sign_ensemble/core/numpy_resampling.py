@@ -23,6 +23,7 @@ MOST_BITS = 22  # of its unit
 TOGETHER = 16  # rows of a result that share a matrix product
 VECTOR = 16  # columns of a warp that OpenCV computes at once; those left over it sums otherwise
 LEAST_PART = 1e-3  # of a pixel: less at an end of an area is left out
+CACHED = 2**13  # pixels of a warp that are computed together
 SIZES = 64  # whose weights are kept
 
 
@@ -63,7 +64,7 @@ def warp_affine(
 ) -> Pixels:
     """A square of an affinely mapped picture, interpolated bilinearly; see ``resampling.py``."""
     height, width = rgb_HW3.shape[:2]
-    framed = np.empty((3, height + 2, width + 2))
+    framed = np.empty((3, height + 2, width + 2), np.uint8)
     framed[:] = np.rint(np.array(colour[:3]))[:, None, None]
     framed[:, 1:-1, 1:-1] = rgb_HW3.transpose(2, 0, 1)
     values = framed.reshape(3, -1)
@@ -73,14 +74,17 @@ def warp_affine(
     )
     y0, y1 = y0 * (width + 2), y1 * (width + 2)
 
-    def at(y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float64]:
-        return values.take(y + x, axis=1, mode="clip")
+    found = np.empty((side * side, 3), np.uint8)
+    for start in range(0, side * side, CACHED):
+        part = slice(start, start + CACHED)
 
-    above = _between(at(y0, x0), at(y0, x1), part_x)
-    below = _between(at(y1, x0), at(y1, x1), part_x)
-    difference = (below - above).astype(np.float64)
-    found = (above + part_y * difference).astype(np.float32)
-    return np.ascontiguousarray(np.rint(found).astype(np.uint8).T.reshape(side, side, 3))
+        def at(y: NDArray[np.int64], x: NDArray[np.int64], part: slice = part) -> Floats:
+            return values.take(y[part] + x[part], axis=1, mode="clip").astype(np.float32)
+
+        above = _between(at(y0, x0), at(y0, x1), part_x[part])
+        below = _between(at(y1, x0), at(y1, x1), part_x[part])
+        found[part] = np.rint(_between(above, below, part_y[part])).T
+    return found.reshape(side, side, 3)
 
 
 def _turned(picture: NDArray) -> NDArray:
@@ -205,7 +209,5 @@ def _neighbours(
     return first, second, (at - low).astype(np.float64)
 
 
-def _between(
-    first: NDArray[np.float64], second: NDArray[np.float64], part: NDArray[np.float64]
-) -> Floats:
+def _between(first: Floats, second: Floats, part: NDArray[np.float64]) -> Floats:
     return (first + part * (second - first)).astype(np.float32)

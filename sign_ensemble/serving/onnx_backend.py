@@ -6,6 +6,7 @@ Letters: N images, M members, then GDA predictions.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,10 @@ def load_exported(folder: Path, target_coverage: float | None = None) -> OnnxBac
     path = folder / MODEL_FILE
     if not path.is_file():
         raise UserError(f"{folder}: not an exported ensemble (it has no {MODEL_FILE})")
-    session = onnx_session(path, str(path), thread_count())
+    with ThreadPoolExecutor(1) as pool:  # both take most of the time to the first answer
+        networks = pool.submit(load_networks)
+        session = onnx_session(path, str(path), thread_count(), fast_products=False)
     metadata = metadata_of(session.get_modelmeta().custom_metadata_map.get(ENTRY), path)
     if metadata.settings.crop == "hand":
-        load_networks()
+        networks.result()
     return OnnxBackend(session, metadata, target_coverage)
