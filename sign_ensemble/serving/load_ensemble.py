@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 
+from sign_ensemble.core.atomic_files import local_copy_of
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import absolute_path
+from sign_ensemble.serving import exported_ensemble
 from sign_ensemble.serving.loaded_ensemble import LoadedEnsemble
+from sign_ensemble.serving.onnx_backend import MODEL_FILE
 from sign_ensemble.serving.run_backend import load_run
 
 
@@ -17,4 +20,7 @@ def load_ensemble(where: str | os.PathLike[str]) -> LoadedEnsemble:
         UserError: there is none, it is not finished, or a file was damaged or changed.
     """
     path = absolute_path(os.fspath(where), "the run")
-    return LoadedEnsemble(load_run(RunFolder(path)), card="")
+    if (path / MODEL_FILE).exists():
+        with local_copy_of(path) as folder:
+            return exported_ensemble.load_ensemble(folder)
+    return LoadedEnsemble(load_run(RunFolder(path)), lambda: "")
