@@ -30,11 +30,11 @@ def answers_here(
 
     def answer(piece: Piece) -> pa.Table:
         torch.set_num_threads(1)  # of this thread, and of those that it starts
-        mine = free.get()
+        own = free.get()
         try:
-            return answer_piece(mine, piece)
+            return answer_piece(own, piece)
         finally:
-            free.put(mine)
+            free.put(own)
 
     pool, rest = ThreadPoolExecutor(threads), iter(pieces)
     waiting: deque[Future[pa.Table]] = deque()
