@@ -1,4 +1,5 @@
-"""One command at a time writes into a run's folder: its name stands in the folder's ``.lock``.
+"""One command at a time writes into a run's folder, or into that of an unfinished table of
+predictions: its name stands in the folder's ``.lock``.
 
 Where the file system has locks, the file is locked by ``flock``, which ends with the process,
 however that ends. On object stores, and where there is no ``flock``, the file is a lease: its owner
@@ -30,12 +31,13 @@ from sign_ensemble.core.storage import StorageError, StoragePath
 RENEW_SECONDS = 5.0
 LOST_SECONDS = 20.0
 SETTLE_SECONDS = 1.0  # two commands that begin at once have written their leases by then
+ANOTHER_NAME = "give another run.name"
 
 
 @contextmanager
-def locked(run: RunFolder) -> Iterator[None]:
+def locked(run: RunFolder, instead: str = ANOTHER_NAME) -> Iterator[None]:
     """The folder is this command's for the length of the block, and removed if it is empty then.
-    One that cannot be written needs no lock.
+    One that cannot be written needs no lock. ``instead`` is what another command can do.
 
     Raises:
         UserError: another command works on it; says which.
@@ -44,10 +46,10 @@ def locked(run: RunFolder) -> Iterator[None]:
         yield
         return
     try:
-        held = _flock(run.lock) if isinstance(run.lock, Path) else None
+        held = _flock(run.lock, instead) if isinstance(run.lock, Path) else None
         try:
             if held is None:
-                with _lease(run.lock):
+                with _lease(run.lock, instead):
                     yield
             else:
                 yield
@@ -71,13 +73,13 @@ def owner() -> str:
     return f"{command} of {user} on {socket.gethostname()}, process {os.getpid()}, since {began}"
 
 
-def in_use(file: StoragePath, by: str) -> UserError:
-    """The error for a run that another command works on."""
+def in_use(file: StoragePath, by: str, instead: str = ANOTHER_NAME) -> UserError:
+    """The error for a folder that another command works on."""
     by = by.partition("\n")[0] or "another command"
-    return UserError(f"{file.parent} is in use by {by}: wait for its end, or give another run.name")
+    return UserError(f"{file.parent} is in use by {by}: wait for its end, or {instead}")
 
 
-def _flock(file: Path) -> int | None:
+def _flock(file: Path, instead: str) -> int | None:
     """The locked file's descriptor, which no child process inherits; None if there are no locks."""
     while True:
         held = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
@@ -86,7 +88,7 @@ def _flock(file: Path) -> int | None:
         except BlockingIOError:
             by = file.read_text(errors="replace") if file.exists() else ""
             os.close(held)
-            raise in_use(file, by) from None
+            raise in_use(file, by, instead) from None
         except OSError:
             os.close(held)
             return None
@@ -100,7 +102,7 @@ def _flock(file: Path) -> int | None:
 
 
 @contextmanager
-def _lease(file: StoragePath) -> Iterator[None]:
+def _lease(file: StoragePath, instead: str) -> Iterator[None]:
     """Hold a lease for the block.
 
     A command that was stopped for longer than LOST_SECONDS and then goes on does not notice that
@@ -111,7 +113,7 @@ def _lease(file: StoragePath) -> Iterator[None]:
         say(f"{file.parent} was in use by {by}: {LOST_SECONDS:.0f} s show whether it still is")
         time.sleep(LOST_SECONDS)
         if _text_of(file) != before:
-            raise in_use(file, _text_of(file))
+            raise in_use(file, _text_of(file), instead)
     own, ended = f"{owner()}\n{secrets.token_hex(8)}", threading.Event()
 
     def renew() -> None:
@@ -126,7 +128,7 @@ def _lease(file: StoragePath) -> Iterator[None]:
     _write(file, own)
     time.sleep(SETTLE_SECONDS)
     if (seen := _text_of(file)) != own:
-        raise in_use(file, seen)
+        raise in_use(file, seen, instead)
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()
     try:

@@ -102,7 +102,7 @@ class RemotePath:
 
     def read_bytes(self) -> bytes:
         """The object's content."""
-        with self._connection() as (files, key), files.open_input_file(key) as file:
+        with self.connection() as (files, key), files.open_input_file(key) as file:
             return file.read()
 
     def read_text(self) -> str:
@@ -114,7 +114,7 @@ class RemotePath:
 
         In a thread, where no interrupt is raised: pyarrow would keep what was written before it.
         """
-        with self._connection() as (files, key), ThreadPoolExecutor(1) as pool:
+        with self.connection() as (files, key), ThreadPoolExecutor(1) as pool:
             pool.submit(_put, files, key, content).result()
 
     def write_text(self, text: str) -> None:
@@ -127,7 +127,7 @@ class RemotePath:
     def unlink(self, missing_ok: bool = False) -> None:
         """Delete the object."""
         try:
-            with self._connection() as (files, key):
+            with self.connection() as (files, key):
                 files.delete_file(key)
         except FileNotFoundError:
             if not missing_ok:
@@ -141,7 +141,7 @@ class RemotePath:
         """
         if any(self.glob("*")):
             raise OSError(f"{self}: not empty")
-        with self._connection() as (files, key):
+        with self.connection() as (files, key):
             if self.is_dir():
                 files.delete_dir(key)
 
@@ -150,7 +150,7 @@ class RemotePath:
         from pyarrow.fs import FileSelector
 
         parts = pattern.split("/")
-        with self._connection() as (files, key):
+        with self.connection() as (files, key):
             selector = FileSelector(key, recursive=len(parts) > 1, allow_not_found=True)
             found = files.get_file_info(selector)
         for below in sorted(info.path[len(key) :].strip("/") for info in found):
@@ -164,11 +164,11 @@ class RemotePath:
         return files, "/".join(filter(None, [bucket, self.path]))
 
     def _kind(self) -> int:
-        with self._connection() as (files, key):
+        with self.connection() as (files, key):
             return int(files.get_file_info(key).type)
 
     @contextmanager
-    def _connection(self) -> Iterator[tuple[Any, str]]:
+    def connection(self) -> Iterator[tuple[Any, str]]:
         """:meth:`opened`, with a one-line StorageError for faults of the store."""
         try:
             yield self.opened()

@@ -33,6 +33,7 @@ class PictureFiles:
 
     files: list[Path] = field(default_factory=list)
     left_out: dict[str, set[Path]] = field(default_factory=dict)  # by the reason
+    more_endings: frozenset[str] = frozenset()  # of files that are taken besides pictures
 
     def leave_out(self, path: Path, reason: str) -> None:
         """Note a path that is not taken."""
@@ -47,14 +48,16 @@ class PictureFiles:
         ]
 
 
-def named_pictures(given: Sequence[str]) -> PictureFiles:
+def named_pictures(
+    given: Sequence[str], more_endings: frozenset[str] = frozenset()
+) -> PictureFiles:
     """The files named, and the picture files below the folders named, or that a pattern such as
-    ``photos/*`` matches.
+    ``photos/*`` matches; files with other endings too, if they are given.
 
     Raises:
         UserError: nothing is there of that name, or nothing at all is a picture.
     """
-    found = PictureFiles()
+    found = PictureFiles(more_endings=more_endings)
     for text in given:
         path = images_path(text)
         if path.is_dir():
@@ -82,11 +85,11 @@ def pictures_below(root: Path) -> PictureFiles:
 
 def _take_matches(matches: Sequence[Path], found: PictureFiles) -> None:
     """Take what a pattern matches, each file once."""
-    every = PictureFiles(left_out=found.left_out)
+    every = PictureFiles(left_out=found.left_out, more_endings=found.more_endings)
     for path in matches:
         if path.is_dir():
             _walk(path, every)
-        elif reason := _why_not(path):
+        elif reason := _why_not(path, found.more_endings):
             every.leave_out(path, reason)
         else:
             every.files.append(path)
@@ -119,18 +122,18 @@ def _walk(root: Path, found: PictureFiles) -> None:
         here = Path(name)
         folders[:] = [folder for folder in sorted(folders) if is_entered(here / folder)]
         for file in names:
-            if reason := _why_not(here / file):
+            if reason := _why_not(here / file, found.more_endings):
                 found.leave_out(here / file, reason)
             else:
                 files.append(here / file)
     found.files.extend(sorted(files, key=lambda file: file.relative_to(root).as_posix()))
 
 
-def _why_not(file: Path) -> str:
+def _why_not(file: Path, more_endings: frozenset[str]) -> str:
     """Why a file is not taken; empty if it is."""
     if file.name.startswith("."):
         return HIDDEN
-    if file.suffix.lower() in IMAGE_SUFFIXES:
+    if file.suffix.lower() in IMAGE_SUFFIXES | more_endings:
         return ""
     try:
         head = read_head(file)

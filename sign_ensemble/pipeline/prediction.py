@@ -1,108 +1,145 @@
-"""A finished ensemble and new images to a table of answers."""
+"""Images → predictions: a table, written piece by piece, or lines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from sign_ensemble.core.atomic_files import atomic_write
-from sign_ensemble.core.config import DataConfig
+import sign_ensemble
+from sign_ensemble.core.atomic_files import file_sha256
 from sign_ensemble.core.console import progress, say
-from sign_ensemble.core.printable_text import storable
-from sign_ensemble.core.run_folder import RunFolder, load_config
-from sign_ensemble.core.storage import StoragePath
-from sign_ensemble.data.images import SetAside, read_image
-from sign_ensemble.data.picture_files import named_pictures
-from sign_ensemble.data.square_pictures import picture_side
-from sign_ensemble.rejection.predictor import Predictor, load_predictor
+from sign_ensemble.core.ray_cluster import connected_ray
+from sign_ensemble.core.storage import StoragePath, absolute_path
+from sign_ensemble.data.named_inputs import NamedInputs, named_inputs
+from sign_ensemble.pipeline.folder_labels import FolderTally
+from sign_ensemble.pipeline.prediction_parts import Key, Parts, parts_of
+from sign_ensemble.pipeline.table_writers import write_tables
+from sign_ensemble.rejection.p_in_distribution import EVERY_IMAGE_A_SIGN
+from sign_ensemble.serving.load_ensemble import load_ensemble
+from sign_ensemble.serving.loaded_ensemble import LoadedEnsemble
+from sign_ensemble.serving.prediction_pieces import FRAMES, IMAGES, Piece, pieces_of
+from sign_ensemble.serving.prediction_rows import COLUMNS
+from sign_ensemble.serving.predictions_here import answers_here
 
-AT_ONCE = 256  # images in memory: 154 MB
-FIGURES = ("confidence", "probability", "disagreement", "p_value")
-COLUMNS = ("path", "accepted", "label", "reason", "likeliest", *FIGURES, "votes")
-TYPES = {"accepted": pa.bool_(), **dict.fromkeys(FIGURES, pa.float64())}
-SCHEMA = pa.schema([(name, TYPES.get(name, pa.string())) for name in COLUMNS])
+ENGINES = ("local", "ray")
+# Of a run or an exported ensemble: what decides its answers. The index has the members' sha256.
+DECIDING = (
+    "config.yaml", "rule.json", "rule.safetensors", "members/index.json", "labels.json",
+    "model.onnx",
+)  # fmt: skip
 
 
-def answer_files(run: RunFolder, given: Sequence[str]) -> list[dict[str, Any]]:
-    """Answers to images; one that cannot be read is rejected with the reason.
+@dataclass(frozen=True)
+class Job:
+    """An ensemble and the images to answer."""
 
-    Returns:
-        A row per image: path (bytes that are not UTF-8 escaped), accepted, label (None if it is
-        rejected), reason, likeliest label, confidence (0 to 1) that it is right, probability of it
-        if the image is a sign, disagreement (nats), p_value, votes; the figures are None for
-        unreadable images.
+    where: str  # absolute, or a URI
+    ensemble: LoadedEnsemble
+    inputs: NamedInputs
+    pieces: list[Piece]
+    engine: str
+
+    @property
+    def images(self) -> int:
+        """How many rows there will be."""
+        return sum(piece.rows for piece in self.pieces)
+
+    def key(self) -> Key:
+        """What the rows depend on."""
+        path = absolute_path(self.where)
+        deciding = [path / name for name in DECIDING if (path / name).is_file()]
+        return {
+            "the images": self.inputs.sha256(),
+            "the ensemble": " ".join(map(file_sha256, deciding)),
+            "the version": f"{sign_ensemble.__version__}, {IMAGES} and {FRAMES} a part, "
+            + " ".join(COLUMNS),
+        }
+
+    def answers(self, numbers: Sequence[int]) -> Generator[pa.Table, None, None]:
+        """The table of each of these pieces, in order."""
+        pieces = [self.pieces[number] for number in numbers]
+        if not pieces:
+            return
+        if self.engine == "local":
+            with closing(answers_here(self.ensemble, pieces)) as found:
+                yield from found
+            return
+        # imported here, since Ray takes a second to load
+        from sign_ensemble.serving.predictions_on_cluster import answers_on_cluster
+
+        with connected_ray():
+            yield from answers_on_cluster(self.where, pieces)
+
+
+def job_of(where: str, given: Sequence[str], engine: str = "local") -> Job:
+    """Load an ensemble and find the images.
 
     Raises:
-        UserError: the run or a path cannot be used.
+        UserError: the ensemble or an image's name cannot be used.
     """
-    data, predictor, found = load_config(run).data, load_predictor(run), named_pictures(given)
-    rule = predictor.rule
-    for line in [*found.words(), *([] if rule.in_distribution else [rule.confidence_in_words()])]:
+    ensemble, inputs = load_ensemble(where), named_inputs(given)
+    for line in inputs.left_out:
         say(line)
-    paths = found.files
-    rows: list[dict[str, Any]] = []
-    with progress("images read") as step:
-        for start in range(0, len(paths), AT_ONCE):
-            rows += _answer_some(paths[start : start + AT_ONCE], predictor, data)
-            step(len(rows), len(paths))
-    return rows
+    if ensemble.rule.ood_prior is None:
+        say(EVERY_IMAGE_A_SIGN)
+    pieces = pieces_of(inputs.files)
+    return Job(str(absolute_path(where, "--run")), ensemble, inputs, pieces, engine)
 
 
-def _answer_some(paths: list[Path], predictor: Predictor, data: DataConfig) -> list[dict[str, Any]]:
-    def read(path: Path) -> NDArray[np.uint8] | str:
-        try:
-            return read_image(path, data)
-        except SetAside as reason:
-            return str(reason)
-
-    with ThreadPoolExecutor() as pool:
-        images_or_reasons = list(pool.map(read, paths))
-    images = [image for image in images_or_reasons if not isinstance(image, str)]
-    stacked = (
-        np.stack(images)
-        if images
-        else np.zeros((0, picture_side(data), picture_side(data), 3), np.uint8)
-    )
-    answers = predictor.answer(stacked)
-    labels, rows, i = predictor.ensemble.labels, [], 0
-    for path, image in zip(paths, images_or_reasons, strict=True):
-        name = storable(str(path))
-        if isinstance(image, str):
-            blank: dict[str, Any] = dict.fromkeys(COLUMNS)
-            rows.append({**blank, "path": name, "accepted": False, "reason": image})
-            continue
-        likeliest, accepted = labels[answers.labels_N[i]], bool(answers.accepted_N[i])
-        rows.append(
-            {
-                "path": name,
-                "accepted": accepted,
-                "label": likeliest if accepted else None,
-                "reason": answers.reason(i, labels),
-                "likeliest": likeliest,
-                "confidence": float(answers.confidence_N[i]),
-                "probability": float(answers.probability_N[i]),
-                "disagreement": float(answers.scores["disagreement"][i]),
-                "p_value": float(answers.p_values_N[i]),
-                "votes": answers.votes(i, labels),
-            }
-        )
-        i += 1
-    return rows
+def predictions(job: Job, show: Callable[[list[dict[str, Any]]], None], by_folder: bool) -> None:
+    """Answer all images and show the rows, piece by piece."""
+    tally = FolderTally(frozenset(job.ensemble.labels)) if by_folder else None
+    with progress("images read") as step, closing(job.answers(range(len(job.pieces)))) as tables:
+        done = 0
+        for table in tables:
+            show(table.to_pylist())
+            done += len(table)
+            step(done, job.images)
+            if tally:
+                tally.add(table)
+    for line in tally.words() if tally else ():
+        say(line)
 
 
-def write_answers(rows: list[dict[str, Any]], out: StoragePath) -> None:
-    """Write the table as CSV or Parquet, by the file's ending, whole or not at all."""
-    table = pa.Table.from_pylist(rows, SCHEMA)
-    with atomic_write(out) as temporary:
-        if out.name.lower().endswith(".csv"):
-            pa_csv.write_csv(table, temporary)
-        else:
-            pq.write_table(table, temporary)
+def write_predictions(job: Job, out: StoragePath, by_folder: bool) -> None:
+    """Answer all images into a table; what an interrupted command has answered is kept.
+
+    Raises:
+        UserError: another command writes this table, or a part of it is damaged.
+        StorageError: it cannot be written.
+    """
+    tally = FolderTally(frozenset(job.ensemble.labels)) if by_folder else None
+    with parts_of(out) as parts:
+        parts.begin(job.key())
+        answer_into(parts, job)
+
+        def tables() -> Iterator[pa.Table]:
+            for number in range(len(job.pieces)):
+                table = parts.read(number)
+                if tally:
+                    tally.add(table)
+                yield table
+
+        write_tables(tables(), out)
+        parts.clear()
+    say(f"{job.images} answers: {out}")
+    for line in tally.words() if tally else ():
+        say(line)
+
+
+def answer_into(parts: Parts, job: Job) -> None:
+    """Write the parts that are not there."""
+    kept = parts.done(piece.rows for piece in job.pieces)
+    done = sum(job.pieces[number].rows for number in kept)
+    if kept:
+        say(f"{done} of {job.images} answers are kept from before")
+    numbers = [number for number in range(len(job.pieces)) if number not in kept]
+    with progress("images read") as step, closing(job.answers(numbers)) as tables:
+        for number, table in zip(numbers, tables, strict=True):
+            parts.write(number, table)
+            done += len(table)
+            step(done, job.images)

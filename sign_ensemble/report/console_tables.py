@@ -81,7 +81,7 @@ def show_answers(rows: list[dict[str, Any]]) -> None:
             "accepted" if row["accepted"] else "rejected",
             row["label"] or "",
             *["" if row[n] is None else f"{row[n]:.3f}" for n in ("confidence", "disagreement")],
-            row["reason"],
+            with_votes(row["reason"], row["votes"]),
         ]
         for row in rows
     ]
@@ -95,3 +95,8 @@ def show_answers(rows: list[dict[str, Any]]) -> None:
     for each in cells:
         table.add_row(*map(printable, each))
     show(table)
+
+
+def with_votes(reason: str, votes: str) -> str:
+    """Why an image is rejected, and the members' votes; empty if it is accepted."""
+    return f"{reason} ({votes})" if reason and votes else reason

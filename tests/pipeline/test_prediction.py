@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -29,8 +31,8 @@ from sign_ensemble.core.names import Name
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data.feature_cache import preprocessing_of
 from sign_ensemble.pipeline import jobs
-from sign_ensemble.pipeline.prediction import SCHEMA, answer_files
 from sign_ensemble.rejection import predictor
+from sign_ensemble.serving.prediction_rows import SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,12 @@ def images(signs_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
+def rows_of(run: RunFolder, out: Path, *given: str) -> list[dict[str, Any]]:
+    """What the command writes as JSON lines."""
+    predict.main([*given, "--run", str(run.path), "--out", str(out)])
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
 def test_answers_and_refusals(
     finished: RunFolder, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,14 +102,16 @@ def test_answers_and_refusals(
     assert rows["disc.png"]["likeliest"] == "rejected"
     assert (rows["disc.png"]["accepted"], rows["disc.png"]["label"]) == ("true", "rejected")
     assert (rows["empty.png"]["accepted"], rows["empty.png"]["label"]) == ("false", "")
-    assert "1 says" in rows["empty.png"]["reason"]
+    assert "1 says" in rows["empty.png"]["votes"]
     assert rows["broken.jpg"]["accepted"] == "false"
     assert rows["broken.jpg"]["confidence"] == ""
-    assert rows["broken.jpg"]["reason"]
+    assert rows["broken.jpg"]["reason"] == rows["broken.jpg"]["error"] != ""
+    assert {row["error"] for name, row in rows.items() if name != "broken.jpg"} == {""}
     for row in rows.values():
         accepted = row["accepted"] == "true"
         assert accepted == (row["label"] != "")
         assert accepted == (row["reason"] == "")
+        assert row["frame"] == ""
         if row["p_value"]:
             assert accepted == (float(row["p_value"]) > 1 - 0.95)
     assert f"4 answers: {out}" in capsys.readouterr().out
@@ -175,17 +185,21 @@ def test_a_tilde_is_the_home_folder_everywhere(
 def test_what_cannot_be_read_is_called_what_it_is(finished: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic")
     (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
-    [heic] = answer_files(finished, [str(tmp_path)])
-    assert heic["reason"] == "HEIC: install pillow-heif or convert it to JPEG"
-    [video] = answer_files(finished, [str(tmp_path / "clip.mp4")])
-    assert video["reason"].startswith("a video: take pictures from it")
-    assert (video["accepted"], video["label"]) == (False, None)
+    heic, video = rows_of(finished, tmp_path / "out.jsonl", str(tmp_path))
+    assert heic["error"] == "HEIC: install pillow-heif or convert it to JPEG"
+    assert video["error"] == "a video that cannot be opened: damaged, or of an unknown codec"
+    for row in (heic, video):
+        assert (row["accepted"], row["label"], row["frame"]) == (False, None, None)
+        assert row["reason"] == row["error"]
 
 
-def test_a_file_alone_and_order_do_not_matter(finished: RunFolder, images: Path) -> None:
-    together = {row["path"]: row for row in answer_files(finished, [str(images)])}
+def test_a_file_alone_and_order_do_not_matter(
+    finished: RunFolder, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    together = {row["path"]: row for row in rows_of(finished, out, str(images))}
     for path, row in together.items():
-        (alone,) = answer_files(finished, [path])
+        (alone,) = rows_of(finished, out, path)
         for name, value in row.items():  # products of other sizes round otherwise
             close = pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
             assert alone[name] == close, name
@@ -196,7 +210,7 @@ def test_a_file_alone_and_order_do_not_matter(finished: RunFolder, images: Path)
     [
         (["nowhere.png"], "nowhere.png: no such file"),
         (["{empty}"], "no image files"),
-        (["{images}", "--out", "answers.txt"], "must end in .csv or .parquet"),
+        (["{images}", "--out", "answers.txt"], "must end in .csv, .parquet or .jsonl"),
     ],
 )
 def test_mistakes_are_named(

@@ -14,9 +14,9 @@ from sign_ensemble.report.console_tables import percent, show_answers, show_metr
 
 ANSWERS: list[dict[str, Any]] = [
     {"path": "[old]/a.png", "accepted": True, "label": "U", "confidence": 0.5, "disagreement": 0.25,
-     "reason": ""},
+     "reason": "", "votes": "3 say U"},
     {"path": "b\t\n.png", "accepted": False, "label": None, "confidence": None,
-     "disagreement": None, "reason": "not an image"},
+     "disagreement": None, "reason": "not an image", "votes": ""},
 ]  # fmt: skip
 SIZES = {"known": ("known", 26), "gestures": ("near", 8), "noise": ("far", 8)}
 

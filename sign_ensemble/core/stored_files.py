@@ -1,0 +1,87 @@
+"""Files of users on this machine or an object store: listed, told from another version, copied."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sign_ensemble.core.storage import NOTHING, RemotePath, StoragePath
+
+MISSING = (-1, -1)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """An object of a store."""
+
+    path: RemotePath
+    mark: tuple[int, int]  # see :func:`mark_of`
+
+
+def files_below(folder: RemotePath) -> list[StoredFile]:
+    """Every object below a folder of a store, sorted by path.
+
+    Raises:
+        StorageError: the store refuses or cannot be reached.
+    """
+    from pyarrow.fs import FileSelector, FileType
+
+    with folder.connection() as (files, key):
+        found = files.get_file_info(FileSelector(key, recursive=True, allow_not_found=True))
+    found = [info for info in found if info.type == FileType.File]
+    names = ((info.path[len(key) :].strip("/"), info) for info in found)
+    return [StoredFile(folder / name, _mark(info)) for name, info in sorted(names, key=_first)]
+
+
+def mark_of(path: StoragePath) -> tuple[int, int]:
+    """A file's bytes and modification time in nanoseconds, MISSING where it cannot be seen: another
+    version of it has another mark.
+
+    Raises:
+        StorageError: the store refuses or cannot be reached.
+    """
+    if isinstance(path, RemotePath):
+        with path.connection() as (files, key):
+            return _mark(files.get_file_info(key))
+    with suppress(OSError, ValueError):
+        status = os.stat(path)
+        return status.st_size, status.st_mtime_ns
+    return MISSING
+
+
+@contextmanager
+def on_this_machine(path: StoragePath) -> Iterator[Path]:
+    """The file itself, or a copy of the object for the block, never all of it in memory.
+
+    Raises:
+        StorageError: the store refuses or cannot be reached.
+        FileNotFoundError: there is no such object.
+    """
+    if isinstance(path, Path):
+        yield path
+        return
+    with TemporaryDirectory(prefix="sign_ensemble-") as folder:
+        copy = Path(folder) / path.name
+        with (
+            path.connection() as (files, key),
+            files.open_input_stream(key) as opened,
+            copy.open("wb") as into,
+        ):
+            shutil.copyfileobj(opened, into)
+        yield copy
+
+
+def _mark(info: Any) -> tuple[int, int]:
+    if int(info.type) == NOTHING:
+        return MISSING
+    return int(info.size or 0), int(info.mtime_ns or 0)
+
+
+def _first(pair: tuple[str, Any]) -> str:
+    return pair[0]
