@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from sign_ensemble.core.process_memory import spare_page_faults
 
 CPU = torch.device("cpu")
+_without_bf16 = False  # see :func:`float32_products`
 
 
 def best_device() -> torch.device:
@@ -30,10 +33,26 @@ def best_device() -> torch.device:
 
 def bf16_is_fast(device: torch.device) -> bool:
     """Whether a device multiplies bf16 in hardware (elsewhere float32 is faster)."""
+    if _without_bf16:
+        return False
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@contextmanager
+def float32_products() -> Iterator[None]:
+    """In the block this process multiplies in float32 alone, as other runtimes do: in no bf16, and
+    on a GPU in no TF32. What was loaded before keeps its own precision, so it is loaded anew.
+    """
+    global _without_bf16
+    before = torch.backends.cudnn.allow_tf32
+    _without_bf16, torch.backends.cudnn.allow_tf32 = True, False
+    try:
+        yield
+    finally:
+        _without_bf16, torch.backends.cudnn.allow_tf32 = False, before
 
 
 def compute_with(threads: int) -> None:

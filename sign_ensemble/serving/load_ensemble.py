@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.core.storage import absolute_path
@@ -16,5 +17,14 @@ def load_ensemble(where: str | os.PathLike[str]) -> LoadedEnsemble:
     Raises:
         UserError: there is none, it is not finished, or a file was damaged or changed.
     """
-    path = absolute_path(os.fspath(where), "the run")
-    return LoadedEnsemble(load_run(RunFolder(path)), card="")
+    run = RunFolder(absolute_path(os.fspath(where), "the run"))
+    return LoadedEnsemble(load_run(run), partial(card_in, run))
+
+
+def card_in(run: RunFolder) -> str:
+    """The model card of an exported folder, or one made of a run's files."""
+    if (run.path / "README.md").is_file():
+        return (run.path / "README.md").read_text()
+    from sign_ensemble.serving.model_card import card_of  # it need not be loaded to predict
+
+    return card_of(run)

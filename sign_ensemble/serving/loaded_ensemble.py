@@ -6,9 +6,10 @@ Letters: N images, H and W rows and columns.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -62,7 +63,7 @@ class LoadedEnsemble:
     """A finished ensemble, ready to answer. It may be used from several threads."""
 
     backend: Backend
-    card: str  # the model card, Markdown
+    read_card: Callable[[], str] = field(compare=False)
     _turn: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
     def __repr__(self) -> str:
@@ -77,6 +78,15 @@ class LoadedEnsemble:
     def rule(self) -> RuleSummary:
         """The rejection rule in a few numbers."""
         return self.backend.rule
+
+    @cached_property
+    def card(self) -> str:
+        """The model card, Markdown with a YAML head.
+
+        Raises:
+            UserError: a file that it is made of was damaged or is of another version.
+        """
+        return self.read_card()
 
     def predict(self, images: GivenImages) -> list[Prediction]:
         """A label, or why it is rejected, for each image, in order.
