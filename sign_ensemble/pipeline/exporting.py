@@ -29,7 +29,6 @@ from sign_ensemble.data import manifest
 from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.pipeline.self_test_pictures import negatives_of, signs_of
 from sign_ensemble.rejection.predictor import Predictor
-from sign_ensemble.serving.answered_images import AnsweredImages
 from sign_ensemble.serving.example_images import examples_of, write_examples
 from sign_ensemble.serving.exported_folder import (
     CARD,
@@ -102,6 +101,7 @@ def export(run: RunFolder, out: StoragePath, settings: ExportSettings) -> SelfTe
     pictures_NHW3 = np.concatenate([signs_NHW3, negatives_of(listed, config.data, signs_NHW3)])
     with atomic_folder(folder) as made:
         found = written_and_tested(run, own, made, pictures_NHW3, len(signs_NHW3), settings)
+        write_json(made / LABELS, own.labels)
         complete(run, config, listed, made, found, settings)
     say(f"self-test: {found.words()}")
     say(f"exported: {folder}")
@@ -153,24 +153,21 @@ def written_and_tested(
     Raises:
         UserError: they differ.
     """
-
-    def compared(of_run: list[AnsweredImages]) -> Differences:
-        return differences(of_run, exported, own.rule)
-
     with loaded_in_float32(run) as exact:
         of_run = answers_of(exact, pictures_NHW3)
         opened = WRITERS[settings.format](run, exact.predictor, made)
         exported = answers_of(opened, pictures_NHW3)
-    if not (found := compared(of_run)).agree:
+    if not (found := differences(of_run, exported, own.rule)).agree:
         raise UserError(
             f"{run.path}: not exported, since the exported ensemble answers otherwise than the run "
             f"does: {found.words()}"
         )
-    bf16 = compared(answers_of(own, pictures_NHW3)) if bf16_is_used() else None
-    int8 = None
+    bf16 = int8 = None
+    if bf16_is_used():
+        bf16 = differences(answers_of(own, pictures_NHW3), exported, own.rule)
     if settings.int8:
-        exported = answers_of(in_int8(own.predictor, made, pictures_NHW3[:signs]), pictures_NHW3)
-        int8 = compared(of_run)
+        rounded = in_int8(own.predictor, made, pictures_NHW3[:signs])
+        int8 = differences(of_run, answers_of(rounded, pictures_NHW3), own.rule)
     return SelfTest(signs, len(pictures_NHW3) - signs, found, bf16, int8)
 
 
@@ -183,15 +180,22 @@ def write_run(run: RunFolder, predictor: Predictor, made: Path) -> Backend:
 
 def write_model(run: RunFolder, predictor: Predictor, made: Path) -> Backend:
     """model.onnx and its runtime; opened by onnxruntime."""
-    from sign_ensemble.serving.onnx_backend import load_exported
-    from sign_ensemble.serving.onnx_file import write_onnx
-    from sign_ensemble.serving.runtime_package import write_runtime
+    from sign_ensemble.serving.onnx_file import write_onnx  # type: ignore[import-not-found]
+    from sign_ensemble.serving.runtime_package import write_runtime  # type: ignore[import-not-found]
 
     arrays = read_json(run.rule)["arrays"]
     hashes = {f"members/{each['file']}": each["sha256"] for each in read_json(run.index)["members"]}
     write_onnx(predictor, made / MODEL, {**hashes, arrays["file"]: arrays["sha256"]})
     write_runtime(made)
-    return load_exported(made)
+    return opened_by_onnxruntime(made)
+
+
+def opened_by_onnxruntime(made: Path) -> Backend:
+    """An exported folder as whoever gets it opens it."""
+    from sign_ensemble.serving.onnx_backend import load_exported  # type: ignore[import-not-found]
+
+    backend: Backend = load_exported(made)
+    return backend
 
 
 WRITERS: dict[Format, Callable[[RunFolder, Predictor, Path], Backend]] = {
@@ -202,12 +206,11 @@ WRITERS: dict[Format, Callable[[RunFolder, Predictor, Path], Backend]] = {
 
 def in_int8(predictor: Predictor, made: Path, signs_NHW3: NDArray[np.uint8]) -> Backend:
     """model.onnx with weights quantised to int8, fitted to training images."""
-    from sign_ensemble.serving.int8 import quantised
-    from sign_ensemble.serving.onnx_backend import load_exported
+    from sign_ensemble.serving.int8 import quantised  # type: ignore[import-not-found]
 
     with atomic_write(made / MODEL) as file:
         quantised(made / MODEL, inputs_of(predictor, signs_NHW3[:CALIBRATION]), file)
-    return load_exported(made)
+    return opened_by_onnxruntime(made)
 
 
 def inputs_of(predictor: Predictor, pictures_NHW3: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -230,9 +233,7 @@ def complete(
     found: SelfTest,
     settings: ExportSettings,
 ) -> None:
-    """Write what both formats have: labels, examples, self-test, model card."""
-    labels = listed.labels
-    write_json(made / LABELS, labels)
+    """Write what both formats have: examples, self-test, model card."""
     examples = write_examples(examples_of(listed, settings.examples), config.data, made)
     write_json(
         made / SELF_TEST,

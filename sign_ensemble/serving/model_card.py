@@ -94,9 +94,8 @@ def facts_of(run: RunFolder) -> dict[str, Any]:
         listed = manifest.read(run.manifest)
         facts["counts"] = listed.counts()
         facts["people"] = {s: listed.signers(s) for s in ("train", "extra", "test")}
-    facts["known"] = [(KNOWN[name], facts["metrics"]["known"][name]) for name in KNOWN] * bool(
-        facts["metrics"]
-    )
+    if facts["metrics"]:
+        facts["known"] = [(KNOWN[name], facts["metrics"]["known"][name]) for name in KNOWN]
     return facts
 
 

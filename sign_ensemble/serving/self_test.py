@@ -47,11 +47,11 @@ class Differences:
     def words(self) -> str:
         """One sentence for people."""
         return (
-            f"of {self.pictures} pictures {self.label_flips} got another label and "
-            f"{self.decision_flips} another decision, {self.decision_flips_elsewhere} of these not "
-            f"within {NEAR} of the threshold, where {self.near_threshold} pictures are; largest "
-            f"differences: probability {self.probability:.1g}, confidence {self.confidence:.1g}, "
-            f"p-value {self.p_value:.1g}"
+            f"of {self.pictures} pictures {self.label_flips} labels and {self.decision_flips} "
+            f"decisions differ, {self.decision_flips_elsewhere} of these decisions not within "
+            f"{NEAR} of the threshold ({self.near_threshold} pictures are); largest differences: "
+            f"probability {self.probability:.1g}, confidence {self.confidence:.1g}, p-value "
+            f"{self.p_value:.1g}"
         )
 
 
