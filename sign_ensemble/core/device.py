@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import torch
 from sign_ensemble.core.process_memory import spare_page_faults
 
 CPU = torch.device("cpu")
-_without_bf16 = False  # see :func:`float32_products`
+FLOAT32 = "SIGN_ENSEMBLE_FLOAT32"
 
 
 def best_device() -> torch.device:
@@ -32,8 +33,10 @@ def best_device() -> torch.device:
 
 
 def bf16_is_fast(device: torch.device) -> bool:
-    """Whether a device multiplies bf16 in hardware (elsewhere float32 is faster)."""
-    if _without_bf16:
+    """Whether a device multiplies bf16 in hardware (elsewhere float32 is faster). False where the
+    environment's SIGN_ENSEMBLE_FLOAT32 is 1: figures are then those of a machine without.
+    """
+    if os.environ.get(FLOAT32) == "1":
         return False
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -46,13 +49,15 @@ def float32_products() -> Iterator[None]:
     """In the block this process multiplies in float32 alone, as other runtimes do: in no bf16, and
     on a GPU in no TF32. What was loaded before keeps its own precision, so it is loaded anew.
     """
-    global _without_bf16
-    before = torch.backends.cudnn.allow_tf32
-    _without_bf16, torch.backends.cudnn.allow_tf32 = True, False
+    tf32, before = torch.backends.cudnn.allow_tf32, os.environ.get(FLOAT32)
+    torch.backends.cudnn.allow_tf32, os.environ[FLOAT32] = False, "1"
     try:
         yield
     finally:
-        _without_bf16, torch.backends.cudnn.allow_tf32 = False, before
+        torch.backends.cudnn.allow_tf32 = tf32
+        del os.environ[FLOAT32]
+        if before is not None:
+            os.environ[FLOAT32] = before
 
 
 def compute_with(threads: int) -> None:

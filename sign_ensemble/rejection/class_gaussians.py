@@ -84,21 +84,26 @@ class ClassGaussians(ArrayRecord):
     mean_P: NDArray[np.float32]  # mean of all images
     precision_PP: NDArray[np.float32]  # inverse covariance of all images
 
-    @cached_property
-    def factors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What one product per chunk needs: the axes (D, P); the Cholesky factors of all K + 1
-        precisions side by side (P, (K + 1)·P), labels first; and the means times them ((K + 1)·P,).
+    def roots(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The Cholesky factors of all K + 1 precisions side by side (P, (K + 1)·P), labels first;
+        and the means times them ((K + 1)·P,).
 
-        With Σ⁻¹ = F Fᵀ, (x − m)ᵀ Σ⁻¹ (x − m) = ‖x F − m F‖². The first two are bf16 where that is
-        fast.
+        With Σ⁻¹ = F Fᵀ, (x − m)ᵀ Σ⁻¹ (x − m) = ‖x F − m F‖².
         """
         precisions = np.concatenate([self.precisions_KPP, self.precision_PP[None]])
         means = np.concatenate([self.means_KP, self.mean_P[None]]).astype(np.float64)
         factors = np.linalg.cholesky(precisions.astype(np.float64))
         at_means = torch.from_numpy((means[:, None] @ factors).ravel()).float()
         stacked = factors.transpose(1, 0, 2).reshape(len(self.mean_P), -1)
-        axes_DP = bf16_if_fast(torch.from_numpy(self.axes_DP))
-        return axes_DP, bf16_if_fast(torch.from_numpy(stacked).float()), at_means
+        return torch.from_numpy(stacked).float(), at_means
+
+    @cached_property
+    def factors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What one product per chunk needs: the axes (D, P), and :meth:`roots`; the axes and the
+        Cholesky factors are bf16 where that is fast.
+        """
+        stacked, at_means = self.roots()
+        return bf16_if_fast(torch.from_numpy(self.axes_DP)), bf16_if_fast(stacked), at_means
 
 
 def shrunk(covariance_PP: Floats, shrink: float = SHRINK) -> Floats:

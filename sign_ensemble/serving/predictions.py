@@ -64,7 +64,7 @@ class RuleSummary:
     uncertainty_score: str
     uncertainty_share: float  # the uncertainty test's share of 1 - target coverage; 0: no such test
     target_coverage: float  # share of a new signer's signs that should be accepted
-    max_uncertainty: float | None  # selective risk control's limit, nats; None: not used
+    max_uncertainty: float | None  # selective risk control's limit, nats; None: there is none
     ood_prior: float | None  # share of images that are no sign, as ``confidence`` assumes
     calibration_images: int  # without augmented copies
     calibration_signers: int

@@ -20,13 +20,14 @@ REASONS = {score.name: score.reason for score in SCORES}
 
 def summary_of(rule: Rule) -> RuleSummary:
     """The rule in a few numbers."""
+    risk = rule.risk_control
     return RuleSummary(
         ood_score=rule.ood_score,
         vetoes=rule.vetoes,
         uncertainty_score=UNCERTAINTY_SCORE,
         uncertainty_share=rule.uncertainty_share,
         target_coverage=rule.target_coverage,
-        max_uncertainty=rule.risk_control.threshold if rule.risk_control else None,
+        max_uncertainty=risk.threshold if risk and risk.is_supported else None,
         ood_prior=rule.in_distribution.ood_prior if rule.in_distribution else None,
         calibration_images=rule.images,
         calibration_signers=len(np.unique(rule.groups_C)),

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from sign_ensemble.core.device import CPU, best_device
+from sign_ensemble.core.device import CPU, best_device, bf16_is_fast
 
 SHARES = """
 import ray, torch
@@ -36,3 +36,10 @@ def test_a_ray_worker_uses_a_gpu_only_with_a_share_of_one() -> None:
     # its own process: the tests' Ray has no GPU
     found = subprocess.run([sys.executable, "-c", SHARES], capture_output=True, text=True)
     assert found.stdout.split() == ["cpu", "cuda"], found.stderr
+
+
+def test_bf16_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert bf16_is_fast(CPU)
+    monkeypatch.setenv("SIGN_ENSEMBLE_FLOAT32", "1")
+    assert not bf16_is_fast(CPU)
