@@ -6,31 +6,45 @@ while features are written. Threads that each compute a piece of their own do no
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
-
-import torch
 
 Made = TypeVar("Made")
 AHEAD = 2  # pieces per thread that are computed before they are consumed
 MOST = 16  # pieces computed at once: a pass of the convolutions needs 60 MB
 
 
+def thread_count() -> int:
+    """How many threads torch has; where it is not loaded, how many cores this process may use."""
+    if torch := sys.modules.get("torch"):
+        return torch.get_num_threads()
+    if hasattr(os, "sched_getaffinity"):  # on Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _set_thread_count(threads: int) -> None:
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+
+
 def map_on_threads(
     pieces: int, make: Callable[[int], Made], most: int = MOST
 ) -> Generator[Made, None, None]:
-    """``make(0)``, ``make(1)``, ... in this order, computed on as many threads as torch has.
+    """``make(0)``, ``make(1)``, ... in this order, computed on :func:`thread_count` threads.
 
     At most ``most`` pieces are computed at once, each with one torch thread, or with more if there
     are fewer workers than threads. An exception, or closing the generator, cancels the pieces that
     have not started.
     """
-    threads = torch.get_num_threads()
+    threads = thread_count()
     workers = max(1, min(threads, pieces, most))
     share = threads // workers
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
+    pool = ThreadPoolExecutor(workers, initializer=_set_thread_count, initargs=(share,))
     waiting: deque[Future[Made]] = deque()
     try:
         for number in range(pieces):
@@ -41,12 +55,12 @@ def map_on_threads(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # new threads inherit it
+        _set_thread_count(threads)  # new threads inherit it
 
 
 def slices_on_threads(images: int, do: Callable[[slice], None]) -> None:
-    """Call ``do`` for slices that cover so many images, one slice per torch thread."""
-    threads = torch.get_num_threads()
+    """Call ``do`` for slices that cover so many images, one slice per thread."""
+    threads = thread_count()
     if threads == 1:
         do(slice(0, images))
         return

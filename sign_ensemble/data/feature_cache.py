@@ -25,18 +25,16 @@ from sign_ensemble.data import backbone, convolutions
 from sign_ensemble.data.augmentation import RANGES, by_opencv, range_settings
 from sign_ensemble.data.hand_features import with_hands
 from sign_ensemble.data.hand_mask import hand_mask_of
-from sign_ensemble.data.hand_views import HandViews, is_left, views_of
+from sign_ensemble.data.hand_views import HandViews, hand_version, is_left, views_of
 from sign_ensemble.data.images import read_image
 from sign_ensemble.data.picture_conditions import condition_settings, copy_of, moved_points
 from sign_ensemble.data.row_cache import CachedArray, HandWork, RowSchema, Work, cached_images
 from sign_ensemble.data.shards import Progress
 from sign_ensemble.data.square_pictures import geometry
-from sign_ensemble.hands import hand_crop, hand_networks
 from sign_ensemble.hands.finder import VALUES, Hands, find_hands, hands_near
 from sign_ensemble.hands.hand_crop import box_in
 
 BATCH = 32  # pictures in which a thread looks for hands together
-HAND_VERSION = 2  # raise when hands, crops or their features change
 
 
 def plain_features(features: CachedArray) -> NDArray[np.float16]:
@@ -73,11 +71,6 @@ def preprocessing_of(data: DataConfig, weights_sha256: str) -> dict[str, Any]:
         "layers": [convolutions.THIRD, convolutions.GRID_SIDE],
         "features": backbone.HEAD_FEATURES,
     }
-
-
-def hand_version() -> dict[str, Any]:
-    """What a hand's crop and landmarks depend on besides the picture."""
-    return {**hand_networks.version(), "margin": hand_crop.MARGIN, "version": HAND_VERSION}
 
 
 def augmentation_settings(data: DataConfig) -> dict[str, Any]:

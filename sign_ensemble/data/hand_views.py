@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.data.square_pictures import PictureSettings, Pixels, fit_square
+from sign_ensemble.hands import hand_crop, hand_networks
 from sign_ensemble.hands.finder import Hands, find_hands
-from sign_ensemble.hands.hand_crop import MARGIN, box_of, hand_crop
 from sign_ensemble.hands.hand_region import POINTS
 from sign_ensemble.hands.landmark_features import landmark_features
 
 Pictures = Sequence[Pixels] | Pixels  # a list of them, or one array (N, H, W, 3)
 FINGERTIPS = (4, 8, 12, 16, 20)  # among the 21 points
+HAND_VERSION = 2  # raise when hands, crops or their features change
 LEFT_BELOW = 0.5  # probability of a right hand below which it is a left one
 
 
@@ -38,6 +40,11 @@ class HandViews:
         """The features that come from the hand alone: of the landmarks, and the number of hands."""
         count_N1 = np.minimum(self.hands.count_N, 2).astype(np.float16)[:, None]
         return np.concatenate([landmark_features(self.hands, self.mirrored_N), count_N1], 1)
+
+
+def hand_version() -> dict[str, Any]:
+    """What a hand's crop and landmarks depend on besides the picture."""
+    return {**hand_networks.version(), "margin": hand_crop.MARGIN, "version": HAND_VERSION}
 
 
 def is_left(hands: Hands) -> NDArray[np.bool_]:
@@ -64,10 +71,10 @@ def views_of(
             crops_NHW3[i] = seen_HW3[:, ::-1] if mirrored_N[i] else seen_HW3
             continue
         points_42, mirrored = hands.points_N42[i], bool(mirrored_N[i])
-        crops_NHW3[i] = hand_crop(picture_HW3, points_42, data.size, mirrored)
-        x, y, size = box_of(points_42)
+        crops_NHW3[i] = hand_crop.hand_crop(picture_HW3, points_42, data.size, mirrored)
+        x, y, size = hand_crop.box_of(points_42)
         tips = points_42.reshape(POINTS, 2)[list(FINGERTIPS)]
-        places_N52[i] = (tips - [x, y]) * 2 / (size * (1 + 2 * MARGIN))
+        places_N52[i] = (tips - [x, y]) * 2 / (size * (1 + 2 * hand_crop.MARGIN))
         places_N52[i, :, 0] *= -1 if mirrored else 1
     return HandViews(crops_NHW3, places_N52, hands, mirrored_N)
 

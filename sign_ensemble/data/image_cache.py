@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from sign_ensemble.core.config import DataConfig
 from sign_ensemble.core.storage import StoragePath
-from sign_ensemble.data.feature_cache import hand_version
-from sign_ensemble.data.hand_views import views_of
+from sign_ensemble.data.hand_views import hand_version, views_of
 from sign_ensemble.data.images import read_image
 from sign_ensemble.data.row_cache import CachedArray, HandWork, RowSchema, Work, cached_images
 from sign_ensemble.data.shards import Progress

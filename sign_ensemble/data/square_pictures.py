@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.core.opencv_module import opencv
+from sign_ensemble.core.resampling import resize_antialiased, resize_linear
 
 RESIZING = 2  # raise when a resized image's pixels change, so that caches are computed again
 REDUCED = 1.4  # least size, in sides of the square, at which a JPEG is decoded below its own size
@@ -104,15 +104,8 @@ def geometry(data: PictureSettings) -> dict[str, object]:
 
 
 def _resize(rgb_HW3: Pixels, height: int, width: int) -> Pixels:
-    if height >= rgb_HW3.shape[0] and width >= rgb_HW3.shape[1]:
-        cv2 = opencv()
-        return cv2.resize(rgb_HW3, (width, height), interpolation=cv2.INTER_LINEAR)
-    import torch
-    from torch.nn.functional import interpolate
-
-    rgb_13HW = torch.from_numpy(np.ascontiguousarray(rgb_HW3)).permute(2, 0, 1)[None]
-    resized_13HW = interpolate(rgb_13HW, (height, width), mode="bilinear", antialias=True)
-    return np.ascontiguousarray(resized_13HW[0].permute(1, 2, 0).numpy())
+    enlarged = height >= rgb_HW3.shape[0] and width >= rgb_HW3.shape[1]
+    return (resize_linear if enlarged else resize_antialiased)(rgb_HW3, height, width)
 
 
 def _border_colour(rgb_HW3: Pixels) -> Pixels:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.core.opencv_module import opencv
+from sign_ensemble.core.resampling import resize_area, warp_affine
 from sign_ensemble.hands.hand_region import POINTS
 from sign_ensemble.hands.network_inputs import border_colour
 
@@ -34,13 +34,13 @@ def hand_crop(rgb_HW3: Pixels, points_42: Floats, side: int, mirrored: bool = Fa
     """The square around the points as (side, side, 3), perhaps mirrored; beyond the picture in its
     border's median colour.
     """
-    cv2, (x, y, size) = opencv(), box_of(points_42)
+    x, y, size = box_of(points_42)
     edge = size * (1 + 2 * MARGIN)
     scale = edge / side  # pixels of the picture per pixel of the crop
     source = rgb_HW3
     if scale > 1.5:  # bilinear sampling alone would leave pixels out
         high, wide = (max(1, round(length / scale)) for length in rgb_HW3.shape[:2])
-        source = cv2.resize(rgb_HW3, (wide, high), interpolation=cv2.INTER_AREA)
+        source = resize_area(rgb_HW3, high, wide)
     across, down = source.shape[1] / rgb_HW3.shape[1], source.shape[0] / rgb_HW3.shape[0]
     sign = -1.0 if mirrored else 1.0
     step_x, step_y = scale * across, scale * down
@@ -49,7 +49,4 @@ def hand_crop(rgb_HW3: Pixels, points_42: Floats, side: int, mirrored: bool = Fa
         [sign * step_x, 0, x * across - 0.5 - sign * step_x * middle],
         [0, step_y, y * down - 0.5 - step_y * middle],
     ])  # fmt: skip
-    return cv2.warpAffine(
-        source, to_source, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=border_colour(rgb_HW3),
-    )  # fmt: skip
+    return warp_affine(source, to_source, side, border_colour(rgb_HW3))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sign_ensemble.core.errors import UserError
+from sign_ensemble.core.onnx_session import onnx_session
 from sign_ensemble.hands import hand_region, palm_detection
 
 PALM_FILE = "mediapipe-palm-detection-full.onnx"
@@ -23,7 +24,6 @@ SHA256 = {
     PALM_FILE: "1624730364404d04de1ad8ab195f6286980713836634deb55b9d8edea4ad1226",
     HAND_FILE: "b74968688eb4d02b8d56827c95075e78af822efcad2dca7dad1f5a132a3d68c5",
 }
-PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # the first that is there
 BATCH = 8  # pictures of a pass: larger ones leave the processor's cache
 Floats = NDArray[np.float32]
 
@@ -79,26 +79,8 @@ def load_networks() -> HandNetworks:
     Raises:
         UserError: a file is missing or damaged, or onnxruntime cannot run it.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only
-    there = set(onnxruntime.get_available_providers())
-    providers = [name for name in PROVIDERS if name in there]
-    if not providers:
-        raise UserError(
-            f"onnxruntime has none of the providers {', '.join(PROVIDERS)} (it has "
-            f"{', '.join(sorted(there)) or 'none'}); install onnxruntime again"
-        )
-    sessions = []
-    for file in (PALM_FILE, HAND_FILE):
-        content = checked(file)
-        try:
-            sessions.append(onnxruntime.InferenceSession(content, options, providers=providers))
-        except Exception as fault:  # onnxruntime raises kinds of its own
-            raise UserError(f"{file}: onnxruntime cannot run it ({fault})") from None
-    return HandNetworks(*sessions)
+    palm, hand = (onnx_session(checked(file), file, 1) for file in (PALM_FILE, HAND_FILE))
+    return HandNetworks(palm, hand)
 
 
 def version() -> dict[str, object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sign_ensemble.core.opencv_module import opencv
+from sign_ensemble.core.resampling import resize_area, resize_linear, warp_affine
 from sign_ensemble.hands import hand_region, palm_detection
 from sign_ensemble.hands.hand_region import Region
 
@@ -33,31 +33,28 @@ def square_with_margin(rgb_HW3: Pixels, margin: float) -> tuple[float, float, fl
 
 def palm_input(rgb_HW3: Pixels, margin: float, colour: tuple[float, ...]) -> Floats:
     """The detector's view (192, 192, 3) of the square around a picture, levels 0 to 1."""
-    cv2, side = opencv(), palm_detection.SIDE
+    side = palm_detection.SIDE
     height, width = rgb_HW3.shape[:2]
     square, _, _ = square_with_margin(rgb_HW3, margin)
     wide, high = (max(1, round(edge * side / square)) for edge in (width, height))
-    how = cv2.INTER_AREA if wide < width else cv2.INTER_LINEAR
+    resize = resize_area if wide < width else resize_linear
     left, top = (side - wide) // 2, (side - high) // 2
     view = np.empty((side, side, 3), np.float32)
     view[:] = np.array(colour, np.float32) / 255
-    resized = cv2.resize(rgb_HW3, (wide, high), interpolation=how)
-    np.multiply(resized, np.float32(1 / 255), out=view[top : top + high, left : left + wide])
+    inside = view[top : top + high, left : left + wide]
+    np.multiply(resize(rgb_HW3, high, wide), np.float32(1 / 255), out=inside)
     return view
 
 
 def region_input(rgb_HW3: Pixels, region: Region, colour: tuple[float, ...]) -> Floats:
     """The landmark network's view (224, 224, 3) of a region, levels 0 to 1."""
-    cv2, side = opencv(), hand_region.SIDE
+    side = hand_region.SIDE
     affine = hand_region.to_picture(region)
     # pixel of the view → its centre's share of the side → picture → pixel of the picture
     to_pixel = affine.copy()
     to_pixel[:, :2] /= side
     to_pixel[:, 2] += to_pixel[:, :2].sum(1) / 2 - 0.5
-    view = cv2.warpAffine(
-        rgb_HW3, to_pixel, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=colour,
-    )  # fmt: skip
+    view = warp_affine(rgb_HW3, to_pixel, side, colour)
     return view.astype(np.float32) * np.float32(1 / 255)
 
 

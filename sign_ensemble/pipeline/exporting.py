@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +29,10 @@ from sign_ensemble.data.manifest import Manifest
 from sign_ensemble.pipeline.self_test_pictures import negatives_of, signs_of
 from sign_ensemble.rejection.predictor import Predictor
 from sign_ensemble.serving.example_images import examples_of, write_examples
+from sign_ensemble.serving.exported_ensemble import CARD
 from sign_ensemble.serving.exported_folder import (
-    CARD,
     LABELS,
     MADE_BY,
-    MODEL,
     SELF_TEST,
     Format,
     check_destination,
@@ -42,7 +40,9 @@ from sign_ensemble.serving.exported_folder import (
 from sign_ensemble.serving.licences import write_licences
 from sign_ensemble.serving.loaded_ensemble import Backend
 from sign_ensemble.serving.model_card import Exported, card_of
+from sign_ensemble.serving.onnx_backend import MODEL_FILE, inputs_of, load_exported
 from sign_ensemble.serving.run_backend import RunBackend, load_run
+from sign_ensemble.serving.runtime_package import write_runtime
 from sign_ensemble.serving.self_test import (
     Differences,
     answers_of,
@@ -174,28 +174,18 @@ def written_and_tested(
 def write_run(run: RunFolder, predictor: Predictor, made: Path) -> Backend:
     """The run's own files; opened as whoever gets them does."""
     write_torch(run, made)
-    write_licences(made)
     return load_run(RunFolder(made))
 
 
 def write_model(run: RunFolder, predictor: Predictor, made: Path) -> Backend:
     """model.onnx and its runtime; opened by onnxruntime."""
-    from sign_ensemble.serving.onnx_file import write_onnx  # type: ignore[import-not-found]
-    from sign_ensemble.serving.runtime_package import write_runtime  # type: ignore[import-not-found]
+    from sign_ensemble.serving.onnx_file import write_onnx  # torch's exporter
 
     arrays = read_json(run.rule)["arrays"]
     hashes = {f"members/{each['file']}": each["sha256"] for each in read_json(run.index)["members"]}
-    write_onnx(predictor, made / MODEL, {**hashes, arrays["file"]: arrays["sha256"]})
+    write_onnx(predictor, made / MODEL_FILE, {**hashes, arrays["file"]: arrays["sha256"]})
     write_runtime(made)
-    return opened_by_onnxruntime(made)
-
-
-def opened_by_onnxruntime(made: Path) -> Backend:
-    """An exported folder as whoever gets it opens it."""
-    from sign_ensemble.serving.onnx_backend import load_exported  # type: ignore[import-not-found]
-
-    backend: Backend = load_exported(made)
-    return backend
+    return load_exported(made)
 
 
 WRITERS: dict[Format, Callable[[RunFolder, Predictor, Path], Backend]] = {
@@ -206,23 +196,13 @@ WRITERS: dict[Format, Callable[[RunFolder, Predictor, Path], Backend]] = {
 
 def in_int8(predictor: Predictor, made: Path, signs_NHW3: NDArray[np.uint8]) -> Backend:
     """model.onnx with weights quantised to int8, fitted to training images."""
-    from sign_ensemble.serving.int8 import quantised  # type: ignore[import-not-found]
+    from sign_ensemble.serving.int8 import quantised
 
-    with atomic_write(made / MODEL) as file:
-        quantised(made / MODEL, inputs_of(predictor, signs_NHW3[:CALIBRATION]), file)
-    return opened_by_onnxruntime(made)
-
-
-def inputs_of(predictor: Predictor, pictures_NHW3: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    """The inputs of model.onnx for N square pictures, by name."""
-    views = predictor.look(pictures_NHW3)
-    if views is None:
-        return {"crops": pictures_NHW3}
-    hands = views.hands
-    return {
-        "crops": views.crops_NHW3, "hands": hands.count_N, "points": hands.points_N42,
-        "world": hands.world_N63, "mirrored": views.mirrored_N,
-    }  # fmt: skip
+    some_NHW3 = signs_NHW3[:CALIBRATION]
+    views = predictor.look(some_NHW3)
+    with atomic_write(made / MODEL_FILE) as file:
+        quantised(made / MODEL_FILE, [inputs_of(views) if views else {"crops": some_NHW3}], file)
+    return load_exported(made)
 
 
 def complete(
@@ -233,7 +213,8 @@ def complete(
     found: SelfTest,
     settings: ExportSettings,
 ) -> None:
-    """Write what both formats have: examples, self-test, model card."""
+    """Write what both formats have: licences, examples, self-test, model card."""
+    write_licences(made)
     examples = write_examples(examples_of(listed, settings.examples), config.data, made)
     write_json(
         made / SELF_TEST,

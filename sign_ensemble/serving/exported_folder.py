@@ -12,7 +12,7 @@ from sign_ensemble.core.storage import StoragePath
 
 Format = Literal["onnx", "torch"]
 MADE_BY = "sign_ensemble.export"  # what self-test.json of every export says
-SELF_TEST, LABELS, CARD, MODEL = "self-test.json", "labels.json", "README.md", "model.onnx"
+SELF_TEST, LABELS = "self-test.json", "labels.json"
 
 
 def is_export(folder: Path) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sign_ensemble.core.threads import AHEAD, map_on_threads, slices_on_threads
+from sign_ensemble.core.threads import AHEAD, map_on_threads, slices_on_threads, thread_count
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +95,12 @@ def test_slices_cover_every_image_once(images: int, cores: int) -> None:
 
     slices_on_threads(images, count)
     assert counts.tolist() == [1] * images
+
+
+def test_where_torch_is_not_loaded_the_cores_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4}, raising=False)
+    assert thread_count() == 5
+    assert list(map_on_threads(7, lambda number: number)) == list(range(7))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert thread_count() == (os.cpu_count() or 1)

@@ -20,7 +20,7 @@ from PIL import Image
 from rendered_hands import flipped, rendered_hand
 
 from sign_ensemble.core.config import DataConfig
-from sign_ensemble.data import backbone, feature_cache
+from sign_ensemble.data import backbone, feature_cache, hand_views
 from sign_ensemble.data.feature_cache import (
     all_layers,
     cache_key,
@@ -235,7 +235,7 @@ def test_settings_without_effect_share_the_key() -> None:
 @pytest.mark.parametrize(
     "module, name, value",
     [
-        (feature_cache, "HAND_VERSION", 99),
+        (hand_views, "HAND_VERSION", 99),
         (hand_crop, "MARGIN", 0.5),
         (palm_detection, "LEAST_SCORE", 0.7),
         (palm_detection, "OVERLAP", 0.4),
