@@ -57,7 +57,7 @@ ONE_PLACE = {
         "data/picture_files.py", "tracking/artifacts.py",
     ),
     r"\bprint\(": ("core/console.py", "core/command_line.py"),
-    r"\bos\.replace\(": ("core/atomic_files.py",),
+    r"\bos\.replace\(": ("core/atomic_files.py", "core/atomic_folders.py"),
     r"\bray\.init\(": ("core/ray_cluster.py",),
 }  # fmt: skip
 MOST_LINES = 320

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -40,6 +42,22 @@ def bf16_is_fast(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@contextmanager
+def float32_products() -> Iterator[None]:
+    """In the block this process multiplies in float32 alone, as other runtimes do: in no bf16, and
+    on a GPU in no TF32. What was loaded before keeps its own precision, so it is loaded anew.
+    """
+    tf32, before = torch.backends.cudnn.allow_tf32, os.environ.get(FLOAT32)
+    torch.backends.cudnn.allow_tf32, os.environ[FLOAT32] = False, "1"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = tf32
+        del os.environ[FLOAT32]
+        if before is not None:
+            os.environ[FLOAT32] = before
 
 
 def compute_with(threads: int) -> None:

@@ -20,6 +20,8 @@ class WhoseSigns:
     new: str  # signs to come, after "of"
     others: str  # what the folds left out of a model are called, as a heading
     worst: str  # the fold read worst
+    exchangeable: str  # why calibration images and new ones are not exchangeable
+    about_one: str  # after "a distribution-free statement"; empty where none can be made
 
 
 PEOPLE = WhoseSigns(
@@ -28,6 +30,8 @@ PEOPLE = WhoseSigns(
     "a new signer's signs",
     "training signers",
     "worst signer",
+    "they are not: images of one signer are not exchangeable with another's",
+    "about a whole new signer",
 )
 IMAGES = WhoseSigns(
     "held-out images",
@@ -35,6 +39,8 @@ IMAGES = WhoseSigns(
     "further signs of the same people",
     "shares of the training images",
     "worst share",
+    "they are if the same people go on in the same way; of others nothing is known",
+    "",
 )
 
 
