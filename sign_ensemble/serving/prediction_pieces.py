@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
+from threading import Lock
 
 import pyarrow as pa
 
@@ -122,4 +123,4 @@ def image_of(path: StoragePath) -> GivenImage | SetAside:
 
 def own_turns(ensemble: LoadedEnsemble, count: int) -> Iterator[LoadedEnsemble]:
     """So many copies of an ensemble that share what it has read, each answering on its own."""
-    return (LoadedEnsemble(ensemble.backend, ensemble.card) for _ in range(count))
+    return (replace(ensemble, _turn=Lock()) for _ in range(count))

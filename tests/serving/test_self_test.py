@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sign_ensemble.core import bf16_products, device
+from sign_ensemble.core import bf16_products
 from sign_ensemble.core.device import CPU, bf16_is_fast, float32_products
 from sign_ensemble.core.run_folder import RunFolder
 from sign_ensemble.data import backbone
@@ -122,4 +122,4 @@ def test_a_run_loaded_in_float32_leaves_nothing_behind(
         assert backbone.load().half
     finally:
         backbone.load.cache_clear()
-    assert not device._without_bf16
+    assert bf16_products.bf16_if_fast(torch.zeros(1)).dtype == torch.bfloat16
