@@ -97,7 +97,8 @@ REFUSED = {
     "manifest missing": Wrong(("no manifest.parquet",), without("manifest.parquet")),
     "config damaged": Wrong(("config.yaml", "not a config"), written("config.yaml", "[1, 2")),
     "config of another version": Wrong(
-        ("data.shape", "another version"), with_text("config.yaml", "  size:", "  shape: 3\n  size:")
+        ("data.shape", "another version"),
+        with_text("config.yaml", "  size:", "  shape: 3\n  size:"),
     ),
     "prepared otherwise": Wrong(
         ("trained with data.size 96, now it is 100",),

@@ -136,7 +136,7 @@ def test_an_export_that_answers_otherwise_is_refused(
         return Biased(write(run, predictor, made))
 
     monkeypatch.setitem(exporting.WRITERS, "torch", biased)
-    with pytest.raises(UserError, match="not exported, since .* otherwise .* 95 decisions differ"):
+    with pytest.raises(UserError, match=r"not exported, since .* otherwise .* 95 decisions differ"):
         exported(hand_run, tmp_path / "out", "--format=torch")
     assert names(tmp_path) == set()
 
