@@ -4,6 +4,7 @@ once. Images and the ensemble must be readable on every node.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -48,6 +49,7 @@ def answers_on_cluster(where: str, pieces: Sequence[Piece]) -> Iterator[pa.Table
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
+    quieten()
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
     actors = gpus or max(1, int(resources.get("CPU", 1)) - 1)
@@ -65,6 +67,13 @@ def answers_on_cluster(where: str, pieces: Sequence[Piece]) -> Iterator[pa.Table
         if int(batch[NUMBER][0]) != expected:
             raise RuntimeError("Ray Data returned pieces in another order")
         yield table_of(batch[ROWS][0])
+
+
+def quieten() -> None:
+    """Let Ray Data print errors only; its plans stay in its log file."""
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):  # the console's
+            handler.setLevel(logging.ERROR)
 
 
 def item_of(number: int, piece: Piece) -> dict[str, Any]:
