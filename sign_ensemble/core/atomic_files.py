@@ -86,7 +86,8 @@ def check_writable(path: StoragePath) -> None:
 
 @contextmanager
 def local_copy_of(path: StoragePath) -> Iterator[Path]:
-    """The file or folder (its files only) on this machine: itself, or a copy for the block.
+    """The file or folder (its files only) on this machine: itself, or a copy for the block, never
+    all of it in memory.
 
     Raises:
         FileNotFoundError: a remote file does not exist.
@@ -97,13 +98,13 @@ def local_copy_of(path: StoragePath) -> Iterator[Path]:
     with TemporaryDirectory(prefix="sign_ensemble-") as folder:
         copy = Path(folder) / path.name
         try:
-            copy.write_bytes(path.read_bytes())
+            path.copy_to(copy)
         except FileNotFoundError:
             if not path.is_dir():
                 raise
             copy.mkdir()
             for file in path.glob("*"):
-                (copy / file.name).write_bytes(file.read_bytes())
+                file.copy_to(copy / file.name)
         yield copy
 
 

@@ -1,14 +1,10 @@
-"""Files of users on this machine or an object store: listed, told from another version, copied."""
+"""Files of users on this machine or an object store: listed, and told from another version."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from sign_ensemble.core.storage import NOTHING, RemotePath, StoragePath
@@ -53,28 +49,6 @@ def mark_of(path: StoragePath) -> tuple[int, int]:
         status = os.stat(path)
         return status.st_size, status.st_mtime_ns
     return MISSING
-
-
-@contextmanager
-def on_this_machine(path: StoragePath) -> Iterator[Path]:
-    """The file itself, or a copy of the object for the block, never all of it in memory.
-
-    Raises:
-        StorageError: the store refuses or cannot be reached.
-        FileNotFoundError: there is no such object.
-    """
-    if isinstance(path, Path):
-        yield path
-        return
-    with TemporaryDirectory(prefix="sign_ensemble-") as folder:
-        copy = Path(folder) / path.name
-        with (
-            path.connection() as (files, key),
-            files.open_input_stream(key) as opened,
-            copy.open("wb") as into,
-        ):
-            shutil.copyfileobj(opened, into)
-        yield copy
 
 
 def _mark(info: Any) -> tuple[int, int]:

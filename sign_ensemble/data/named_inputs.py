@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from sign_ensemble.core.atomic_files import local_copy_of
 from sign_ensemble.core.errors import UserError
 from sign_ensemble.core.names import listed
 from sign_ensemble.core.printable_text import storable
 from sign_ensemble.core.storage import STORES, RemotePath, StoragePath, storage_path
-from sign_ensemble.core.stored_files import MISSING, files_below, mark_of, on_this_machine
+from sign_ensemble.core.stored_files import MISSING, files_below, mark_of
 from sign_ensemble.data.file_kinds import IMAGE_SUFFIXES, KINDS
 from sign_ensemble.data.picture_files import HIDDEN, named_pictures
 from sign_ensemble.data.video_frames import VIDEO_SUFFIXES
@@ -154,7 +155,7 @@ def _column(path: StoragePath) -> list[str | None]:
     try:
         if mark_of(path) == MISSING:
             raise UserError(f"{path}: no such table")
-        with on_this_machine(path) as file:
+        with local_copy_of(path) as file:
             if path.name.lower().endswith(".parquet"):
                 names = pa.parquet.read_schema(file).names
                 wanted = ["path"] if "path" in names else []

@@ -24,6 +24,7 @@ SHA256 = {
     PALM_FILE: "1624730364404d04de1ad8ab195f6286980713836634deb55b9d8edea4ad1226",
     HAND_FILE: "b74968688eb4d02b8d56827c95075e78af822efcad2dca7dad1f5a132a3d68c5",
 }
+AGAIN = "install, or export the run, again"
 BATCH = 8  # pictures of a pass: larger ones leave the processor's cache
 Floats = NDArray[np.float32]
 
@@ -61,12 +62,11 @@ def checked(file: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as fault:
-        raise UserError(f"{path}: cannot be read ({fault.strerror}); install again") from None
+        raise UserError(f"{path}: cannot be read ({fault.strerror}); {AGAIN}") from None
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256[file]:
         raise UserError(
-            f"{path}: damaged (its sha256 is {found[:12]}…, not {SHA256[file][:12]}…); install "
-            "again"
+            f"{path}: damaged (its sha256 is {found[:12]}…, not {SHA256[file][:12]}…); {AGAIN}"
         )
     return content
 

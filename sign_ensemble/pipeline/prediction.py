@@ -25,7 +25,6 @@ from sign_ensemble.serving.prediction_pieces import FRAMES, IMAGES, Piece, piece
 from sign_ensemble.serving.prediction_rows import COLUMNS
 from sign_ensemble.serving.predictions_here import answers_here
 
-ENGINES = ("local", "ray")
 # Of a run or an exported ensemble: what decides its answers. The index has the members' sha256.
 DECIDING = (
     "config.yaml", "rule.json", "rule.safetensors", "members/index.json", "labels.json",

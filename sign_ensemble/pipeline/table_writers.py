@@ -62,11 +62,6 @@ def in_groups(tables: Tables) -> Iterator[pa.Table]:
         yield pa.concat_tables(some)
 
 
-def is_written(name: str) -> bool:
-    """Whether a file's ending is that of a table."""
-    return name.lower().endswith(tuple(WRITERS))
-
-
 def write_tables(tables: Tables, out: StoragePath) -> None:
     """Write one table after the other into a file, whole or not at all.
 

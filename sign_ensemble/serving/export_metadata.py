@@ -1,4 +1,4 @@
-"""What model.onnx says of itself: one entry of its metadata, JSON.
+"""What model.onnx gives, and what it says of itself: one entry of its metadata, JSON.
 
 Letters: M members, then GDA predictions.
 """
@@ -20,6 +20,10 @@ from sign_ensemble.data.square_pictures import Fit, geometry
 from sign_ensemble.serving.predictions import RuleSummary
 
 ENTRY = "sign_ensemble"
+BY_MEMBER = "member_probabilities"  # the output whose second axis is the images
+OUTPUTS = (
+    "probabilities", BY_MEMBER, "confidence", "p_value", "accepted", "scores", "deciding",
+)  # fmt: skip
 SCHEMA = 1  # raise when the file's inputs, outputs or metadata change
 
 

@@ -45,10 +45,6 @@ from sign_ensemble.serving.graph_rule import GraphRule
 from sign_ensemble.serving.graph_scores import GraphOutput
 from sign_ensemble.serving.graph_weights import exactly
 
-OUTPUTS = (
-    "probabilities", "member_probabilities", "confidence", "p_value", "accepted", "scores",
-    "deciding",
-)  # fmt: skip
 DISCRIMINANTS = [PARTS.index(name) for name in ("tip_discriminants", "landmark_discriminants")]
 
 
@@ -116,6 +112,7 @@ class ExportedGraph(nn.Module):
         self.score_names = tuple(all_scores(example))
         self.has_hands = predictor.data.crop == "hand"
         self.convolutions = GraphConvolutions(backbone.load(predictor.data.weights).layers)
+        # torch does not know the type of a list's modules
         self.groups: Sequence[HeadsOfGroup] = nn.ModuleList(  # type: ignore[assignment]
             groups_of(ensemble, predictor.models.member_gdas)
         )
@@ -134,7 +131,7 @@ class ExportedGraph(nn.Module):
         world_N63: torch.Tensor | None = None,
         mirrored_N: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
-        """The tensors of OUTPUTS, in this order."""
+        """The tensors of ``export_metadata.OUTPUTS``, in this order."""
         if hands_N is None or points_N42 is None or world_N63 is None or mirrored_N is None:
             places_N52 = landmarks_ND = None
         else:

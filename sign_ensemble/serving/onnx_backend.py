@@ -21,7 +21,9 @@ from sign_ensemble.data.hand_views import HandViews, look
 from sign_ensemble.hands.hand_networks import load_networks
 from sign_ensemble.serving.answered_images import AnsweredImages
 from sign_ensemble.serving.export_metadata import (
+    BY_MEMBER,
     ENTRY,
+    OUTPUTS,
     ExportedSettings,
     ExportMetadata,
     metadata_of,
@@ -30,10 +32,6 @@ from sign_ensemble.serving.predictions import RuleSummary
 
 MODEL_FILE = "model.onnx"
 AT_ONCE = 64  # pictures of a pass
-BY_MEMBER = "member_probabilities"  # the output whose second axis is the images
-OUTPUTS = (
-    "probabilities", BY_MEMBER, "confidence", "p_value", "accepted", "scores", "deciding",
-)  # fmt: skip
 Inputs = Mapping[str, NDArray]
 
 

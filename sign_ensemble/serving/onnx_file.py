@@ -27,19 +27,17 @@ from sign_ensemble.hands import hand_networks
 from sign_ensemble.hands.hand_region import POINTS
 from sign_ensemble.rejection.predictor import Predictor
 from sign_ensemble.rejection.scores import BY_NAME
-from sign_ensemble.serving.exported_graph import OUTPUTS, ExportedGraph
+from sign_ensemble.serving.export_metadata import ENTRY, OUTPUTS, SCHEMA, ExportedSettings
+from sign_ensemble.serving.exported_graph import ExportedGraph
 from sign_ensemble.serving.run_backend import summary_of
 
 if TYPE_CHECKING:
     import onnx
 
-SCHEMA = 1  # of the metadata; raise it when a reader of before would be wrong
-METADATA = "sign_ensemble"  # key of the metadata
 OPSET = 20  # the first with GridSample as it is used here; onnxruntime 1.17 and later read it
 MOST_BYTES = 2**31 - 2**24  # protobuf holds 2 GB; the rest is the graph
 HAND_INPUTS = ("hands", "points", "world", "mirrored")
 TARGET = "target_coverage"
-SETTINGS = ("size", "crop", "fit", "handedness", "max_pixels", "min_side")
 
 
 def write_onnx(predictor: Predictor, path: StoragePath, hashes: Mapping[str, str]) -> None:
@@ -47,7 +45,7 @@ def write_onnx(predictor: Predictor, path: StoragePath, hashes: Mapping[str, str
 
     Inputs: ``crops`` (N, H, W, 3) uint8; of a run that uses hands ``hands`` (N,) int64, ``points``
     (N, 42) and ``world`` (N, 63) float32, ``mirrored`` (N,) bool, as ``HandViews`` has them;
-    ``target_coverage``, float64, by default the run's. Outputs: OUTPUTS of ``exported_graph.py``.
+    ``target_coverage``, float64, by default the run's. Outputs: OUTPUTS of ``export_metadata.py``.
 
     Args:
         predictor: The run.
@@ -68,7 +66,7 @@ def write_onnx(predictor: Predictor, path: StoragePath, hashes: Mapping[str, str
     model = as_onnx(graph, predictor.data.size, predictor.rule.target_coverage)
     about = metadata_of(predictor, graph, hashes)
     entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA, json.dumps(about, allow_nan=False)
+    entry.key, entry.value = ENTRY, json.dumps(about, allow_nan=False)
     write_model(model, path)
 
 
@@ -174,7 +172,7 @@ def metadata_of(
 
 def settings_of(data: PictureSettings) -> dict[str, Any]:
     """How pictures are read."""
-    return {name: getattr(data, name) for name in SETTINGS}
+    return {name: getattr(data, name) for name in ExportedSettings.__dataclass_fields__}
 
 
 def versions() -> dict[str, str]:

@@ -18,8 +18,8 @@ from threading import Lock
 
 import pyarrow as pa
 
+from sign_ensemble.core.atomic_files import local_copy_of
 from sign_ensemble.core.storage import RemotePath, StorageError, StoragePath
-from sign_ensemble.core.stored_files import on_this_machine
 from sign_ensemble.data.images import SetAside
 from sign_ensemble.data.square_pictures import Pixels
 from sign_ensemble.data.video_frames import count_frames, frames_of, is_video
@@ -69,7 +69,7 @@ def is_a_video(path: StoragePath) -> bool:
 def pieces_of_video(path: StoragePath) -> list[Piece]:
     """The pieces of one video; one that cannot be read is a piece of one row."""
     try:
-        with on_this_machine(path) as file:
+        with local_copy_of(path) as file:
             count = count_frames(file)
     except (SetAside, StorageError, FileNotFoundError) as reason:
         return [Piece((path,), error=str(reason) or "cannot be read: no such file")]
@@ -89,7 +89,7 @@ def answer_piece(ensemble: LoadedEnsemble, piece: Piece) -> pa.Table:
         return answer_pictures(ensemble, piece.paths)
     [path] = piece.paths
     tables, shown = [], str(path)
-    with on_this_machine(path) as file:
+    with local_copy_of(path) as file:
         frames = frames_of(file, piece.first, piece.frames)
         for start in range(piece.first, piece.first + piece.frames, IMAGES):
             some: list[Pixels] = list(islice(frames, IMAGES))

@@ -138,6 +138,7 @@ REFUSED = {
     "format unknown": Wrong(("--format", "tflite"), given=(("format", "tflite"),)),
     "int8 with torch": Wrong(("--int8", "--format is torch"), flags=("--int8",)),
     "examples below zero": Wrong(("--examples is -1",), flags=("--examples=-1",)),
+    "examples no number": Wrong(("examples", "int", "two"), flags=("--examples=two",)),
     "onnx not installed": Wrong(
         ("needs onnx and onnxscript", "sign-ensemble[export]"), given=(("format", "onnx"),),
         patches=((exporting, "find_spec", lambda name: None),),

@@ -32,7 +32,8 @@ from sign_ensemble.rejection.member_gda import fit_member_gda
 from sign_ensemble.rejection.predictor import Answers, Predictor, answer, load_predictor
 from sign_ensemble.rejection.selective_risk_control import RiskControl
 from sign_ensemble.serving import onnx_file
-from sign_ensemble.serving.exported_graph import OUTPUTS, ExportedGraph
+from sign_ensemble.serving.export_metadata import OUTPUTS
+from sign_ensemble.serving.exported_graph import ExportedGraph
 from sign_ensemble.serving.graph_features import adaptive
 from sign_ensemble.serving.int8 import quantised
 from sign_ensemble.serving.onnx_file import write_onnx

@@ -403,6 +403,10 @@ def bad(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_every_ending_that_is_taken_is_written() -> None:
+    assert tuple(table_writers.WRITERS) == predict.OUTPUTS
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
