@@ -52,9 +52,7 @@ else:
 paths = sorted(map(str, Path(sys.argv[2]).iterdir()))
 found = load_ensemble(sys.argv[1]).predict(paths)
 print(json.dumps([
-    [each.label, each.likeliest, each.probability, each.confidence, each.p_value,
-     [vote.probability for vote in each.votes]]
-    for each in found
+    [each.label, each.likeliest, each.probability, each.confidence, each.p_value] for each in found
 ]))
 """
 Answer = dict[str, NDArray[Any]]
@@ -104,12 +102,11 @@ def answered(folder: Path, pictures: Path, free: bool, environment: dict[str, st
 
 def as_answer(rows: list[Any]) -> Answer:
     """Columns of rows."""
-    label, likeliest, *figures, votes = zip(*rows, strict=True)
+    label, likeliest, *figures = zip(*rows, strict=True)
     return {
         "label": np.array([name or "" for name in label]),
         "likeliest": np.array(likeliest),
         "figures": np.array(figures, np.float64),
-        "votes": np.array([max(each) for each in votes]),
     }
 
 
@@ -124,7 +121,7 @@ def predicted(run: Path, pictures: Path, environment: dict[str, str]) -> Answer:
         )  # fmt: skip
         rows = pq.read_table(out).to_pylist()
     names = ("label", "likeliest", "probability", "confidence", "p_value")
-    return as_answer([[*(row[name] for name in names), [0.0]] for row in rows])
+    return as_answer([[row[name] for name in names] for row in rows])
 
 
 def difference(one: Answer, other: Answer, threshold: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import save as save_safetensors
 
 from sign_ensemble.core.errors import UserError
-from sign_ensemble.core.storage import StorageError, StoragePath, cannot_write
+from sign_ensemble.core.storage import RemotePath, StorageError, StoragePath, cannot_write
 
 
 @contextmanager
@@ -98,14 +99,23 @@ def local_copy_of(path: StoragePath) -> Iterator[Path]:
     with TemporaryDirectory(prefix="sign_ensemble-") as folder:
         copy = Path(folder) / path.name
         try:
-            path.copy_to(copy)
+            _copy_object(path, copy)
         except FileNotFoundError:
             if not path.is_dir():
                 raise
             copy.mkdir()
             for file in path.glob("*"):
-                file.copy_to(copy / file.name)
+                _copy_object(file, copy / file.name)
         yield copy
+
+
+def _copy_object(path: RemotePath, to: Path) -> None:
+    with (
+        path.connection() as (files, key),
+        files.open_input_stream(key) as opened,
+        to.open("wb") as into,
+    ):
+        shutil.copyfileobj(opened, into)
 
 
 def write_json(path: StoragePath, value: Any) -> None:

@@ -109,15 +109,6 @@ class RemotePath:
         """The object's content as UTF-8."""
         return self.read_bytes().decode()
 
-    def copy_to(self, file: Path) -> None:
-        """Copy the object's content into a file of this machine, piece by piece."""
-        with (
-            self.connection() as (files, key),
-            files.open_input_stream(key) as opened,
-            file.open("wb") as into,
-        ):
-            shutil.copyfileobj(opened, into)
-
     def write_bytes(self, content: bytes) -> None:
         """Write or replace the object completely or not at all.
 
